@@ -1,0 +1,50 @@
+/**
+ * @file The one error type of the library. Every message says where, what was found, what was expected and how to fix it.
+ */
+
+/** What kind of thing was wrong. The command line maps `usage` to exit code 2, everything else to 1. */
+export type ErrorKind =
+  | "usage" // an option or argument that makes no sense
+  | "config" // a model or training config with an impossible or unsupported value
+  | "checkpoint" // a weight, tokenizer or state file that cannot be read or written
+  | "shape" // a tensor of the wrong rank, shape or type
+  | "input" // token ids, prompts, masks
+  | "data" // a prompts or corpus file
+  | "reward" // what a reward function did
+  | "numbers" // NaN or infinity where a number must be
+  | "audit" // an invariant of sampling and scoring that does not hold
+  | "engine"; // ONNX Runtime refused or failed
+
+export interface Problem {
+  /** Where: a file, an argument, `row 3, position 7`, an operation. */
+  where: string;
+  /** What was found there. */
+  found: string;
+  /** What would have been right. */
+  expected: string;
+  /** What the reader can do about it. */
+  fix: string;
+}
+
+/** Thrown for every problem a caller can cause or meet. `message` is `where: found X, expected Y. Fix: Z`. */
+export class ValueheadError extends Error {
+  override readonly name = "ValueheadError";
+  readonly kind: ErrorKind;
+  readonly problem: Problem;
+
+  constructor(kind: ErrorKind, problem: Problem, options?: { cause?: unknown }) {
+    super(`${problem.where}: found ${problem.found}, expected ${problem.expected}. Fix: ${problem.fix}`, options);
+    this.kind = kind;
+    this.problem = problem;
+  }
+}
+
+/** `fail("config", { where, found, expected, fix })`: throw in expression position. */
+export function fail(kind: ErrorKind, problem: Problem, cause?: unknown): never {
+  throw new ValueheadError(kind, problem, cause === undefined ? undefined : { cause });
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

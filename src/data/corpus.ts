@@ -1,0 +1,206 @@
+/** @file Text files to one array of token ids, for language-model training. */
+import { fail, messageOf } from "../base/errors.ts";
+import { Rng } from "../base/rng.ts";
+import { readLines } from "../runtime/files.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+
+/** Token ids, in two bytes each where the vocabulary allows it. */
+export type TokenIds = Uint16Array | Int32Array;
+
+/** A tokenized corpus: every document followed by the end-of-text token. */
+export interface Corpus {
+  ids: TokenIds;
+  /** Where each document ends in `ids`: the position after its end-of-text token. Ascending; the last is `ids.length`. */
+  documentEnds: number[];
+  /** UTF-8 bytes of each document, for losses in bits per byte. */
+  documentBytes: number[];
+}
+
+export interface CorpusProgress {
+  documents: number;
+  tokens: number;
+  bytes: number;
+}
+
+const PROGRESS_EVERY = 256; // documents
+
+/** Keeps the choice of held-out documents apart from other streams of the same seed. */
+const STREAM = 3;
+
+/**
+ * The documents of text files, in order. `.jsonl`: each line a JSON string, or an object with the text in `column`. `.txt`:
+ * paragraphs; a document ends where one or more blank lines are. Either may be gzipped (`.gz`). Documents without a visible character are left out.
+ * @throws data - another kind of file, one that cannot be read, a line without that text
+ */
+export async function* readCorpus(
+  paths: readonly string[],
+  options: { column?: string } = {},
+): AsyncGenerator<string, void, undefined> {
+  const { column = "text" } = options;
+  for (const path of paths) {
+    const kind = /\.(jsonl|txt)(\.gz)?$/.exec(path)?.[1];
+    if (kind === undefined) {
+      fail("data", {
+        where: path,
+        found: "a file of another kind",
+        expected: "a name that ends in .txt, .jsonl, .txt.gz or .jsonl.gz",
+        fix: "convert or rename the file",
+      });
+    }
+    for await (const text of kind === "txt" ? paragraphs(path) : records(path, column)) {
+      if (text.trim() !== "") yield text;
+    }
+  }
+}
+
+async function* paragraphs(path: string): AsyncGenerator<string, void, undefined> {
+  let lines: string[] = [];
+  for await (const line of readLines(path, "data")) {
+    if (line.trim() !== "") lines.push(line);
+    else {
+      yield lines.join("\n");
+      lines = [];
+    }
+  }
+  yield lines.join("\n");
+}
+
+async function* records(path: string, column: string): AsyncGenerator<string, void, undefined> {
+  let number = 0;
+  for await (const line of readLines(path, "data")) {
+    number++;
+    if (line.trim() === "") continue;
+    const where = `${path}, line ${number}`;
+    let row: unknown;
+    try {
+      row = JSON.parse(line);
+    } catch (error) {
+      const found = `broken JSON (${messageOf(error)})`;
+      fail("data", { where, found, expected: "one JSON object per line", fix: "correct or remove the line" }, error);
+    }
+    const isObject = typeof row === "object" && row !== null && !Array.isArray(row);
+    const text = isObject ? (row as Record<string, unknown>)[column] : row;
+    if (typeof text !== "string") {
+      const type = Array.isArray(text) ? "array" : text === null ? "null" : typeof text;
+      const columns = isObject
+        ? Object.keys(row as object)
+            .join(", ")
+            .slice(0, 80)
+        : "";
+      fail("data", {
+        where,
+        found: text === undefined ? `no column "${column}" (columns: ${columns || "none"})` : `${type} instead of text`,
+        expected: `a JSON string, or an object with a string in "${column}"`,
+        fix: "name the column that holds the text, or correct the line",
+      });
+    }
+    yield text;
+  }
+}
+
+/**
+ * Tokenizes documents, the end-of-text token after each. A special token written out in a document becomes its id.
+ * @throws data - no documents
+ * @throws checkpoint - a tokenizer without an end-of-text token
+ */
+export async function tokenizeCorpus(
+  documents: AsyncIterable<string> | Iterable<string>,
+  tokenizer: Tokenizer,
+  onProgress?: (progress: CorpusProgress) => void,
+): Promise<Corpus> {
+  const end = tokenizer.eosTokenId;
+  if (end === null) {
+    fail("checkpoint", {
+      where: tokenizer.where,
+      found: "no end-of-text token",
+      expected: "one to put between documents",
+      fix: "set eos_token in tokenizer_config.json",
+    });
+  }
+  const ArrayType = tokenizer.vocabSize <= 65536 ? Uint16Array : Int32Array;
+  let ids: TokenIds = new ArrayType(1 << 16);
+  let tokens = 0;
+  let bytes = 0;
+  const documentEnds: number[] = [];
+  const documentBytes: number[] = [];
+  const report = () => onProgress?.({ documents: documentEnds.length, tokens, bytes });
+  const encoder = new TextEncoder();
+  for await (const text of documents) {
+    const encoded = tokenizer.encode(text);
+    const needed = tokens + encoded.length + 1;
+    if (needed > ids.length) {
+      const larger: TokenIds = new ArrayType(Math.max(needed, 2 * ids.length));
+      larger.set(ids);
+      ids = larger;
+    }
+    ids.set(encoded, tokens);
+    ids[needed - 1] = end;
+    tokens = needed;
+    const size = encoder.encode(text).length;
+    bytes += size;
+    documentEnds.push(tokens);
+    documentBytes.push(size);
+    if (documentEnds.length % PROGRESS_EVERY === 0) report();
+  }
+  if (documentEnds.length === 0) {
+    fail("data", {
+      where: "corpus",
+      found: "no text",
+      expected: "at least one document",
+      fix: "check the data files: blank documents do not count",
+    });
+  }
+  report();
+  return { ids: ids.slice(0, tokens), documentEnds, documentBytes };
+}
+
+/** UTF-8 bytes of a corpus. */
+export const corpusBytes = (corpus: Corpus): number => corpus.documentBytes.reduce((sum, bytes) => sum + bytes, 0);
+
+/**
+ * Sets whole documents aside: a random choice of them, until they hold at least `fraction` of the tokens. Both parts keep
+ * the order of the corpus; the same seed makes the same choice.
+ * @param fraction above 0 and below 1
+ * @throws data - fewer than two documents, or nothing left to train on
+ */
+export function heldOut(corpus: Corpus, fraction: number, seed: number): { train: Corpus; heldOut: Corpus } {
+  if (!(fraction > 0 && fraction < 1)) {
+    fail("usage", {
+      where: "held-out fraction",
+      found: String(fraction),
+      expected: "a number above 0 and below 1",
+      fix: "0.01 to 0.1 is usual",
+    });
+  }
+  const count = corpus.documentEnds.length;
+  const length = (document: number) => corpus.documentEnds[document] - (corpus.documentEnds[document - 1] ?? 0);
+  const aside = new Set<number>();
+  let tokens = 0;
+  for (const document of new Rng(seed, STREAM).permutation(count)) {
+    if (tokens >= fraction * corpus.ids.length) break;
+    aside.add(document);
+    tokens += length(document);
+  }
+  if (aside.size === count) {
+    fail("data", {
+      where: "corpus",
+      found: `${count} document${count === 1 ? "" : "s"}, all of which would be held out`,
+      expected: "documents for both training and held-out loss",
+      fix: "add documents, hold out less, or give held-out data in files of its own",
+    });
+  }
+  const pick = (inside: boolean): Corpus => {
+    const chosen = Array.from({ length: count }, (_, i) => i).filter((document) => aside.has(document) === inside);
+    const ids = corpus.ids.slice(0, inside ? tokens : corpus.ids.length - tokens);
+    const documentEnds: number[] = [];
+    let at = 0;
+    for (const document of chosen) {
+      const stop = corpus.documentEnds[document];
+      ids.set(corpus.ids.subarray(stop - length(document), stop), at);
+      at += length(document);
+      documentEnds.push(at);
+    }
+    return { ids, documentEnds, documentBytes: chosen.map((document) => corpus.documentBytes[document]) };
+  };
+  return { train: pick(false), heldOut: pick(true) };
+}

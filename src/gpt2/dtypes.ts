@@ -1,0 +1,112 @@
+/**
+ * @file Number formats of weight files: bits to numbers and, for fp16, back.
+ */
+
+type Target = Float32Array | Float64Array | Int32Array;
+
+/**
+ * Converts `n` elements from the start of `bytes` into `target` from index `at` on. When the target is 32-bit integers
+ * and a value does not fit, returns that value and stops.
+ */
+export type Converter = (bytes: ArrayBuffer, n: number, target: Target, at: number) => number | undefined;
+
+type Numbers = { [index: number]: number };
+
+/** For formats JavaScript has an array type for. */
+const direct =
+  (viewOf: (bytes: ArrayBuffer) => Numbers, fitsInt32: boolean): Converter =>
+  (bytes, n, target, at) => {
+    const view = viewOf(bytes);
+    const check = target instanceof Int32Array && !fitsInt32;
+    for (let i = 0; i < n; i++) {
+      if (check && view[i] !== (view[i] | 0)) return view[i];
+      target[at + i] = view[i];
+    }
+    return undefined;
+  };
+
+/** 64-bit integers from their two halves: a BigInt per element would take ten times as long. */
+const wide =
+  (highOf: (bytes: ArrayBuffer) => Numbers): Converter =>
+  (bytes, n, target, at) => {
+    const low = new Uint32Array(bytes, 0, 2 * n);
+    const high = highOf(bytes);
+    for (let i = 0; i < n; i++) {
+      const value = high[2 * i + 1] * 2 ** 32 + low[2 * i];
+      if (target instanceof Int32Array && value !== (value | 0)) return value;
+      target[at + i] = value;
+    }
+    return undefined;
+  };
+
+let halfTable: Float32Array | undefined;
+
+/** The 65536 values of fp16 (IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits). */
+function halves(): Float32Array {
+  if (halfTable === undefined) {
+    halfTable = new Float32Array(65536);
+    for (let bits = 0; bits < 65536; bits++) {
+      const sign = bits & 0x8000 ? -1 : 1;
+      const exponent = (bits >> 10) & 31;
+      const fraction = bits & 1023;
+      if (exponent === 31) halfTable[bits] = fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+      else if (exponent === 0) halfTable[bits] = sign * fraction * 2 ** -24;
+      else halfTable[bits] = sign * (1024 + fraction) * 2 ** (exponent - 25);
+    }
+  }
+  return halfTable;
+}
+
+/** By safetensors dtype; formats without an entry cannot be read as numbers here. */
+export const converters: Record<string, Converter> = {
+  BOOL: direct((b) => new Uint8Array(b), true),
+  U8: direct((b) => new Uint8Array(b), true),
+  I8: direct((b) => new Int8Array(b), true),
+  U16: direct((b) => new Uint16Array(b), true),
+  I16: direct((b) => new Int16Array(b), true),
+  U32: direct((b) => new Uint32Array(b), false),
+  I32: direct((b) => new Int32Array(b), true),
+  F32: direct((b) => new Float32Array(b), false),
+  F64: direct((b) => new Float64Array(b), false),
+  U64: wide((b) => new Uint32Array(b)),
+  I64: wide((b) => new Int32Array(b)),
+  F16(bytes, n, target, at) {
+    const bits = new Uint16Array(bytes, 0, n);
+    const table = halves();
+    for (let i = 0; i < n; i++) target[at + i] = table[bits[i]];
+    return undefined;
+  },
+  // bf16 is the upper half of fp32.
+  BF16(bytes, n, target, at) {
+    const bits = new Uint16Array(bytes, 0, n);
+    const asBits = new Uint32Array(n);
+    for (let i = 0; i < n; i++) asBits[i] = bits[i] << 16;
+    target.set(new Float32Array(asBits.buffer), at);
+    return undefined;
+  },
+};
+
+const asFloat = new Float32Array(1);
+const asBits = new Uint32Array(asFloat.buffer);
+
+/** The fp16 bits nearest to `x`, ties to even. Beyond 65504 + half a step it is infinity. */
+export function halfBits(x: number): number {
+  asFloat[0] = x;
+  const bits = asBits[0];
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00; // NaN
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65520 and above round to infinity
+  if (magnitude < 0x38800000) {
+    // Below 2^-14 an fp16 step is 2^-24: scaling is exact, so rounding the quotient is the one rounding.
+    return sign | roundHalfEven(Math.abs(asFloat[0]) * 2 ** 24);
+  }
+  // Drop 13 fraction bits, rounding on them; a carry into the exponent is what it should be. 112 = 127 - 15 rebiases.
+  return sign | ((magnitude - (112 << 23) + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}
+
+function roundHalfEven(x: number): number {
+  const down = Math.floor(x);
+  const rest = x - down;
+  return rest > 0.5 || (rest === 0.5 && down % 2 === 1) ? down + 1 : down;
+}

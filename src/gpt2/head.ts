@@ -1,0 +1,298 @@
+/**
+ * @file What is on top of the body: final layer norm, language-model head, value head, and any loss on them. Rows of
+ * hidden states go through in chunks, so [rows, V] never exists for more than one chunk, and only rows that a loss or a
+ * log-prob needs go through at all.
+ */
+
+import { accumulate } from "../graph/gradient.ts";
+import type { Program } from "../graph/onnx.ts";
+import { add, entropy, gatherLast, layerNorm, linear, logSoftmax, reshape, scale } from "../graph/ops/index.ts";
+import { forwardBackward } from "../graph/partition.ts";
+import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
+import { MASKED } from "../nn/attention.ts";
+import type { BufferPool, Engine } from "../runtime/engine.ts";
+import type { GPT2Config } from "./config.ts";
+import type { ParameterBuffer } from "./parameters.ts";
+
+/** How logits become the distribution a token was, or would be, drawn from. */
+export interface Distribution {
+  /** Logits are divided by this. */
+  readonly temperature: number;
+  /** For each row the tokens that could have been drawn; undefined when all could, for every row. */
+  readonly kept?: readonly KeptSet[];
+}
+
+/** Token ids that could be drawn; undefined: all of them. */
+export type KeptSet = Int32Array | undefined;
+
+/** Per row of the head: what the loss can be written in. */
+export interface TokenScores {
+  /** log p(id), natural log, over the kept set. [R] */
+  readonly logprobs: Tensor;
+  /** -sum p log p over the kept set, in nats. [R] */
+  readonly entropies: Tensor;
+  /** The value head's output. [R] */
+  readonly values: Tensor;
+}
+
+/**
+ * A loss that is a sum over rows. `inputs` makes (and remembers) a per-row float32 input [R] by name; rows that only
+ * fill the last chunk have 0 in every such input, and must add nothing to the loss then.
+ */
+export interface RowLoss {
+  /** Part of the program's key: everything the graph depends on. */
+  readonly key: string;
+  build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
+}
+
+/** Which rows, which tokens, under which distribution. */
+export interface HeadRows {
+  /** [N, C] hidden states before the final layer norm. */
+  readonly hidden: Float32Array;
+  /** int32 [R]: which of the N rows. */
+  readonly rows: Int32Array;
+  /** int32 [R]: the token whose log-prob is asked. */
+  readonly ids: Int32Array;
+  readonly distribution: Distribution;
+}
+
+export interface RowScores {
+  readonly logprobs: Float32Array;
+  readonly entropies: Float32Array;
+  readonly values: Float32Array;
+}
+
+/** Elements of the largest [rows, V] chunk: 64 MB. */
+const CHUNK_ELEMENTS = 1 << 24;
+const ROW_MULTIPLE = 32;
+
+export class Head {
+  readonly #config: GPT2Config;
+  readonly #engine: Engine;
+  readonly #pool: BufferPool;
+
+  constructor(config: GPT2Config, engine: Engine, pool: BufferPool) {
+    this.#config = config;
+    this.#engine = engine;
+    this.#pool = pool;
+  }
+
+  /** log p, entropy and value of each row. */
+  async score(params: ParameterBuffer, asked: HeadRows): Promise<RowScores> {
+    const { temperature } = asked.distribution;
+    return this.#chunks(params, asked, {}, async (R, masked, feeds, results) => {
+      const key = this.#key("score", R, masked, temperature);
+      const build = (): Program => {
+        const { scores } = this.#symbolic(R, masked, temperature);
+        return { name: "score", outputs: { ...scores } };
+      };
+      await this.#engine.run(key, build, feeds, results);
+    });
+  }
+
+  /**
+   * A loss over the rows, and its gradients.
+   * @param inputs   per-row inputs of the loss, each [R]
+   * @param dHidden  [N, C], gets the gradient of the hidden states added
+   * @param grads    receives the gradients of the head's parameters
+   * @param adds     add to what `grads` holds instead of replacing it
+   */
+  async loss(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    loss: RowLoss,
+    inputs: Readonly<Record<string, Float32Array>>,
+    dHidden: Float32Array,
+    grads: ParameterBuffer,
+    adds: boolean,
+  ): Promise<RowScores & { loss: number }> {
+    const { temperature } = asked.distribution;
+    const C = this.#config.nEmbd;
+    const names = this.#parameterNames();
+    let total = 0;
+    let accumulates = adds;
+    const scores = await this.#chunks(params, asked, inputs, async (R, masked, feeds, results, rows) => {
+      const key = `${this.#key(loss.key, R, masked, temperature)}${accumulates ? ".accumulate" : ""}`;
+      const adding = accumulates;
+      const build = () => this.#lossProgram(R, masked, temperature, loss, adding);
+      const lossValue = new Float32Array(1);
+      const dRows = this.#pool.take(R * C);
+      const before = adding ? views(grads, names, "before.") : {};
+      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, names, "d.") };
+      const session = this.#engine.session(key, build);
+      // A loss that does not use the value head leaves its gradient at zero.
+      if (!adding) for (const n of names) if (!session.outputs.has(`d.${n}`)) grads.view(n).fill(0);
+      await this.#engine.run(key, build, { ...feeds, ...before }, outputs);
+      rows.forEach((row, r) => {
+        for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
+      });
+      this.#pool.release(dRows);
+      total += lossValue[0];
+      accumulates = true;
+    });
+    return { ...scores, loss: total };
+  }
+
+  /** Logits [R, V] and values [R] of given rows, written where the caller wants them. */
+  async logits(
+    params: ParameterBuffer,
+    rows: Float32Array,
+    R: number,
+    logits: Float32Array,
+    values: Float32Array,
+  ): Promise<void> {
+    const build = (): Program => {
+      const { logits: l, values: v } = this.#outputs(R);
+      return { name: "logits", outputs: { logits: l, values: v } };
+    };
+    await this.#engine.run(
+      this.#key("logits", R, false, 1),
+      build,
+      { hidden: rows, ...views(params, this.#parameterNames()) },
+      { logits, values },
+    );
+  }
+
+  /** Rows that fit in one chunk. */
+  get chunkRows(): number {
+    const rows = Math.floor(CHUNK_ELEMENTS / this.#config.vocabSize / ROW_MULTIPLE) * ROW_MULTIPLE;
+    return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
+  }
+
+  #lossProgram(R: number, masked: boolean, temperature: number, loss: RowLoss, adds: boolean): Program {
+    const { hidden, scores, parameters } = this.#symbolic(R, masked, temperature);
+    const rowInputs = new Map<string, Tensor>();
+    const rowInput = (name: string) => {
+      const made = rowInputs.get(name) ?? input(name, { R });
+      rowInputs.set(name, made);
+      return made;
+    };
+    const lossTensor = reshape(loss.build(scores, rowInput), dims({ one: 1 }));
+    const { backward } = forwardBackward(
+      loss.key,
+      { loss: lossTensor },
+      { loss: constant(1, lossTensor.shape) },
+      { hidden, ...parameters },
+      {
+        keep: "nothing",
+        finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+      },
+    );
+    return { name: loss.key, outputs: { loss: lossTensor, ...scores, ...backward.outputs } };
+  }
+
+  /** hidden [R, C] -> logits [R, V], values [R]. */
+  #outputs(R: number) {
+    const { nEmbd: C, vocabSize: V, layerNormEpsilon, tieWordEmbeddings } = this.#config;
+    const lmHead = tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+    const hidden = input("hidden", { R, C });
+    const parameters: Record<string, Tensor> = {
+      "transformer.ln_f.weight": input("transformer.ln_f.weight", { C }),
+      "transformer.ln_f.bias": input("transformer.ln_f.bias", { C }),
+      [lmHead]: input(lmHead, { V, C }),
+      "v_head.summary.weight": input("v_head.summary.weight", { L: 1, C }),
+      "v_head.summary.bias": input("v_head.summary.bias", { L: 1 }),
+    };
+    const normed = layerNorm(
+      hidden,
+      parameters["transformer.ln_f.weight"],
+      parameters["transformer.ln_f.bias"],
+      layerNormEpsilon,
+    );
+    const logits = linear(normed, parameters[lmHead], undefined, { transW: true }); // [R, V]
+    const valueColumn = linear(normed, parameters["v_head.summary.weight"], parameters["v_head.summary.bias"], {
+      transW: true,
+    });
+    return { hidden, parameters, logits, values: reshape(valueColumn, dims({ R })) }; // [R, 1] -> [R]
+  }
+
+  #symbolic(R: number, masked: boolean, temperature: number) {
+    const { hidden, parameters, logits, values } = this.#outputs(R);
+    const tempered = scale(logits, 1 / temperature);
+    const kept = masked ? add(tempered, input("mask", { R, V: this.#config.vocabSize })) : tempered;
+    const logProbs = logSoftmax(kept);
+    const logprobs = gatherLast(logProbs, input("ids", { R }, "int32"));
+    const scores = { logprobs, entropies: entropy(logProbs), values };
+    return { hidden, parameters, scores };
+  }
+
+  #parameterNames(): string[] {
+    const lmHead = this.#config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+    return ["transformer.ln_f.weight", "transformer.ln_f.bias", lmHead, "v_head.summary.weight", "v_head.summary.bias"];
+  }
+
+  #key(name: string, R: number, masked: boolean, temperature: number): string {
+    const { nEmbd, vocabSize, layerNormEpsilon, tieWordEmbeddings } = this.#config;
+    return `${name}.R${R}.C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${tieWordEmbeddings}.t${temperature}${masked ? ".masked" : ""}`;
+  }
+
+  /** Call `run` for each chunk of rows with its feeds, and put the chunks' results together. */
+  async #chunks(
+    params: ParameterBuffer,
+    { hidden, rows, ids, distribution }: HeadRows,
+    inputs: Readonly<Record<string, Float32Array>>,
+    run: (
+      R: number,
+      masked: boolean,
+      feeds: Record<string, Float32Array | Int32Array>,
+      results: RowBuffers,
+      rows: Int32Array,
+    ) => Promise<void>,
+  ): Promise<RowScores> {
+    const { nEmbd: C, vocabSize: V } = this.#config;
+    const masked = distribution.kept?.some((set) => set !== undefined) ?? false;
+    const out = {
+      logprobs: new Float32Array(rows.length),
+      entropies: new Float32Array(rows.length),
+      values: new Float32Array(rows.length),
+    };
+    for (let start = 0; start < rows.length; start += this.chunkRows) {
+      const part = rows.subarray(start, start + this.chunkRows);
+      const R = Math.ceil(part.length / ROW_MULTIPLE) * ROW_MULTIPLE;
+      const picked = this.#pool.take(R * C);
+      const chunkIds = new Int32Array(R);
+      chunkIds.set(ids.subarray(start, start + part.length));
+      for (let r = 0; r < R; r++) {
+        const row = part[Math.min(r, part.length - 1)];
+        picked.set(hidden.subarray(row * C, row * C + C), r * C);
+      }
+      const feeds: Record<string, Float32Array | Int32Array> = {
+        hidden: picked,
+        ids: chunkIds,
+        ...views(params, this.#parameterNames()),
+      };
+      for (const [name, data] of Object.entries(inputs)) {
+        const chunk = new Float32Array(R);
+        chunk.set(data.subarray(start, start + part.length));
+        feeds[name] = chunk;
+      }
+      const mask = masked ? this.#pool.take(R * V) : undefined;
+      if (mask) {
+        writeMask(mask, V, R, (r) => distribution.kept?.[start + r]);
+        feeds.mask = mask;
+      }
+      const results = { logprobs: new Float32Array(R), entropies: new Float32Array(R), values: new Float32Array(R) };
+      await run(R, masked, feeds, results, part);
+      for (const name of ["logprobs", "entropies", "values"] as const)
+        out[name].set(results[name].subarray(0, part.length), start);
+      this.#pool.release(picked);
+      if (mask) this.#pool.release(mask);
+    }
+    return out;
+  }
+}
+
+type RowBuffers = { logprobs: Float32Array; entropies: Float32Array; values: Float32Array };
+
+/** 0 where a token is kept, {@link MASKED} where not: added to logits, it leaves exp exactly 0. */
+function writeMask(mask: Float32Array, V: number, R: number, kept: (row: number) => KeptSet): void {
+  for (let r = 0; r < R; r++) {
+    const set = kept(r);
+    mask.fill(set ? MASKED : 0, r * V, (r + 1) * V);
+    if (set) for (let i = 0; i < set.length; i++) mask[r * V + set[i]] = 0;
+  }
+}
+
+function views(buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> {
+  return Object.fromEntries(names.map((n) => [prefix + n, buffer.view(n)]));
+}

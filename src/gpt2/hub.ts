@@ -1,0 +1,269 @@
+/**
+ * @file From what a user calls a model to a local directory: a path, or an id on the Hugging Face hub. Downloads go to the
+ * cache Python's huggingface_hub uses (same places, same layout), so a model is fetched once for both.
+ * @huggingface/hub has no offline mode, ignores HF_ENDPOINT and prints while it fills the cache; hence the lookup and the
+ * writing here, and only its API and transfer (plain and xet) from there. It is imported when first needed.
+ */
+import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import {
+  absolutePath,
+  env,
+  exists,
+  fileSize,
+  homeDirectory,
+  isDirectory,
+  joinPath,
+  linkFile,
+  makeDirectory,
+  parentDirectory,
+  readText,
+  writeAtomic,
+  writeTextAtomic,
+} from "../runtime/files.ts";
+import { conversionAdvice, INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
+
+export interface DownloadProgress {
+  file: string;
+  /** Bytes so far and in all. */
+  received: number;
+  total: number;
+}
+
+export interface ResolveOptions {
+  /** Default: HF_HUB_CACHE, or `hub` in HF_HOME, or ~/.cache/huggingface/hub. */
+  cacheDir?: string;
+  /** Never use the network. Default: HF_HUB_OFFLINE. */
+  offline?: boolean;
+  /** For private and gated models. Default: HF_TOKEN. */
+  token?: string;
+  /** Default: HF_ENDPOINT, or https://huggingface.co. */
+  endpoint?: string;
+  /** Replaces the global fetch. */
+  fetch?: typeof fetch;
+  onProgress?: (progress: DownloadProgress) => void;
+}
+
+/** Fetched when the repository has them; weights are chosen apart. */
+const SMALL_FILES = [
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+];
+
+const COMMIT = /^[0-9a-f]{40}$/;
+
+interface Repository {
+  /** The whole id, for errors. */
+  id: string;
+  name: string;
+  revision: string;
+  /** This repository's folder in the cache. */
+  folder: string;
+}
+
+/** What cannot be a hub id and can only be meant as a path. */
+const looksLikePath = (id: string) =>
+  /^[./~]|[\\]|^[A-Za-z]:|\/$|\/.*\//.test(id) || id.endsWith(".safetensors") || id.endsWith(".bin");
+
+function parseId(id: string, cacheDir: string): Repository {
+  const [, name = "", revision = "main"] = /^([^@]*)(?:@(.*))?$/s.exec(id) ?? [];
+  const rightName = /^[\w.-]+(\/[\w.-]+)?$/.test(name) && name.length <= 96;
+  const rightRevision = /^[\w.-]+(\/[\w.-]+)*$/.test(revision);
+  if (!rightName || !rightRevision || /\.\.|--/.test(name) || revision.includes("..")) {
+    fail("usage", {
+      where: `model ${JSON.stringify(id)}`,
+      found: "neither a directory nor a hub id",
+      expected: 'a model directory, or a hub id such as "openai-community/gpt2" or "name@revision"',
+      fix: "check the spelling",
+    });
+  }
+  return { id, name, revision, folder: joinPath(cacheDir, ["models", ...name.split("/")].join("--")) };
+}
+
+function defaultCacheDir(): string {
+  const home = env("HF_HOME") ?? joinPath(env("XDG_CACHE_HOME") ?? joinPath(homeDirectory(), ".cache"), "huggingface");
+  return env("HF_HUB_CACHE") ?? env("HUGGINGFACE_HUB_CACHE") ?? joinPath(home, "hub");
+}
+
+/** Whether a snapshot holds a config and all its weights. */
+async function isComplete(snapshot: string): Promise<boolean> {
+  const has = (name: string) => exists(joinPath(snapshot, name));
+  if (!(await has("config.json"))) return false;
+  if (await has(WEIGHTS_FILE)) return true;
+  if (!(await has(INDEX_FILE))) return false;
+  const shards = new Set((await readShardIndex(joinPath(snapshot, INDEX_FILE))).values());
+  return (await Promise.all([...shards].map(has))).every(Boolean);
+}
+
+/** The directory of this revision in the cache, when it is there and complete. */
+async function findInCache(repository: Repository): Promise<string | null> {
+  let commit = repository.revision;
+  if (!COMMIT.test(commit)) {
+    const ref = joinPath(repository.folder, "refs", repository.revision);
+    if (!(await exists(ref)) || (await isDirectory(ref))) return null;
+    commit = (await readText(ref)).trim();
+    if (!COMMIT.test(commit)) return null;
+  }
+  const snapshot = joinPath(repository.folder, "snapshots", commit);
+  return (await isComplete(snapshot)) ? snapshot : null;
+}
+
+/**
+ * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights.
+ * Without network, what the cache holds is used.
+ * @param id a directory, or `owner/name`, `name`, either with `@revision`
+ */
+export async function resolveModel(id: string, options: ResolveOptions = {}): Promise<string> {
+  if (await isDirectory(id)) return id;
+  const where = `model ${JSON.stringify(id)}`;
+  if (await exists(id)) {
+    const fix = `give its directory: ${parentDirectory(id)}`;
+    fail("usage", { where, found: "a file", expected: "a model directory or a hub id", fix });
+  }
+  if (id === "" || looksLikePath(id)) {
+    const fix = `check the path (it means ${absolutePath(id)})`;
+    fail("usage", { where, found: "no such directory", expected: "a model directory or a hub id", fix });
+  }
+  const repository = parseId(id, options.cacheDir ?? defaultCacheDir());
+  const cached = await findInCache(repository);
+  // A commit never changes; a branch may have moved since it was cached.
+  if (cached !== null && COMMIT.test(repository.revision)) return cached;
+  if (options.offline ?? /^(1|true|yes|on)$/i.test(env("HF_HUB_OFFLINE") ?? "")) {
+    if (cached !== null) return cached;
+    fail("checkpoint", {
+      where,
+      found: `offline mode, and no complete copy in ${repository.folder}`,
+      expected: "a model directory or a model that was downloaded before",
+      fix: "run once with network (and without HF_HUB_OFFLINE), or copy the model here and give its path",
+    });
+  }
+  try {
+    return await download(repository, options);
+  } catch (error) {
+    if (cached !== null && isNetworkError(error)) return cached;
+    return explain(error, repository, options);
+  }
+}
+
+/** fetch that does not reach the server, or loses it; a broken stream arrives here as its bare message. */
+const isNetworkError = (error: unknown) =>
+  !(error instanceof ValueheadError) && /fetch failed|terminated|network/i.test(messageOf(error));
+
+function explain(error: unknown, { id, name, revision }: Repository, options: ResolveOptions): never {
+  const where = `model ${JSON.stringify(id)}`;
+  const host = endpointOf(options) ?? "https://huggingface.co";
+  if (isNetworkError(error)) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    const why = cause === undefined ? "" : ` (${(cause as { code?: string }).code ?? messageOf(cause)})`;
+    const fix = "check the network or HF_ENDPOINT, or download the model elsewhere and give its directory";
+    fail(
+      "checkpoint",
+      { where, found: `no connection to ${host}${why}`, expected: "the hub or a local directory", fix },
+      error,
+    );
+  }
+  const status = (error as { statusCode?: unknown } | null)?.statusCode;
+  if (error instanceof ValueheadError) throw error;
+  if (status === 401 || status === 403 || status === 404) {
+    const found = `no such directory here, and status ${status} from ${host} for ${name} at revision ${revision}`;
+    const expected = "a model directory, or the id of a public model";
+    const fix =
+      status === 403
+        ? "accept the model's terms on its page and set HF_TOKEN to a token that may read it"
+        : "check the spelling of id and revision; for a private or gated model set HF_TOKEN";
+    fail("checkpoint", { where, found, expected, fix }, error);
+  }
+  const fix = "try again later, or download the model elsewhere and give its directory";
+  fail(
+    "checkpoint",
+    { where, found: `a failed download from ${host} (${messageOf(error)})`, expected: "the files of the model", fix },
+    error,
+  );
+}
+
+const endpointOf = (options: ResolveOptions) => (options.endpoint ?? env("HF_ENDPOINT"))?.replace(/\/+$/, "");
+
+async function download(repository: Repository, options: ResolveOptions): Promise<string> {
+  const { id, name, revision, folder } = repository;
+  const hub = await import("@huggingface/hub");
+  const accessToken = options.token ?? env("HF_TOKEN");
+  const access = { hubUrl: endpointOf(options), fetch: options.fetch, ...(accessToken && { accessToken }) };
+  const info = await hub.modelInfo({ name, revision, additionalFields: ["sha", "filePaths"], ...access });
+  const available = info.filePaths;
+  const where = `model ${JSON.stringify(id)}`;
+  if (!COMMIT.test(info.sha)) {
+    const found = `commit ${JSON.stringify(info.sha)}`;
+    const fix = "check HF_ENDPOINT";
+    fail("checkpoint", { where, found, expected: "a commit hash from the hub", fix });
+  }
+  const weights = [WEIGHTS_FILE, INDEX_FILE].find((file) => available.includes(file));
+  if (!available.includes("config.json") || weights === undefined) {
+    const conversion = conversionAdvice("DIRECTORY", available);
+    const found = available.includes("config.json") ? "no safetensors weights" : "no config.json";
+    const fix = conversion === null ? "give a GPT-2 model" : `download it to a DIRECTORY and ${conversion}`;
+    fail("checkpoint", { where, found, expected: `config.json and ${WEIGHTS_FILE}`, fix });
+  }
+
+  const snapshot = joinPath(folder, "snapshots", info.sha);
+  const fetchFile = async (file: string): Promise<void> => {
+    const path = joinPath(snapshot, file);
+    if (await exists(path)) return;
+    const at = { repo: name, path: file, revision: info.sha, ...access };
+    const downloadInfo = await hub.fileDownloadInfo(at);
+    const etag = downloadInfo?.etag.replace(/^W\/|"/g, "") ?? "";
+    if (downloadInfo === null || !/^[\w-]+$/.test(etag)) {
+      const fix = "try again, or download the model elsewhere and give its directory";
+      fail("checkpoint", { where, found: `no ${file} at ${info.sha}`, expected: "the file its listing names", fix });
+    }
+    const blob = joinPath(folder, "blobs", etag);
+    if ((await fileSize(blob)) !== downloadInfo.size) {
+      await makeDirectory(joinPath(folder, "blobs"));
+      const content = await hub.downloadFile({ ...at, downloadInfo });
+      await saveStream(content as Blob, blob, file, downloadInfo.size, options.onProgress);
+    }
+    await makeDirectory(snapshot);
+    await linkFile(blob, path);
+  };
+
+  for (const file of SMALL_FILES) if (available.includes(file)) await fetchFile(file);
+  await fetchFile(weights);
+  if (weights === INDEX_FILE) {
+    const shards = await readShardIndex(joinPath(snapshot, INDEX_FILE));
+    for (const shard of new Set(shards.values())) await fetchFile(shard);
+  }
+  if (revision !== info.sha) {
+    const ref = joinPath(folder, "refs", revision);
+    await makeDirectory(parentDirectory(ref));
+    await writeTextAtomic(ref, info.sha);
+  }
+  return snapshot;
+}
+
+async function saveStream(
+  content: Blob,
+  path: string,
+  file: string,
+  total: number,
+  onProgress?: (progress: DownloadProgress) => void,
+): Promise<void> {
+  await writeAtomic(path, async (sink) => {
+    const reader = content.stream().getReader();
+    let received = 0;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      await sink.write(value);
+      received += value.length;
+      onProgress?.({ file, received, total });
+    }
+    if (received !== total) {
+      const found = `${received} bytes, then the end`;
+      fail("checkpoint", { where: `download of ${file}`, found, expected: `${total} bytes`, fix: "try again" });
+    }
+  });
+}

@@ -1,0 +1,203 @@
+/** @file GPT2HeadWithValueModel: a GPT-2 language model with a second head that gives every position a scalar. */
+import { fail } from "../base/errors.ts";
+import { Rng } from "../base/rng.ts";
+import type { Keep } from "../graph/partition.ts";
+import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
+import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
+import { configToJson, type GPT2Config, parseConfig } from "./config.ts";
+import { type Distribution, Head, type RowLoss, type RowScores } from "./head.ts";
+import { type ResolveOptions, resolveModel } from "./hub.ts";
+import { initialize, initializeParameter, ParameterBuffer, parameterTable } from "./parameters.ts";
+import { type Tokens, Transformer } from "./transformer.ts";
+import { loadParameters, openWeights, saveParameters } from "./weights.ts";
+
+export interface ModelOptions extends EngineOptions {
+  /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
+  engine?: Engine;
+  /** Seed of whatever is initialised rather than loaded. */
+  seed?: number;
+}
+
+/** Tokens whose distribution is asked: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
+export interface AskedTokens {
+  readonly tokens: Tokens;
+  /** int32 [R] */
+  readonly rows: Int32Array;
+  /** int32 [R] */
+  readonly ids: Int32Array;
+  readonly distribution: Distribution;
+}
+
+const VALUE_HEAD = ["v_head.summary.weight", "v_head.summary.bias"];
+
+export class GPT2HeadWithValueModel {
+  readonly config: GPT2Config;
+  readonly parameters: ParameterBuffer;
+  readonly engine: Engine;
+  readonly pool = new BufferPool();
+  readonly transformer: Transformer;
+  readonly head: Head;
+  /** The directory it was loaded from. */
+  readonly directory?: string;
+  /** What a loader should tell its user: a value head that was not there, tensors that were not used. */
+  readonly notes: readonly string[];
+
+  private constructor(
+    config: GPT2Config,
+    parameters: ParameterBuffer,
+    options: ModelOptions,
+    from?: { directory: string; notes: string[] },
+  ) {
+    this.config = config;
+    this.parameters = parameters;
+    this.engine = options.engine ?? new Engine(options);
+    this.transformer = new Transformer(config, this.engine, this.pool);
+    this.head = new Head(config, this.engine, this.pool);
+    this.directory = from?.directory;
+    this.notes = from?.notes ?? [];
+  }
+
+  /** A new model with random weights, as the parameter table says. */
+  static fromConfig(config: GPT2Config, options: ModelOptions = {}): GPT2HeadWithValueModel {
+    const parameters = new ParameterBuffer(parameterTable(config));
+    initialize(parameters, config, options.seed ?? 0);
+    return new GPT2HeadWithValueModel(config, parameters, options);
+  }
+
+  /**
+   * A model from a directory in Hugging Face layout or a hub id. A checkpoint without a value head gets a new one,
+   * N(0, initializerRange) with bias 0, and `notes` says so.
+   */
+  static async fromPretrained(
+    id: string,
+    options: ModelOptions & ResolveOptions = {},
+  ): Promise<GPT2HeadWithValueModel> {
+    const directory = await resolveModel(id, options);
+    const path = joinPath(directory, "config.json");
+    const config = parseConfig(await readJson(path), path);
+    const parameters = new ParameterBuffer(parameterTable(config));
+    const weights = await openWeights(directory);
+    try {
+      const wanted = parameters.table.map((p) => ({
+        name: p.name,
+        shape: p.shape,
+        target: parameters.view(p.name),
+        optional: VALUE_HEAD.includes(p.name),
+      }));
+      const { missing, ignored } = await loadParameters(weights, wanted);
+      const notes: string[] = [];
+      if (missing.length > 0) {
+        parameters.table.forEach((p, i) => {
+          if (missing.includes(p.name))
+            initializeParameter(parameters.view(p.name), p, config, new Rng(options.seed ?? 0, i));
+        });
+        notes.push(
+          `${weights.name} has no ${missing.join(", ")}: a new value head, N(0, ${config.initializerRange}), was made`,
+        );
+      }
+      if (ignored.length > 0)
+        notes.push(`${weights.name}: not used: ${ignored.slice(0, 5).join(", ")}${ignored.length > 5 ? ", ..." : ""}`);
+      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes });
+    } finally {
+      await weights.close();
+    }
+  }
+
+  /** Write config.json and model.safetensors (fp32, Hugging Face names, value head included). Each file is replaced whole. */
+  async savePretrained(directory: string): Promise<void> {
+    await makeDirectory(directory);
+    const entries = this.parameters.table.map((p) => ({
+      name: p.name,
+      shape: p.shape,
+      data: this.parameters.view(p.name),
+    }));
+    await saveParameters(directory, entries);
+    await writeTextAtomic(
+      joinPath(directory, "config.json"),
+      `${JSON.stringify(configToJson(this.config), null, 2)}\n`,
+    );
+  }
+
+  /** A copy with weights of its own and the same engine: what PPO measures the KL against. */
+  frozenCopy(): GPT2HeadWithValueModel {
+    const copy = new ParameterBuffer(this.parameters.table, this.parameters.data.slice());
+    return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine });
+  }
+
+  /** log p, entropy and value for asked tokens: one forward pass. */
+  async score({ tokens, rows, ids, distribution }: AskedTokens): Promise<RowScores> {
+    this.checkTokens(tokens);
+    const hidden = await this.transformer.hidden(this.parameters, tokens);
+    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution });
+    this.pool.release(hidden);
+    return scores;
+  }
+
+  /**
+   * A loss over asked tokens, and the gradient of every parameter.
+   * @param inputs     what the loss wants to know about each token, each [R]
+   * @param grads      receives the gradients
+   * @param accumulate add to what `grads` holds instead of replacing it
+   * @param keep       "nothing" recomputes activations in the backward pass: less memory, about a third more time
+   */
+  async lossAndGradients(
+    asked: AskedTokens,
+    loss: RowLoss,
+    inputs: Readonly<Record<string, Float32Array>>,
+    grads: ParameterBuffer,
+    accumulate = false,
+    keep: Keep = "heavy",
+  ): Promise<RowScores & { loss: number }> {
+    const { tokens, rows, ids, distribution } = asked;
+    this.checkTokens(tokens);
+    const kept = await this.transformer.forward(this.parameters, tokens, keep);
+    const hidden = kept.streams[kept.streams.length - 1];
+    const dHidden = this.pool.take(hidden.length).fill(0);
+    const result = await this.head.loss(
+      this.parameters,
+      { hidden, rows, ids, distribution },
+      loss,
+      inputs,
+      dHidden,
+      grads,
+      accumulate,
+    );
+    if (!accumulate && !this.config.tieWordEmbeddings) grads.view("transformer.wte.weight").fill(0);
+    await this.transformer.backward(this.parameters, kept, dHidden, grads, accumulate, keep);
+    this.pool.release(dHidden);
+    return result;
+  }
+
+  /** Free the engine's sessions and every pooled buffer. */
+  dispose(): void {
+    this.engine.dispose();
+    this.pool.clear();
+  }
+
+  /** Ids inside the vocabulary, a length inside the context. */
+  checkTokens({ ids, B, T }: Tokens): void {
+    const { vocabSize, nPositions } = this.config;
+    if (T > nPositions)
+      fail("input", {
+        where: "token ids",
+        found: `sequences of ${T} tokens`,
+        expected: `at most ${nPositions} (n_positions)`,
+        fix: "shorten the prompts or the responses",
+      });
+    if (ids.length !== B * T)
+      fail("input", {
+        where: "token ids",
+        found: `${ids.length} ids`,
+        expected: `${B} x ${T}`,
+        fix: "pass B times T ids",
+      });
+    for (let i = 0; i < ids.length; i++)
+      if (!(ids[i] >= 0 && ids[i] < vocabSize))
+        fail("input", {
+          where: `token ids, row ${Math.floor(i / T)}, position ${i % T}`,
+          found: `id ${ids[i]}`,
+          expected: `0 to ${vocabSize - 1}`,
+          fix: "use the tokenizer of this model",
+        });
+  }
+}

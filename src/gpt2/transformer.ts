@@ -1,0 +1,226 @@
+/**
+ * @file The body of GPT-2: embeddings and blocks, forwards and backwards. One program for each kind of block, run once a
+ * layer with that layer's weights; activations live in pooled buffers that this file hands from program to program.
+ */
+
+import { accumulate } from "../graph/gradient.ts";
+import { add, layerNorm, linear } from "../graph/ops/index.ts";
+import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
+import { dims, elementCount, input, type Tensor } from "../graph/tensor.ts";
+import { activations } from "../nn/activations.ts";
+import { attention, causalBias } from "../nn/attention.ts";
+import type { BufferPool, Engine } from "../runtime/engine.ts";
+import type { GPT2Config } from "./config.ts";
+import { BLOCK_NAMES, type ParameterBuffer } from "./parameters.ts";
+
+/** Token ids of B sequences, right-padded to T, and where each token stands. */
+export interface Tokens {
+  /** int32 [B, T]; padding may be any id. */
+  readonly ids: Int32Array;
+  readonly B: number;
+  readonly T: number;
+}
+
+/** What a forward pass keeps for the backward pass. Buffers go back to the pool in {@link Transformer.backward}. */
+export interface Activations {
+  readonly tokens: Tokens;
+  /** The stream before each block and after the last: nLayer + 1 buffers [N, C]. */
+  readonly streams: Float32Array[];
+  /** What each block's forward program saved, by name. */
+  readonly saved: Record<string, Float32Array>[];
+}
+
+/** Symbolic parameters of a block, by short name; the shapes follow from the config. */
+export function blockInputs(config: GPT2Config, prefix = ""): Record<string, Tensor> {
+  const { nEmbd: C, nInner: I } = config;
+  const sizes: Record<string, Record<string, number>> = {
+    "attn.c_attn.weight": { C, "3C": 3 * C },
+    "attn.c_attn.bias": { "3C": 3 * C },
+    "attn.c_proj.weight": { C, O: C },
+    "mlp.c_fc.weight": { C, I },
+    "mlp.c_fc.bias": { I },
+    "mlp.c_proj.weight": { I, C },
+  };
+  return Object.fromEntries(BLOCK_NAMES.map((n) => [n, input(prefix + n, sizes[n] ?? { C })]));
+}
+
+/** x + mlp(ln_2(x)), the second half of a block. x [N, C] */
+export function feedForward(x: Tensor, p: Record<string, Tensor>, config: GPT2Config): Tensor {
+  const normed = layerNorm(x, p["ln_2.weight"], p["ln_2.bias"], config.layerNormEpsilon);
+  const wide = linear(normed, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"]); // [N, I]
+  const active = activations[config.activationFunction](wide);
+  return add(x, linear(active, p["mlp.c_proj.weight"], p["mlp.c_proj.bias"]));
+}
+
+/** Queries, keys and values of ln_1(x), side by side. [N, C] -> [N, 3C] */
+export function queriesKeysValues(x: Tensor, p: Record<string, Tensor>, config: GPT2Config): Tensor {
+  const normed = layerNorm(x, p["ln_1.weight"], p["ln_1.bias"], config.layerNormEpsilon);
+  return linear(normed, p["attn.c_attn.weight"], p["attn.c_attn.bias"]);
+}
+
+/** The factor on q k^T in one layer. */
+export function attentionScale(config: GPT2Config, layer: number): number {
+  const perHead = config.scaleAttnWeights ? 1 / Math.sqrt(config.nEmbd / config.nHead) : 1;
+  return config.scaleAttnByInverseLayerIdx ? perHead / (layer + 1) : perHead;
+}
+
+export class Transformer {
+  readonly config: GPT2Config;
+  readonly #engine: Engine;
+  readonly #pool: BufferPool;
+  readonly #programs = new Map<string, ForwardBackward>();
+  readonly #biases = new Map<number, Float32Array>();
+
+  constructor(config: GPT2Config, engine: Engine, pool: BufferPool) {
+    this.config = config;
+    this.#engine = engine;
+    this.#pool = pool;
+  }
+
+  /**
+   * Hidden states before the final layer norm, [N, C] with N = B T, in a pooled buffer the caller releases.
+   * @param bias attention bias [1 or B, 1, T, T]; default: causal
+   */
+  async hidden(params: ParameterBuffer, tokens: Tokens): Promise<Float32Array> {
+    const length = tokens.B * tokens.T * this.config.nEmbd;
+    let x = this.#pool.take(length);
+    let y = this.#pool.take(length);
+    this.embed(params, tokens, x);
+    for (let layer = 0; layer < this.config.nLayer; layer++) {
+      const { key, program } = this.#block(tokens, layer, "nothing", false);
+      await this.#engine.run(
+        `${key}.forward`,
+        () => program.forward,
+        { x, bias: this.#bias(tokens.T), ...params.block(layer) },
+        { y },
+      );
+      [x, y] = [y, x];
+    }
+    this.#pool.release(y);
+    return x;
+  }
+
+  /** The same, keeping what the backward pass needs. The result is the last of `streams`. */
+  async forward(params: ParameterBuffer, tokens: Tokens, keep: Keep = "heavy"): Promise<Activations> {
+    const { nEmbd: C, nLayer } = this.config;
+    const take = () => this.#pool.take(tokens.B * tokens.T * C);
+    const streams = [take()];
+    const saved: Record<string, Float32Array>[] = [];
+    this.embed(params, tokens, streams[0]);
+    for (let layer = 0; layer < nLayer; layer++) {
+      const { key, program } = this.#block(tokens, layer, keep, false);
+      const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
+      const y = take();
+      const feeds = { x: streams[layer], bias: this.#bias(tokens.T), ...params.block(layer) };
+      await this.#engine.run(`${key}.forward`, () => program.forward, feeds, { y, ...buffers });
+      streams.push(y);
+      saved.push(buffers);
+    }
+    return { tokens, streams, saved };
+  }
+
+  /**
+   * Gradients of every body parameter, given that of the last stream.
+   * @param dHidden    [N, C], overwritten
+   * @param grads      receives the gradients
+   * @param accumulate add to what `grads` holds instead of replacing it. The token embedding is always added to: with a
+   *                   tied head its gradient was written by the head before this runs
+   */
+  async backward(
+    params: ParameterBuffer,
+    kept: Activations,
+    dHidden: Float32Array,
+    grads: ParameterBuffer,
+    accumulate: boolean,
+    keep: Keep = "heavy",
+  ): Promise<void> {
+    const { tokens, streams, saved } = kept;
+    let dy = dHidden;
+    let dx = this.#pool.take(dHidden.length);
+    for (let layer = this.config.nLayer - 1; layer >= 0; layer--) {
+      const { key, program } = this.#block(tokens, layer, keep, accumulate);
+      const feeds = {
+        x: streams[layer],
+        bias: this.#bias(tokens.T),
+        dy,
+        ...saved[layer],
+        ...params.block(layer),
+        ...(accumulate ? grads.block(layer, "before.") : {}),
+      };
+      const results = { "d.x": dx, ...grads.block(layer, "d.") };
+      await this.#engine.run(`${key}.backward`, () => program.backward, feeds, results);
+      this.#pool.release(streams[layer + 1], ...Object.values(saved[layer]));
+      [dy, dx] = [dx, dy];
+    }
+    this.#embedBackward(tokens, dy, grads, accumulate);
+    this.#pool.release(streams[0], dx === dHidden ? dy : dx);
+  }
+
+  /** x[n] = wte[ids[n]] + wpe[t]. */
+  embed(params: ParameterBuffer, { ids, T }: Tokens, x: Float32Array): void {
+    const C = this.config.nEmbd;
+    const wte = params.view("transformer.wte.weight");
+    const wpe = params.view("transformer.wpe.weight");
+    for (let n = 0; n < ids.length; n++) {
+      const token = ids[n] * C;
+      const position = (n % T) * C;
+      for (let c = 0; c < C; c++) x[n * C + c] = wte[token + c] + wpe[position + c];
+    }
+  }
+
+  /** d wte[ids[n]] += dx[n], d wpe[t] += dx[n]. */
+  #embedBackward({ ids, T }: Tokens, dx: Float32Array, grads: ParameterBuffer, accumulate: boolean): void {
+    const C = this.config.nEmbd;
+    const dWte = grads.view("transformer.wte.weight");
+    const dWpe = grads.view("transformer.wpe.weight");
+    if (!accumulate) dWpe.fill(0);
+    for (let n = 0; n < ids.length; n++) {
+      const token = ids[n] * C;
+      const position = (n % T) * C;
+      for (let c = 0; c < C; c++) {
+        dWte[token + c] += dx[n * C + c];
+        dWpe[position + c] += dx[n * C + c];
+      }
+    }
+  }
+
+  /** Forward and backward program of a block. Layers share them unless the config scales attention by layer. */
+  #block(tokens: Tokens, layer: number, keep: Keep, accumulates: boolean): { key: string; program: ForwardBackward } {
+    const { config } = this;
+    const { B, T } = tokens;
+    const C = config.nEmbd;
+    const scale = attentionScale(config, layer);
+    const shape = `${B}x${T}.C${C}.I${config.nInner}.H${config.nHead}.${config.activationFunction}.${config.layerNormEpsilon}`;
+    const key = `block.${shape}.${scale}.${keep}${accumulates ? ".accumulate" : ""}`;
+    let program = this.#programs.get(key);
+    if (!program) {
+      const x = input("x", { N: B * T, C });
+      const bias = input("bias", dims({ one: 1, head: 1, T, S: T }));
+      const p = blockInputs(config);
+      const mixed = attention(queriesKeysValues(x, p, config), bias, { B, T, H: config.nHead }, scale);
+      const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
+      const y = feedForward(middle, p, config);
+      program = forwardBackward(
+        "block",
+        { y },
+        { y: input("dy", y.shape) },
+        { x, ...p },
+        {
+          keep,
+          finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+        },
+      );
+      this.#programs.set(key, program);
+    }
+    return { key, program };
+  }
+
+  #bias(T: number): Float32Array {
+    let bias = this.#biases.get(T);
+    if (!bias) {
+      bias = causalBias(T);
+      this.#biases.set(T, bias);
+    }
+    return bias;
+  }
+}

@@ -1,0 +1,217 @@
+/** @file From symbolic tensors to the bytes of an ONNX model. */
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  type AttributeProto,
+  AttributeProtoSchema,
+  AttributeProto_AttributeType as AttributeType,
+  TensorProto_DataType as DataType,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  type TensorProto,
+  TensorProtoSchema,
+  TensorShapeProto_DimensionSchema,
+  TensorShapeProtoSchema,
+  TypeProto_SequenceSchema,
+  TypeProto_TensorSchema,
+  TypeProtoSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "onnx-buf";
+import { type AttributeValue, type Emitter, isInput, type Node, type Tensor, type TensorType } from "./tensor.ts";
+
+/** A graph ready to run: named outputs, and tensors that are fed instead of computed. */
+export interface Program {
+  /** Printed in errors and profiles. */
+  readonly name: string;
+  /** Results, in order. Names are what the caller fetches. */
+  readonly outputs: Readonly<Record<string, Tensor>>;
+  /** Tensors fed by the caller although an operation could compute them: what a forward pass saved. */
+  readonly cuts?: ReadonlyMap<Tensor, string>;
+}
+
+export interface OnnxModel {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly inputs: ReadonlyMap<string, TensorType>;
+  readonly outputs: ReadonlyMap<string, TensorType>;
+}
+
+/** ONNX Runtime 1.30 accepts opset 26 and IR version 13 at most; 21 and 10 have everything used here. */
+const OPSET = 21;
+const IR_VERSION = 10n;
+
+const dataType = { float32: DataType.FLOAT, int32: DataType.INT32 } as const;
+
+/** Name of the extra first output of {@link writeOnnx}'s `sentinel` form. */
+export const SENTINEL = "sentinel";
+
+/**
+ * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; why is told in
+ * runtime/session.ts, the only user.
+ */
+export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): OnnxModel {
+  const nodes: NodeProto[] = [];
+  const initializers: TensorProto[] = [];
+  const inputs = new Map<string, TensorType>();
+  const names = new Map<Tensor, string>();
+  const constants = new Map<string, string>();
+  let counter = 0;
+
+  const initializer = (key: string, make: (name: string) => TensorProto): string => {
+    let name = constants.get(key);
+    if (name === undefined) {
+      name = `c${constants.size}`;
+      constants.set(key, name);
+      initializers.push(make(name));
+    }
+    return name;
+  };
+  const emitter: Emitter = {
+    node: (opType, ins, outs, attrs = {}, domain = "") => {
+      const attribute = Object.entries(attrs).map(([name, value]) => attributeProto(name, value));
+      nodes.push(
+        create(NodeProtoSchema, { name: `n${nodes.length}`, opType, domain, input: ins, output: outs, attribute }),
+      );
+    },
+    temp: () => `t${counter++}`,
+    int64: (values) =>
+      initializer(`i${values}`, (name) =>
+        create(TensorProtoSchema, {
+          name,
+          dataType: DataType.INT64,
+          dims: [BigInt(values.length)],
+          int64Data: values.map(BigInt),
+        }),
+      ),
+    float: (value, sizes = []) => {
+      const scalar = initializer(`f${value}`, (name) =>
+        create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [], floatData: [value] }),
+      );
+      if (sizes.length === 0) return scalar;
+      const full = `t${counter++}`;
+      emitter.node("Expand", [scalar, emitter.int64(sizes)], [full]);
+      return full;
+    },
+  };
+
+  if (options.sentinel) emitter.node("SequenceConstruct", [emitter.float(0)], [SENTINEL]);
+
+  const wanted = Object.values(program.outputs);
+  const used = usedTensors(wanted, program.cuts);
+  const resultNames = new Map(Object.entries(program.outputs).map(([name, t]) => [t, name]));
+  const feed = (t: Tensor, name: string) => {
+    names.set(t, name);
+    inputs.set(name, t);
+  };
+  for (const node of used.nodes) {
+    for (const t of node.outputs) {
+      const cut = program.cuts?.get(t);
+      if (cut !== undefined && used.tensors.has(t)) feed(t, cut);
+    }
+    if (isInput(node.outputs[0])) {
+      feed(node.outputs[0], node.attrs.name);
+    } else if (node.outputs.some((t) => used.tensors.has(t) && !names.has(t))) {
+      const outs = node.outputs.map((t) => {
+        if (!used.tensors.has(t)) return "";
+        // A cut output of an operation that still runs for another output gets a name nobody reads.
+        if (names.has(t)) return `t${counter++}`;
+        const name = resultNames.get(t) ?? `t${counter++}`;
+        names.set(t, name);
+        return name;
+      });
+      // Trailing outputs nobody wants are not computed; earlier ones must have a name.
+      while (outs.at(-1) === "") outs.pop();
+      const outputs = outs.map((name) => name || `t${counter++}`);
+      node.op.emit(
+        emitter,
+        node.inputs.map((t) => names.get(t) as string),
+        outputs,
+        node,
+      );
+    }
+  }
+  const outputs = new Map<string, TensorType>();
+  for (const [name, t] of Object.entries(program.outputs)) {
+    // Only an input, or a tensor that is a result twice over, does not already have the name.
+    if (names.get(t) !== name) emitter.node("Identity", [names.get(t) as string], [name]);
+    outputs.set(name, t);
+  }
+
+  const valueInfos = (values: ReadonlyMap<string, TensorType>) => [...values].map(([name, t]) => valueInfo(name, t));
+  const graph = create(GraphProtoSchema, {
+    name: program.name,
+    node: nodes,
+    initializer: initializers,
+    input: valueInfos(inputs),
+    output: [...(options.sentinel ? [sentinelInfo()] : []), ...valueInfos(outputs)],
+  });
+  const model = create(ModelProtoSchema, {
+    irVersion: IR_VERSION,
+    producerName: "valuehead",
+    graph,
+    opsetImport: [
+      create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
+      create(OperatorSetIdProtoSchema, { domain: "com.microsoft", version: 1n }),
+    ],
+  });
+  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs };
+}
+
+/** What must be computed for the outputs, going back no further than the cuts; nodes in the order they were made. */
+function usedTensors(outputs: readonly Tensor[], cuts?: ReadonlyMap<Tensor, string>) {
+  const tensors = new Set<Tensor>();
+  const nodes = new Set<Node>();
+  const computed = new Set<Node>();
+  const stack = [...outputs];
+  for (let t = stack.pop(); t; t = stack.pop()) {
+    if (tensors.has(t)) continue;
+    tensors.add(t);
+    nodes.add(t.node);
+    if (cuts?.has(t) || computed.has(t.node)) continue;
+    computed.add(t.node);
+    stack.push(...t.node.inputs);
+  }
+  return { tensors, nodes: [...nodes].sort((a, b) => a.id - b.id) };
+}
+
+function attributeProto(name: string, value: AttributeValue): AttributeProto {
+  if (typeof value === "number")
+    return create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });
+  if (typeof value === "string")
+    return create(AttributeProtoSchema, { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) });
+  if ("float" in value) return create(AttributeProtoSchema, { name, type: AttributeType.FLOAT, f: value.float });
+  return create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });
+}
+
+function tensorType(t: TensorType) {
+  // dim_value carries the size ONNX Runtime plans with; the axis name goes into the denotation beside it.
+  const dim = t.shape.map((d) =>
+    create(TensorShapeProto_DimensionSchema, {
+      value: { case: "dimValue", value: BigInt(d.size) },
+      denotation: d.name,
+    }),
+  );
+  return create(TypeProto_TensorSchema, {
+    elemType: dataType[t.dtype],
+    shape: create(TensorShapeProtoSchema, { dim }),
+  });
+}
+
+function valueInfo(name: string, t: TensorType): ValueInfoProto {
+  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t) } });
+  return create(ValueInfoProtoSchema, { name, type });
+}
+
+function sentinelInfo(): ValueInfoProto {
+  const elemType = create(TypeProtoSchema, {
+    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }) },
+  });
+  const sequence = create(TypeProto_SequenceSchema, { elemType });
+  return create(ValueInfoProtoSchema, {
+    name: SENTINEL,
+    type: create(TypeProtoSchema, { value: { case: "sequenceType", value: sequence } }),
+  });
+}

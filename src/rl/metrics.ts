@@ -1,0 +1,66 @@
+/**
+ * @file The names of all numbers in metrics.jsonl, with one line each. The documentation is generated from this table.
+ *
+ * Names are those of huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py where TRL has the number.
+ */
+
+/** Metric name -> what it is. "Mean over tokens" means over existing tokens of the whole batch. */
+export const metrics = {
+  "objective/kl": "KL(policy ‖ reference) per response in nats, k1: mean over responses of Σ_t (log π − log π_ref)",
+  "objective/kl_stderr": "standard error of objective/kl over the responses of the batch",
+  "objective/kl_k3": "the same KL by the k3 estimator, Σ_t (exp(−d) − 1 + d), which is never negative",
+  "objective/kl_coef": "β, the coefficient of the KL penalty that made this batch's rewards",
+  "objective/entropy": "entropy of responses in nats, estimated as the mean over responses of Σ_t −log π(x_t)",
+
+  "env/reward_mean": "mean score of the reward function over the batch, without the KL penalty",
+  "env/reward_std": "standard deviation (unbiased) of the scores over the batch",
+  "ppo/mean_scores": "the same number as env/reward_mean",
+  "ppo/std_scores": "the same number as env/reward_std",
+  "ppo/mean_non_score_reward": "mean over tokens of the KL part of the reward, −β·penalty",
+
+  "ppo/loss/policy": "clipped policy loss: mean over tokens of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε))",
+  "ppo/loss/value": "clipped value loss: ½·mean over tokens of max((V − R)², (clip(V, V_old − ε, V_old + ε) − R)²)",
+  "ppo/loss/total": "ppo/loss/policy + vfCoef·ppo/loss/value",
+
+  "ppo/policy/entropy": "entropy of the next-token distribution over the vocabulary in nats, mean over tokens",
+  "ppo/policy/approxkl":
+    "KL between the updated policy and the one that made the batch, k2: ½·mean (log π − log π_old)²",
+  "ppo/policy/policykl": "the same KL by k1: mean over tokens of log π_old − log π",
+  "ppo/policy/clipfrac": "share of tokens whose policy loss is the clipped term",
+  "ppo/policy/advantages_mean": "mean over tokens of the advantages used by the loss",
+  "ppo/policy/ratio_mean": "mean over tokens of ρ = π(x_t) / π_old(x_t)",
+  "ppo/policy/ratio_min": "smallest ρ of the batch",
+  "ppo/policy/ratio_max": "largest ρ of the batch",
+  "ppo/policy/ratio_var": "variance (unbiased) of ρ over tokens",
+
+  "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
+  "ppo/returns/var": "variance (unbiased) of the returns over tokens",
+
+  "ppo/val/vpred": "mean over tokens of the value V of the updated weights",
+  "ppo/val/mean": "mean over tokens of the value V_old that made the advantages",
+  "ppo/val/var": "variance (unbiased) of V_old over tokens",
+  "ppo/val/error": "mean over tokens of (V − R)²",
+  "ppo/val/clipfrac": "share of tokens whose value loss is the clipped term",
+  "ppo/val/var_explained":
+    "1 − ppo/val/error / ppo/returns/var; 1 is a perfect value function, 0 as good as a constant",
+
+  "ppo/learning_rate": "learning rate of the last optimizer step",
+  "ppo/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
+
+  "tokens/queries_len_mean": "mean number of tokens of the prompts",
+  "tokens/queries_len_std": "standard deviation (unbiased) of the number of tokens of the prompts",
+  "tokens/responses_len_mean": "mean number of existing tokens of the responses, the end-of-text token included",
+  "tokens/responses_len_std": "standard deviation (unbiased) of the number of existing tokens of the responses",
+
+  "time/get_response": "seconds spent sampling responses",
+  "time/get_scores": "seconds spent waiting for the reward function",
+  "time/ppo/forward_pass": "seconds spent on log-probabilities and values outside the updates",
+  "time/ppo/compute_rewards": "seconds spent on rewards from scores and KL",
+  "time/ppo/compute_advantages": "seconds spent on advantages, returns and whitening",
+  "time/ppo/optimize_step": "seconds spent in all epochs of updates",
+  "time/ppo/total": "seconds of the step after the scores were known",
+  "time/total": "seconds of the whole step, sampling included",
+} as const satisfies Record<string, string>;
+
+/** A name of {@link metrics}. */
+export type MetricName = keyof typeof metrics;

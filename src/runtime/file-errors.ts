@@ -1,0 +1,62 @@
+/**
+ * @file What the operating system says about a file, in the words of the library's one error type.
+ */
+import { type ErrorKind, fail, messageOf, ValueheadError } from "../base/errors.ts";
+
+/** The `code` of an operating-system or Node error, or "". */
+export function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** What is wrong with `path`, in words, for the error numbers a user can do something about. */
+function describe(code: string): { found: string; fix: string } | null {
+  switch (code) {
+    case "ENOENT":
+      return { found: "nothing at this path", fix: "check the path" };
+    case "EISDIR":
+      return { found: "a directory", fix: "give the path of a file" };
+    case "ENOTDIR":
+      return { found: "a file where a directory is needed", fix: "check the path" };
+    case "EACCES":
+    case "EPERM":
+      return { found: `no permission (${code})`, fix: "change the permissions or choose another path" };
+    case "EROFS":
+      return { found: "a read-only file system (EROFS)", fix: "choose another path" };
+    default:
+      return null;
+  }
+}
+
+/** Rethrows what a read threw as a ValueheadError. */
+export function readError(error: unknown, path: string, kind: ErrorKind, expected = "a readable file"): never {
+  if (error instanceof ValueheadError) throw error;
+  const known = describe(codeOf(error));
+  fail(
+    kind,
+    { where: path, found: known?.found ?? messageOf(error), expected, fix: known?.fix ?? "check the file" },
+    error,
+  );
+}
+
+/** Errors of the operating system become ValueheadErrors; whatever else the caller's own code threw passes through. */
+export function writeError(error: unknown, path: string, intact: boolean): never {
+  const code = codeOf(error);
+  if (error instanceof ValueheadError || !/^E[A-Z0-9]+$/.test(code)) throw error;
+  const kept = intact ? " (what was there before is intact)" : "";
+  if (code === "ENOSPC" || code === "EDQUOT") {
+    const found = code === "ENOSPC" ? "a full disk (ENOSPC)" : "an exhausted disk quota (EDQUOT)";
+    const fix = `free some space or choose another place${kept}`;
+    fail("checkpoint", { where: path, found, expected: "room to write it", fix }, error);
+  }
+  const known = describe(code);
+  fail(
+    "checkpoint",
+    {
+      where: path,
+      found: code === "ENOENT" ? "no such folder" : (known?.found ?? messageOf(error)),
+      expected: "a place that can be written",
+      fix: `${code === "ENOENT" ? "create the folder first" : (known?.fix ?? "check the path and the disk")}${kept}`,
+    },
+    error,
+  );
+}

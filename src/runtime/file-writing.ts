@@ -1,0 +1,208 @@
+/**
+ * @file Writing that never leaves half a file: temporary name, flush, rename. Plus append-only files and links.
+ */
+import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, symlink, unlink } from "node:fs/promises";
+import { dirname, join, relative, resolve } from "node:path";
+import { fail, ValueheadError } from "../base/errors.ts";
+import { writeError } from "./file-errors.ts";
+
+/** Bytes moved per write call. */
+const PIECE = 16 * 1024 * 1024;
+
+/** Where a writer puts bytes. `bytes` may be reused by the caller once the promise is settled. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/** Creates a directory and those above it; one that exists is fine. */
+export async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    writeError(error, path, false);
+  }
+}
+
+/** For a run's output: creates `path`, or fails when it holds anything already. */
+export async function ensureEmptyOutputDirectory(path: string): Promise<void> {
+  const there = await stat(path).catch(() => null);
+  if (there !== null) {
+    const names = there.isDirectory() ? await readdir(path) : null;
+    if (names === null || names.length > 0) {
+      fail("usage", {
+        where: path,
+        found: names === null ? "a file" : `a directory with ${names.length} entries (${names.slice(0, 3).join(", ")})`,
+        expected: "a new or empty directory",
+        fix: "choose another output directory, empty this one, or continue the run in it with --resume",
+      });
+    }
+  }
+  await makeDirectory(path);
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await handle.write(bytes, done, Math.min(PIECE, bytes.length - done))).bytesWritten;
+  }
+}
+
+/** Flushes a file to the disk. Windows wants write access for that. */
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, process.platform === "win32" ? "r+" : "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Flushes a directory's names. Windows and some network file systems refuse: then the rename alone must do. */
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, "r").catch(() => null);
+  await handle?.sync().catch(() => {});
+  await handle?.close();
+}
+
+async function syncTree(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) await syncFile(path);
+  }
+  await syncDirectory(directory);
+}
+
+let temporaryNames = 0;
+
+/**
+ * Writes a file under a temporary name beside it, flushes it to the disk and renames it. Whatever goes wrong, the
+ * temporary file is removed and the file that was there stays.
+ */
+export async function writeAtomic(path: string, write: (sink: ByteSink) => Promise<void>): Promise<void> {
+  const temporary = `${path}.tmp-${process.pid}-${temporaryNames++}`;
+  let handle: FileHandle | undefined;
+  try {
+    const file = await open(temporary, "wx");
+    handle = file;
+    await write({ write: (bytes) => writeAll(file, bytes) });
+    await file.sync();
+    handle = undefined;
+    await file.close();
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await handle?.close().catch(() => {});
+    await unlink(temporary).catch(() => {});
+    writeError(error, path, true);
+  }
+}
+
+export async function writeTextAtomic(path: string, text: string): Promise<void> {
+  await writeAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
+}
+
+/**
+ * Makes a whole directory appear at once: `fill` writes into `finalDir.tmp-<pid>`, every file and directory is flushed,
+ * then it is renamed. A failure removes the temporary directory. A `finalDir` that holds something is an error unless
+ * `replace` is true; it then stays until the new one is complete.
+ */
+export async function writeDirectoryAtomic(
+  finalDir: string,
+  fill: (temporaryDir: string) => Promise<void>,
+  options: { replace?: boolean } = {},
+): Promise<void> {
+  const final = resolve(finalDir);
+  const temporary = `${final}.tmp-${process.pid}`;
+  const old = `${final}.old-${process.pid}`;
+  if (!options.replace && (await stat(final).catch(() => null)) !== null) await ensureEmptyOutputDirectory(final);
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { recursive: true });
+    await fill(temporary);
+    await syncTree(temporary);
+    if (options.replace && (await stat(final).catch(() => null)) !== null) {
+      await rename(final, old);
+      await rename(temporary, final).catch(async (error) => {
+        await rename(old, final);
+        throw error;
+      });
+      await rm(old, { recursive: true, force: true });
+    } else {
+      await rename(temporary, final);
+    }
+    await syncDirectory(dirname(final));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
+    // The reader knows the directory by its final name.
+    if (error instanceof ValueheadError && error.problem.where.startsWith(temporary)) {
+      const where = final + error.problem.where.slice(temporary.length);
+      fail(error.kind, { ...error.problem, where }, error.cause);
+    }
+    writeError(error, final, true);
+  }
+}
+
+/** A file that only grows: metrics.jsonl and its like. Lines reach it in the order of the calls. */
+export class AppendFile {
+  readonly path: string;
+  #handle: FileHandle;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Use {@link AppendFile.open}. */
+  constructor(path: string, handle: FileHandle) {
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  /** Opens or creates. A last line cut off by a killed process is ended, so that the next one starts on its own line. */
+  static async open(path: string): Promise<AppendFile> {
+    try {
+      const handle = await open(path, "a+");
+      const { size } = await handle.stat();
+      const file = new AppendFile(path, handle);
+      if (size > 0) {
+        const last = new Uint8Array(1);
+        await handle.read(last, 0, 1, size - 1);
+        if (last[0] !== 10) await file.appendLine("");
+      }
+      return file;
+    } catch (error) {
+      return writeError(error, path, true);
+    }
+  }
+
+  #next<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(work).catch((error) => writeError(error, this.path, true));
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+
+  appendLine(line: string): Promise<void> {
+    return this.appendLines([line]);
+  }
+
+  appendLines(lines: readonly string[]): Promise<void> {
+    const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(""));
+    return this.#next(() => writeAll(this.#handle, bytes));
+  }
+
+  /** Waits for what was appended and flushes it to the disk. */
+  flush(): Promise<void> {
+    return this.#next(() => this.#handle.sync());
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    await this.#handle.close();
+  }
+}
+
+/** Makes `path` another name of `existing`: a relative symbolic link, or a copy where links are not allowed. */
+export async function linkFile(existing: string, path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+    await symlink(relative(dirname(resolve(path)), resolve(existing)), path).catch(() => copyFile(existing, path));
+  } catch (error) {
+    writeError(error, path, false);
+  }
+}

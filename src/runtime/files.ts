@@ -1,0 +1,211 @@
+/**
+ * @file Files, folders and environment variables: with file-writing.ts, whose exports it passes on, the only room that
+ * imports node:fs, node:path, node:os and node:zlib. Reads and writes go in pieces, so a 500 MB file never needs a second
+ * copy of itself in memory.
+ */
+import { createReadStream } from "node:fs";
+import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import { createGunzip } from "node:zlib";
+import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
+import { codeOf, readError } from "./file-errors.ts";
+
+export * from "./file-writing.ts";
+
+/** Bytes moved per read call. */
+const PIECE = 16 * 1024 * 1024;
+
+/** Random access to the bytes of a file or of anything like it. */
+export interface ByteSource {
+  /** What errors call it: the path as it was given. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills `target` from `offset` on, without a copy in between. A source that ends too early is an error. */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+// ---- paths and environment ----
+
+export const joinPath = (...parts: string[]): string => join(...parts);
+export const baseName = (path: string): string => basename(path);
+export const parentDirectory = (path: string): string => dirname(path);
+export const absolutePath = (path: string): string => resolve(path);
+export const homeDirectory = (): string => homedir();
+
+/** An environment variable; an empty one counts as not set. */
+export function env(name: string): string | undefined {
+  return process.env[name] || undefined;
+}
+
+// ---- looking ----
+
+async function statOrNull(path: string) {
+  try {
+    return await stat(path);
+  } catch {
+    return null;
+  }
+}
+
+export const exists = async (path: string): Promise<boolean> => (await statOrNull(path)) !== null;
+export const isDirectory = async (path: string): Promise<boolean> => (await statOrNull(path))?.isDirectory() ?? false;
+/** Bytes of a file, or null when there is none. */
+export const fileSize = async (path: string): Promise<number | null> => (await statOrNull(path))?.size ?? null;
+
+/** Names in a directory, sorted. */
+export async function listDirectory(path: string): Promise<string[]> {
+  try {
+    return (await readdir(path)).sort();
+  } catch (error) {
+    return readError(error, path, "checkpoint", "a readable directory");
+  }
+}
+
+// ---- reading ----
+
+function endsTooEarly(name: string, size: number, offset: number, length: number): never {
+  fail("checkpoint", {
+    where: name,
+    found: `${size} bytes`,
+    expected: `at least ${offset + length} bytes (${offset + length - size} are missing)`,
+    fix: "the file is cut off: copy or download it again",
+  });
+}
+
+/** Opens a file for random access. Close it when done. */
+export async function openFile(path: string, kind: ErrorKind = "checkpoint"): Promise<ByteSource> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, "r");
+    const info = await handle.stat();
+    if (info.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
+    return fileSource(path, info.size, handle, kind);
+  } catch (error) {
+    await handle?.close();
+    return readError(error, path, kind);
+  }
+}
+
+function fileSource(name: string, size: number, handle: FileHandle, kind: ErrorKind): ByteSource {
+  const readInto = async (offset: number, target: Uint8Array): Promise<void> => {
+    for (let done = 0; done < target.length; ) {
+      let count: number;
+      try {
+        const length = Math.min(PIECE, target.length - done);
+        count = (await handle.read(target, done, length, offset + done)).bytesRead;
+      } catch (error) {
+        readError(error, name, kind);
+      }
+      if (count === 0) endsTooEarly(name, size, offset, target.length);
+      done += count;
+    }
+  };
+  return {
+    name,
+    size,
+    readInto,
+    async read(offset, length) {
+      // Looked at before the allocation: a length out of a broken file must not become memory.
+      if (offset + length > size) endsTooEarly(name, size, offset, length);
+      const bytes = new Uint8Array(length);
+      await readInto(offset, bytes);
+      return bytes;
+    },
+    close: () => handle.close(),
+  };
+}
+
+/** Bytes in memory as a source. */
+export function memorySource(name: string, bytes: Uint8Array): ByteSource {
+  const part = (offset: number, length: number) => {
+    if (offset + length > bytes.length) endsTooEarly(name, bytes.length, offset, length);
+    return bytes.subarray(offset, offset + length);
+  };
+  return {
+    name,
+    size: bytes.length,
+    read: async (offset, length) => part(offset, length).slice(),
+    readInto: async (offset, target) => target.set(part(offset, target.length)),
+    close: async () => {},
+  };
+}
+
+/** A whole text file as UTF-8. */
+export async function readText(path: string, kind: ErrorKind = "checkpoint"): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    return readError(error, path, kind);
+  }
+}
+
+/** A JSON file. Errors give line and column where the parser tells them. */
+export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
+  const text = await readText(path, kind);
+  try {
+    return JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+  } catch (error) {
+    const message = messageOf(error);
+    const at = /end of JSON/.test(message) ? text.length : Number(/position (\d+)/.exec(message)?.[1] ?? Number.NaN);
+    const before = text.slice(0, at).split("\n");
+    const place = Number.isNaN(at) ? "" : `, line ${before.length}, column ${before[before.length - 1].length + 1}`;
+    return fail(
+      kind,
+      {
+        where: `${path}${place}`,
+        found: text.trim() === "" ? "an empty file" : `broken JSON (${message})`,
+        expected: "a JSON document",
+        fix: "correct the file, or copy or download it again",
+      },
+      error,
+    );
+  }
+}
+
+/** The lines of a UTF-8 text file, gunzipped when the name ends in `.gz`, without their line ends. Streams. */
+export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncGenerator<string, void, undefined> {
+  const file = createReadStream(path);
+  const unzipped = path.endsWith(".gz") ? createGunzip() : null;
+  // pipe() does not hand errors on: a file that cannot be read must end the gunzip stream too.
+  if (unzipped !== null) file.on("error", (error) => unzipped.destroy(error)).pipe(unzipped);
+  const stream = unzipped ?? file;
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let pending = "";
+  let count = 0;
+  const finish = (line: string) => {
+    count++;
+    return line.endsWith("\r") ? line.slice(0, -1) : line;
+  };
+  try {
+    for await (const chunk of stream) {
+      const lines = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
+      lines[0] = pending + lines[0];
+      pending = lines.pop() as string;
+      for (const line of lines) yield finish(line);
+    }
+    pending += decoder.decode();
+    if (pending !== "") yield finish(pending);
+  } catch (error) {
+    if (codeOf(error) === "ERR_ENCODING_INVALID_ENCODED_DATA") {
+      const where = `${path}, after line ${count}`;
+      fail(
+        kind,
+        { where, found: "bytes that are not UTF-8", expected: "UTF-8 text", fix: "save the file as UTF-8" },
+        error,
+      );
+    }
+    if (codeOf(error).startsWith("Z_")) {
+      const found = `broken gzip data (${messageOf(error)})`;
+      const fix = "copy or download the file again";
+      fail(kind, { where: `${path}, after line ${count}`, found, expected: "a whole gzip file", fix }, error);
+    }
+    readError(error, path, kind);
+  } finally {
+    file.destroy();
+    unzipped?.destroy();
+  }
+}

@@ -1,0 +1,130 @@
+/** @file Every parameter's gradient of the language-model and PPO losses against PyTorch autograd. */
+import { describe, expect, test } from "vitest";
+import type { Distribution, RowLoss } from "../../src/gpt2/head.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
+import { languageModelLoss, ppoLoss } from "../../src/rl/losses.ts";
+import { maxDifference, relativeError, tinyDir, tinyGolden } from "../support/golden.ts";
+
+const golden = tinyGolden();
+const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });
+const { config, parameters } = model;
+const B = golden.lengths.length;
+const T = Math.max(...golden.lengths);
+const ids = golden.ints("inputIds");
+
+interface Rows {
+  rows: Int32Array;
+  ids: Int32Array;
+}
+
+async function lossAndGradients(
+  asked: Rows,
+  distribution: Distribution,
+  loss: RowLoss,
+  inputs: Record<string, Float32Array>,
+  keep: "heavy" | "nothing",
+  half = false,
+) {
+  const grads = new ParameterBuffer(parameters.table);
+  grads.data.fill(Number.NaN); // whatever is not written shows
+  let total = 0;
+  const scores = { logprobs: [] as number[], values: [] as number[], entropies: [] as number[] };
+  // Two micro-batches of the same sequences, each with half of the rows, must add up to the whole.
+  const parts = half ? [asked.rows.length >> 1, asked.rows.length] : [asked.rows.length];
+  let start = 0;
+  for (const [i, end] of parts.entries()) {
+    const rows = asked.rows.slice(start, end);
+    const kept = distribution.kept?.slice(start, end);
+    const whole = {
+      tokens: { ids, B, T },
+      rows,
+      ids: asked.ids.slice(start, end),
+      distribution: { ...distribution, kept },
+    };
+    const own = Object.fromEntries(Object.entries(inputs).map(([n, x]) => [n, x.slice(start, end)]));
+    const result = await model.lossAndGradients(whole, loss, own, grads, i > 0, keep);
+    total += result.loss;
+    for (const n of ["logprobs", "values", "entropies"] as const) scores[n].push(...result[n]);
+    start = end;
+  }
+  return { loss: total, grads, ...scores };
+}
+
+const check = (grads: ParameterBuffer, prefix: string, skip: string[] = []) => {
+  for (const p of parameters.table) {
+    if (skip.includes(p.name)) continue;
+    const error = relativeError(grads.view(p.name), golden.floats(`${prefix}.grad.${p.name}`));
+    if (!(error <= 1e-3)) expect.fail(`${p.name}: relative error ${error}`);
+  }
+};
+
+const lmRows: Rows = (() => {
+  const rows: number[] = [];
+  const next: number[] = [];
+  golden.lengths.forEach((length, b) => {
+    for (let t = 0; t + 1 < length; t++) {
+      rows.push(b * T + t);
+      next.push(ids[b * T + t + 1]);
+    }
+  });
+  return { rows: Int32Array.from(rows), ids: Int32Array.from(next) };
+})();
+
+const responseRows: Rows = (() => {
+  const row = golden.ints("ppo.rows");
+  const position = golden.ints("ppo.positions");
+  return {
+    rows: row.map((b, i) => b * T + position[i] - 1),
+    ids: row.map((b, i) => ids[b * T + position[i]]),
+  };
+})();
+
+describe.each(["heavy", "nothing"] as const)("keeping %s between forward and backward", (keep) => {
+  test.each([false, true])("language-model loss, two micro-batches: %s", async (half) => {
+    const weight = new Float32Array(lmRows.rows.length).fill(1 / lmRows.rows.length);
+    const { loss, grads } = await lossAndGradients(
+      lmRows,
+      { temperature: 1 },
+      languageModelLoss,
+      { weight },
+      keep,
+      half,
+    );
+    expect(loss).toBeCloseTo(golden.losses.lm.loss, 5);
+    // The value head takes no part in this loss and its gradient is exactly zero.
+    check(grads, "lm", ["v_head.summary.weight", "v_head.summary.bias"]);
+    expect(grads.view("v_head.summary.weight").every((g) => g === 0)).toBe(true);
+  });
+
+  test.each(["ppo", "ppoEntropy", "ppoMasked"])("%s", async (name) => {
+    const want = golden.losses[name];
+    const n = responseRows.rows.length;
+    const old = name === "ppoMasked" ? "ppoMasked.oldLogprobs" : "ppo.oldLogprobs";
+    const inputs = {
+      weight: new Float32Array(n).fill(1 / n),
+      oldLogprobs: golden.floats(old),
+      advantages: golden.floats("ppo.advantages"),
+      oldValues: golden.floats("ppo.oldValues"),
+      returns: golden.floats("ppo.returns"),
+    };
+    const V = config.vocabSize;
+    const flags = golden.ints("ppoMasked.kept");
+    const kept = Array.from({ length: n }, (_, i) =>
+      Int32Array.from({ length: V }, (_, v) => v).filter((v) => flags[i * V + v] === 1),
+    );
+    const distribution = name === "ppoMasked" ? { temperature: want.temperature, kept } : { temperature: 1 };
+    const loss = ppoLoss({
+      clipRange: want.clipRange,
+      clipRangeValue: want.valueClipRange,
+      vfCoef: want.vfCoef,
+      entropyCoef: want.entropyCoef,
+    });
+    const got = await lossAndGradients(responseRows, distribution, loss, inputs, keep, name === "ppoEntropy");
+    expect(got.loss).toBeCloseTo(want.loss, 5);
+    expect(maxDifference(got.logprobs, golden.floats(`${name}.logprobs`))).toBeLessThan(1e-4);
+    expect(maxDifference(got.values, golden.floats(`${name}.values`))).toBeLessThan(1e-4);
+    expect(maxDifference(got.entropies, golden.floats(`${name}.entropies`))).toBeLessThan(1e-4);
+    check(got.grads, name);
+  });
+});

@@ -1,0 +1,131 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterAll, describe, expect, it } from "vitest";
+import { PromptSampler, readPrompts } from "../../../src/data/prompts.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "valuehead-prompts-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+const write = (name: string, content: string | Uint8Array) => {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  return path;
+};
+const rejects = (path: string, message: string, column?: string) =>
+  expect(readPrompts(path, { column })).rejects.toThrow(message);
+
+describe("readPrompts", () => {
+  it("text: one per line, blank lines skipped, line ends and a byte order mark removed, spaces kept", async () => {
+    const content = "\uFEFFThis film\r\n\r\n  I went to see \n \t\nlast";
+    const expected = ["This film", "  I went to see ", "last"];
+    expect(await readPrompts(write("a.txt", content))).toEqual(expected);
+    expect(await readPrompts(write("a.txt.gz", gzipSync(content)))).toEqual(expected);
+  });
+
+  it("JSON lines: strings, and objects with prompt, text or the given column", async () => {
+    const content = '"This"\n\n{"text":"film","label":1}\n{"text":"no","prompt":"was"}\n';
+    expect(await readPrompts(write("b.jsonl", content))).toEqual(["This", "film", "was"]);
+    expect(await readPrompts(write("b.jsonl.gz", gzipSync(content)))).toEqual(["This", "film", "was"]);
+    const columns = write("c.jsonl", '{"q":"one\\ntwo","text":"x"}\n"plain"');
+    expect(await readPrompts(columns, { column: "q" })).toEqual(["one\ntwo", "plain"]);
+  });
+
+  it("a missing file, an empty one, one of blank lines", async () => {
+    await rejects(join(directory, "none.txt"), `${join(directory, "none.txt")}: found nothing at this path`);
+    await rejects(
+      write("empty.txt", ""),
+      "empty.txt: found an empty file, expected at least one prompt. Fix: write one prompt per line",
+    );
+    await rejects(write("blank.jsonl", "\n \n"), "blank.jsonl: found blank lines only, expected at least one prompt");
+  });
+
+  it("an unknown kind of file, and a column for a text file", async () => {
+    await rejects(
+      write("a.csv", "x"),
+      "a.csv: found an unknown kind of file, expected a name ending in .txt or .jsonl",
+    );
+    await rejects(
+      write("d.txt", "x"),
+      'd.txt: found the column "q" for a text file, expected a column for .jsonl',
+      "q",
+    );
+  });
+
+  it("broken JSON, with its line", async () => {
+    await rejects(write("e.jsonl", '"a"\n\n{"prompt": "b"\n'), "e.jsonl, line 3: found broken JSON (");
+  });
+
+  it("a missing column, with the line and the columns found", async () => {
+    const path = write("f.jsonl", '{"prompt":"a"}\n{"question":"b","id":2}\n');
+    await rejects(
+      path,
+      "f.jsonl, line 2: found the columns question, id, expected a column prompt or text. " +
+        "Fix: name the column of the prompts, or correct the line",
+    );
+    await rejects(path, "f.jsonl, line 1: found the columns prompt, expected a column q", "q");
+    await rejects(write("g.jsonl", "{}"), "g.jsonl, line 1: found an object without columns");
+  });
+
+  it("a prompt that is no string or empty", async () => {
+    await rejects(
+      write("h.jsonl", '{"prompt":["a"]}'),
+      'h.jsonl, line 1, column prompt: found ["a"], expected a string',
+    );
+    await rejects(write("i.jsonl", '{"prompt":""}'), "i.jsonl, line 1, column prompt: found an empty string");
+    await rejects(write("j.jsonl", "17"), "j.jsonl, line 1, the line: found 17, expected a string");
+  });
+});
+
+describe("PromptSampler", () => {
+  const sorted = (x: number[]) => x.toSorted((a, b) => a - b);
+  const all = Array.from({ length: 10 }, (_, i) => i);
+
+  it("gives every prompt once per epoch, in an order fresh for each epoch", () => {
+    const sampler = new PromptSampler(10, 7);
+    const epochs = [sampler.next(10), sampler.next(10), sampler.next(10)];
+    for (const epoch of epochs) {
+      expect(sorted(epoch)).toEqual(all);
+      expect(epoch).not.toEqual(all);
+    }
+    expect(epochs[0]).not.toEqual(epochs[1]);
+    expect(epochs[1]).not.toEqual(epochs[2]);
+  });
+
+  it("gives the same series whatever the batch size, also across epochs and beyond one", () => {
+    const whole = new PromptSampler(10, 7).next(42);
+    const sampler = new PromptSampler(10, 7);
+    expect([3, 4, 0, 13, 22].flatMap((n) => sampler.next(n))).toEqual(whole);
+  });
+
+  it("depends on the seed", () => {
+    expect(new PromptSampler(10, 7).next(10)).not.toEqual(new PromptSampler(10, 8).next(10));
+  });
+
+  it("continues from its state, in the middle and at the end of an epoch", () => {
+    for (const done of [0, 4, 10, 23]) {
+      const sampler = new PromptSampler(10, 7);
+      sampler.next(done);
+      const resumed = new PromptSampler(10, 7);
+      resumed.setState(JSON.parse(JSON.stringify(sampler.getState())));
+      expect(resumed.next(25)).toEqual(sampler.next(25));
+    }
+  });
+
+  it("puts every prompt in every place about equally often", () => {
+    const counts = Array.from({ length: 16 }, () => 0);
+    const sampler = new PromptSampler(4, 1);
+    for (let epoch = 0; epoch < 4000; epoch++) {
+      for (const [place, prompt] of sampler.next(4).entries()) counts[4 * prompt + place]++;
+    }
+    // 1000 expected; the standard deviation is √(4000 · ¼ · ¾) = 27.
+    for (const count of counts) expect(Math.abs(count - 1000)).toBeLessThan(4 * 27);
+  });
+
+  it("rejects no prompts and the state of other prompts", () => {
+    expect(() => new PromptSampler(0, 1)).toThrow("PromptSampler: found 0 prompts, expected at least one");
+    expect(() => new PromptSampler(9, 7).setState(new PromptSampler(10, 7).getState())).toThrow(
+      "PromptSampler, setState: found a state of 10 prompts with seed 7, expected 9 prompts with seed 7",
+    );
+  });
+});

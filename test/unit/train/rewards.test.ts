@@ -1,0 +1,158 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { ValueheadError } from "../../../src/base/errors.ts";
+import { builtInRewards, checkScores, computeScores, lengthReward, resolveReward } from "../../../src/train/rewards.ts";
+import { sentiment } from "../../../src/train/sentiment.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "valuehead-rewards-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+const write = (name: string, source: string) => {
+  const path = join(directory, name);
+  writeFileSync(path, source);
+  return path;
+};
+const samples = (...responses: string[]) =>
+  responses.map((response) => ({ prompt: "An awful start,", response, text: `An awful start,${response}` }));
+const problemOf = async (call: () => unknown): Promise<ValueheadError> => {
+  try {
+    await call();
+  } catch (error) {
+    if (error instanceof ValueheadError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+};
+
+describe("built-in rewards", () => {
+  it("positive and negative judge the response alone", () => {
+    const batch = samples(" but a good end", " and a bad end");
+    expect(builtInRewards.positive(batch)).toEqual([sentiment("but a good end", 1), sentiment("and a bad end", 1)]);
+    expect(builtInRewards.negative(batch)).toEqual([sentiment("but a good end", -1), sentiment("and a bad end", -1)]);
+  });
+
+  it("length: 1 at 20 words, 0 at none and at 40, negative beyond", () => {
+    const words = (n: number) => " word".repeat(n);
+    expect(builtInRewards.length(samples(words(20), "", words(40), words(10), words(60)))).toEqual([1, 0, 0, 0.5, -1]);
+    expect(lengthReward(5)(samples(words(4)))).toEqual([0.8]);
+    expect(() => lengthReward(0)).toThrow("lengthReward, target: found 0, expected a positive number of words");
+  });
+});
+
+describe("resolveReward", () => {
+  it("finds built-in rewards by name", async () => {
+    expect(await resolveReward("negative")).toBe(builtInRewards.negative);
+  });
+
+  it("names the nearest reward for an unknown one", async () => {
+    const error = await problemOf(() => resolveReward("postive"));
+    expect(error.kind).toBe("usage");
+    expect(error.message).toBe(
+      'reward: found "postive", expected positive, negative, length or the path of a module (./reward.mjs). ' +
+        "Fix: did you mean positive?",
+    );
+    expect((await problemOf(() => resolveReward("lenght"))).problem.fix).toBe("did you mean length?");
+    expect((await problemOf(() => resolveReward("toxicity"))).problem.fix).toBe(
+      "choose one of the names or give a path",
+    );
+    expect((await problemOf(() => resolveReward("toString"))).kind).toBe("usage");
+  });
+
+  it("loads a module by path, absolute or relative to the working directory", async () => {
+    const path = write("ok.mjs", "export default async (batch) => batch.map(({ response }) => response.length);");
+    for (const given of [path, relative(process.cwd(), path)]) {
+      const reward = await resolveReward(given);
+      expect(await computeScores(reward, samples("abc", ""), given)).toEqual([3, 0]);
+    }
+  });
+
+  it("a missing module", async () => {
+    const error = await problemOf(() => resolveReward("./no/such/reward.mjs"));
+    expect(error.kind).toBe("usage");
+    expect(error.message).toBe(
+      "./no/such/reward.mjs: found nothing at this path, expected a JavaScript or TypeScript module. " +
+        "Fix: check the path; it is relative to the working directory",
+    );
+  });
+
+  it("a module without a default function", async () => {
+    const named = write("named.mjs", "export const reward = () => [];");
+    expect((await problemOf(() => resolveReward(named))).message).toContain(
+      "found no default function among the exports (reward), expected a default export (batch) => number[]",
+    );
+    const empty = write("empty.mjs", "");
+    expect((await problemOf(() => resolveReward(empty))).problem.found).toBe("no exports");
+  });
+
+  it("a module that throws while it loads", async () => {
+    const path = write("broken.mjs", "throw new Error('no lexicon');");
+    const error = await problemOf(() => resolveReward(path));
+    expect(error.kind).toBe("reward");
+    expect(error.problem.where).toBe(path);
+    expect(error.problem.found).toBe("an error while the module loaded (no lexicon)");
+    expect(error.cause).toMatchObject({ message: "no lexicon" });
+  });
+});
+
+describe("computeScores and checkScores", () => {
+  const two = samples(" good", " bad");
+  const found = async (scores: unknown) => (await problemOf(() => checkScores(scores, two, "mine"))).problem;
+
+  it("returns good scores", async () => {
+    expect(await computeScores(() => [1, -2], two, "mine")).toEqual([1, -2]);
+  });
+
+  it("a reward that throws, at once or later, keeps the cause", async () => {
+    const cause = new TypeError("text is undefined");
+    const now = () => {
+      throw cause;
+    };
+    for (const reward of [now, async () => now()]) {
+      const error = await problemOf(() => computeScores(reward, two, "./mine.mjs"));
+      expect(error.kind).toBe("reward");
+      expect(error.message).toBe(
+        "reward ./mine.mjs: found an exception (text is undefined), expected 2 scores. " +
+          "Fix: correct the reward function; it is called with an array of { prompt, response, text }",
+      );
+      expect(error.cause).toBe(cause);
+    }
+  });
+
+  it("not an array", async () => {
+    expect(await found(undefined)).toMatchObject({
+      where: "reward mine",
+      found: "undefined",
+      expected: "an array of 2 numbers",
+    });
+    expect((await found(3)).found).toBe("3");
+    expect((await found(new Map())).found).toBe("a Map");
+    expect((await found({ scores: [1, 2] })).found).toBe("an Object");
+    expect((await found("high")).found).toBe('the string "high"');
+  });
+
+  it("too few and too many", async () => {
+    expect(await found([1])).toMatchObject({ found: "1 scores", expected: "2, one per sample" });
+    expect((await found([1, 2, 3])).found).toBe("3 scores");
+  });
+
+  it("a score that is no finite number, with the text it belongs to", async () => {
+    const nan = await problemOf(() => checkScores([1, Number.NaN], two, "mine"));
+    expect(nan.kind).toBe("reward");
+    expect(nan.message).toBe(
+      'reward mine, score 1 of 2, for "An awful start, bad": found NaN, expected a finite number. ' +
+        "Fix: look for a division by zero, a logarithm of 0 or a missing return for such a text",
+    );
+    expect((await found([Number.NEGATIVE_INFINITY, 1])).found).toBe("-Infinity");
+    expect((await found([1, "2"])).found).toBe('the string "2"');
+    expect((await found([null, 2])).found).toBe("null");
+    expect((await found([1, [2]])).found).toBe("an Array");
+    expect((await found([1, 2n])).found).toBe("a bigint");
+  });
+
+  it("shortens a long text", async () => {
+    const error = await problemOf(() => checkScores([Number.NaN], samples("x".repeat(500)), "mine"));
+    expect(error.problem.where.length).toBeLessThan(130);
+    expect(error.problem.where).toMatch(/x…"$/);
+  });
+});
