@@ -91,7 +91,8 @@ const schema = z.object({
   n_inner: size(1_000_000, " or null").nullable().default(null),
   activation_function: activation().default("gelu_new"),
   layer_norm_epsilon: numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1).default(1e-5),
-  initializer_range: numberWhere("a number from 0 to 10", (x) => x >= 0 && x <= 10).default(0.02),
+  // transformers 5 refuses a whole number here, and JSON written by JavaScript has no 1.0.
+  initializer_range: numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1).default(0.02),
   scale_attn_weights: flag.default(true),
   scale_attn_by_inverse_layer_idx: flag.default(false),
   reorder_and_upcast_attn: flag.default(false),

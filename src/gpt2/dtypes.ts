@@ -96,7 +96,7 @@ export function halfBits(x: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00; // NaN
-  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65520 and above round to infinity
+  if (magnitude >= 0x47800000) return sign | 0x7c00; // 65536 and above; from 65520 on the carry below does it
   if (magnitude < 0x38800000) {
     // Below 2^-14 an fp16 step is 2^-24: scaling is exact, so rounding the quotient is the one rounding.
     return sign | roundHalfEven(Math.abs(asFloat[0]) * 2 ** 24);

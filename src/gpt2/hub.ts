@@ -16,6 +16,7 @@ import {
   linkFile,
   makeDirectory,
   parentDirectory,
+  packagePath,
   readText,
   writeAtomic,
   writeTextAtomic,
@@ -113,13 +114,17 @@ async function findInCache(repository: Repository): Promise<string | null> {
   return (await isComplete(snapshot)) ? snapshot : null;
 }
 
+/** The model that comes with the package. */
+export const EMBEDDED = "tiny";
+
 /**
  * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights.
  * Without network, what the cache holds is used.
- * @param id a directory, or `owner/name`, `name`, either with `@revision`
+ * @param id `tiny`, a directory, or `owner/name`, `name`, either with `@revision`
  */
 export async function resolveModel(id: string, options: ResolveOptions = {}): Promise<string> {
   if (await isDirectory(id)) return id;
+  if (id === EMBEDDED) return packagePath("models", EMBEDDED);
   const where = `model ${JSON.stringify(id)}`;
   if (await exists(id)) {
     const fix = `give its directory: ${parentDirectory(id)}`;

@@ -209,7 +209,7 @@ function checkEntry(value: unknown, where: string): TensorInfo {
   }
   // A product beyond 2^53 is not exact, but then it is not the size of any range of offsets either.
   const bytes = product(shape) * DTYPE_BYTES[dtype];
-  if (!Number.isSafeInteger(bytes) || bytes !== offsets[1] - offsets[0]) {
+  if (bytes !== offsets[1] - offsets[0]) {
     const found = `${offsets[1] - offsets[0]} bytes of data`;
     broken(where, found, `${bytes} bytes for ${dtype} [${shape.slice(0, 8).join(", ")}]`);
   }

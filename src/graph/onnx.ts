@@ -37,6 +37,8 @@ export interface OnnxModel {
   readonly bytes: Uint8Array;
   readonly inputs: ReadonlyMap<string, TensorType>;
   readonly outputs: ReadonlyMap<string, TensorType>;
+  /** ONNX operators that occur in it. */
+  readonly opTypes: ReadonlySet<string>;
 }
 
 /** ONNX Runtime 1.30 accepts opset 26 and IR version 13 at most; 21 and 10 have everything used here. */
@@ -157,7 +159,8 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       create(OperatorSetIdProtoSchema, { domain: "com.microsoft", version: 1n }),
     ],
   });
-  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs };
+  const opTypes = new Set(nodes.map((n) => n.opType));
+  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, opTypes };
 }
 
 /** What must be computed for the outputs, going back no further than the cuts; nodes in the order they were made. */

@@ -20,7 +20,7 @@ export const metrics = {
 
   "ppo/loss/policy": "clipped policy loss: mean over tokens of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε))",
   "ppo/loss/value": "clipped value loss: ½·mean over tokens of max((V − R)², (clip(V, V_old − ε, V_old + ε) − R)²)",
-  "ppo/loss/total": "ppo/loss/policy + vfCoef·ppo/loss/value",
+  "ppo/loss/total": "ppo/loss/policy + vfCoef·ppo/loss/value − entropyCoef·ppo/policy/entropy",
 
   "ppo/policy/entropy": "entropy of the next-token distribution over the vocabulary in nats, mean over tokens",
   "ppo/policy/approxkl":
@@ -32,6 +32,9 @@ export const metrics = {
   "ppo/policy/ratio_min": "smallest ρ of the batch",
   "ppo/policy/ratio_max": "largest ρ of the batch",
   "ppo/policy/ratio_var": "variance (unbiased) of ρ over tokens",
+
+  "ppo/policy/first_ratio_deviation":
+    "largest |ρ − 1| in the first minibatch, before any weight moved: 0 but for rounding, or sampling and scoring disagree",
 
   "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
   "ppo/returns/var": "variance (unbiased) of the returns over tokens",

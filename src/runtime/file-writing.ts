@@ -206,3 +206,8 @@ export async function linkFile(existing: string, path: string): Promise<void> {
     writeError(error, path, false);
   }
 }
+
+/** Delete a directory and what is in it; nothing happens when it is not there. */
+export async function removeDirectory(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}

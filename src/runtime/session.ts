@@ -28,9 +28,15 @@ export interface TrapHandling {
   flushDenormals: boolean;
   noMemoryPattern: boolean;
   sentinel: boolean;
+  refuseScatterND: boolean;
 }
 
-const ALL_HANDLED: TrapHandling = { flushDenormals: true, noMemoryPattern: true, sentinel: true };
+const ALL_HANDLED: TrapHandling = {
+  flushDenormals: true,
+  noMemoryPattern: true,
+  sentinel: true,
+  refuseScatterND: true,
+};
 
 /** What the binding throws on a result that is no tensor, after the run itself succeeded. */
 const SENTINEL_MESSAGE = "Non tensor type is temporarily not supported.";
@@ -93,6 +99,13 @@ export class Session {
     const traps = { ...ALL_HANDLED, ...options.traps };
     this.#sentinel = traps.sentinel && zeroCopyWorks();
     this.#model = writeOnnx(program, { sentinel: this.#sentinel });
+    if (traps.refuseScatterND && this.#model.opTypes.has("ScatterND"))
+      fail("engine", {
+        where: `building ${program.name}`,
+        found: "ScatterND, which loses updates to repeated indices on two threads",
+        expected: "ScatterElements",
+        fix: "use scatterAddRows or scatterAddLast",
+      });
     this.#profiling = options.profile !== undefined;
     this.#session = new binding.InferenceSession();
     const { buffer, byteOffset, byteLength } = this.#model.bytes;

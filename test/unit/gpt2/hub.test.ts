@@ -15,7 +15,7 @@ let endpoint: string;
 let requests: string[];
 /** The fake hub: files by name of the one model `owner/model`, and what to break. */
 let files: Record<string, string>;
-let broken: { status?: number; cutFile?: string };
+let broken: { status?: number; cutFile?: string; shortFile?: string };
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "valuehead-hub-"));
@@ -64,6 +64,8 @@ beforeEach(async () => {
       } else if (broken.cutFile === file) {
         response.writeHead(200, { "content-length": body.length });
         response.write(body.slice(0, body.length / 2), () => response.destroy());
+      } else if (broken.shortFile === file) {
+        response.end(body.slice(1));
       } else {
         response.writeHead(200, { "content-length": body.length });
         response.end(body);
@@ -194,6 +196,24 @@ describe("downloads", () => {
     expect(readFileSync(join(found, "model.safetensors"), "utf8")).toBe(files["model.safetensors"]);
   });
 
+  test("a file of another size than announced", async () => {
+    broken.shortFile = "model.safetensors";
+    expect((await errorOf(resolve("owner/model"))).message).toBe(
+      "download of model.safetensors: found 299999 bytes, then the end, expected 300000 bytes. Fix: try again",
+    );
+  });
+
+  test("what is in the cache under another revision is not fetched again", async () => {
+    const found = await resolve("owner/model");
+    rmSync(found, { recursive: true });
+    const fetched: string[] = [];
+    expect(await resolve("owner/model", { onProgress: ({ file }: DownloadProgress) => fetched.push(file) })).toBe(
+      found,
+    );
+    expect(readFileSync(join(found, "model.safetensors"), "utf8")).toBe(files["model.safetensors"]);
+    expect(fetched).toEqual([]);
+  });
+
   test("unknown, private, gated, out of order", async () => {
     expect((await errorOf(resolve("no/model"))).message).toBe(
       `model "no/model": found no such directory here, and status 404 from ${endpoint} for no/model at revision main, ` +
@@ -221,7 +241,9 @@ describe("downloads", () => {
 
   test("a cache that was touched: a ref to nowhere is not trusted", async () => {
     mkdirSync(join(folder(), "refs"), { recursive: true });
-    writeFileSync(join(folder(), "refs/main"), "../../..");
+    writeFileSync(join(folder(), "refs/main"), "../..");
+    mkdirSync(join(folder(), "snapshots"));
+    for (const name of ["config.json", "model.safetensors"]) writeFileSync(join(dir, name), "");
     expect((await errorOf(resolve("owner/model", { offline: true }))).problem.found).toMatch(/no complete copy/);
   });
 });

@@ -311,4 +311,5 @@ test("a link is another name and replaces one that is there", async () => {
   await linkFile(at("blobs/1"), at("snap/x"));
   await linkFile(at("blobs/2"), at("snap/x"));
   expect(readFileSync(at("snap/x"), "utf8")).toBe("2");
+  expect(readFileSync(at("blobs/1"), "utf8")).toBe("1");
 });

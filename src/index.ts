@@ -1,0 +1,28 @@
+/** @file The whole public API. */
+export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
+export { VERSION } from "./base/version.ts";
+export { readPrompts } from "./data/prompts.ts";
+export { readCorpus, tokenizeCorpus } from "./data/corpus.ts";
+export { CorpusSampler } from "./data/sampler.ts";
+export { type GPT2Config, makeConfig, parseConfig } from "./gpt2/config.ts";
+export type { Distribution, KeptSet, RowScores } from "./gpt2/head.ts";
+export { resolveModel } from "./gpt2/hub.ts";
+export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
+export { gae } from "./rl/advantages.ts";
+export { AdaptiveKLController, FixedKLController, type KLController } from "./rl/controllers.ts";
+export { klEstimates } from "./rl/kl.ts";
+export { type MetricName, metrics } from "./rl/metrics.ts";
+export type { Padded } from "./rl/padded.ts";
+export { rewardsFromScores } from "./rl/rewards.ts";
+export { ppoStatistics } from "./rl/stats.ts";
+export { whiten } from "./rl/whiten.ts";
+export { generate, type GenerateOptions, type Response, respondToBatch, type Rollout } from "./sample/generate.ts";
+export { loadTokenizer } from "./tokenizer/load.ts";
+export type { Tokenizer } from "./tokenizer/tokenizer.ts";
+export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
+export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
+export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
+export { heldOutLoss, PRETRAIN_DEFAULTS, pretrain, type PretrainConfig, type PretrainEvent } from "./train/pretrain.ts";
+export { builtInRewards, lengthReward, resolveReward, type RewardFunction, type RewardSample } from "./train/rewards.ts";
+export { run, type RunEvent, type RunSpec } from "./train/run.ts";
+export { runInWorker } from "./train/worker.ts";

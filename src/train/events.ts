@@ -1,0 +1,25 @@
+/** @file What a run says while it goes on. Everything that shows a run, terminal or page, reads these and nothing else. */
+import type { MetricName } from "../rl/metrics.ts";
+
+export type Metrics = Partial<Record<MetricName, number>>;
+
+/** A response of a step, for people to read. */
+export interface Sample {
+  prompt: string;
+  response: string;
+  score: number;
+  /** KL from the reference over the response, nats (k1: may be negative for one response). */
+  kl: number;
+  tokens: number[];
+  /** The value head's estimate before each token. */
+  values: number[];
+}
+
+export type TrainEvent =
+  /** Where the step in progress is, for progress bars. */
+  | { type: "progress"; step: number; phase: "respond" | "score" | "update"; done: number; total: number }
+  | { type: "step"; step: number; steps: number; metrics: Metrics; samples: Sample[] }
+  | { type: "checkpoint"; step: number; directory: string }
+  | { type: "warning"; step: number; message: string }
+  /** The last event: all steps done, or stopped early after `step`. */
+  | { type: "done"; step: number; interrupted: boolean; directory?: string };

@@ -1,0 +1,191 @@
+/** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
+import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { ParameterBuffer } from "../gpt2/parameters.ts";
+import { AdamW } from "../nn/adamw.ts";
+import { scheduleFactor } from "../nn/schedules.ts";
+import { gae } from "../rl/advantages.ts";
+import { AdaptiveKLController, FixedKLController, type KLController, type KLControllerState } from "../rl/controllers.ts";
+import { klEstimates } from "../rl/kl.ts";
+import { rewardsFromScores } from "../rl/rewards.ts";
+import { whiten } from "../rl/whiten.ts";
+import { generate } from "../sample/generate.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { auditStep } from "./audit.ts";
+import { type Experience, experience, scoreExperience } from "./batch.ts";
+import { type PpoConfig, ppoConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
+import { encodePrompts } from "./prompts.ts";
+import { stepReport } from "./report.ts";
+import { computeScores, type RewardFunction } from "./rewards.ts";
+import { updatePolicy } from "./update.ts";
+
+export interface PPOTrainerOptions {
+  model: GPT2HeadWithValueModel;
+  tokenizer: Tokenizer;
+  reward: RewardFunction;
+  /** How errors call the reward. */
+  rewardName?: string;
+  config?: Partial<PpoConfig>;
+  /** What the KL is measured against; default: a frozen copy of the model as it is now. */
+  reference?: GPT2HeadWithValueModel;
+}
+
+/** Where a run is, without the weights. Plain data, safe for JSON; the optimizer's moments go beside it. */
+export interface TrainerState {
+  step: number;
+  kl: KLControllerState;
+  prompts?: PromptSamplerState;
+}
+
+export class PPOTrainer {
+  readonly model: GPT2HeadWithValueModel;
+  readonly reference: GPT2HeadWithValueModel;
+  readonly tokenizer: Tokenizer;
+  readonly config: PpoConfig;
+  readonly optimizer: AdamW;
+  readonly klController: KLController;
+  /** PPO steps taken. */
+  stepsTaken = 0;
+  readonly #reward: RewardFunction;
+  readonly #rewardName: string;
+  readonly #grads: ParameterBuffer;
+  #promptState?: PromptSamplerState;
+
+  constructor({ model, tokenizer, reward, rewardName = "function", config = {}, reference }: PPOTrainerOptions) {
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.config = ppoConfig(config);
+    this.reference = reference ?? model.frozenCopy();
+    this.#reward = reward;
+    this.#rewardName = rewardName;
+    this.#grads = new ParameterBuffer(model.parameters.table);
+    const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
+    this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
+    const { klCoef, klTarget, klHorizon } = this.config;
+    this.klController =
+      this.config.klController === "adaptive"
+        ? new AdaptiveKLController(klCoef, klTarget, klHorizon)
+        : new FixedKLController(klCoef);
+  }
+
+  /** Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first. */
+  async *train(prompts: readonly string[], options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
+    const queries = encodePrompts(prompts, this.tokenizer, this.model.config, this.config.maxNewTokens);
+    const sampler = new PromptSampler(prompts.length, this.config.seed);
+    if (this.#promptState) sampler.setState(this.#promptState);
+    while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
+      const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
+      yield* this.#step(
+        chosen.map((i) => prompts[i]),
+        chosen.map((i) => queries[i]),
+      );
+      this.#promptState = sampler.getState();
+    }
+    yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
+  }
+
+  async *#step(prompts: readonly string[], queries: readonly Int32Array[]): AsyncGenerator<TrainEvent> {
+    const { config } = this;
+    const clock = new Stopwatch();
+    const step = this.stepsTaken + 1;
+
+    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+
+    const reference = await scoreExperience(this.reference, data, config.miniBatchSize); // replays each token's kept set
+    clock.lap("time/ppo/forward_pass");
+
+    const kl = klEstimates(data.logprobs, reference.logprobs, data.batch);
+    const klCoef = this.klController.value;
+    const { rewards, nonScoreRewards } = rewardsFromScores({ // 4 rewards = score - beta KL
+      scores, logprobs: data.logprobs, refLogprobs: reference.logprobs, klCoef, penalty: config.klPenalty, batch: data.batch,
+    });
+    const { mask } = data.batch;
+    const scaled = config.whitenRewards ? whiten(rewards, mask, { shiftMean: false }) : rewards;
+    clock.lap("time/ppo/compute_rewards");
+
+    const { gamma, lambda } = config;
+    const { advantages, returns } = gae({ rewards: scaled, values: data.values, batch: data.batch, gamma, lambda }); // 5 advantages
+    const targets = { returns, advantages: config.whitenAdvantages ? whiten(advantages, mask) : advantages };
+    clock.lap("time/ppo/compute_advantages");
+
+    const { steps, warmupSteps, schedule, learningRate } = config;
+    this.optimizer.options.learningRate = learningRate * scheduleFactor(schedule, step - 1, steps, warmupSteps);
+    const update = await updatePolicy(this.model, this.optimizer, this.#grads, data, targets, config, step); // 6 K epochs of updates
+    clock.lap("time/ppo/optimize_step");
+
+    this.klController.update(kl.k1.mean, queries.length);
+    this.stepsTaken = step;
+    const report = stepReport({ config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer: this.optimizer }); // 7 report
+    const message = auditStep(kl, update, config, step);
+    if (message) yield { type: "warning", step, message };
+    yield { type: "step", step, steps, metrics: { ...report.metrics, ...clock.times() }, samples: report.samples };
+  }
+
+  /** Sample part after part; the reward of one part runs while the next is sampled. */
+  async *#respondAndScore(
+    prompts: readonly string[],
+    queries: readonly Int32Array[],
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
+    const { config, tokenizer } = this;
+    const step = this.stepsTaken + 1;
+    const total = queries.length;
+    const rollouts = [];
+    const texts: string[] = [];
+    const pending: Promise<number[]>[] = [];
+    for (let start = 0; start < total; start += config.rolloutBatchSize) {
+      const part = queries.slice(start, start + config.rolloutBatchSize);
+      const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
+      const rollout = await generate(this.model, part, { ...config, streams });
+      const samples = rollout.responses.map((r, i) => {
+        const prompt = prompts[start + i];
+        const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
+        return { prompt, response, text: prompt + response };
+      });
+      const scoring = computeScores(this.#reward, samples, this.#rewardName);
+      scoring.catch(() => {}); // reported below, when all parts are sampled
+      pending.push(scoring);
+      rollouts.push(rollout);
+      texts.push(...samples.map((s) => s.response));
+      yield { type: "progress", step, phase: "respond", done: start + part.length, total };
+    }
+    clock.lap("time/get_response");
+    const scores = (await Promise.all(pending)).flat();
+    clock.lap("time/get_scores");
+    yield { type: "progress", step, phase: "score", done: total, total };
+    return { data: experience(rollouts), texts, scores };
+  }
+
+  getState(): TrainerState {
+    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
+  }
+
+  /** Continue from a saved state. The model's weights and the optimizer's moments are restored by who saved them. */
+  setState(state: TrainerState): void {
+    this.stepsTaken = state.step;
+    this.klController.setState(state.kl);
+    this.#promptState = state.prompts;
+  }
+}
+
+type Lap = "time/get_response" | "time/get_scores" | "time/ppo/forward_pass" | "time/ppo/compute_rewards" | "time/ppo/compute_advantages" | "time/ppo/optimize_step";
+
+/** Seconds between laps, by metric name. */
+class Stopwatch {
+  readonly #laps: Partial<Record<Lap, number>> = {};
+  readonly #start = performance.now();
+  #last = this.#start;
+
+  lap(name: Lap): void {
+    const now = performance.now();
+    this.#laps[name] = (now - this.#last) / 1000;
+    this.#last = now;
+  }
+
+  times(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
+    const total = (performance.now() - this.#start) / 1000;
+    const sampling = (this.#laps["time/get_response"] ?? 0) + (this.#laps["time/get_scores"] ?? 0);
+    return { ...this.#laps, "time/ppo/total": total - sampling, "time/total": total };
+  }
+}

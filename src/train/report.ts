@@ -1,0 +1,97 @@
+/** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
+import type { AdamW } from "../nn/adamw.ts";
+import type { klEstimates } from "../rl/kl.ts";
+import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
+import { maskedMean, maskedVariance } from "../rl/whiten.ts";
+import { type Experience, pick } from "./batch.ts";
+import type { PpoConfig } from "./config.ts";
+import type { Metrics, Sample } from "./events.ts";
+import type { UpdateRecord } from "./update.ts";
+
+export interface StepFacts {
+  config: PpoConfig;
+  data: Experience;
+  prompts: readonly string[];
+  texts: readonly string[];
+  scores: readonly number[];
+  kl: ReturnType<typeof klEstimates>;
+  klCoef: number;
+  nonScoreRewards: Float32Array;
+  targets: { advantages: Float32Array; returns: Float32Array };
+  update: UpdateRecord;
+  optimizer: AdamW;
+}
+
+export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sample[] } {
+  const { config, data, scores, kl, update, targets } = facts;
+  const { batch } = data;
+  const stats = ppoStatistics({
+    logprobs: update.logprobs,
+    oldLogprobs: pick(data.logprobs, update.index),
+    values: update.values,
+    oldValues: pick(data.values, update.index),
+    advantages: pick(targets.advantages, update.index),
+    returns: pick(targets.returns, update.index),
+    mask: new Uint8Array(update.index.length).fill(1),
+    clipRange: config.clipRange,
+    clipRangeValue: config.clipRangeValue,
+  });
+  const score = moments(scores);
+  const queryLengths = moments(data.queries.map((q) => q.length));
+  const responseLengths = moments(data.responses.map((r) => r.length));
+  const entropy = moments(Array.from(update.entropies)).mean;
+  const metrics: Metrics = {
+    "objective/kl": kl.k1.mean,
+    "objective/kl_stderr": kl.k1.standardError,
+    "objective/kl_k3": kl.k3.mean,
+    "objective/kl_coef": facts.klCoef,
+    "objective/entropy": sampledEntropy(data.logprobs, batch),
+    "env/reward_mean": score.mean,
+    "env/reward_std": score.std,
+    "ppo/mean_scores": score.mean,
+    "ppo/std_scores": score.std,
+    "ppo/mean_non_score_reward": maskedMean(facts.nonScoreRewards, batch.mask),
+    "ppo/loss/policy": stats.policyLoss,
+    "ppo/loss/value": stats.valueLoss,
+    "ppo/loss/total": stats.policyLoss + config.vfCoef * stats.valueLoss - config.entropyCoef * entropy,
+    "ppo/policy/entropy": entropy,
+    "ppo/policy/approxkl": stats.approxKl,
+    "ppo/policy/policykl": stats.policyKl,
+    "ppo/policy/clipfrac": stats.clipFraction,
+    "ppo/policy/advantages_mean": stats.advantagesMean,
+    "ppo/policy/ratio_mean": stats.ratioMean,
+    "ppo/policy/ratio_min": stats.ratioMin,
+    "ppo/policy/ratio_max": stats.ratioMax,
+    "ppo/policy/ratio_var": stats.ratioVar,
+    "ppo/policy/first_ratio_deviation": update.firstRatioDeviation,
+    "ppo/returns/mean": stats.returnsMean,
+    "ppo/returns/var": stats.returnsVar,
+    "ppo/val/vpred": stats.valuePredictionMean,
+    "ppo/val/mean": maskedMean(data.values, batch.mask),
+    "ppo/val/var": maskedVariance(data.values, batch.mask),
+    "ppo/val/error": stats.valueError,
+    "ppo/val/clipfrac": stats.valueClipFraction,
+    "ppo/val/var_explained": stats.varExplained,
+    "ppo/learning_rate": facts.optimizer.options.learningRate,
+    "ppo/grad_norm": update.gradNorm,
+    "tokens/queries_len_mean": queryLengths.mean,
+    "tokens/queries_len_std": queryLengths.std,
+    "tokens/responses_len_mean": responseLengths.mean,
+    "tokens/responses_len_std": responseLengths.std,
+  };
+  return { metrics, samples: facts.texts.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
+}
+
+function sample({ data, prompts, texts, scores, kl }: StepFacts, b: number): Sample {
+  const { width } = data.batch;
+  const tokens = Array.from(data.responses[b]);
+  const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
+  return { prompt: prompts[b], response: texts[b], score: scores[b], kl: kl.k1.perSequence[b], tokens, values };
+}
+
+/** Mean and unbiased standard deviation (0 for a single number). */
+function moments(values: readonly number[]): { mean: number; std: number } {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const squares = values.reduce((a, b) => a + (b - mean) ** 2, 0);
+  return { mean, std: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0 };
+}

@@ -1,0 +1,199 @@
+/** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
+import { fail } from "../base/errors.ts";
+import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { AppendFile, ensureEmptyOutputDirectory, exists, joinPath, makeDirectory, readJson, readText, writeTextAtomic } from "../runtime/files.ts";
+import { breathe } from "../runtime/worker.ts";
+import { meanAndStandardError } from "../rl/kl.ts";
+import { generate } from "../sample/generate.ts";
+import { checkVocabulary } from "../tokenizer/tokenizer.ts";
+import { loadTokenizer } from "../tokenizer/load.ts";
+import { VERSION } from "../base/version.ts";
+import { listCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
+import { type PpoConfig, ppoConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
+import { PPOTrainer } from "./ppo.ts";
+import { encodePrompts } from "./prompts.ts";
+import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
+import { TensorBoardWriter } from "./tensorboard.ts";
+
+/** What to run. Plain data: it crosses to a worker. */
+export interface RunSpec {
+  /** A directory in Hugging Face layout, a hub id, or "tiny". */
+  model: string;
+  prompts: readonly string[];
+  /** The run directory. New or empty, unless `resume`. */
+  out: string;
+  /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
+  rewardName: string;
+  config: Partial<PpoConfig>;
+  /** Go on from the newest checkpoint in `out`. */
+  resume?: boolean;
+  /** Prompts never trained on: responses to them are scored before and after. */
+  evaluation?: { prompts: readonly string[] };
+  threads?: number;
+}
+
+export type RunEvent =
+  | TrainEvent
+  | { type: "loaded"; parameters: number; vocabSize: number; nPositions: number; notes: readonly string[]; resumedAt: number }
+  | { type: "evaluation"; when: "before" | "after"; samples: (RewardSample & { score: number })[]; mean: number; standardError: number };
+
+/** Streams of evaluation responses, away from those of training. */
+const EVALUATION_STREAM = 0x40000000;
+
+/**
+ * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
+ * Blocks the thread while the engine computes; {@link runInWorker} does not.
+ */
+export async function* run(
+  spec: RunSpec,
+  reward: RewardFunction,
+  options: { signal?: AbortSignal } = {},
+): AsyncGenerator<RunEvent> {
+  const config = ppoConfig(spec.config);
+  const checkpoint = spec.resume ? await checkpointToResume(spec.out) : undefined;
+  if (spec.prompts.length === 0)
+    fail("data", { where: "prompts", found: "none", expected: "at least one prompt", fix: "give a file with prompts in it" });
+  const { threads } = spec;
+  const model = await GPT2HeadWithValueModel.fromPretrained(checkpoint?.path ?? spec.model, { threads, seed: config.seed });
+  const directory = model.directory as string;
+  const tokenizer = await loadTokenizer(directory);
+  checkVocabulary(tokenizer, model.config.vocabSize, directory);
+  encodePrompts(spec.prompts, tokenizer, model.config, config.maxNewTokens); // before anything is written
+  const reference = checkpoint ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine }) : undefined;
+  const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
+  if (checkpoint) await restoreTrainer(checkpoint.path, trainer);
+  else await ensureEmptyOutputDirectory(spec.out);
+
+  const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
+  const { vocabSize, nPositions } = model.config;
+  const parameters = model.parameters.data.length;
+  yield { type: "loaded", parameters, vocabSize, nPositions, notes: model.notes, resumedAt: trainer.stepsTaken };
+  try {
+    if (!checkpoint) yield* evaluate(spec, trainer, reward, "before");
+    let saved = -1;
+    for await (const event of trainer.train(spec.prompts, options)) {
+      if (event.type === "step") await logs.step(event);
+      const due = event.type === "step" && config.saveEvery > 0 && event.step % config.saveEvery === 0;
+      if ((due || event.type === "done") && saved !== trainer.stepsTaken) {
+        saved = trainer.stepsTaken;
+        const path = await saveCheckpoint(spec.out, trainer, config.keepCheckpoints);
+        yield { type: "checkpoint", step: saved, directory: path };
+      }
+      if (event.type !== "done") yield event;
+      else {
+        if (!event.interrupted) yield* evaluate(spec, trainer, reward, "after");
+        yield { ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) };
+      }
+      await breathe();
+    }
+  } finally {
+    await logs.close();
+    model.dispose();
+  }
+}
+
+async function checkpointToResume(out: string): Promise<{ step: number; path: string }> {
+  const [newest] = await listCheckpoints(out);
+  if (newest) return newest;
+  return fail("checkpoint", {
+    where: out,
+    found: "no checkpoint",
+    expected: "checkpoint-<step> directories of an earlier run",
+    fix: "name the run directory of that run, or start without --resume",
+  });
+}
+
+/** The same prompts and random streams before and after, so that only the weights differ. */
+async function* evaluate(
+  spec: RunSpec,
+  trainer: PPOTrainer,
+  reward: RewardFunction,
+  when: "before" | "after",
+): AsyncGenerator<RunEvent> {
+  if (!spec.evaluation) return;
+  const { prompts } = spec.evaluation;
+  const { config, tokenizer, model } = trainer;
+  const queries = encodePrompts(prompts, tokenizer, model.config, config.maxNewTokens);
+  const batch: RewardSample[] = [];
+  for (let start = 0; start < queries.length; start += config.rolloutBatchSize) {
+    const part = queries.slice(start, start + config.rolloutBatchSize);
+    const streams = part.map((_, i) => EVALUATION_STREAM + start + i);
+    const { responses } = await generate(model, part, { ...config, streams });
+    responses.forEach((r, i) => {
+      const prompt = prompts[start + i];
+      const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
+      batch.push({ prompt, response, text: prompt + response });
+    });
+    await breathe();
+  }
+  const scores = await computeScores(reward, batch, spec.rewardName);
+  const samples = batch.map((sample, i) => ({ ...sample, score: scores[i] }));
+  yield { type: "evaluation", when, samples, ...meanAndStandardError(scores) };
+}
+
+/** config.json, metrics.jsonl, samples.jsonl and TensorBoard events of a run directory. */
+class RunLogs {
+  readonly #metrics: AppendFile;
+  readonly #samples: AppendFile;
+  readonly #tensorboard: TensorBoardWriter;
+
+  private constructor(metrics: AppendFile, samples: AppendFile, tensorboard: TensorBoardWriter) {
+    this.#metrics = metrics;
+    this.#samples = samples;
+    this.#tensorboard = tensorboard;
+  }
+
+  static async open(spec: RunSpec, config: PpoConfig, stepsTaken: number): Promise<RunLogs> {
+    await makeDirectory(spec.out);
+    const { model, rewardName: reward } = spec;
+    const record = { version: VERSION, model, reward, prompts: spec.prompts.length, options: config };
+    await writeTextAtomic(joinPath(spec.out, "config.json"), `${JSON.stringify(record, null, 2)}\n`);
+    const files = ["metrics.jsonl", "samples.jsonl"].map((name) => joinPath(spec.out, name));
+    for (const path of files) await keepLinesUpTo(path, stepsTaken);
+    return new RunLogs(
+      await AppendFile.open(files[0]),
+      await AppendFile.open(files[1]),
+      await TensorBoardWriter.open(joinPath(spec.out, "tb")),
+    );
+  }
+
+  async step(event: Extract<TrainEvent, { type: "step" }>): Promise<void> {
+    await this.#metrics.appendLine(JSON.stringify({ step: event.step, ...event.metrics }));
+    await this.#samples.appendLines(event.samples.map((s) => JSON.stringify({ step: event.step, ...s })));
+    await this.#tensorboard.scalars(event.step, event.metrics);
+  }
+
+  async close(): Promise<void> {
+    await this.#metrics.close();
+    await this.#samples.close();
+    await this.#tensorboard.close();
+  }
+}
+
+/** Drop what an interrupted run logged after the checkpoint it is resumed from, and a line it was killed in. */
+async function keepLinesUpTo(path: string, step: number): Promise<void> {
+  if (!(await exists(path))) return;
+  const lines = (await readText(path)).split("\n").filter((line) => {
+    try {
+      return JSON.parse(line).step <= step;
+    } catch {
+      return false;
+    }
+  });
+  await writeTextAtomic(path, lines.map((line) => `${line}\n`).join(""));
+}
+
+/** The spec of an earlier run, to resume it without saying everything again. */
+export async function readRunConfig(out: string): Promise<{ model: string; reward: string; options: Partial<PpoConfig> }> {
+  const path = joinPath(out, "config.json");
+  const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
+  if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")
+    fail("config", {
+      where: path,
+      found: "another kind of file",
+      expected: "the config.json of a run, with model, reward and options",
+      fix: "name a directory that `valuehead train` wrote",
+    });
+  return json as { model: string; reward: string; options: Partial<PpoConfig> };
+}

@@ -1,0 +1,103 @@
+/**
+ * @file A run in a thread of its own, so that the caller's thread stays free for progress bars, Ctrl-C and reward functions:
+ * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled.
+ */
+import { messageOf, type Problem, type ErrorKind, ValueheadError } from "../base/errors.ts";
+import { parentChannel, spawnWorker, workerInput } from "../runtime/worker.ts";
+import type { RewardFunction, RewardSample } from "./rewards.ts";
+import { run, type RunEvent, type RunSpec } from "./run.ts";
+
+type ToWorker = { type: "stop" } | { type: "scores"; id: number; scores: number[] } | { type: "failed"; id: number; error: Plain };
+type ToParent =
+  | { type: "event"; event: RunEvent }
+  | { type: "score"; id: number; batch: RewardSample[] }
+  | { type: "error"; error: Plain };
+
+/** An error as plain data. */
+interface Plain {
+  message: string;
+  kind?: ErrorKind;
+  problem?: Problem;
+}
+
+const plain = (error: unknown): Plain =>
+  error instanceof ValueheadError ? { message: error.message, kind: error.kind, problem: error.problem } : { message: messageOf(error) };
+const revive = ({ message, kind, problem }: Plain): Error =>
+  kind && problem ? new ValueheadError(kind, problem) : new Error(message);
+
+/** The events of {@link run}, from a worker thread. The reward function runs on this thread. */
+export async function* runInWorker(
+  spec: RunSpec,
+  reward: RewardFunction,
+  options: { signal?: AbortSignal } = {},
+): AsyncGenerator<RunEvent> {
+  const worker = spawnWorker(new URL(import.meta.url), spec);
+  const queue: (RunEvent | Error | null)[] = [];
+  let wake = () => {};
+  const push = (item: RunEvent | Error | null) => {
+    queue.push(item);
+    wake();
+  };
+  worker.onMessage(async (message: ToParent) => {
+    if (message.type === "event") push(message.event);
+    else if (message.type === "error") push(revive(message.error));
+    else {
+      try {
+        worker.post({ type: "scores", id: message.id, scores: await reward(message.batch) } satisfies ToWorker);
+      } catch (error) {
+        worker.post({ type: "failed", id: message.id, error: plain(error) } satisfies ToWorker);
+      }
+    }
+  });
+  worker.ended.then(
+    () => push(null),
+    (error) => push(error instanceof Error ? error : new Error(messageOf(error))),
+  );
+  const stop = () => worker.post({ type: "stop" } satisfies ToWorker);
+  if (options.signal?.aborted) stop();
+  options.signal?.addEventListener("abort", stop);
+  try {
+    for (;;) {
+      while (queue.length === 0)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      const item = queue.shift() as RunEvent | Error | null;
+      if (item === null) return;
+      if (item instanceof Error) throw item;
+      yield item;
+    }
+  } finally {
+    options.signal?.removeEventListener("abort", stop);
+    await worker.terminate();
+  }
+}
+
+/** What the worker itself does. */
+async function serve(parent: NonNullable<ReturnType<typeof parentChannel>>): Promise<void> {
+  const controller = new AbortController();
+  const waiting = new Map<number, { resolve: (scores: number[]) => void; reject: (error: Error) => void }>();
+  parent.onMessage((message: ToWorker) => {
+    if (message.type === "stop") return controller.abort();
+    const asked = waiting.get(message.id);
+    waiting.delete(message.id);
+    if (message.type === "scores") asked?.resolve(message.scores);
+    else asked?.reject(revive(message.error));
+  });
+  let id = 0;
+  const reward: RewardFunction = (batch) =>
+    new Promise((resolve, reject) => {
+      waiting.set(++id, { resolve, reject });
+      parent.post({ type: "score", id, batch } satisfies ToParent);
+    });
+  try {
+    for await (const event of run(workerInput<RunSpec>(), reward, { signal: controller.signal }))
+      parent.post({ type: "event", event } satisfies ToParent);
+  } catch (error) {
+    parent.post({ type: "error", error: plain(error) } satisfies ToParent);
+  }
+  parent.close();
+}
+
+const parent = parentChannel();
+if (parent) await serve(parent);
