@@ -1,10 +1,11 @@
 /** @file The whole public API. */
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export { VERSION } from "./base/version.ts";
-export { readPrompts } from "./data/prompts.ts";
 export { readCorpus, tokenizeCorpus } from "./data/corpus.ts";
+export { readPrompts } from "./data/prompts.ts";
 export { CorpusSampler } from "./data/sampler.ts";
 export { type GPT2Config, makeConfig, parseConfig } from "./gpt2/config.ts";
+export type { FloatTensor, ForwardInput, ForwardOutput, LayerCache } from "./gpt2/forward.ts";
 export type { Distribution, KeptSet, RowScores } from "./gpt2/head.ts";
 export { resolveModel } from "./gpt2/hub.ts";
 export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
@@ -16,13 +17,19 @@ export type { Padded } from "./rl/padded.ts";
 export { rewardsFromScores } from "./rl/rewards.ts";
 export { ppoStatistics } from "./rl/stats.ts";
 export { whiten } from "./rl/whiten.ts";
-export { generate, type GenerateOptions, type Response, respondToBatch, type Rollout } from "./sample/generate.ts";
+export { type GenerateOptions, generate, type Response, type Rollout, respondToBatch } from "./sample/generate.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
-export { heldOutLoss, PRETRAIN_DEFAULTS, pretrain, type PretrainConfig, type PretrainEvent } from "./train/pretrain.ts";
-export { builtInRewards, lengthReward, resolveReward, type RewardFunction, type RewardSample } from "./train/rewards.ts";
-export { run, type RunEvent, type RunSpec } from "./train/run.ts";
+export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
+export {
+  builtInRewards,
+  lengthReward,
+  type RewardFunction,
+  type RewardSample,
+  resolveReward,
+} from "./train/rewards.ts";
+export { type RunEvent, type RunSpec, run } from "./train/run.ts";
 export { runInWorker } from "./train/worker.ts";

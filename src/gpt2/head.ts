@@ -4,6 +4,7 @@
  * log-prob needs go through at all.
  */
 
+import { fail } from "../base/errors.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
 import { add, entropy, gatherLast, layerNorm, linear, logSoftmax, reshape, scale } from "../graph/ops/index.ts";
@@ -13,6 +14,7 @@ import { MASKED } from "../nn/attention.ts";
 import type { BufferPool, Engine } from "../runtime/engine.ts";
 import type { GPT2Config } from "./config.ts";
 import type { ParameterBuffer } from "./parameters.ts";
+import type { ValueHead } from "./value-head.ts";
 
 /** How logits become the distribution a token was, or would be, drawn from. */
 export interface Distribution {
@@ -70,11 +72,13 @@ export class Head {
   readonly #config: GPT2Config;
   readonly #engine: Engine;
   readonly #pool: BufferPool;
+  readonly #valueHead: ValueHead;
 
-  constructor(config: GPT2Config, engine: Engine, pool: BufferPool) {
+  constructor(config: GPT2Config, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
     this.#config = config;
     this.#engine = engine;
     this.#pool = pool;
+    this.#valueHead = valueHead;
   }
 
   /** log p, entropy and value of each row. */
@@ -133,24 +137,25 @@ export class Head {
     return { ...scores, loss: total };
   }
 
-  /** Logits [R, V] and values [R] of given rows, written where the caller wants them. */
+  /**
+   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them; and
+   * the rows after the final layer norm, [R, C], if asked.
+   */
   async logits(
     params: ParameterBuffer,
     rows: Float32Array,
     R: number,
     logits: Float32Array,
     values: Float32Array,
+    normed?: Float32Array,
   ): Promise<void> {
     const build = (): Program => {
-      const { logits: l, values: v } = this.#outputs(R);
-      return { name: "logits", outputs: { logits: l, values: v } };
+      const { logits, values, normed: n } = this.#outputs(R);
+      return { name: "logits", outputs: normed ? { logits, values, normed: n } : { logits, values } };
     };
-    await this.#engine.run(
-      this.#key("logits", R, false, 1),
-      build,
-      { hidden: rows, ...views(params, this.#parameterNames()) },
-      { logits, values },
-    );
+    const key = this.#key(normed ? "logits.normed" : "logits", R, false, 1);
+    const feeds = { hidden: rows, ...views(params, this.#parameterNames()) };
+    await this.#engine.run(key, build, feeds, normed ? { logits, values, normed } : { logits, values });
   }
 
   /** Rows that fit in one chunk. */
@@ -181,33 +186,35 @@ export class Head {
     return { name: loss.key, outputs: { loss: lossTensor, ...scores, ...backward.outputs } };
   }
 
-  /** hidden [R, C] -> logits [R, V], values [R]. */
+  /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. */
   #outputs(R: number) {
-    const { nEmbd: C, vocabSize: V, layerNormEpsilon, tieWordEmbeddings } = this.#config;
-    const lmHead = tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
-    const hidden = input("hidden", { R, C });
-    const parameters: Record<string, Tensor> = {
-      "transformer.ln_f.weight": input("transformer.ln_f.weight", { C }),
-      "transformer.ln_f.bias": input("transformer.ln_f.bias", { C }),
-      [lmHead]: input(lmHead, { V, C }),
-      "v_head.summary.weight": input("v_head.summary.weight", { L: 1, C }),
-      "v_head.summary.bias": input("v_head.summary.bias", { L: 1 }),
+    const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
+    const L = this.#valueHead.width;
+    const shapes: Record<string, Record<string, number>> = {
+      "transformer.ln_f.weight": { C },
+      "transformer.ln_f.bias": { C },
+      [this.#lmHead]: { V, C },
+      "v_head.summary.weight": { L, C },
+      "v_head.summary.bias": { L },
     };
-    const normed = layerNorm(
-      hidden,
-      parameters["transformer.ln_f.weight"],
-      parameters["transformer.ln_f.bias"],
-      layerNormEpsilon,
-    );
-    const logits = linear(normed, parameters[lmHead], undefined, { transW: true }); // [R, V]
-    const valueColumn = linear(normed, parameters["v_head.summary.weight"], parameters["v_head.summary.bias"], {
-      transW: true,
-    });
-    return { hidden, parameters, logits, values: reshape(valueColumn, dims({ R })) }; // [R, 1] -> [R]
+    const hidden = input("hidden", { R, C });
+    const parameters = Object.fromEntries(this.#parameterNames().map((name) => [name, input(name, shapes[name])]));
+    const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
+    const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
+    const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
+    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters) };
   }
 
   #symbolic(R: number, masked: boolean, temperature: number) {
-    const { hidden, parameters, logits, values } = this.#outputs(R);
+    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R);
+    if (this.#valueHead.width !== 1)
+      fail("config", {
+        where: "value head",
+        found: `${this.#valueHead.width} numbers per position`,
+        expected: "one: a value is a scalar",
+        fix: "set summary_use_proj and summary_proj_to_labels to true in config.json",
+      });
+    const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
     const tempered = scale(logits, 1 / temperature);
     const kept = masked ? add(tempered, input("mask", { R, V: this.#config.vocabSize })) : tempered;
     const logProbs = logSoftmax(kept);
@@ -216,14 +223,19 @@ export class Head {
     return { hidden, parameters, scores };
   }
 
+  get #lmHead(): string {
+    return this.#config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+  }
+
   #parameterNames(): string[] {
-    const lmHead = this.#config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
-    return ["transformer.ln_f.weight", "transformer.ln_f.bias", lmHead, "v_head.summary.weight", "v_head.summary.bias"];
+    const valueHead = this.#config.summaryUseProj ? ["v_head.summary.weight", "v_head.summary.bias"] : [];
+    return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
   }
 
   #key(name: string, R: number, masked: boolean, temperature: number): string {
-    const { nEmbd, vocabSize, layerNormEpsilon, tieWordEmbeddings } = this.#config;
-    return `${name}.R${R}.C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${tieWordEmbeddings}.t${temperature}${masked ? ".masked" : ""}`;
+    const { nEmbd, vocabSize, layerNormEpsilon } = this.#config;
+    const model = `C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${this.#lmHead}.value${this.#valueHead.key}`;
+    return `${name}.R${R}.${model}.t${temperature}${masked ? ".masked" : ""}`;
   }
 
   /** Call `run` for each chunk of rows with its feeds, and put the chunks' results together. */

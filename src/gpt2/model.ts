@@ -5,10 +5,12 @@ import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
 import { configToJson, type GPT2Config, parseConfig } from "./config.ts";
+import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type Distribution, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
+import { ValueHead } from "./value-head.ts";
 import { loadParameters, openWeights, saveParameters } from "./weights.ts";
 
 export interface ModelOptions extends EngineOptions {
@@ -37,6 +39,7 @@ export class GPT2HeadWithValueModel {
   readonly pool = new BufferPool();
   readonly transformer: Transformer;
   readonly head: Head;
+  readonly vHead: ValueHead;
   /** The directory it was loaded from. */
   readonly directory?: string;
   /** What a loader should tell its user: a value head that was not there, tensors that were not used. */
@@ -52,7 +55,8 @@ export class GPT2HeadWithValueModel {
     this.parameters = parameters;
     this.engine = options.engine ?? new Engine(options);
     this.transformer = new Transformer(config, this.engine, this.pool);
-    this.head = new Head(config, this.engine, this.pool);
+    this.vHead = new ValueHead(config);
+    this.head = new Head(config, this.engine, this.pool, this.vHead);
     this.directory = from?.directory;
     this.notes = from?.notes ?? [];
   }
@@ -118,10 +122,43 @@ export class GPT2HeadWithValueModel {
     );
   }
 
+  /** From now on the value loss moves the value head alone; no gradient of it reaches the body. The notebook's code. */
+  detachValueHead(): void {
+    this.vHead.detachHead = true;
+  }
+
+  /** The same: the name in the notebook's text. */
+  detachHead(): void {
+    this.detachValueHead();
+  }
+
   /** A copy with weights of its own and the same engine: what PPO measures the KL against. */
   frozenCopy(): GPT2HeadWithValueModel {
     const copy = new ParameterBuffer(this.parameters.table, this.parameters.data.slice());
     return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine });
+  }
+
+  /** Logits, values and whatever else is asked, of whole sequences. Dropout is off. */
+  async forward(given: ForwardInput): Promise<ForwardOutput> {
+    return forward(this, given);
+  }
+
+  /** The same in the notebook's order: logits, then pastKeyValues, hiddenStates and attentions where asked for, values last. */
+  async forwardTuple(given: ForwardInput): Promise<(FloatTensor | LayerCache[] | FloatTensor[])[]> {
+    const { logits, values, pastKeyValues, hiddenStates, attentions } = await forward(this, given);
+    return [
+      logits,
+      pastKeyValues,
+      ...(hiddenStates ? [hiddenStates] : []),
+      ...(attentions ? [attentions] : []),
+      values,
+    ];
+  }
+
+  /** The matrix that makes logits, [V, C]: the token embedding when the two are tied. */
+  getOutputEmbeddings(): FloatTensor {
+    const name = this.config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+    return { data: this.parameters.view(name), shape: [this.config.vocabSize, this.config.nEmbd] };
   }
 
   /** log p, entropy and value for asked tokens: one forward pass. */

@@ -4,6 +4,7 @@
  */
 import { Rng } from "../base/rng.ts";
 import type { GPT2Config } from "./config.ts";
+import { valueHeadWidth } from "./value-head.ts";
 
 /** normal: N(0, initializerRange). residual: N(0, initializerRange / sqrt(2 nLayer)), for what adds to the residual stream. */
 type Init = "ones" | "zeros" | "normal" | "residual";
@@ -35,7 +36,7 @@ const BLOCK: readonly Row[] = [
 const HEAD: readonly Row[] = [
   ["transformer.ln_f.weight", "C", "ones", false],
   ["transformer.ln_f.bias", "C", "zeros", false],
-  ["lm_head.weight", "V,C", "normal", true], // only when tieWordEmbeddings is false
+  ["lm_head.weight", "V,C", "normal", true], // unless it is the token embedding (tieWordEmbeddings)
   ["v_head.summary.weight", "L,C", "normal", true],
   ["v_head.summary.bias", "L", "zeros", false],
 ];
@@ -63,12 +64,14 @@ export function parameterTable(config: GPT2Config): readonly Parameter[] {
     I: config.nInner,
     V: config.vocabSize,
     P: config.nPositions,
-    L: 1,
+    L: valueHeadWidth(config),
   };
   const blocks = Array.from({ length: config.nLayer }, (_, layer) =>
     BLOCK.map(([name, ...rest]): Row => [`transformer.h.${layer}.${name}`, ...rest]),
   ).flat();
-  const head = HEAD.filter(([name]) => name !== "lm_head.weight" || !config.tieWordEmbeddings);
+  const head = HEAD.filter(([name]) =>
+    name === "lm_head.weight" ? !config.tieWordEmbeddings : config.summaryUseProj || !name.startsWith("v_head."),
+  );
   let start = 0;
   return [...EMBEDDINGS, ...blocks, ...head].map(([name, axesText, init, decay]) => {
     const axes = axesText.split(",");
@@ -111,7 +114,9 @@ export class ParameterBuffer {
 
 /** Fill a buffer as the table says. The same seed gives the same weights everywhere. */
 export function initialize(buffer: ParameterBuffer, config: GPT2Config, seed: number): void {
-  buffer.table.forEach((p, i) => initializeParameter(buffer.view(p.name), p, config, new Rng(seed, i)));
+  buffer.table.forEach((p, i) => {
+    initializeParameter(buffer.view(p.name), p, config, new Rng(seed, i));
+  });
 }
 
 export function initializeParameter(view: Float32Array, p: Parameter, config: GPT2Config, rng: Rng): void {

@@ -197,7 +197,7 @@ export class Transformer {
       const x = input("x", { N: B * T, C });
       const bias = input("bias", dims({ one: 1, head: 1, T, S: T }));
       const p = blockInputs(config);
-      const mixed = attention(queriesKeysValues(x, p, config), bias, { B, T, H: config.nHead }, scale);
+      const { mixed } = attention(queriesKeysValues(x, p, config), bias, { B, T, H: config.nHead }, scale);
       const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
       const y = feedForward(middle, p, config);
       program = forwardBackward(

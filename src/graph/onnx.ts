@@ -20,6 +20,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
+import { fail } from "../base/errors.ts";
 import { type AttributeValue, type Emitter, isInput, type Node, type Tensor, type TensorType } from "./tensor.ts";
 
 /** A graph ready to run: named outputs, and tensors that are fed instead of computed. */
@@ -60,12 +61,12 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
   const inputs = new Map<string, TensorType>();
   const names = new Map<Tensor, string>();
   const constants = new Map<string, string>();
-  let counter = 0;
+  let counter = 0; // names made here begin with a dot, so that they are nobody else's
 
   const initializer = (key: string, make: (name: string) => TensorProto): string => {
     let name = constants.get(key);
     if (name === undefined) {
-      name = `c${constants.size}`;
+      name = `.c${constants.size}`;
       constants.set(key, name);
       initializers.push(make(name));
     }
@@ -78,7 +79,7 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
         create(NodeProtoSchema, { name: `n${nodes.length}`, opType, domain, input: ins, output: outs, attribute }),
       );
     },
-    temp: () => `t${counter++}`,
+    temp: () => `.t${counter++}`,
     int64: (values) =>
       initializer(`i${values}`, (name) =>
         create(TensorProtoSchema, {
@@ -93,7 +94,7 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
         create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [], floatData: [value] }),
       );
       if (sizes.length === 0) return scalar;
-      const full = `t${counter++}`;
+      const full = `.t${counter++}`;
       emitter.node("Expand", [scalar, emitter.int64(sizes)], [full]);
       return full;
     },
@@ -105,6 +106,14 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
   const used = usedTensors(wanted, program.cuts);
   const resultNames = new Map(Object.entries(program.outputs).map(([name, t]) => [t, name]));
   const feed = (t: Tensor, name: string) => {
+    // ONNX would let one feed serve both, and would leave the buffer of an output unwritten.
+    if (inputs.has(name) || Object.hasOwn(program.outputs, name))
+      fail("shape", {
+        where: `program ${program.name}`,
+        found: `an input ${name} and another input or output of that name`,
+        expected: "a name for each input and output",
+        fix: "rename one of them, or make the input once and use it twice",
+      });
     names.set(t, name);
     inputs.set(name, t);
   };
@@ -119,14 +128,14 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       const outs = node.outputs.map((t) => {
         if (!used.tensors.has(t)) return "";
         // A cut output of an operation that still runs for another output gets a name nobody reads.
-        if (names.has(t)) return `t${counter++}`;
-        const name = resultNames.get(t) ?? `t${counter++}`;
+        if (names.has(t)) return `.t${counter++}`;
+        const name = resultNames.get(t) ?? `.t${counter++}`;
         names.set(t, name);
         return name;
       });
       // Trailing outputs nobody wants are not computed; earlier ones must have a name.
       while (outs.at(-1) === "") outs.pop();
-      const outputs = outs.map((name) => name || `t${counter++}`);
+      const outputs = outs.map((name) => name || `.t${counter++}`);
       node.op.emit(
         emitter,
         node.inputs.map((t) => names.get(t) as string),

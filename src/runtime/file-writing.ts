@@ -142,18 +142,50 @@ export async function writeDirectoryAtomic(
   }
 }
 
-/** A file that only grows: metrics.jsonl and its like. Lines reach it in the order of the calls. */
-export class AppendFile {
+/** A file that only grows. Bytes reach it in the order of the calls. */
+export class AppendBytes {
   readonly path: string;
   #handle: FileHandle;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Use {@link AppendFile.open}. */
+  /** Use {@link createByteFile}. */
   constructor(path: string, handle: FileHandle) {
     this.path = path;
     this.#handle = handle;
   }
 
+  #next<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(work).catch((error) => writeError(error, this.path, true));
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+
+  append(bytes: Uint8Array): Promise<void> {
+    return this.#next(() => writeAll(this.#handle, bytes));
+  }
+
+  /** Waits for what was appended and flushes it to the disk. */
+  flush(): Promise<void> {
+    return this.#next(() => this.#handle.sync());
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    await this.#handle.close();
+  }
+}
+
+/** A new, empty file to append to. A file that is already there is an error. */
+export async function createByteFile(path: string): Promise<AppendBytes> {
+  try {
+    return new AppendBytes(path, await open(path, "ax"));
+  } catch (error) {
+    return writeError(error, path, true);
+  }
+}
+
+/** A text file that only grows: metrics.jsonl and its like. */
+export class AppendFile extends AppendBytes {
   /** Opens or creates. A last line cut off by a killed process is ended, so that the next one starts on its own line. */
   static async open(path: string): Promise<AppendFile> {
     try {
@@ -171,29 +203,12 @@ export class AppendFile {
     }
   }
 
-  #next<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work).catch((error) => writeError(error, this.path, true));
-    this.#last = mine.catch(() => {});
-    return mine;
-  }
-
   appendLine(line: string): Promise<void> {
     return this.appendLines([line]);
   }
 
   appendLines(lines: readonly string[]): Promise<void> {
-    const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(""));
-    return this.#next(() => writeAll(this.#handle, bytes));
-  }
-
-  /** Waits for what was appended and flushes it to the disk. */
-  flush(): Promise<void> {
-    return this.#next(() => this.#handle.sync());
-  }
-
-  async close(): Promise<void> {
-    await this.#last;
-    await this.#handle.close();
+    return this.append(new TextEncoder().encode(lines.map((line) => `${line}\n`).join("")));
   }
 }
 

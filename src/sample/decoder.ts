@@ -1,9 +1,10 @@
 /** @file Decoding with a key-value cache: prompts in one pass, then one token per row and step. */
-import { add, cachedAttention, linear, reshape, split } from "../graph/ops/index.ts";
-import type { Program } from "../graph/onnx.ts";
-import { dims, input } from "../graph/tensor.ts";
+
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { attentionScale, blockInputs, feedForward, queriesKeysValues } from "../gpt2/transformer.ts";
+import type { Program } from "../graph/onnx.ts";
+import { add, cachedAttention, linear, reshape, split } from "../graph/ops/index.ts";
+import { dims, input } from "../graph/tensor.ts";
 
 /** The cache length is rounded up to a multiple of this, so that few programs serve all lengths. */
 const CACHE_MULTIPLE = 16;

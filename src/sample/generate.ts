@@ -42,6 +42,7 @@ export interface Rollout {
 
 /**
  * Sample a response to each query. Queries may have different lengths.
+ * @throws usage - options that make no sense
  * @throws input - an empty query, one that leaves no room for the response, ids outside the vocabulary
  */
 export async function generate(
@@ -50,6 +51,8 @@ export async function generate(
   options: GenerateOptions,
 ): Promise<Rollout> {
   const { maxNewTokens, minNewTokens = 0, seed = 0, eosTokenId = model.config.eosTokenId, onToken } = options;
+  checkWhole("maxNewTokens", maxNewTokens, 1);
+  checkWhole("minNewTokens", minNewTokens, 0);
   const sampling = { ...SAMPLING_DEFAULTS, ...definedOnly(options) };
   const { vocabSize: V } = model.config;
   const sampler = new TokenSampler(V, sampling);
@@ -58,7 +61,12 @@ export async function generate(
   const longest = checkQueries(model, queries, maxNewTokens);
 
   const rngs = queries.map((_, b) => new Rng(seed, options.streams?.[b] ?? b));
-  const drawn = queries.map(() => ({ tokens: [] as number[], logprobs: [] as number[], values: [] as number[], kept: [] as KeptSet[] }));
+  const drawn = queries.map(() => ({
+    tokens: [] as number[],
+    logprobs: [] as number[],
+    values: [] as number[],
+    kept: [] as KeptSet[],
+  }));
   const open = queries.map(() => true);
   const next = new Int32Array(B);
   const decoder = new Decoder(model, B, longest + maxNewTokens);
@@ -97,6 +105,7 @@ export async function generate(
 /**
  * The notebook's sampler: exactly `txtLen` tokens for each query, eos or not.
  * @returns int32 [B, txtLen], row-major, with the shape beside it
+ * @throws usage, input - as {@link generate}
  */
 export async function respondToBatch(
   model: GPT2HeadWithValueModel,
@@ -104,6 +113,7 @@ export async function respondToBatch(
   options: { txtLen?: number; topK?: number; topP?: number; temperature?: number; seed?: number } = {},
 ): Promise<{ data: Int32Array; shape: [number, number]; rollout: Rollout }> {
   const { txtLen = 20, ...rest } = options;
+  checkWhole("txtLen", txtLen, 1);
   const rollout = await generate(model, queries, { ...rest, maxNewTokens: txtLen, eosTokenId: null });
   const data = new Int32Array(queries.length * txtLen);
   rollout.responses.forEach((r, b) => {
@@ -116,15 +126,23 @@ function definedOnly({ temperature, topK, topP }: Partial<SamplingOptions>): Par
   return Object.fromEntries(Object.entries({ temperature, topK, topP }).filter(([, value]) => value !== undefined));
 }
 
+function checkWhole(where: string, value: number, from: number): void {
+  if (Number.isInteger(value) && value >= from) return;
+  fail("usage", { where, found: String(value), expected: `a whole number from ${from}`, fix: `correct ${where}` });
+}
+
 /** The longest query's length. */
 function checkQueries(model: GPT2HeadWithValueModel, queries: readonly Int32Array[], maxNewTokens: number): number {
   const { nPositions, vocabSize } = model.config;
-  if (!(Number.isInteger(maxNewTokens) && maxNewTokens > 0))
-    fail("usage", { where: "maxNewTokens", found: String(maxNewTokens), expected: "a whole number from 1", fix: "correct maxNewTokens" });
   queries.forEach((query, b) => {
     const where = `query ${b}`;
     if (query.length === 0)
-      fail("input", { where, found: "no tokens", expected: "at least one", fix: "start an empty prompt with the end-of-text token" });
+      fail("input", {
+        where,
+        found: "no tokens",
+        expected: "at least one",
+        fix: "start an empty prompt with the end-of-text token",
+      });
     if (query.length + maxNewTokens > nPositions)
       fail("input", {
         where,

@@ -14,7 +14,12 @@ const RATIO_TOLERANCE = 1e-3;
  * @returns a message to warn with, or undefined when all is well
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
-export function auditStep(kl: ReturnType<typeof klEstimates>, update: UpdateRecord, config: PpoConfig, step: number): string | undefined {
+export function auditStep(
+  kl: ReturnType<typeof klEstimates>,
+  update: UpdateRecord,
+  config: PpoConfig,
+  step: number,
+): string | undefined {
   if (config.audit === "off") return undefined;
   const problem = breach(kl, update);
   if (!problem) return undefined;

@@ -1,6 +1,7 @@
 /** @file A batch of experience: ragged responses in the padded layout of rl/, and what to ask the model about them. */
-import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
+
 import type { KeptSet } from "../gpt2/head.ts";
+import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { Rollout } from "../sample/generate.ts";
 

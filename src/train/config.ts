@@ -21,7 +21,7 @@ export const ppoOptions = {
   temperature: [positive, 1, "logits are divided by this, when sampling and when scoring"],
   topK: [count(0), 0, "sample from the k most likely tokens; 0: all"],
   topP: [z.number().gt(0).max(1), 1, "sample from the most likely tokens that hold this much probability"],
-  learningRate: [positive, 1.41e-5, "AdamW's step size"],
+  learningRate: [notNegative, 1.41e-5, "AdamW's step size"],
   schedule: [z.enum(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
   warmupSteps: [count(0), 0, "PPO steps of linear warm-up"],
   beta1: [share, 0.9, "AdamW, first moment"],

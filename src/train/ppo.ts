@@ -5,7 +5,12 @@ import { ParameterBuffer } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { gae } from "../rl/advantages.ts";
-import { AdaptiveKLController, FixedKLController, type KLController, type KLControllerState } from "../rl/controllers.ts";
+import {
+  AdaptiveKLController,
+  FixedKLController,
+  type KLController,
+  type KLControllerState,
+} from "../rl/controllers.ts";
 import { klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
@@ -97,8 +102,14 @@ export class PPOTrainer {
 
     const kl = klEstimates(data.logprobs, reference.logprobs, data.batch);
     const klCoef = this.klController.value;
-    const { rewards, nonScoreRewards } = rewardsFromScores({ // 4 rewards = score - beta KL
-      scores, logprobs: data.logprobs, refLogprobs: reference.logprobs, klCoef, penalty: config.klPenalty, batch: data.batch,
+    const { rewards, nonScoreRewards } = rewardsFromScores({
+      // 4 rewards = score - beta KL
+      scores,
+      logprobs: data.logprobs,
+      refLogprobs: reference.logprobs,
+      klCoef,
+      penalty: config.klPenalty,
+      batch: data.batch,
     });
     const { mask } = data.batch;
     const scaled = config.whitenRewards ? whiten(rewards, mask, { shiftMean: false }) : rewards;
@@ -116,7 +127,19 @@ export class PPOTrainer {
 
     this.klController.update(kl.k1.mean, queries.length);
     this.stepsTaken = step;
-    const report = stepReport({ config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer: this.optimizer }); // 7 report
+    const report = stepReport({
+      config,
+      data,
+      texts,
+      prompts,
+      scores,
+      kl,
+      klCoef,
+      nonScoreRewards,
+      targets,
+      update,
+      optimizer: this.optimizer,
+    }); // 7 report
     const message = auditStep(kl, update, config, step);
     if (message) yield { type: "warning", step, message };
     yield { type: "step", step, steps, metrics: { ...report.metrics, ...clock.times() }, samples: report.samples };
@@ -169,7 +192,13 @@ export class PPOTrainer {
   }
 }
 
-type Lap = "time/get_response" | "time/get_scores" | "time/ppo/forward_pass" | "time/ppo/compute_rewards" | "time/ppo/compute_advantages" | "time/ppo/optimize_step";
+type Lap =
+  | "time/get_response"
+  | "time/get_scores"
+  | "time/ppo/forward_pass"
+  | "time/ppo/compute_rewards"
+  | "time/ppo/compute_advantages"
+  | "time/ppo/optimize_step";
 
 /** Seconds between laps, by metric name. */
 class Stopwatch {

@@ -1,13 +1,22 @@
 /** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
 import { fail } from "../base/errors.ts";
-import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { AppendFile, ensureEmptyOutputDirectory, exists, joinPath, makeDirectory, readJson, readText, writeTextAtomic } from "../runtime/files.ts";
-import { breathe } from "../runtime/worker.ts";
-import { meanAndStandardError } from "../rl/kl.ts";
-import { generate } from "../sample/generate.ts";
-import { checkVocabulary } from "../tokenizer/tokenizer.ts";
-import { loadTokenizer } from "../tokenizer/load.ts";
 import { VERSION } from "../base/version.ts";
+import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { meanAndStandardError } from "../rl/kl.ts";
+import {
+  AppendFile,
+  ensureEmptyOutputDirectory,
+  exists,
+  joinPath,
+  makeDirectory,
+  readJson,
+  readText,
+  writeTextAtomic,
+} from "../runtime/files.ts";
+import { breathe } from "../runtime/worker.ts";
+import { generate } from "../sample/generate.ts";
+import { loadTokenizer } from "../tokenizer/load.ts";
+import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { listCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
@@ -35,8 +44,21 @@ export interface RunSpec {
 
 export type RunEvent =
   | TrainEvent
-  | { type: "loaded"; parameters: number; vocabSize: number; nPositions: number; notes: readonly string[]; resumedAt: number }
-  | { type: "evaluation"; when: "before" | "after"; samples: (RewardSample & { score: number })[]; mean: number; standardError: number };
+  | {
+      type: "loaded";
+      parameters: number;
+      vocabSize: number;
+      nPositions: number;
+      notes: readonly string[];
+      resumedAt: number;
+    }
+  | {
+      type: "evaluation";
+      when: "before" | "after";
+      samples: (RewardSample & { score: number })[];
+      mean: number;
+      standardError: number;
+    };
 
 /** Streams of evaluation responses, away from those of training. */
 const EVALUATION_STREAM = 0x40000000;
@@ -53,14 +75,24 @@ export async function* run(
   const config = ppoConfig(spec.config);
   const checkpoint = spec.resume ? await checkpointToResume(spec.out) : undefined;
   if (spec.prompts.length === 0)
-    fail("data", { where: "prompts", found: "none", expected: "at least one prompt", fix: "give a file with prompts in it" });
+    fail("data", {
+      where: "prompts",
+      found: "none",
+      expected: "at least one prompt",
+      fix: "give a file with prompts in it",
+    });
   const { threads } = spec;
-  const model = await GPT2HeadWithValueModel.fromPretrained(checkpoint?.path ?? spec.model, { threads, seed: config.seed });
+  const model = await GPT2HeadWithValueModel.fromPretrained(checkpoint?.path ?? spec.model, {
+    threads,
+    seed: config.seed,
+  });
   const directory = model.directory as string;
   const tokenizer = await loadTokenizer(directory);
   checkVocabulary(tokenizer, model.config.vocabSize, directory);
   encodePrompts(spec.prompts, tokenizer, model.config, config.maxNewTokens); // before anything is written
-  const reference = checkpoint ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine }) : undefined;
+  const reference = checkpoint
+    ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine })
+    : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   if (checkpoint) await restoreTrainer(checkpoint.path, trainer);
   else await ensureEmptyOutputDirectory(spec.out);
@@ -185,7 +217,9 @@ async function keepLinesUpTo(path: string, step: number): Promise<void> {
 }
 
 /** The spec of an earlier run, to resume it without saying everything again. */
-export async function readRunConfig(out: string): Promise<{ model: string; reward: string; options: Partial<PpoConfig> }> {
+export async function readRunConfig(
+  out: string,
+): Promise<{ model: string; reward: string; options: Partial<PpoConfig> }> {
   const path = joinPath(out, "config.json");
   const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
   if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")

@@ -2,7 +2,7 @@
 import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { ParameterBuffer } from "../gpt2/parameters.ts";
+import type { ParameterBuffer } from "../gpt2/parameters.ts";
 import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { ppoLoss } from "../rl/losses.ts";
 import { ask, type Experience, pick } from "./batch.ts";
@@ -61,7 +61,10 @@ export async function updatePolicy(
         if (!Number.isFinite(result.loss)) notFinite(step, epoch, "the loss", result.loss);
         if (optimizerSteps === 0)
           result.logprobs.forEach((logprob, i) => {
-            firstRatioDeviation = Math.max(firstRatioDeviation, Math.abs(Math.exp(logprob - inputs.oldLogprobs[i]) - 1));
+            firstRatioDeviation = Math.max(
+              firstRatioDeviation,
+              Math.abs(Math.exp(logprob - inputs.oldLogprobs[i]) - 1),
+            );
           });
         parts.push({ logprobs: result.logprobs, values: result.values, entropies: result.entropies, index });
       }
@@ -73,7 +76,8 @@ export async function updatePolicy(
       onProgress(epoch * rows + Math.min(rows, start + config.miniBatchSize), config.ppoEpochs * rows);
     }
   }
-  const join = (name: "logprobs" | "values" | "entropies") => Float32Array.from(parts.flatMap((p) => Array.from(p[name])));
+  const join = (name: "logprobs" | "values" | "entropies") =>
+    Float32Array.from(parts.flatMap((p) => Array.from(p[name])));
   return {
     logprobs: join("logprobs"),
     values: join("values"),
@@ -85,7 +89,9 @@ export async function updatePolicy(
 }
 
 function firstBadParameter(grads: ParameterBuffer): string {
-  return grads.table.find((p) => !grads.view(p.name).every(Number.isFinite))?.name ?? "the parameters (the sum overflowed)";
+  return (
+    grads.table.find((p) => !grads.view(p.name).every(Number.isFinite))?.name ?? "the parameters (the sum overflowed)"
+  );
 }
 
 function notFinite(step: number, epoch: number, what: string, value: number): never {

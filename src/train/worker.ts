@@ -2,12 +2,15 @@
  * @file A run in a thread of its own, so that the caller's thread stays free for progress bars, Ctrl-C and reward functions:
  * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled.
  */
-import { messageOf, type Problem, type ErrorKind, ValueheadError } from "../base/errors.ts";
+import { type ErrorKind, messageOf, type Problem, ValueheadError } from "../base/errors.ts";
 import { parentChannel, spawnWorker, workerInput } from "../runtime/worker.ts";
 import type { RewardFunction, RewardSample } from "./rewards.ts";
-import { run, type RunEvent, type RunSpec } from "./run.ts";
+import { type RunEvent, type RunSpec, run } from "./run.ts";
 
-type ToWorker = { type: "stop" } | { type: "scores"; id: number; scores: number[] } | { type: "failed"; id: number; error: Plain };
+type ToWorker =
+  | { type: "stop" }
+  | { type: "scores"; id: number; scores: number[] }
+  | { type: "failed"; id: number; error: Plain };
 type ToParent =
   | { type: "event"; event: RunEvent }
   | { type: "score"; id: number; batch: RewardSample[] }
@@ -21,7 +24,9 @@ interface Plain {
 }
 
 const plain = (error: unknown): Plain =>
-  error instanceof ValueheadError ? { message: error.message, kind: error.kind, problem: error.problem } : { message: messageOf(error) };
+  error instanceof ValueheadError
+    ? { message: error.message, kind: error.kind, problem: error.problem }
+    : { message: messageOf(error) };
 const revive = ({ message, kind, problem }: Plain): Error =>
   kind && problem ? new ValueheadError(kind, problem) : new Error(message);
 

@@ -13,8 +13,7 @@ const scatterND: Op = {
     e.node("ScatterND", [base, column, updates], outputs, { reduction: "add" });
   },
 };
-export const scatterNDRows = (base: Tensor, ids: Tensor, updates: Tensor) =>
-  apply(scatterND, [base, ids, updates])[0];
+export const scatterNDRows = (base: Tensor, ids: Tensor, updates: Tensor) => apply(scatterND, [base, ids, updates])[0];
 
 type Scatter = (base: Tensor, ids: Tensor, updates: Tensor) => Tensor;
 

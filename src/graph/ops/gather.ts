@@ -26,8 +26,12 @@ export const scatterAddRowsOp: Op = {
   light: false,
   infer: (inputs) => {
     const [base, ids, updates] = inputs;
-    if (base.rank !== 2 || ids.rank !== 1 || updates.rank !== 2 || updates.shape[0].size !== ids.shape[0].size)
-      shapeError("scatterAddRows", inputs, "base [V, C], int32 ids [N], updates [N, C]");
+    const fits =
+      base.rank === 2 &&
+      ids.rank === 1 &&
+      ids.dtype === "int32" &&
+      updates.sizes.join() === [ids.shape[0].size, base.shape[1].size].join();
+    if (!fits) shapeError("scatterAddRows", inputs, "base [V, C], int32 ids [N], updates [N, C]");
     return [{ dtype: "float32", shape: base.shape }];
   },
   emit: (e, [base, ids, updates], outputs, node) => {
@@ -75,7 +79,8 @@ export const scatterAddLastOp: Op = {
   light: true,
   infer: (inputs) => {
     const [base, ids, updates] = inputs;
-    if (ids.rank !== base.rank - 1 || updates.rank !== ids.rank)
+    const rows = base.sizes.slice(0, -1).join();
+    if (ids.dtype !== "int32" || ids.sizes.join() !== rows || updates.sizes.join() !== rows || base.rank === 0)
       shapeError("scatterAddLast", inputs, "base [..., V], int32 ids [...], updates [...]");
     return [{ dtype: "float32", shape: base.shape }];
   },

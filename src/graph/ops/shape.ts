@@ -86,7 +86,11 @@ export const concatOp: Op = {
   infer: (inputs, { axis }: { axis: number }) => {
     const [first] = inputs;
     for (const t of inputs)
-      if (t.rank !== first.rank || t.shape.some((d, i) => i !== axis && d.size !== first.shape[i].size))
+      if (
+        t.rank !== first.rank ||
+        axis >= t.rank ||
+        t.shape.some((d, i) => i !== axis && d.size !== first.shape[i].size)
+      )
         shapeError("concat", inputs, `the same shape but for axis ${axis}`);
     const size = inputs.reduce((n, t) => n + t.shape[axis].size, 0);
     return type(

@@ -14,7 +14,8 @@ import {
   stopGradient,
   tanh,
 } from "../../../src/graph/ops/index.ts";
-import { constant, input, type Tensor } from "../../../src/graph/tensor.ts";
+import { constant, elementCount, input, type Tensor } from "../../../src/graph/tensor.ts";
+import type { Buffer32 } from "../../../src/runtime/session.ts";
 import { run } from "../../support/run.ts";
 
 const range = (n: number, f = (i: number) => Math.sin(i + 1)) => Float32Array.from({ length: n }, (_, i) => f(i));
@@ -110,25 +111,15 @@ function gradientOf(y: Tensor): Tensor {
 
 test.each(Object.keys(folds))("accumulating onto %s equals a plain sum", (name) => {
   const { a, b, folded } = folds[name]();
-  const feeds = {
-    a: range(8).map((v, i) => v + i),
-    x: range(6, (i) => Math.cos(3 * i)),
-    w: range(12, (i) => Math.cos(5 * i) - 0.5),
-    c: range(4),
-    u: range(8, (i) => 1 + i),
-    ids: Int32Array.of(2, 0, 2, 1),
-  };
-  const sized = Object.fromEntries(
-    Object.entries(feeds).map(([n, data]) => {
-      const t = leaves([a, b]).get(n);
-      return [n, t ? data.slice(0, t.sizes.reduce((k, s) => k * s, 1)) : data];
-    }),
-  );
-  const separate = run({ a, b }, sized);
-  const want = Array.from(separate.a, (v, i) => v + separate.b[i]);
+  const feeds: Record<string, Buffer32> = { ids: Int32Array.of(2, 0, 2, 1) };
+  leaves([a, b]).forEach((t, n) => {
+    if (n !== "ids") feeds[n] = range(elementCount(t), (i) => Math.cos(3 * i + n.length + n.charCodeAt(0)));
+  });
+  const separate = run({ b }, feeds).b;
+  const want = Array.from(feeds.a, (v, i) => v + separate[i]);
   for (const sum of [accumulate(a, b), accumulate(b, a)]) {
     expect(sum.node.op.name).toBe(folded);
-    const got = run({ sum }, sized).sum;
+    const got = run({ sum }, feeds).sum;
     want.forEach((v, i) => {
       expect(got[i]).toBeCloseTo(v, 5);
     });
@@ -145,12 +136,10 @@ function leaves(from: readonly Tensor[], found = new Map<string, Tensor>()): Map
 }
 
 test("a scatter that already starts from something is not folded", () => {
-  const updates = input("u", { N: 4, C: 2 });
-  const b = folds["rows read"]().b;
+  const { b } = folds["rows read"]();
   const onto = accumulate(input("base", { V: 3, C: 2 }), b);
   expect(onto.node.op).toBe(scatterAddRowsOp);
   expect(accumulate(input("a", { V: 3, C: 2 }), onto).node.op.name).toBe("add");
-  expect(updates.rank).toBe(2);
 });
 
 test("a seed of the wrong shape", () => {

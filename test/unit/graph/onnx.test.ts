@@ -90,11 +90,24 @@ test("an output that is an input is copied", () => {
   expect(decode({ name: "p", outputs: { y: x } }).graph.node.map((n) => n.opType)).toEqual(["Identity"]);
 });
 
-test("an output may bear the name of the input it is", () => {
+test("two inputs, or an input and an output, cannot share a name", () => {
   const x = input("x", { N: 2 });
-  expect(run({ x, y: add(x, x) }, { x: Float32Array.of(1, 2) })).toEqual({
-    x: Float32Array.of(1, 2),
-    y: Float32Array.of(2, 4),
+  const clash = (name: string) =>
+    `program p: found an input ${name} and another input or output of that name, expected a name for each input and ` +
+    "output. Fix: rename one of them, or make the input once and use it twice";
+  expect(() => writeOnnx({ name: "p", outputs: { x } })).toThrow(clash("x"));
+  expect(() => writeOnnx({ name: "p", outputs: { x: tanh(x) } })).toThrow(clash("x"));
+  expect(() => writeOnnx({ name: "p", outputs: { y: add(x, input("x", { N: 2 })) } })).toThrow(clash("x"));
+  const middle = tanh(input("z", { N: 2 }));
+  const cuts = new Map([[middle, "x"]]);
+  expect(() => writeOnnx({ name: "p", outputs: { y: add(x, middle) }, cuts })).toThrow(clash("x"));
+});
+
+test("any name is free for inputs: what the writer makes up is apart", () => {
+  const [t0, c0, i] = [input("t0", { N: 1 }), input("c0", { N: 1 }), input("n0", { N: 1 })];
+  const y = add(add(mul(t0, constant(2)), c0), tanh(i));
+  expect(run({ y }, { t0: Float32Array.of(5), c0: Float32Array.of(100), n0: Float32Array.of(0) })).toEqual({
+    y: Float32Array.of(110),
   });
 });
 
@@ -156,7 +169,11 @@ test("one output of an operation is cut and the other computed", () => {
   const [a, b] = split(x, 0, [2, 2]);
   const program: Program = { name: "p", outputs: { y: add(a, b) }, cuts: new Map([[a, "saved"]]) };
   const feeds = { x: Float32Array.of(1, 2, 3, 4), saved: Float32Array.of(10, 20) };
-  expect(decode(program).graph.input.map((i) => i.name).sort()).toEqual(["saved", "x"]);
+  expect(
+    decode(program)
+      .graph.input.map((i) => i.name)
+      .sort(),
+  ).toEqual(["saved", "x"]);
   expect(runProgram(program, feeds)).toEqual({ y: Float32Array.of(13, 24) });
 });
 

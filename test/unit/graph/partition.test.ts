@@ -92,7 +92,12 @@ test("what the seed brings is not saved: it does not exist when the forward prog
 
 test("a parameter that nothing flows to has no output", () => {
   const x = input("x", { N: 2 });
-  const { backward } = forwardBackward("p", { y: tanh(x) }, { y: input("dy", { N: 2 }) }, { x, w: input("w", { N: 2 }) });
+  const { backward } = forwardBackward(
+    "p",
+    { y: tanh(x) },
+    { y: input("dy", { N: 2 }) },
+    { x, w: input("w", { N: 2 }) },
+  );
   expect(Object.keys(backward.outputs)).toEqual(["d.x"]);
 });
 
@@ -113,9 +118,15 @@ test("an output without a seed does not count", () => {
 test("finish can add each gradient to an accumulator, in the accumulator's own buffer's place", () => {
   const [x, w] = [input("x", { M: 2, K: 2 }), input("w", { K: 2, N: 2 })];
   const y = linear(x, w);
-  const { backward } = forwardBackward("p", { y }, { y: input("dy", dims({ M: 2, N: 2 })) }, { w }, {
-    finish: (name, g) => accumulate(input(`before.${name}`, g.shape), g),
-  });
+  const { backward } = forwardBackward(
+    "p",
+    { y },
+    { y: input("dy", dims({ M: 2, N: 2 })) },
+    { w },
+    {
+      finish: (name, g) => accumulate(input(`before.${name}`, g.shape), g),
+    },
+  );
   const [a, dy, before] = [Float32Array.of(1, 2, 3, 4), Float32Array.of(1, 0, 0, 1), Float32Array.of(10, 20, 30, 40)];
   // x^T dy = [[1, 3], [2, 4]]
   expect(runProgram(backward, { x: a, dy, "before.w": before })["d.w"]).toEqual(Float32Array.of(11, 23, 32, 44));

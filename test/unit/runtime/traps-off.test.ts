@@ -28,7 +28,10 @@ test("the memory pattern doubles memory", () => {
 test("without the sentinel every output is allocated again; the numbers are the same", () => {
   const n = 4 << 20; // 16 MB
   const x = input("x", { n });
-  const session = new Session({ name: "double", outputs: { y: add(x, x) } }, { threads: 1, traps: { sentinel: false } });
+  const session = new Session(
+    { name: "double", outputs: { y: add(x, x) } },
+    { threads: 1, traps: { sentinel: false } },
+  );
   const feed = new Float32Array(n).fill(1.5);
   const y = new Float32Array(n);
   expect(bytesAllocated(() => session.run({ x: feed }, { y }))).toBeGreaterThanOrEqual(4 * n);

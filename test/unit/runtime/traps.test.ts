@@ -55,7 +55,10 @@ test("an error of the run itself is not taken for the sentinel", () => {
   const y = scatterAddRows(input("base", { V: 2, C: 1 }), input("ids", { N: 1 }, "int32"), input("u", { N: 1, C: 1 }));
   const session = new Session({ name: "outside", outputs: { y } }, { threads: 1 });
   const run = () =>
-    session.run({ base: new Float32Array(2), ids: Int32Array.of(7), u: new Float32Array(1) }, { y: new Float32Array(2) });
+    session.run(
+      { base: new Float32Array(2), ids: Int32Array.of(7), u: new Float32Array(1) },
+      { y: new Float32Array(2) },
+    );
   expect(run).toThrow(/^running outside: found .*7.*expected ONNX Runtime to accept it/s);
   session.dispose();
 });
@@ -80,7 +83,9 @@ test("buffers of the wrong kind or length are refused", () => {
   expect(() => session.run({}, { y: right })).toThrow(
     "input x of double: found nothing, expected [B=2, T=3]:float32. Fix: pass one buffer of that type and length",
   );
-  expect(() => session.run({ x: new Int32Array(6) }, { y: right })).toThrow("found Int32Array of 6, expected [B=2, T=3]");
+  expect(() => session.run({ x: new Int32Array(6) }, { y: right })).toThrow(
+    "found Int32Array of 6, expected [B=2, T=3]",
+  );
   expect(() => session.run({ x: right }, { y: new Float32Array(5) })).toThrow(
     "output y of double: found Float32Array of 5, expected [B=2, T=3]:float32",
   );

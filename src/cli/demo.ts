@@ -1,0 +1,75 @@
+/** @file `valuehead demo`: the main job on the embedded model. */
+import type { Command } from "commander";
+import { readPrompts } from "../data/prompts.ts";
+import { exists, isDirectory, joinPath, listDirectory, packagePath } from "../runtime/files.ts";
+import type { PpoConfig } from "../train/config.ts";
+import { addModelOption, addThreadsOption, readObject } from "./options.ts";
+import { fixed, note, print, printFacts, terminalWidth, wrap } from "./output.ts";
+import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
+import { printComparison, printEnd } from "./summary.ts";
+import { followRun } from "./train.ts";
+
+const REWARD = "positive";
+const PROMPTS = packagePath("models", "tiny", "prompts.txt");
+const HELD_OUT = packagePath("models", "tiny", "prompts-heldout.txt");
+/** `{ "shown": responses shown side by side, "options": PPO options }` */
+const SETTINGS = packagePath("models", "tiny", "demo.json");
+
+interface DemoFlags {
+  model: string;
+  out?: string;
+  threads?: number;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export function define(command: Command): void {
+  addModelOption(command);
+  command
+    .option("--out <dir>", "the run directory (default: runs/demo-<seed>)")
+    .option("--json", "one JSON object per event and line on stdout, nothing else there")
+    .option("--quiet", "no progress bar and no table");
+  addThreadsOption(command);
+  addPpoOptions(command);
+  command.action(demo);
+}
+
+async function demo(flags: DemoFlags): Promise<void> {
+  const settings = (await readObject(SETTINGS)) as { shown: number; options: Partial<PpoConfig> };
+  const config = await readPpoOptions(flags as unknown as Record<string, unknown>, undefined, settings.options);
+  const prompts = await readPrompts(PROMPTS);
+  const heldOut = await readPrompts(HELD_OUT);
+  const out = flags.out ?? (await freeDirectory(joinPath("runs", `demo-${config.seed}`)));
+  if (!flags.json) introduce(config, prompts.length, heldOut.length);
+
+  const { model, threads } = flags;
+  const spec = { model, prompts, out, rewardName: REWARD, config, evaluation: { prompts: heldOut }, threads };
+  const outcome = await followRun(spec, flags);
+  if (!flags.json) {
+    printComparison(outcome, settings.shown);
+    if (config.klController === "adaptive" && !outcome.interrupted)
+      printFacts([["KL at the end", `${fixed(outcome.metrics["objective/kl"], 2)} nats per response, target ${config.klTarget}`]]);
+  }
+  const resume = ["--out", out, "--prompts", PROMPTS, "--eval-prompts", HELD_OUT];
+  printEnd(outcome, resume, flags.json ? () => {} : undefined);
+}
+
+function introduce(config: PpoConfig, prompts: number, heldOut: number): void {
+  const text =
+    "A small GPT-2 that was trained on film reviews learns to write kinder ones. Each step it answers " +
+    `${config.batchSize} of ${prompts} openings with ${config.maxNewTokens} tokens, a lexicon of ${REWARD} words scores the ` +
+    "answers, and PPO makes better ones more likely; the KL penalty holds it near the model it started from, so that it goes " +
+    `on writing English. ${config.steps} steps, seed ${config.seed}; ${heldOut} other openings are answered before and after.`;
+  for (const line of wrap(text, Math.min(100, terminalWidth()))) print(line);
+  print();
+}
+
+/** `path`, or when that holds something `path-2`, `path-3`, ... */
+async function freeDirectory(path: string): Promise<string> {
+  const taken = async (name: string) =>
+    (await exists(name)) && (!(await isDirectory(name)) || (await listDirectory(name)).length > 0);
+  let name = path;
+  for (let n = 2; await taken(name); n++) name = `${path}-${n}`;
+  if (name !== path) note(`${path} is not empty; using ${name}`);
+  return name;
+}

@@ -1,0 +1,83 @@
+/** @file `valuehead generate`. */
+import type { Command } from "commander";
+import { fail } from "../base/errors.ts";
+import type { Response } from "../sample/generate.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { addModelOption, addSamplingOptions, addThreadsOption, collect, type SamplingFlags, whole } from "./options.ts";
+import { print, printJson } from "./output.ts";
+
+/** Responses sampled together. */
+const BATCH = 16;
+
+interface GenerateFlags extends SamplingFlags {
+  model: string;
+  prompt?: string[];
+  prompts?: string;
+  column?: string;
+  num: number;
+  threads?: number;
+  json?: boolean;
+}
+
+export function define(command: Command): void {
+  addModelOption(command);
+  command
+    .option("--prompt <text>", "a prompt; may be given several times", collect)
+    .option("--prompts <file>", "prompts, one a line (.txt) or JSON (.jsonl), also gzipped")
+    .option("--column <name>", "column of the prompts in a .jsonl file (default: prompt, else text)")
+    .option("--num <n>", "responses to each prompt", whole(1), 1);
+  addSamplingOptions(command);
+  command.option("--json", "one JSON object per response and line: prompt, response, tokens, logprobs, values, finished");
+  addThreadsOption(command);
+  command.action(generateCommand);
+}
+
+async function generateCommand(flags: GenerateFlags): Promise<void> {
+  const prompts = await givenPrompts(flags);
+  const { checkSampling } = await import("../sample/distribution.ts");
+  checkSampling(flags);
+  const { generate } = await import("../sample/generate.ts");
+  const { encodePrompts } = await import("../train/prompts.ts");
+  const { openModel } = await import("./model.ts");
+  const { model, tokenizer } = await openModel(flags.model, flags);
+  const asked = prompts.flatMap((prompt) => new Array<string>(flags.num).fill(prompt));
+  const queries = encodePrompts(asked, tokenizer, model.config, flags.maxNewTokens);
+
+  if (asked.length === 1 && !flags.json) {
+    const stream = tokenizer.createStream({ skipSpecialTokens: true });
+    process.stdout.write(asked[0]);
+    await generate(model, queries, { ...flags, onToken: (_, id) => process.stdout.write(stream.push(id)) });
+    return print(stream.end());
+  }
+  for (let start = 0; start < asked.length; start += BATCH) {
+    const part = queries.slice(start, start + BATCH);
+    const streams = part.map((_, i) => start + i);
+    const { responses } = await generate(model, part, { ...flags, streams });
+    responses.forEach((response, i) => {
+      const prompt = asked[start + i];
+      if (flags.json) printJson(record(prompt, response, tokenizer));
+      else print(`--- ${start + i + 1} of ${asked.length}\n${prompt}${text(response, tokenizer)}`);
+    });
+  }
+}
+
+async function givenPrompts({ prompt, prompts, column }: GenerateFlags): Promise<string[]> {
+  if ((prompt === undefined) === (prompts === undefined))
+    fail("usage", {
+      where: "--prompt, --prompts",
+      found: prompt === undefined ? "neither" : "both",
+      expected: "one of them",
+      fix: "give --prompt TEXT (several times if you like) or --prompts FILE",
+    });
+  if (prompt !== undefined) return prompt;
+  const { readPrompts } = await import("../data/prompts.ts");
+  return readPrompts(prompts as string, { column });
+}
+
+const text = ({ tokens }: Response, tokenizer: Tokenizer) => tokenizer.decode(tokens, { skipSpecialTokens: true });
+
+function record(prompt: string, response: Response, tokenizer: Tokenizer) {
+  const { tokens, logprobs, values, finished } = response;
+  const numbers = { tokens: Array.from(tokens), logprobs: Array.from(logprobs), values: Array.from(values) };
+  return { prompt, response: text(response, tokenizer), ...numbers, finished };
+}

@@ -1,0 +1,35 @@
+/** @file The PPO options as flags, made from the table of train/config.ts. */
+import { type Command, Option } from "commander";
+import { type PpoConfig, type PpoOptionName, ppoConfig, ppoOptions } from "../train/config.ts";
+import { asUsage } from "./errors.ts";
+import { number, readObject } from "./options.ts";
+
+/** `batchSize` as `--batch-size`. */
+const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** Every option of the PPO table, as flags without defaults: what is not given stays undefined. */
+export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {}): void {
+  command.optionsGroup("PPO options:");
+  for (const [name, [schema, value, meaning]] of Object.entries(ppoOptions)) {
+    const text = `${meaning} (default: ${standard[name as PpoOptionName] ?? value})`;
+    if (typeof value === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
+    else if (typeof value === "number") command.option(`${flag(name)} <number>`, text, number);
+    else command.addOption(new Option(`${flag(name)} <name>`, text).choices([...(schema as { options: string[] }).options]));
+  }
+}
+
+/** The complete PPO config: flags over the --config file over `base`. */
+export async function readPpoOptions(
+  flags: Readonly<Record<string, unknown>>,
+  file?: string,
+  base: Partial<PpoConfig> = {},
+): Promise<PpoConfig> {
+  const given = Object.fromEntries(
+    Object.keys(ppoOptions)
+      .filter((name) => flags[name] !== undefined)
+      .map((name) => [name, flags[name]]),
+  );
+  const where = file === undefined ? "command line" : `${file} and command line`;
+  const fromFile = file === undefined ? {} : await readObject(file);
+  return asUsage(() => ppoConfig({ ...base, ...fromFile, ...given }, where));
+}

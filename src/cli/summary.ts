@@ -1,0 +1,45 @@
+/** @file What is said at the end of a PPO run. */
+import { pairedDifference } from "../rl/compare.ts";
+import { INTERRUPTED } from "./interrupt.ts";
+import { commandLine, fixed, note, print, printFacts, sideBySide, terminalWidth, withError } from "./output.ts";
+import type { RunOutcome } from "./run-view.ts";
+
+/** Held-out responses before and after; `shown` of them beside each other. */
+export function printComparison({ before, after }: RunOutcome, shown: number): void {
+  if (!before || !after) {
+    const only = after ?? before;
+    if (only) print(`\nHeld-out mean reward ${only.when} training: ${withError(only)} (${only.samples.length} prompts)`);
+    return;
+  }
+  const width = terminalWidth();
+  if (shown > 0) print(`\n${sideBySide("BEFORE", "AFTER", width)[0]}`);
+  for (let i = 0; i < Math.min(shown, before.samples.length); i++) {
+    const [a, b] = [before.samples[i], after.samples[i]];
+    print("-".repeat(width));
+    print(a.prompt);
+    for (const line of sideBySide(`[${fixed(a.score, 2)}] ...${a.response}`, `[${fixed(b.score, 2)}] ...${b.response}`, width))
+      print(line);
+  }
+  if (shown > 0) print("-".repeat(width));
+  const scores = [before, after].map(({ samples }) => samples.map(({ score }) => score));
+  print(`\nMean reward of responses to ${before.samples.length} held-out prompts, with standard errors:`);
+  printFacts([
+    ["before", withError(before)],
+    ["after", withError(after)],
+    ["difference", `${withError(pairedDifference(scores[0], scores[1]))} (paired by prompt)`],
+  ]);
+}
+
+/** Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code. */
+export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (line: string) => void = print): void {
+  const { interrupted, step, directory } = outcome;
+  if (interrupted) {
+    process.exitCode = INTERRUPTED;
+    note(`stopped after step ${step}; everything is saved in ${directory}`);
+    note(`go on with\n  ${commandLine("train", "--resume", ...resume)}`);
+    return;
+  }
+  to(`\nCheckpoint after step ${step}: ${directory}`);
+  to(`  ${commandLine("generate", "--model", directory, "--prompt", "This movie")}`);
+  to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
+}

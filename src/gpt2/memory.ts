@@ -1,0 +1,94 @@
+/** @file How large a model is and how much memory it takes to sample from it and to train it. All in float32, 4 bytes. */
+import type { GPT2Config } from "./config.ts";
+import { parameterTable } from "./parameters.ts";
+
+export interface ParameterCounts {
+  total: number;
+  /** wte and wpe. A tied language-model head is the token embedding and counts here. */
+  embeddings: number;
+  /** All transformer blocks. */
+  blocks: number;
+  /** Final layer norm, a language-model head of its own, value head. */
+  head: number;
+}
+
+export function countParameters(config: GPT2Config): ParameterCounts {
+  const counts = { total: 0, embeddings: 0, blocks: 0, head: 0 };
+  for (const { name, start, end } of parameterTable(config)) {
+    const part = /^transformer\.w[tp]e\./.test(name)
+      ? "embeddings"
+      : name.startsWith("transformer.h.")
+        ? "blocks"
+        : "head";
+    counts[part] += end - start;
+    counts.total += end - start;
+  }
+  return counts;
+}
+
+/** Bytes by what they are for. */
+export interface MemoryEstimate {
+  total: number;
+  parts: Record<string, number>;
+}
+
+/** Node with ONNX Runtime loaded and a few dozen compiled programs. */
+const PROCESS_BYTES = 180e6;
+
+const estimate = (floats: Record<string, number>): MemoryEstimate => {
+  const parts = Object.fromEntries([...Object.entries(floats).map(([k, n]) => [k, 4 * n]), ["process", PROCESS_BYTES]]);
+  return { parts, total: Object.values<number>(parts).reduce((a, b) => a + b, 0) };
+};
+
+/**
+ * Floats a block holds per token while it runs, or keeps for its backward pass: the stream C, queries, keys and values
+ * 3C, mixed values C, the stream after attention C, the feed-forward input I, and a row of attention for each head, H T.
+ * With I = 4C that is 10C + H T.
+ */
+const blockFloats = ({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) => 6 * C + I + H * T;
+
+/** Weights, key-value cache of keys and values in each layer, the prompts' pass through one block, next-token logits. */
+function samplingFloats(config: GPT2Config, rows: number, length: number): Record<string, number> {
+  return {
+    weights: countParameters(config).total,
+    cache: rows * length * 2 * config.nLayer * config.nEmbd,
+    activations: rows * length * blockFloats(config, length),
+    logits: rows * config.vocabSize,
+  };
+}
+
+/** Sampling `rows` responses together; `length` is prompt and response. */
+export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
+  return estimate(samplingFloats(config, rows, length));
+}
+
+/**
+ * A PPO run. Beside the weights: gradients, AdamW's two moments and the frozen reference, each as large; what every block
+ * keeps for its backward pass; three [rows, V] buffers of the head (logits, probabilities, gradient) for one chunk of rows;
+ * and the sampler, whose buffers stay for the next step.
+ * @param rows          responses sampled together
+ * @param miniBatchSize sequences in one backward pass
+ * @param length        tokens of prompt and response
+ * @param chunkRows     rows of the head's chunks, {@link Head.chunkRows}
+ */
+export function trainingMemory(
+  config: GPT2Config,
+  {
+    rows,
+    miniBatchSize,
+    length,
+    chunkRows,
+  }: { rows: number; miniBatchSize: number; length: number; chunkRows: number },
+): MemoryEstimate {
+  const { weights, ...sampler } = samplingFloats(config, rows, length);
+  const tokens = miniBatchSize * length;
+  return estimate({
+    weights,
+    gradients: weights,
+    moments: 2 * weights,
+    reference: weights,
+    activations: tokens * config.nLayer * blockFloats(config, length),
+    head: 3 * Math.min(tokens, chunkRows) * config.vocabSize,
+    sampler: Object.values(sampler).reduce((a, b) => a + b, 0),
+  });
+}

@@ -1,0 +1,50 @@
+/** @file A text as the model sees it: how likely each token was, what it is worth, what the model would have written. */
+import { fail } from "../base/errors.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+
+export interface TokenTable {
+  /** log p of each token given those before it, natural log. [T]; NaN for the first, which nothing predicts. */
+  readonly logprobs: Float64Array;
+  /** The value head's output at each token. [T] */
+  readonly values: Float32Array;
+  /** The most likely next token after each. int32 [T] */
+  readonly greedy: Int32Array;
+}
+
+/**
+ * One sequence through the model. Logits exist for one chunk of rows at a time, never as [T, V]; the log-softmax of
+ * their float32 is taken in float64.
+ * @param ids int32 [T], T from 1 to nPositions
+ * @throws input - no ids, too many, or ids outside the vocabulary
+ */
+export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array): Promise<TokenTable> {
+  const T = ids.length;
+  const { nEmbd: C, vocabSize: V } = model.config;
+  if (T === 0)
+    fail("input", { where: "token ids", found: "no tokens", expected: "at least one", fix: "give a text that is not empty" });
+  const tokens = { ids, B: 1, T };
+  model.checkTokens(tokens);
+  const hidden = await model.transformer.hidden(model.parameters, tokens); // [T, C]
+  const logprobs = new Float64Array(T).fill(Number.NaN);
+  const values = new Float32Array(T);
+  const greedy = new Int32Array(T);
+  for (let start = 0; start < T; start += model.head.chunkRows) {
+    const R = Math.min(model.head.chunkRows, T - start);
+    const logits = model.pool.take(R * V);
+    const rows = hidden.subarray(start * C, (start + R) * C);
+    await model.head.logits(model.parameters, rows, R, logits, values.subarray(start, start + R));
+    for (let r = 0; r < R; r++) {
+      const row = logits.subarray(r * V, (r + 1) * V);
+      let best = 0;
+      for (let v = 1; v < V; v++) if (row[v] > row[best]) best = v;
+      greedy[start + r] = best;
+      if (start + r + 1 === T) continue;
+      let sum = 0;
+      for (let v = 0; v < V; v++) sum += Math.exp(row[v] - row[best]);
+      logprobs[start + r + 1] = row[ids[start + r + 1]] - row[best] - Math.log(sum);
+    }
+    model.pool.release(logits);
+  }
+  model.pool.release(hidden);
+  return { logprobs, values, greedy };
+}

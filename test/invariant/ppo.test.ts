@@ -1,0 +1,199 @@
+/** @file What must hold of a PPO step whatever the options, and of a run however it is cut up. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { makeConfig } from "../../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { packagePath } from "../../src/runtime/files.ts";
+import { loadTokenizer } from "../../src/tokenizer/load.ts";
+import type { PpoConfig } from "../../src/train/config.ts";
+import type { Metrics } from "../../src/train/events.ts";
+import { PPOTrainer } from "../../src/train/ppo.ts";
+import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
+import { type RunEvent, type RunSpec, run } from "../../src/train/run.ts";
+
+const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
+const prompts = ["This movie", "The acting in this film was", "I", "Well, the director", "It was about a", "Two"];
+const shape = {
+  vocabSize: 8192,
+  nEmbd: 32,
+  nLayer: 2,
+  nHead: 4,
+  nInner: 64,
+  nPositions: 48,
+  bosTokenId: 8191,
+  eosTokenId: 8191,
+};
+const newModel = () =>
+  GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 2, seed: 5 });
+const small: Partial<PpoConfig> = {
+  steps: 2,
+  batchSize: 8,
+  miniBatchSize: 4,
+  rolloutBatchSize: 4,
+  maxNewTokens: 10,
+  learningRate: 1e-3,
+  seed: 3,
+};
+
+let directory = "";
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), "valuehead-"));
+  await newModel().savePretrained(join(directory, "model"));
+  await tokenizer.save(join(directory, "model"));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+async function train(config: Partial<PpoConfig>, reward: RewardFunction = builtInRewards.length) {
+  const model = newModel();
+  const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, ...config } });
+  const metrics: Metrics[] = [];
+  for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
+  model.dispose();
+  return { metrics, weights: model.parameters.data };
+}
+
+describe("the policy ratio", () => {
+  const grid = [
+    {},
+    { temperature: 0.7 },
+    { topK: 5 },
+    { topP: 0.8 },
+    { minNewTokens: 10 },
+    { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
+  ];
+  test.each(grid)("is 1 in the first minibatch with %o", async (sampling) => {
+    const { metrics } = await train(sampling);
+    for (const m of metrics) expect(m["ppo/policy/first_ratio_deviation"]).toBeLessThan(1e-4);
+  });
+
+  test.each(grid)("stays 1 for all epochs when nothing is learned, with %o", async (sampling) => {
+    const { metrics } = await train({ ...sampling, learningRate: 0 });
+    for (const m of metrics) {
+      expect(Math.abs((m["ppo/policy/ratio_max"] as number) - 1)).toBeLessThan(1e-4);
+      expect(Math.abs((m["ppo/policy/ratio_min"] as number) - 1)).toBeLessThan(1e-4);
+      expect(Math.abs(m["objective/kl"] as number)).toBeLessThan(1e-4);
+      expect(m["ppo/policy/clipfrac"]).toBe(0);
+    }
+  });
+
+  test("a run whose sampling and scoring disagree stops", async () => {
+    const model = newModel();
+    const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config: small });
+    const score = model.head.loss.bind(model.head);
+    model.head.loss = (params, asked, ...rest) =>
+      score(params, { ...asked, distribution: { temperature: 0.8 } }, ...rest);
+    const steps = async () => {
+      for await (const _ of trainer.train(prompts));
+    };
+    await expect(steps()).rejects.toThrow(
+      /PPO step 1: found a policy ratio .* away from 1 before any weight had moved/,
+    );
+  });
+});
+
+// Adam divides by the root of the squared gradient: without a large epsilon rounding shows where a gradient is almost 0.
+const oneUpdate: Partial<PpoConfig> = { steps: 1, ppoEpochs: 1, miniBatchSize: 8, adamEpsilon: 1e-3 };
+const largestGap = (a: Float32Array, b: Float32Array) =>
+  a.reduce((worst, x, i) => Math.max(worst, Math.abs(x - b[i])), 0);
+
+test("gradients of micro-batches add up to those of the minibatch", async () => {
+  const whole = await train(oneUpdate);
+  const parts = await train({ ...oneUpdate, microBatchSize: 1 });
+  const halves = await train({ ...oneUpdate, miniBatchSize: 4 });
+  expect(largestGap(whole.weights, parts.weights)).toBeLessThan(1e-6);
+  expect(largestGap(whole.weights, halves.weights)).toBeGreaterThan(1e-5); // two updates are not one
+  expect(parts.metrics[0]["ppo/loss/policy"]).toBeCloseTo(whole.metrics[0]["ppo/loss/policy"] as number, 5);
+});
+
+test("recomputing activations changes nothing but time", async () => {
+  const kept = await train(oneUpdate);
+  const recomputed = await train({ ...oneUpdate, gradientCheckpointing: true });
+  expect(largestGap(kept.weights, recomputed.weights)).toBeLessThan(1e-6);
+});
+
+test("the same seed gives the same weights, another seed others", async () => {
+  const [a, b, c] = [await train({ steps: 1 }), await train({ steps: 1 }), await train({ steps: 1, seed: 4 })];
+  expect(b.weights).toEqual(a.weights);
+  expect(c.weights).not.toEqual(a.weights);
+});
+
+test("what is rewarded becomes more likely", async () => {
+  const spaces: RewardFunction = (batch) => batch.map(({ response }) => response.split(" ").length / 10);
+  const config = {
+    steps: 8,
+    batchSize: 64,
+    miniBatchSize: 16,
+    rolloutBatchSize: 64,
+    klCoef: 0.001,
+    learningRate: 1e-2,
+    minNewTokens: 10,
+  };
+  const { metrics } = await train(config, spaces);
+  const means = metrics.map((m) => m["env/reward_mean"] as number);
+  expect(means.at(-1)).toBeGreaterThan(means[0] + 0.15);
+  expect(metrics.at(-1)?.["objective/kl"]).toBeGreaterThan(0.5);
+});
+
+describe("a run directory", () => {
+  const collect = async (spec: RunSpec, signal?: AbortSignal, onEvent: (e: RunEvent) => void = () => {}) => {
+    const events: RunEvent[] = [];
+    for await (const event of run(spec, builtInRewards.length, { signal })) {
+      events.push(event);
+      onEvent(event);
+    }
+    return events;
+  };
+  const spec = (out: string, steps = 4): RunSpec => ({
+    model: join(directory, "model"),
+    prompts,
+    out: join(directory, out),
+    rewardName: "length",
+    config: { ...small, steps, saveEvery: 0 },
+    threads: 2,
+  });
+
+  test("resumed after an interruption equals uninterrupted, bit for bit", async () => {
+    await collect(spec("whole"));
+    const controller = new AbortController();
+    const interrupted = await collect(spec("parts"), controller.signal, (e) => {
+      if (e.type === "step" && e.step === 2) controller.abort();
+    });
+    expect(interrupted.at(-1)).toMatchObject({ type: "done", step: 2, interrupted: true });
+    const resumed = await collect({ ...spec("parts"), resume: true });
+    expect(resumed.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 2 });
+    expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
+
+    const read = (out: string, file: string) => readFileSync(join(directory, out, file));
+    for (const file of ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"])
+      expect(read("parts", `checkpoint-4/${file}`).equals(read("whole", `checkpoint-4/${file}`)), file).toBe(true);
+
+    const metrics = (out: string) =>
+      read(out, "metrics.jsonl")
+        .toString()
+        .trim()
+        .split("\n")
+        .map((line) => {
+          const m = JSON.parse(line);
+          for (const name of Object.keys(m)) if (name.startsWith("time/")) delete m[name];
+          return m;
+        });
+    expect(metrics("parts")).toEqual(metrics("whole"));
+    expect(metrics("parts")).toHaveLength(4);
+    expect(read("parts", "samples.jsonl").toString().split("\n")).toHaveLength(4 * 4 + 1);
+  });
+
+  test("an output directory that is not empty, or has nothing to resume, is refused", async () => {
+    await expect(collect({ ...spec("model") })).rejects.toThrow(/model: found .*, expected .*empty/);
+    await expect(collect({ ...spec("nothing"), resume: true })).rejects.toThrow(/nothing: found no checkpoint/);
+  });
+
+  test("a reward that fails stops the run and leaves no checkpoint half-written", async () => {
+    const broken: RewardFunction = () => [1];
+    const events = async () => {
+      for await (const _ of run({ ...spec("broken") }, broken));
+    };
+    await expect(events()).rejects.toThrow(/reward length: found 1 scores, expected 4/);
+  });
+});

@@ -1,0 +1,100 @@
+/** @file AdamW and gradient clipping against torch. */
+import { expect, test } from "vitest";
+import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../../../src/nn/adamw.ts";
+import { maxDifference } from "../../support/golden.ts";
+import { golden } from "./golden.ts";
+
+const { initial, decayed, grads } = golden;
+const ranges = [
+  { start: 0, end: decayed, decay: true },
+  { start: decayed, end: initial.length, decay: false },
+];
+const name = ({ options: o }: { options: AdamWOptions }) =>
+  `lr ${o.learningRate}, betas ${o.beta1} ${o.beta2}, eps ${o.epsilon}, weight decay ${o.weightDecay}`;
+
+test.each(golden.adamw.map((c) => [name(c), c] as const))("six steps equal torch.optim.AdamW: %s", (_, c) => {
+  const optimizer = new AdamW(ranges, c.options);
+  const params = Float32Array.from(initial);
+  grads.forEach((g, i) => {
+    optimizer.options.learningRate = c.rates[i];
+    optimizer.update(params, Float32Array.from(g));
+    expect(optimizer.step).toBe(i + 1);
+    expect(maxDifference(params, c.after[i])).toBeLessThan(1e-6);
+  });
+  const { m, v } = optimizer.state;
+  c.m.forEach((x, i) => {
+    // Large gradients may have cancelled: float32 rounds by their size.
+    const largest = Math.max(...grads.map((g) => Math.abs(g[i])));
+    expect(Math.abs(m![i] - x)).toBeLessThanOrEqual(2e-7 * largest);
+  });
+  c.v.forEach((x, i) => {
+    expect(Math.abs(v![i] - x)).toBeLessThanOrEqual(1e-6 * x);
+  });
+});
+
+test("gradScale equals scaled gradients", () => {
+  const options = golden.adamw[1].options;
+  const [one, other] = [Float32Array.from(initial), Float32Array.from(initial)];
+  const [a, b] = [new AdamW(ranges, options), new AdamW(ranges, options)];
+  for (const g of grads) {
+    a.update(one, Float32Array.from(g), 0.25); // a power of two: exact
+    b.update(
+      other,
+      Float32Array.from(g, (x) => 0.25 * x),
+    );
+  }
+  expect(one).toEqual(other);
+});
+
+test("what no range covers stays as it is", () => {
+  const optimizer = new AdamW([{ start: 2, end: 4, decay: true }], { learningRate: 0.1, weightDecay: 0.1 });
+  const params = Float32Array.from(initial);
+  optimizer.update(params, Float32Array.from(grads[0]));
+  const changed = Array.from(params, (p, i) => p !== Math.fround(initial[i]));
+  expect(changed).toEqual(initial.map((_, i) => i === 2 || i === 3));
+});
+
+test("a state that was written out and read back continues as if nothing had happened", () => {
+  const { options, after } = golden.adamw[1];
+  const params = Float32Array.from(initial);
+  const first = new AdamW(ranges, options);
+  for (const g of grads.slice(0, 3)) first.update(params, Float32Array.from(g));
+  const { step, m, v } = first.state;
+  const second = new AdamW(ranges, { ...options, learningRate: options.learningRate / 2 });
+  second.setState({ step, m: m!.slice(), v: v!.slice() });
+  const copy = params.slice();
+  first.options.learningRate /= 2;
+  for (const g of grads.slice(3)) {
+    first.update(params, Float32Array.from(g));
+    second.update(copy, Float32Array.from(g));
+  }
+  expect(copy).toEqual(params);
+  expect(maxDifference(copy, after[5])).toBeLessThan(1e-6);
+  expect(second.state.step).toBe(6);
+});
+
+test("an optimizer that has not stepped has no moments, and a state without them can be loaded", () => {
+  const optimizer = new AdamW(ranges);
+  expect(optimizer.state).toEqual({ step: 0, m: undefined, v: undefined });
+  const other = new AdamW(ranges);
+  other.setState(optimizer.state);
+  const params = Float32Array.from(initial);
+  other.update(params, Float32Array.from(grads[0]));
+  expect(maxDifference(params, golden.adamw[0].after[0])).toBeLessThan(1e-6);
+});
+
+test.each(golden.clip)("clipping to $maxNorm equals clip_grad_norm_", ({ maxNorm, norm, clipped }) => {
+  const g = Float32Array.from(grads[0]);
+  expect(Math.abs(globalNorm(g) - norm) / norm).toBeLessThan(1e-12);
+  const factor = clipFactor(globalNorm(g), maxNorm);
+  // torch adds 1e-6 to the norm it divides by.
+  const scaled = g.map((x) => x * factor);
+  clipped.forEach((x, i) => {
+    expect(Math.abs(scaled[i] - x)).toBeLessThanOrEqual(3e-6 * Math.abs(x));
+  });
+  expect(factor).toBeLessThanOrEqual(1);
+});
+
+test("a norm of the limit, below it, or no limit leaves gradients alone", () => {
+  expect([clipFactor(1, 1), clipFactor(0.5, 1), clipFactor(100, 0), clipFactor(0, 1)]).toEqual([1, 1, 1, 1]);
+});

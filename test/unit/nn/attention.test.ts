@@ -1,0 +1,94 @@
+/** @file Multi-head attention against torch's scaled_dot_product_attention, forwards and backwards. */
+import { expect, test } from "vitest";
+import { gradients } from "../../../src/graph/gradient.ts";
+import { dims, input, type Tensor } from "../../../src/graph/tensor.ts";
+import { attention, causalBias, MASKED } from "../../../src/nn/attention.ts";
+import { maxDifference } from "../../support/golden.ts";
+import { run } from "../../support/run.ts";
+import { golden } from "./golden.ts";
+
+const { B, T, H, D, scale, qkv, seed, output, gradient } = golden.attention;
+const C = H * D;
+
+function graph(batch = B, biases = 1) {
+  const x = input("qkv", { N: batch * T, "3C": 3 * C });
+  const bias = input("bias", dims({ B: biases, head: 1, T, S: T }));
+  return { x, y: attention(x, bias, { B: batch, T, H }, scale).mixed };
+}
+
+test("output and gradient equal torch's", () => {
+  const { x, y } = graph();
+  expect(y.sizes).toEqual([B * T, C]);
+  const [dx] = gradients([y], [input("seed", y.shape)], [x]);
+  const got = run(
+    { y, dx: dx as Tensor },
+    { qkv: Float32Array.from(qkv), seed: Float32Array.from(seed), bias: causalBias(T) },
+  );
+  expect(maxDifference(got.y, output)).toBeLessThan(2e-6);
+  expect(maxDifference(got.dx, gradient)).toBeLessThan(5e-6);
+});
+
+test("a bias for each row of the batch: a masked column takes no part, and what stands there does not matter", () => {
+  const { y } = graph(B, B);
+  // Row 1 may not look at columns 3 and 4, as if its sequence ended there; row 0 is left causal.
+  const bias = new Float32Array(B * T * T);
+  bias.set(causalBias(T));
+  bias.set(causalBias(T), T * T);
+  for (let t = 0; t < T; t++) bias.fill(MASKED, T * T + t * T + 3, T * T + t * T + T);
+  const data = Float32Array.from(qkv);
+  const before = run({ y }, { qkv: data, bias }).y;
+  data.fill(1e3, (T + 3) * 3 * C + C, (T + 4) * 3 * C); // keys and values of row 1, position 3
+  const after = run({ y }, { qkv: data, bias }).y;
+  expect(after).toEqual(before);
+  expect(maxDifference(before.slice(0, (T + 3) * C), output.slice(0, (T + 3) * C))).toBeLessThan(2e-6);
+});
+
+test("the last two tokens with the keys and values of the first three equal the whole", () => {
+  const [P, R] = [3, T - 3];
+  const rows = (from: number, count: number) =>
+    Float32Array.from(
+      Array.from({ length: B }, (_, b) => qkv.slice((b * T + from) * 3 * C, (b * T + from + count) * 3 * C)).flat(),
+    );
+  const start = attention(
+    input("first", { N: B * P, "3C": 3 * C }),
+    input("causal", dims({ one: 1, head: 1, T: P, S: P })),
+    { B, T: P, H },
+    scale,
+  );
+  const rest = attention(
+    input("second", { N: B * R, "3C": 3 * C }),
+    input("bias", dims({ one: 1, head: 1, T: R, S: T })),
+    { B, T: R, H },
+    scale,
+    { past: { keys: start.keys, values: start.values } },
+  );
+  expect(rest.keys.sizes).toEqual([B, H, T, D]);
+  expect(rest.probabilities.sizes).toEqual([B, H, R, T]);
+  const { y, probabilities } = run(
+    { y: rest.mixed, probabilities: rest.probabilities },
+    { first: rows(0, P), second: rows(P, R), bias: causalBias(T).slice(P * T) },
+  );
+  const want = Array.from({ length: B }, (_, b) => output.slice((b * T + P) * C, (b + 1) * T * C)).flat();
+  expect(maxDifference(y, want)).toBeLessThan(2e-6);
+  for (let i = 0; i < probabilities.length; i += T) {
+    const row = Array.from(probabilities.slice(i, i + T));
+    expect(row.reduce((sum, p) => sum + p, 0)).toBeCloseTo(1, 6);
+  }
+});
+
+test("a head mask scales what each head contributes", () => {
+  const x = input("qkv", { N: B * T, "3C": 3 * C });
+  const bias = input("bias", dims({ B: 1, head: 1, T, S: T }));
+  const headMask = input("mask", dims({ H, t: 1, s: 1 }));
+  const masked = attention(x, bias, { B, T, H }, scale, { headMask }).mixed;
+  const mask = Float32Array.of(1, 0, 0.5);
+  const got = run({ masked }, { qkv: Float32Array.from(qkv), bias: causalBias(T), mask }).masked;
+  const want = output.map((v, i) => v * mask[Math.floor((i % C) / D)]);
+  expect(maxDifference(got, want)).toBeLessThan(2e-6);
+});
+
+test("the causal bias", () => {
+  const M = MASKED;
+  expect([...causalBias(3)]).toEqual([0, M, M, 0, 0, M, 0, 0, 0]);
+  expect(Math.fround(Math.exp(MASKED + 1e4))).toBe(0);
+});
