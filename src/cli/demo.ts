@@ -48,7 +48,9 @@ async function demo(flags: DemoFlags): Promise<void> {
   if (!flags.json) {
     printComparison(outcome, settings.shown);
     if (config.klController === "adaptive" && !outcome.interrupted)
-      printFacts([["KL at the end", `${fixed(outcome.metrics["objective/kl"], 2)} nats per response, target ${config.klTarget}`]]);
+      printFacts([
+        ["KL at the end", `${fixed(outcome.metrics["objective/kl"], 2)} nats per response, target ${config.klTarget}`],
+      ]);
   }
   const resume = ["--out", out, "--prompts", PROMPTS, "--eval-prompts", HELD_OUT];
   printEnd(outcome, resume, flags.json ? () => {} : undefined);

@@ -27,7 +27,10 @@ export function define(command: Command): void {
     .option("--column <name>", "column of the prompts in a .jsonl file (default: prompt, else text)")
     .option("--num <n>", "responses to each prompt", whole(1), 1);
   addSamplingOptions(command);
-  command.option("--json", "one JSON object per response and line: prompt, response, tokens, logprobs, values, finished");
+  command.option(
+    "--json",
+    "one JSON object per response and line: prompt, response, tokens, logprobs, values, finished",
+  );
   addThreadsOption(command);
   command.action(generateCommand);
 }

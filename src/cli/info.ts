@@ -21,7 +21,10 @@ async function info(flags: { model: string; json?: boolean }): Promise<void> {
   const model = await GPT2HeadWithValueModel.fromPretrained(directory); // reads and checks every weight
   const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
   const files = await Promise.all(
-    (await listDirectory(directory)).map(async (name) => ({ name, bytes: (await fileSize(joinPath(directory, name))) ?? 0 })),
+    (await listDirectory(directory)).map(async (name) => ({
+      name,
+      bytes: (await fileSize(joinPath(directory, name))) ?? 0,
+    })),
   );
   const config = configToJson(model.config);
   const parameters = countParameters(model.config);
@@ -38,7 +41,15 @@ async function info(flags: { model: string; json?: boolean }): Promise<void> {
     byteLevel: tokenizer.isByteLevel,
   };
   if (flags.json)
-    return printJson({ directory, config, parameters, files, tokenizer: tokens ?? null, memory: { sampling, training }, notes: model.notes });
+    return printJson({
+      directory,
+      config,
+      parameters,
+      files,
+      tokenizer: tokens ?? null,
+      memory: { sampling, training },
+      notes: model.notes,
+    });
 
   print(`${directory}\n\nConfig`);
   printFacts(Object.entries(config).map(([name, value]) => [name, JSON.stringify(value)]));

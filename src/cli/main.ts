@@ -1,5 +1,5 @@
 /** @file The command `valuehead`. A command's module is loaded only when that command is named. */
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../base/version.ts";
 import { exitCodeOf, reportError } from "./errors.ts";
 import { brokenPipe } from "./interrupt.ts";
@@ -9,7 +9,10 @@ interface CommandModule {
 }
 
 const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
-  demo: { summary: "see PPO work: train the embedded model, with text before and after", load: () => import("./demo.ts") },
+  demo: {
+    summary: "see PPO work: train the embedded model, with text before and after",
+    load: () => import("./demo.ts"),
+  },
   train: { summary: "PPO: a model, prompts and a reward in, a better model out", load: () => import("./train.ts") },
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },
   score: { summary: "log-probability, value and greedy next token of every token", load: () => import("./score.ts") },
@@ -52,7 +55,9 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 async function build(argv: readonly string[]): Promise<Command> {
   const program = new Command("valuehead")
-    .description("PPO for language models with a value head: a GPT-2 checkpoint and a reward in, a better checkpoint out.")
+    .description(
+      "PPO for language models with a value head: a GPT-2 checkpoint and a reward in, a better checkpoint out.",
+    )
     .version(VERSION)
     .exitOverride()
     .configureOutput({ outputError: () => {} }) // reported once, by main()
@@ -62,7 +67,7 @@ async function build(argv: readonly string[]): Promise<Command> {
     const command = program.command(name).summary(summary).description(summary); // inherits exitOverride
     if (name !== named) continue;
     (await load()).define(command);
-    command.option("--debug", "show the stack of an error");
+    command.addOption(new Option("--debug", "show the stack of an error").helpGroup("Options:"));
   }
   return program;
 }

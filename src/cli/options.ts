@@ -52,5 +52,10 @@ export function addThreadsOption(command: Command): void {
 export async function readObject(file: string): Promise<Record<string, unknown>> {
   const json = await readJson(file, "usage");
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
-  return fail("usage", { where: file, found: "no JSON object", expected: '{"option": value, ...}', fix: "correct the file" });
+  return fail("usage", {
+    where: file,
+    found: "no JSON object",
+    expected: '{"option": value, ...}',
+    fix: "correct the file",
+  });
 }

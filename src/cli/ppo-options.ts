@@ -14,7 +14,10 @@ export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {
     const text = `${meaning} (default: ${standard[name as PpoOptionName] ?? value})`;
     if (typeof value === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
     else if (typeof value === "number") command.option(`${flag(name)} <number>`, text, number);
-    else command.addOption(new Option(`${flag(name)} <name>`, text).choices([...(schema as { options: string[] }).options]));
+    else
+      command.addOption(
+        new Option(`${flag(name)} <name>`, text).choices([...(schema as { options: string[] }).options]),
+      );
   }
 }
 

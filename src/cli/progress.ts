@@ -26,7 +26,11 @@ export class Progress {
   /** Show `done` of `total`, with a text behind the bar. */
   show(done: number, total: number, text: string): void {
     if (!this.#bar) return;
-    [this.#done, this.#total, this.#text] = [done, total, text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 23))];
+    [this.#done, this.#total, this.#text] = [
+      done,
+      total,
+      text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 23)),
+    ];
     if (!this.#visible) this.#bar.start(this.#total, this.#done, { text: this.#text });
     else {
       this.#bar.setTotal(this.#total);

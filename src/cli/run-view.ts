@@ -67,7 +67,10 @@ export class RunView {
   }
 
   #show(event: RunEvent): void {
-    if (event.type === "progress") return this.#bar(`${PHASES[event.phase]} ${event.done}/${event.total}`);
+    if (event.type === "progress") {
+      this.#bar(`${PHASES[event.phase]} ${event.done}/${event.total}`);
+      return;
+    }
     this.progress.clear();
     if (event.type === "loaded") this.#loaded(event);
     else if (event.type === "step") this.#step(event);
@@ -88,9 +91,20 @@ export class RunView {
     this.#metrics = metrics;
     this.#seconds.push(metrics["time/total"] ?? 0);
     if (this.#quiet) return;
-    if (!this.#header) print(row("step", COLUMNS.map(([title]) => title)));
+    if (!this.#header)
+      print(
+        row(
+          "step",
+          COLUMNS.map(([title]) => title),
+        ),
+      );
     this.#header = true;
-    print(row(String(step), COLUMNS.map(([, text]) => text(metrics))));
+    print(
+      row(
+        String(step),
+        COLUMNS.map(([, text]) => text(metrics)),
+      ),
+    );
   }
 
   /** Steps overall; episodes per second and time left from the last steps. */

@@ -53,6 +53,8 @@ function printTable(tokens: readonly Token[]): void {
   print(`   pos      id    log-prob       value  ${"token".padEnd(width)} --> greedy next`);
   tokens.forEach(({ id, text, logprob, value, greedy }, t) => {
     const numbers = [fixed(logprob, 4), fixed(value, 4)].map((x) => x.padStart(12)).join("");
-    print(`${String(t).padStart(6)}${String(id).padStart(8)}${numbers}  ${oneLine(text).padEnd(width)} --> ${oneLine(greedy)}`);
+    print(
+      `${String(t).padStart(6)}${String(id).padStart(8)}${numbers}  ${oneLine(text).padEnd(width)} --> ${oneLine(greedy)}`,
+    );
   });
 }

@@ -8,7 +8,8 @@ import type { RunOutcome } from "./run-view.ts";
 export function printComparison({ before, after }: RunOutcome, shown: number): void {
   if (!before || !after) {
     const only = after ?? before;
-    if (only) print(`\nHeld-out mean reward ${only.when} training: ${withError(only)} (${only.samples.length} prompts)`);
+    if (only)
+      print(`\nHeld-out mean reward ${only.when} training: ${withError(only)} (${only.samples.length} prompts)`);
     return;
   }
   const width = terminalWidth();
@@ -17,7 +18,11 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
     const [a, b] = [before.samples[i], after.samples[i]];
     print("-".repeat(width));
     print(a.prompt);
-    for (const line of sideBySide(`[${fixed(a.score, 2)}] ...${a.response}`, `[${fixed(b.score, 2)}] ...${b.response}`, width))
+    for (const line of sideBySide(
+      `[${fixed(a.score, 2)}] ...${a.response}`,
+      `[${fixed(b.score, 2)}] ...${b.response}`,
+      width,
+    ))
       print(line);
   }
   if (shown > 0) print("-".repeat(width));

@@ -21,7 +21,12 @@ export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array
   const T = ids.length;
   const { nEmbd: C, vocabSize: V } = model.config;
   if (T === 0)
-    fail("input", { where: "token ids", found: "no tokens", expected: "at least one", fix: "give a text that is not empty" });
+    fail("input", {
+      where: "token ids",
+      found: "no tokens",
+      expected: "at least one",
+      fix: "give a text that is not empty",
+    });
   const tokens = { ids, B: 1, T };
   model.checkTokens(tokens);
   const hidden = await model.transformer.hidden(model.parameters, tokens); // [T, C]

@@ -186,7 +186,7 @@ class RunLogs {
     return new RunLogs(
       await AppendFile.open(files[0]),
       await AppendFile.open(files[1]),
-      await TensorBoardWriter.open(joinPath(spec.out, "tb")),
+      await TensorBoardWriter.open(joinPath(spec.out, "tb"), { firstStep: stepsTaken + 1 }),
     );
   }
 

@@ -128,3 +128,50 @@ describe.each(["heavy", "nothing"] as const)("keeping %s between forward and bac
     check(got.grads, name);
   });
 });
+
+test("a separate lm_head: its gradient and the embedding's add up to the tied one", async () => {
+  const untied = GPT2HeadWithValueModel.fromConfig({ ...config, tieWordEmbeddings: false }, { threads: 2 });
+  for (const p of untied.parameters.table) {
+    const source = p.name === "lm_head.weight" ? "transformer.wte.weight" : p.name;
+    untied.parameters.view(p.name).set(parameters.view(source));
+  }
+  const grads = new ParameterBuffer(untied.parameters.table);
+  grads.data.fill(Number.NaN);
+  const weight = new Float32Array(lmRows.rows.length).fill(1 / lmRows.rows.length);
+  const asked = { tokens: { ids, B, T }, ...lmRows, distribution: { temperature: 1 } };
+  const { loss } = await untied.lossAndGradients(asked, languageModelLoss, { weight }, grads);
+  expect(loss).toBeCloseTo(golden.losses.lm.loss, 5);
+  const embedding = grads.view("transformer.wte.weight");
+  const sum = grads.view("lm_head.weight").map((g, i) => g + embedding[i]);
+  expect(relativeError(sum, golden.floats("lm.grad.transformer.wte.weight"))).toBeLessThan(1e-3);
+  expect(
+    relativeError(
+      grads.view("transformer.h.0.attn.c_attn.weight"),
+      golden.floats("lm.grad.transformer.h.0.attn.c_attn.weight"),
+    ),
+  ).toBeLessThan(1e-3);
+});
+
+test("detached, the value loss moves the value head alone; attached, it reaches every body parameter", async () => {
+  const n = responseRows.rows.length;
+  const nothing = new Float32Array(n);
+  const inputs = {
+    weight: new Float32Array(n).fill(1 / n),
+    oldLogprobs: golden.floats("ppo.oldLogprobs"),
+    advantages: nothing, // no policy loss
+    oldValues: golden.floats("ppo.oldValues"),
+    returns: golden.floats("ppo.returns"),
+  };
+  const loss = ppoLoss({ clipRange: 0.2, clipRangeValue: 0.2, vfCoef: 1, entropyCoef: 0 });
+  const attached = await lossAndGradients(responseRows, { temperature: 1 }, loss, inputs, "heavy");
+  model.detachValueHead();
+  const detached = await lossAndGradients(responseRows, { temperature: 1 }, loss, inputs, "heavy");
+  model.vHead.detachHead = false;
+  for (const p of parameters.table) {
+    const isHead = p.name.startsWith("v_head.");
+    const zero = (x: Float32Array) => x.every((g) => g === 0);
+    expect(zero(detached.grads.view(p.name)), p.name).toBe(!isHead);
+    expect(zero(attached.grads.view(p.name)), p.name).toBe(false);
+    if (isHead) expect(detached.grads.view(p.name)).toEqual(attached.grads.view(p.name));
+  }
+});

@@ -1,0 +1,201 @@
+/** @file Language-model training as a whole: text files in, a model directory out. */
+import { z } from "zod";
+import { fail } from "../base/errors.ts";
+import { VERSION } from "../base/version.ts";
+import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
+import { CorpusSampler } from "../data/sampler.ts";
+import { type GPT2Config, makeConfig } from "../gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { AppendFile, ensureEmptyOutputDirectory, joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { loadTokenizer } from "../tokenizer/load.ts";
+import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { nearest } from "./config.ts";
+import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./pretrain.ts";
+
+export interface PretrainSpec {
+  /** .txt or .jsonl files, also gzipped. */
+  data: readonly string[];
+  /** Column of the text in .jsonl files. */
+  column?: string;
+  /** The model directory to write; new or empty. */
+  out: string;
+  /** Train this model on, with its tokenizer. */
+  model?: string;
+  /** For a model from scratch: a directory with tokenizer files. */
+  tokenizer?: string;
+  /** For a model from scratch; what is left out is GPT-2's, the vocabulary is the tokenizer's. */
+  modelConfig?: Readonly<Record<string, unknown>>;
+  config?: Readonly<Record<string, unknown>>;
+  /** Files to measure the held-out loss on. */
+  heldOut?: readonly string[];
+  /** Or this share of the data's tokens, in whole documents. */
+  heldOutFraction?: number;
+  threads?: number;
+  /** What errors call the origin of `config` and `modelConfig`. */
+  where?: string;
+}
+
+export type PretrainRunEvent =
+  | PretrainEvent
+  | { type: "loaded"; parameters: number; tokens: number; heldOutTokens: number; notes: readonly string[] }
+  | { type: "saved"; step: number; directory: string }
+  /** The last event. Without a directory nothing had been trained yet, and nothing was saved. */
+  | { type: "done"; step: number; interrupted: boolean; directory?: string };
+
+/** Steps between saves of the model. */
+const SAVE_EVERY = 500;
+
+const count = (min: number) => z.number().int().min(min);
+const share = z.number().min(0).max(1);
+const schemas = {
+  sequenceLength: count(1),
+  batchSize: count(1),
+  steps: count(1),
+  learningRate: z.number().gt(0),
+  schedule: z.enum(["constant", "linear", "cosine"]),
+  warmupSteps: count(0),
+  finalFactor: share,
+  weightDecay: z.number().min(0),
+  beta1: share,
+  beta2: share,
+  epsilon: z.number().gt(0),
+  maxGradNorm: z.number().min(0),
+  evalEvery: count(0),
+  seed: count(0),
+} satisfies Record<keyof PretrainConfig, z.ZodType>;
+
+function unknownName(where: string, name: string, known: readonly string[]): never {
+  return fail("config", {
+    where: `${where}, ${name}`,
+    found: "an unknown option",
+    expected: `one of ${known.join(", ")}`,
+    fix: `did you mean ${nearest(name, known)}?`,
+  });
+}
+
+/**
+ * A complete, checked config from some options.
+ * @throws config - an unknown name, a value out of range
+ */
+export function pretrainConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PretrainConfig {
+  const config: Record<string, unknown> = { ...PRETRAIN_DEFAULTS };
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (!Object.hasOwn(schemas, name)) unknownName(where, name, Object.keys(schemas));
+    const result = schemas[name as keyof PretrainConfig].safeParse(value);
+    if (!result.success)
+      fail("config", {
+        where: `${where}, ${name}`,
+        found: JSON.stringify(value),
+        expected: result.error.issues[0].message,
+        fix: `correct ${name} (default ${PRETRAIN_DEFAULTS[name as keyof PretrainConfig]})`,
+      });
+    config[name] = result.data;
+  }
+  return config as unknown as PretrainConfig;
+}
+
+/** The config of a model from scratch for this tokenizer. Names are those of {@link GPT2Config}. */
+function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: Tokenizer, where: string): GPT2Config {
+  const known = Object.keys(makeConfig()).filter((name) => name !== "raw" && name !== "numLabels");
+  for (const name of Object.keys(options)) if (!known.includes(name)) unknownName(where, name, known);
+  const { vocabSize, eosTokenId } = tokenizer;
+  const config = makeConfig({ vocabSize, eosTokenId, bosTokenId: eosTokenId, ...(options as Partial<GPT2Config>) });
+  checkVocabulary(tokenizer, config.vocabSize, `${where}, vocabSize`);
+  return config;
+}
+
+async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string) {
+  const { threads } = spec;
+  if (spec.model !== undefined) {
+    if (spec.modelConfig && Object.keys(spec.modelConfig).length > 0)
+      fail("usage", {
+        where: `${where}, model`,
+        found: `a config for a new model, and the model ${spec.model} to train on`,
+        expected: "one of them",
+        fix: "leave the model config out, or give a tokenizer in place of the model",
+      });
+    const model = await GPT2HeadWithValueModel.fromPretrained(spec.model, { threads, seed });
+    const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
+    checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
+    return { model, tokenizer };
+  }
+  if (spec.tokenizer === undefined)
+    return fail("usage", {
+      where: "pretraining",
+      found: "neither a model nor a tokenizer",
+      expected: "a model to train on, or a tokenizer for a new one",
+      fix: "give --model M, or --tokenizer DIR with a model in the --config file",
+    });
+  const tokenizer = await loadTokenizer(spec.tokenizer);
+  const config = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
+  return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer };
+}
+
+/**
+ * Tokenize, train, save. The model is written every 500 steps, at the end and, after the step in progress, when
+ * `signal` aborts. Blocks the thread while a step computes.
+ * @param options.onTokenized called as tokenizing goes on
+ */
+export async function* pretrainRun(
+  spec: PretrainSpec,
+  options: { signal?: AbortSignal; onTokenized?: (progress: CorpusProgress) => void } = {},
+): AsyncGenerator<PretrainRunEvent> {
+  const { out, where = "options" } = spec;
+  const { signal } = options;
+  const config = pretrainConfig(spec.config, where);
+  const { model, tokenizer } = await modelAndTokenizer(spec, config.seed, where);
+  if (config.sequenceLength > model.config.nPositions)
+    fail("config", {
+      where: `${where}, sequenceLength`,
+      found: String(config.sequenceLength),
+      expected: `at most ${model.config.nPositions}, the model's context (nPositions)`,
+      fix: "lower sequenceLength, or give a new model a longer context",
+    });
+  await ensureEmptyOutputDirectory(out);
+
+  const tokenize = (paths: readonly string[]) =>
+    tokenizeCorpus(until(signal, readCorpus(paths, { column: spec.column })), tokenizer, options.onTokenized);
+  const all = await tokenize(spec.data);
+  let parts: { train: Corpus; heldOut?: Corpus } = { train: all };
+  if (spec.heldOut && !signal?.aborted) parts = { train: all, heldOut: await tokenize(spec.heldOut) };
+  else if (spec.heldOutFraction && !signal?.aborted) parts = heldOut(all, spec.heldOutFraction, config.seed);
+  if (signal?.aborted) return yield { type: "done", step: 0, interrupted: true };
+  const evaluation = parts.heldOut && { ids: parts.heldOut.ids, bytes: corpusBytes(parts.heldOut) };
+  const sampler = new CorpusSampler(parts.train.ids, config);
+
+  const record = { version: VERSION, data: spec.data, model: spec.model ?? null, options: config };
+  await writeTextAtomic(joinPath(out, "training.json"), `${JSON.stringify(record, null, 2)}\n`);
+  const log = await AppendFile.open(joinPath(out, "metrics.jsonl"));
+  const tokens = parts.train.ids.length;
+  const heldOutTokens = evaluation?.ids.length ?? 0;
+  yield { type: "loaded", parameters: model.parameters.data.length, tokens, heldOutTokens, notes: model.notes };
+  let step = 0;
+  let saved = -1;
+  const save = async (): Promise<PretrainRunEvent> => {
+    await model.savePretrained(out);
+    await tokenizer.save(out);
+    saved = step;
+    return { type: "saved", step, directory: out };
+  };
+  try {
+    for await (const event of pretrain(model, sampler, config, { heldOut: evaluation, signal })) {
+      await log.appendLine(JSON.stringify(event));
+      step = event.step;
+      yield event;
+      if (event.type === "step" && step % SAVE_EVERY === 0) yield await save();
+    }
+    if (saved !== step) yield await save();
+    yield { type: "done", step, interrupted: step < config.steps, directory: out };
+  } finally {
+    await log.close();
+    model.dispose();
+  }
+}
+
+async function* until<T>(signal: AbortSignal | undefined, items: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const item of items) {
+    yield item;
+    if (signal?.aborted) return;
+  }
+}
