@@ -19,6 +19,13 @@ export function asUsage<T>(work: () => T): T {
   }
 }
 
+/** The same for errors that come later; `where` is how they call what the user gave. */
+export function usageFrom(where: string, error: unknown): unknown {
+  return error instanceof ValueheadError && error.kind === "config" && error.problem.where.startsWith(`${where}, `)
+    ? new ValueheadError("usage", error.problem, { cause: error })
+    : error;
+}
+
 /** On stderr: lines for people, or one JSON object. */
 export function reportError(error: unknown, { json, debug }: { json: boolean; debug: boolean }): void {
   const stack = debug ? stackOf(error) : undefined;

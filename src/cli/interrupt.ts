@@ -10,11 +10,18 @@ let onBrokenPipe: (() => void) | undefined;
 export function brokenPipe(error: NodeJS.ErrnoException): void {
   if (error.code !== "EPIPE") throw error;
   if (onBrokenPipe) onBrokenPipe();
-  else process.exit(0);
+  else process.exit();
+}
+
+/** By the signal itself, which a shell reports as 130: process.exit() waits for a worker and aborts inside its native call. */
+function dieAtOnce(): void {
+  process.removeAllListeners("SIGINT");
+  process.kill(process.pid, "SIGINT");
 }
 
 /**
- * Call `work` with a signal that aborts on the first SIGINT, SIGTERM or closed stdout. The second signal exits with 130.
+ * Call `work` with a signal that aborts on the first SIGINT, SIGTERM or closed stdout. The second signal ends the
+ * process at once.
  * @param promise   what the first one makes happen, in words
  * @param onMessage called before something is printed: clears a progress bar
  */
@@ -26,7 +33,7 @@ export async function interruptible<T>(
   const controller = new AbortController();
   const interrupt = () => {
     onMessage();
-    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    if (controller.signal.aborted) return dieAtOnce();
     controller.abort();
     note(`${promise}; press Ctrl-C again to stop at once`);
   };

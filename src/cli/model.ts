@@ -15,7 +15,7 @@ export async function fetchModel(id: string): Promise<string> {
         progress.show(received, total, `${file}, ${megabytes(received)} of ${megabytes(total)}`),
     });
   } finally {
-    progress.close();
+    progress.clear();
   }
 }
 

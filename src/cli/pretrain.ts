@@ -47,7 +47,7 @@ export function define(command: Command): void {
 async function pretrainCommand(flags: PretrainFlags): Promise<void> {
   const { pretrainConfig, pretrainRun } = await import("../train/pretrain-run.ts");
   const { fail } = await import("../base/errors.ts");
-  const { asUsage } = await import("./errors.ts");
+  const { asUsage, usageFrom } = await import("./errors.ts");
   const { fetchModel } = await import("./model.ts");
   const { Progress } = await import("./progress.ts");
   const file = flags.config === undefined ? {} : await readObject(flags.config);
@@ -87,7 +87,11 @@ async function pretrainCommand(flags: PretrainFlags): Promise<void> {
       return last as Extract<PretrainRunEvent, { type: "done" }>;
     },
     progress.clear,
-  ).finally(() => progress.close());
+  )
+    .catch((error) => {
+      throw usageFrom(where, error);
+    })
+    .finally(progress.clear);
 
   if (end.interrupted) {
     process.exitCode = INTERRUPTED;
@@ -121,8 +125,8 @@ class PretrainView {
   }
 
   show(event: PretrainRunEvent): void {
-    if (event.type === "step") return this.#step(event);
-    this.#progress.clear();
+    if (event.type === "step") this.#step(event);
+    else this.#progress.clear();
     if (event.type === "loaded") {
       this.#started = performance.now();
       for (const text of event.notes) note(`note: ${text}`);

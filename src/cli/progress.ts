@@ -20,7 +20,6 @@ export class Progress {
       barCompleteChar: "#",
       barIncompleteChar: ".",
     });
-    process.once("exit", this.#restoreCursor);
   }
 
   /** Show `done` of `total`, with a text behind the bar. */
@@ -45,13 +44,4 @@ export class Progress {
     this.#visible = false;
     this.#bar?.stop();
   };
-
-  #restoreCursor = (): void => {
-    if (this.#visible) process.stderr.write("\u001b[?25h\n");
-  };
-
-  close(): void {
-    this.clear();
-    process.off("exit", this.#restoreCursor);
-  }
 }

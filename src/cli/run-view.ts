@@ -61,7 +61,7 @@ export class RunView {
         else this.#show(event);
       }
     } finally {
-      this.progress.close();
+      this.progress.clear();
     }
     return { ...outcome, metrics: this.#metrics };
   }

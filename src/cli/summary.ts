@@ -4,7 +4,7 @@ import { INTERRUPTED } from "./interrupt.ts";
 import { commandLine, fixed, note, print, printFacts, sideBySide, terminalWidth, withError } from "./output.ts";
 import type { RunOutcome } from "./run-view.ts";
 
-/** Held-out responses before and after; `shown` of them beside each other. */
+/** Held-out responses before and after; `shown` of them, spread over the list, beside each other. */
 export function printComparison({ before, after }: RunOutcome, shown: number): void {
   if (!before || !after) {
     const only = after ?? before;
@@ -14,8 +14,9 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
   }
   const width = terminalWidth();
   if (shown > 0) print(`\n${sideBySide("BEFORE", "AFTER", width)[0]}`);
-  for (let i = 0; i < Math.min(shown, before.samples.length); i++) {
-    const [a, b] = [before.samples[i], after.samples[i]];
+  const apart = Math.max(1, Math.floor(before.samples.length / Math.max(1, shown)));
+  for (let n = 0; n < Math.min(shown, before.samples.length); n++) {
+    const [a, b] = [before.samples[n * apart], after.samples[n * apart]];
     print("-".repeat(width));
     print(a.prompt);
     for (const line of sideBySide(

@@ -9,7 +9,12 @@ import { fail } from "../base/errors.ts";
 export const SUPPORTED_ACTIVATIONS = [
   "gelu_new",
   "gelu",
+  "gelu_fast",
+  "gelu_accurate",
+  "gelu_python",
+  "gelu_python_tanh",
   "gelu_pytorch_tanh",
+  "quick_gelu",
   "relu",
   "tanh",
   "silu",
@@ -47,13 +52,15 @@ export interface GPT2Config {
   tieWordEmbeddings: boolean;
   summaryType: SummaryType;
   summaryUseProj: boolean;
-  summaryActivation: Activation | null;
+  /** Only "tanh" does anything; any other name means no activation, as in the notebook. */
+  summaryActivation: string | null;
   summaryProjToLabels: boolean;
   summaryFirstDropout: number;
   /** Not in transformers' GPT2Config, but read by its summary head: dropout after the projection. */
   summaryLastDropout: number;
   /** Outputs of the value head: one number per position. */
   numLabels: 1;
+  /** Dropouts of the body. Read and written, never applied: only the value head has dropout. */
   embdPdrop: number;
   attnPdrop: number;
   residPdrop: number;
@@ -72,8 +79,7 @@ const size = (max: number, orNull = "") =>
   numberWhere(`a whole number from 1 to ${max}${orNull}`, (x) => Number.isInteger(x) && x >= 1 && x <= max);
 const flag = z.boolean({ error: "true or false" });
 const dropout = numberWhere("a probability from 0 up to but not including 1", (x) => x >= 0 && x < 1);
-const activation = (orNull = "") =>
-  z.enum(SUPPORTED_ACTIVATIONS, { error: `one of ${orOf(SUPPORTED_ACTIVATIONS)}${orNull}` });
+const activation = z.enum(SUPPORTED_ACTIVATIONS, { error: `one of ${orOf(SUPPORTED_ACTIVATIONS)}` });
 const isTokenId = (x: unknown) => Number.isInteger(x) && (x as number) >= 0 && (x as number) < 2 ** 31;
 // Some configs list several end tokens; the first is the one used here.
 const tokenIdOrNull = z.custom<number | number[] | null>(
@@ -89,7 +95,7 @@ const schema = z.object({
   n_layer: size(1000).default(12),
   n_head: size(10_000).default(12),
   n_inner: size(1_000_000, " or null").nullable().default(null),
-  activation_function: activation().default("gelu_new"),
+  activation_function: activation.default("gelu_new"),
   layer_norm_epsilon: numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1).default(1e-5),
   // transformers 5 refuses a whole number here, and JSON written by JavaScript has no 1.0.
   initializer_range: numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1).default(0.02),
@@ -101,7 +107,7 @@ const schema = z.object({
     .enum(SUPPORTED_SUMMARY_TYPES, { error: `one of ${orOf(SUPPORTED_SUMMARY_TYPES)}` })
     .default("cls_index"),
   summary_use_proj: flag.default(true),
-  summary_activation: activation(" or null").nullable().default(null),
+  summary_activation: z.string({ error: '"tanh", another name, or null' }).nullable().default(null),
   summary_proj_to_labels: flag.default(true),
   summary_first_dropout: dropout.default(0.1),
   summary_last_dropout: dropout.default(0),

@@ -109,7 +109,8 @@ export async function forward(model: GPT2HeadWithValueModel, given: ForwardInput
   for (let start = 0; start < N; start += head.chunkRows) {
     const end = Math.min(N, start + head.chunkRows);
     const part = (data: Float32Array, width: number) => data.subarray(start * width, end * width);
-    await head.logits(parameters, part(x, C), end - start, part(logits, V), part(values, L), part(normed, C));
+    const [l, v, n] = [part(logits, V), part(values, L), part(normed, C)];
+    await head.logits(parameters, part(x, C), end - start, l, v, n, model.training);
   }
   if (given.outputHiddenStates) hiddenStates.push({ data: normed, shape: [B, T, C] });
   return {

@@ -87,7 +87,7 @@ export class Head {
     return this.#chunks(params, asked, {}, async (R, masked, feeds, results) => {
       const key = this.#key("score", R, masked, temperature);
       const build = (): Program => {
-        const { scores } = this.#symbolic(R, masked, temperature);
+        const { scores } = this.#symbolic(R, masked, temperature, false);
         return { name: "score", outputs: { ...scores } };
       };
       await this.#engine.run(key, build, feeds, results);
@@ -95,7 +95,7 @@ export class Head {
   }
 
   /**
-   * A loss over the rows, and its gradients.
+   * A loss over the rows, and its gradients. In train mode the value head's dropout is on.
    * @param inputs   per-row inputs of the loss, each [R]
    * @param dHidden  [N, C], gets the gradient of the hidden states added
    * @param grads    receives the gradients of the head's parameters
@@ -113,20 +113,22 @@ export class Head {
     const { temperature } = asked.distribution;
     const C = this.#config.nEmbd;
     const names = this.#parameterNames();
+    const dropout = this.#valueHead.training;
     let total = 0;
     let accumulates = adds;
     const scores = await this.#chunks(params, asked, inputs, async (R, masked, feeds, results, rows) => {
-      const key = `${this.#key(loss.key, R, masked, temperature)}${accumulates ? ".accumulate" : ""}`;
+      const key = `${this.#key(loss.key, R, masked, temperature, dropout)}${accumulates ? ".accumulate" : ""}`;
       const adding = accumulates;
-      const build = () => this.#lossProgram(R, masked, temperature, loss, adding);
+      const build = () => this.#lossProgram(R, masked, temperature, dropout, loss, adding);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
       const before = adding ? views(grads, names, "before.") : {};
+      const masks = dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
       const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, names, "d.") };
       const session = this.#engine.session(key, build);
       // A loss that does not use the value head leaves its gradient at zero.
       if (!adding) for (const n of names) if (!session.outputs.has(`d.${n}`)) grads.view(n).fill(0);
-      await this.#engine.run(key, build, { ...feeds, ...before }, outputs);
+      await this.#engine.run(key, build, { ...feeds, ...before, ...masks }, outputs);
       rows.forEach((row, r) => {
         for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
       });
@@ -140,6 +142,7 @@ export class Head {
   /**
    * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them; and
    * the rows after the final layer norm, [R, C], if asked.
+   * @param dropout draw masks for the value head's dropout and apply them
    */
   async logits(
     params: ParameterBuffer,
@@ -148,13 +151,15 @@ export class Head {
     logits: Float32Array,
     values: Float32Array,
     normed?: Float32Array,
+    dropout = false,
   ): Promise<void> {
     const build = (): Program => {
-      const { logits, values, normed: n } = this.#outputs(R);
+      const { logits, values, normed: n } = this.#outputs(R, dropout);
       return { name: "logits", outputs: normed ? { logits, values, normed: n } : { logits, values } };
     };
-    const key = this.#key(normed ? "logits.normed" : "logits", R, false, 1);
-    const feeds = { hidden: rows, ...views(params, this.#parameterNames()) };
+    const key = this.#key(normed ? "logits.normed" : "logits", R, false, 1, dropout);
+    const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
+    const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
     await this.#engine.run(key, build, feeds, normed ? { logits, values, normed } : { logits, values });
   }
 
@@ -164,8 +169,15 @@ export class Head {
     return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
   }
 
-  #lossProgram(R: number, masked: boolean, temperature: number, loss: RowLoss, adds: boolean): Program {
-    const { hidden, scores, parameters } = this.#symbolic(R, masked, temperature);
+  #lossProgram(
+    R: number,
+    masked: boolean,
+    temperature: number,
+    dropout: boolean,
+    loss: RowLoss,
+    adds: boolean,
+  ): Program {
+    const { hidden, scores, parameters } = this.#symbolic(R, masked, temperature, dropout);
     const rowInputs = new Map<string, Tensor>();
     const rowInput = (name: string) => {
       const made = rowInputs.get(name) ?? input(name, { R });
@@ -187,7 +199,7 @@ export class Head {
   }
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. */
-  #outputs(R: number) {
+  #outputs(R: number, dropout: boolean) {
     const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
     const L = this.#valueHead.width;
     const shapes: Record<string, Record<string, number>> = {
@@ -202,11 +214,11 @@ export class Head {
     const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
     const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
     const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
-    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters) };
+    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, dropout) };
   }
 
-  #symbolic(R: number, masked: boolean, temperature: number) {
-    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R);
+  #symbolic(R: number, masked: boolean, temperature: number, dropout: boolean) {
+    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, dropout);
     if (this.#valueHead.width !== 1)
       fail("config", {
         where: "value head",
@@ -232,9 +244,9 @@ export class Head {
     return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
   }
 
-  #key(name: string, R: number, masked: boolean, temperature: number): string {
+  #key(name: string, R: number, masked: boolean, temperature: number, dropout = false): string {
     const { nEmbd, vocabSize, layerNormEpsilon } = this.#config;
-    const model = `C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${this.#lmHead}.value${this.#valueHead.key}`;
+    const model = `C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${this.#lmHead}.value${this.#valueHead.key(dropout)}`;
     return `${name}.R${R}.${model}.t${temperature}${masked ? ".masked" : ""}`;
   }
 

@@ -16,7 +16,7 @@ import { loadParameters, openWeights, saveParameters } from "./weights.ts";
 export interface ModelOptions extends EngineOptions {
   /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
   engine?: Engine;
-  /** Seed of whatever is initialised rather than loaded. */
+  /** Seed of whatever is initialised rather than loaded, and of the value head's dropout. */
   seed?: number;
 }
 
@@ -55,7 +55,7 @@ export class GPT2HeadWithValueModel {
     this.parameters = parameters;
     this.engine = options.engine ?? new Engine(options);
     this.transformer = new Transformer(config, this.engine, this.pool);
-    this.vHead = new ValueHead(config);
+    this.vHead = new ValueHead(config, options.seed);
     this.head = new Head(config, this.engine, this.pool, this.vHead);
     this.directory = from?.directory;
     this.notes = from?.notes ?? [];
@@ -101,6 +101,10 @@ export class GPT2HeadWithValueModel {
       }
       if (ignored.length > 0)
         notes.push(`${weights.name}: not used: ${ignored.slice(0, 5).join(", ")}${ignored.length > 5 ? ", ..." : ""}`);
+      if (config.summaryActivation !== null && config.summaryActivation !== "tanh")
+        notes.push(
+          `${path}: summary_activation "${config.summaryActivation}" is not applied: a value head knows "tanh" only`,
+        );
       return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes });
     } finally {
       await weights.close();
@@ -138,7 +142,28 @@ export class GPT2HeadWithValueModel {
     return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine });
   }
 
-  /** Logits, values and whatever else is asked, of whole sequences. Dropout is off. */
+  /**
+   * Train mode: the value head's dropout is on in {@link forward} and {@link lossAndGradients}, with new masks each call.
+   * A new model is in eval mode. The body's dropouts (`embdPdrop`, `attnPdrop`, `residPdrop`) do not exist here in either
+   * mode. Sampling and scoring never have dropout, and PPO refuses a model in train mode: its old log-probs and values
+   * must be those that the same weights give again.
+   */
+  train(mode = true): this {
+    this.vHead.training = mode;
+    return this;
+  }
+
+  /** Eval mode: no dropout. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Whether the model is in train mode. */
+  get training(): boolean {
+    return this.vHead.training;
+  }
+
+  /** Logits, values and whatever else is asked, of whole sequences. In train mode the values have dropout. */
   async forward(given: ForwardInput): Promise<ForwardOutput> {
     return forward(this, given);
   }
@@ -161,7 +186,7 @@ export class GPT2HeadWithValueModel {
     return { data: this.parameters.view(name), shape: [this.config.vocabSize, this.config.nEmbd] };
   }
 
-  /** log p, entropy and value for asked tokens: one forward pass. */
+  /** log p, entropy and value for asked tokens: one forward pass, without dropout. */
   async score({ tokens, rows, ids, distribution }: AskedTokens): Promise<RowScores> {
     this.checkTokens(tokens);
     const hidden = await this.transformer.hidden(this.parameters, tokens);

@@ -1,21 +1,34 @@
 /** @file The value head: a scalar for every position, "what is still to come" (the notebook's ValueHead). */
-import { linear, stopGradient, tanh } from "../graph/ops/index.ts";
-import type { Tensor } from "../graph/tensor.ts";
+import { Rng } from "../base/rng.ts";
+import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
+import { input, type Tensor } from "../graph/tensor.ts";
 import type { GPT2Config } from "./config.ts";
 
+/** Random streams of a model, apart from those that initialise its parameters. */
+const DROPOUT_STREAM = 0x64726f70;
+
 /**
- * summary -> activation, driven by the config as in the notebook: `summaryUseProj` false leaves the hidden state as it is,
- * `summaryProjToLabels` false projects to nEmbd instead of one number, `summaryActivation` "tanh" is the only activation.
- * Dropout (`summaryFirstDropout`, `summaryLastDropout`) is not applied: with it, the same token has another value each time
- * it is asked for.
+ * dropout -> summary -> activation -> dropout, driven by the config as in the notebook: `summaryUseProj` false leaves the
+ * hidden state as it is, `summaryProjToLabels` false projects to nEmbd instead of one number (`numLabels` is always 1),
+ * `summaryActivation` "tanh" is the only activation, any other name means none.
+ *
+ * Dropout is on in train mode only, in forward() and in the loss; log-probs, values and sampling never have it. With
+ * `summaryFirstDropout` p each number of the hidden state is 0 with probability p and 1 / (1 - p) times itself otherwise,
+ * with `summaryLastDropout` each output. Every call draws new masks from `dropoutRng`: row after row, the nEmbd numbers of
+ * the first dropout and then the outputs of the last.
  */
 export class ValueHead {
   /** When true, the value loss moves the head alone: no gradient reaches the body. */
   detachHead = false;
+  /** Train mode. False for a new model. */
+  training = false;
+  /** Where masks come from. `getState()` and `setState()` continue or repeat a run. */
+  readonly dropoutRng: Rng;
   readonly #config: GPT2Config;
 
-  constructor(config: GPT2Config) {
+  constructor(config: GPT2Config, seed = 0) {
     this.#config = config;
+    this.dropoutRng = new Rng(seed, DROPOUT_STREAM);
   }
 
   /** Numbers per position: 1, or nEmbd. */
@@ -24,17 +37,43 @@ export class ValueHead {
   }
 
   /** Part of a program's key. */
-  get key(): string {
-    return `${this.width}.${this.#config.summaryUseProj}.${this.#config.summaryActivation}${this.detachHead ? ".detached" : ""}`;
+  key(dropout: boolean): string {
+    const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
+    const masks = dropout ? `.dropout${summaryFirstDropout > 0}${summaryLastDropout > 0}` : "";
+    return `${this.width}.${summaryUseProj}.${summaryActivation}${masks}${this.detachHead ? ".detached" : ""}`;
   }
 
-  /** normed [R, C], the hidden state after the final layer norm -> [R, width] */
-  build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>): Tensor {
+  /**
+   * normed [R, C], the hidden state after the final layer norm -> [R, width]
+   * @param dropout multiply with what {@link drawMasks} gives, inputs of the program
+   */
+  build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>, dropout: boolean): Tensor {
+    const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
+    const [{ size: R }, { size: C }] = normed.shape;
+    const drop = (x: Tensor, p: number, name: string, sizes: Record<string, number>) =>
+      dropout && p > 0 ? mul(x, input(name, sizes)) : x;
     const hidden = this.detachHead ? stopGradient(normed) : normed;
-    const summary = this.#config.summaryUseProj
-      ? linear(hidden, parameters["v_head.summary.weight"], parameters["v_head.summary.bias"], { transW: true })
-      : hidden;
-    return this.#config.summaryActivation === "tanh" ? tanh(summary) : summary;
+    const dropped = drop(hidden, summaryFirstDropout, "dropout.first", { R, C });
+    const summary = summaryUseProj
+      ? linear(dropped, parameters["v_head.summary.weight"], parameters["v_head.summary.bias"], { transW: true })
+      : dropped;
+    const active = summaryActivation === "tanh" ? tanh(summary) : summary;
+    return drop(active, summaryLastDropout, "dropout.last", summaryUseProj ? { R, L: this.width } : { R, C });
+  }
+
+  /** New masks for `rows` rows, by the names of the program's inputs; rows beyond them, up to R, get zeros. */
+  drawMasks(rows: number, R: number): Record<string, Float32Array> {
+    const { nEmbd, summaryFirstDropout, summaryLastDropout } = this.#config;
+    const masks = [
+      { name: "dropout.first", p: summaryFirstDropout, width: nEmbd },
+      { name: "dropout.last", p: summaryLastDropout, width: this.width },
+    ]
+      .filter(({ p }) => p > 0)
+      .map((mask) => ({ ...mask, data: new Float32Array(R * mask.width) }));
+    for (let r = 0; r < rows; r++)
+      for (const { p, width, data } of masks)
+        for (let i = 0; i < width; i++) data[r * width + i] = this.dropoutRng.uniform() < p ? 0 : 1 / (1 - p);
+    return Object.fromEntries(masks.map(({ name, data }) => [name, data]));
   }
 }
 

@@ -147,7 +147,7 @@ export class TokenSampler {
     while (first > 0 && sum < target) sum += sorted[--first];
     const edge = sorted[first];
     let atEdge = 0;
-    while (sorted[first + atEdge] === edge) atEdge++;
+    while (first + atEdge < between && sorted[first + atEdge] === edge) atEdge++;
 
     const ids = this.#ids;
     let m = 0;

@@ -1,4 +1,5 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
+import { fail } from "../base/errors.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer } from "../gpt2/parameters.ts";
@@ -56,8 +57,11 @@ export class PPOTrainer {
   readonly #rewardName: string;
   readonly #grads: ParameterBuffer;
   #promptState?: PromptSamplerState;
+  #between = true;
 
+  /** @throws config - the model is in train mode */
   constructor({ model, tokenizer, reward, rewardName = "function", config = {}, reference }: PPOTrainerOptions) {
+    refuseTrainMode(model);
     this.model = model;
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
@@ -81,68 +85,63 @@ export class PPOTrainer {
     if (this.#promptState) sampler.setState(this.#promptState);
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
-      yield* this.#step(
-        chosen.map((i) => prompts[i]),
-        chosen.map((i) => queries[i]),
-      );
-      this.#promptState = sampler.getState();
+      const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
+      yield* this.#step(texts, ids, sampler.getState());
     }
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
   }
 
-  async *#step(prompts: readonly string[], queries: readonly Int32Array[]): AsyncGenerator<TrainEvent> {
-    const { config } = this;
-    const clock = new Stopwatch();
+  async *#step(
+    prompts: readonly string[],
+    queries: readonly Int32Array[],
+    promptState: PromptSamplerState,
+  ): AsyncGenerator<TrainEvent> {
+    refuseTrainMode(this.model);
+    const { config, klController, optimizer } = this;
+    const { gamma, lambda, klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
+    const klCoef = klController.value;
+    const clock = new Stopwatch();
 
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+    // 2 respond, 3 score
+    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
+    const { batch, logprobs, values } = data;
 
-    const reference = await scoreExperience(this.reference, data, config.miniBatchSize); // replays each token's kept set
+    // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
+    const { logprobs: refLogprobs } = await scoreExperience(this.reference, data, config.miniBatchSize);
     clock.lap("time/ppo/forward_pass");
-
-    const kl = klEstimates(data.logprobs, reference.logprobs, data.batch);
-    const klCoef = this.klController.value;
-    const { rewards, nonScoreRewards } = rewardsFromScores({
-      // 4 rewards = score - beta KL
-      scores,
-      logprobs: data.logprobs,
-      refLogprobs: reference.logprobs,
-      klCoef,
-      penalty: config.klPenalty,
-      batch: data.batch,
-    });
-    const { mask } = data.batch;
-    const scaled = config.whitenRewards ? whiten(rewards, mask, { shiftMean: false }) : rewards;
+    const kl = klEstimates(logprobs, refLogprobs, batch);
+    const { rewards, nonScoreRewards } = rewardsFromScores({ scores, logprobs, refLogprobs, klCoef, penalty, batch });
+    const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
-    const { gamma, lambda } = config;
-    const { advantages, returns } = gae({ rewards: scaled, values: data.values, batch: data.batch, gamma, lambda }); // 5 advantages
-    const targets = { returns, advantages: config.whitenAdvantages ? whiten(advantages, mask) : advantages };
+    // 5 advantages
+    const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
+    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
+    const targets = { advantages, returns };
     clock.lap("time/ppo/compute_advantages");
 
-    const { steps, warmupSteps, schedule, learningRate } = config;
-    this.optimizer.options.learningRate = learningRate * scheduleFactor(schedule, step - 1, steps, warmupSteps);
-    const update = await updatePolicy(this.model, this.optimizer, this.#grads, data, targets, config, step); // 6 K epochs of updates
+    // 6 K epochs of updates
+    optimizer.options.learningRate = config.learningRate * this.#schedule(step);
+    this.#between = false;
+    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step);
     clock.lap("time/ppo/optimize_step");
 
-    this.klController.update(kl.k1.mean, queries.length);
+    // 7 report
+    klController.update(kl.k1.mean, queries.length);
     this.stepsTaken = step;
-    const report = stepReport({
-      config,
-      data,
-      texts,
-      prompts,
-      scores,
-      kl,
-      klCoef,
-      nonScoreRewards,
-      targets,
-      update,
-      optimizer: this.optimizer,
-    }); // 7 report
+    this.#promptState = promptState;
+    this.#between = true;
     const message = auditStep(kl, update, config, step);
     if (message) yield { type: "warning", step, message };
-    yield { type: "step", step, steps, metrics: { ...report.metrics, ...clock.times() }, samples: report.samples };
+    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const { metrics, samples } = stepReport(facts);
+    yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
+  }
+
+  /** The factor on the learning rate. */
+  #schedule(step: number): number {
+    return scheduleFactor(this.config.schedule, step - 1, this.config.steps, this.config.warmupSteps);
   }
 
   /** Sample part after part; the reward of one part runs while the next is sampled. */
@@ -178,6 +177,11 @@ export class PPOTrainer {
     clock.lap("time/get_scores");
     yield { type: "progress", step, phase: "score", done: total, total };
     return { data: experience(rollouts), texts, scores };
+  }
+
+  /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
+  get canBeSaved(): boolean {
+    return this.#between;
   }
 
   getState(): TrainerState {
@@ -217,4 +221,14 @@ class Stopwatch {
     const sampling = (this.#laps["time/get_response"] ?? 0) + (this.#laps["time/get_scores"] ?? 0);
     return { ...this.#laps, "time/ppo/total": total - sampling, "time/total": total };
   }
+}
+
+function refuseTrainMode(model: GPT2HeadWithValueModel): void {
+  if (model.training)
+    fail("config", {
+      where: "PPOTrainer, model",
+      found: "a model in train mode",
+      expected: "eval mode: PPO compares with earlier values, and with dropout the same weights do not give them again",
+      fix: "call model.eval()",
+    });
 }

@@ -1,6 +1,6 @@
 /** @file Language-model training as a whole: text files in, a model directory out. */
 import { z } from "zod";
-import { fail } from "../base/errors.ts";
+import { fail, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
 import { CorpusSampler } from "../data/sampler.ts";
@@ -100,7 +100,13 @@ function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: T
   const known = Object.keys(makeConfig()).filter((name) => name !== "raw" && name !== "numLabels");
   for (const name of Object.keys(options)) if (!known.includes(name)) unknownName(where, name, known);
   const { vocabSize, eosTokenId } = tokenizer;
-  const config = makeConfig({ vocabSize, eosTokenId, bosTokenId: eosTokenId, ...(options as Partial<GPT2Config>) });
+  let config: GPT2Config;
+  try {
+    config = makeConfig({ vocabSize, eosTokenId, bosTokenId: eosTokenId, ...(options as Partial<GPT2Config>) });
+  } catch (error) {
+    if (error instanceof ValueheadError) fail(error.kind, { ...error.problem, where: `${where}, model` }, error);
+    throw error;
+  }
   checkVocabulary(tokenizer, config.vocabSize, `${where}, vocabSize`);
   return config;
 }

@@ -101,24 +101,34 @@ export async function* run(
   const { vocabSize, nPositions } = model.config;
   const parameters = model.parameters.data.length;
   yield { type: "loaded", parameters, vocabSize, nPositions, notes: model.notes, resumedAt: trainer.stepsTaken };
+  let saved = trainer.stepsTaken;
+  const save = async (): Promise<RunEvent> => {
+    saved = trainer.stepsTaken;
+    return {
+      type: "checkpoint",
+      step: saved,
+      directory: await saveCheckpoint(spec.out, trainer, config.keepCheckpoints),
+    };
+  };
   try {
     if (!checkpoint) yield* evaluate(spec, trainer, reward, "before");
-    let saved = -1;
     for await (const event of trainer.train(spec.prompts, options)) {
-      if (event.type === "step") await logs.step(event);
-      const due = event.type === "step" && config.saveEvery > 0 && event.step % config.saveEvery === 0;
-      if ((due || event.type === "done") && saved !== trainer.stepsTaken) {
-        saved = trainer.stepsTaken;
-        const path = await saveCheckpoint(spec.out, trainer, config.keepCheckpoints);
-        yield { type: "checkpoint", step: saved, directory: path };
+      if (event.type === "step") {
+        await logs.step(event);
+        if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
       if (event.type !== "done") yield event;
       else {
+        if (saved !== event.step || event.step === 0) yield await save();
         if (!event.interrupted) yield* evaluate(spec, trainer, reward, "after");
         yield { ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) };
       }
       await breathe();
     }
+  } catch (error) {
+    // A reward that throws costs the step it threw in, not those before it.
+    if (trainer.canBeSaved && trainer.stepsTaken > saved) yield await save();
+    throw error;
   } finally {
     await logs.close();
     model.dispose();

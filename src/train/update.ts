@@ -7,6 +7,7 @@ import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { ppoLoss } from "../rl/losses.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
 export interface UpdateRecord {
@@ -24,7 +25,8 @@ export interface UpdateRecord {
 /** Random streams of a run, apart from those of single responses. */
 const MINIBATCH_STREAM = 0x6d62;
 
-export async function updatePolicy(
+/** Updates the model in place; yields progress, returns what happened. */
+export async function* updatePolicy(
   model: GPT2HeadWithValueModel,
   optimizer: AdamW,
   grads: ParameterBuffer,
@@ -32,8 +34,7 @@ export async function updatePolicy(
   targets: { advantages: Float32Array; returns: Float32Array },
   config: PpoConfig,
   step: number,
-  onProgress: (done: number, total: number) => void = () => {},
-): Promise<UpdateRecord> {
+): AsyncGenerator<TrainEvent, UpdateRecord> {
   const loss = ppoLoss(config);
   const keep = config.gradientCheckpointing ? "nothing" : "heavy";
   const { rows } = data.batch;
@@ -73,7 +74,8 @@ export async function updatePolicy(
       optimizer.update(model.parameters.data, grads.data, clipFactor(norm, config.maxGradNorm));
       normSum += norm;
       optimizerSteps++;
-      onProgress(epoch * rows + Math.min(rows, start + config.miniBatchSize), config.ppoEpochs * rows);
+      const done = epoch * rows + Math.min(rows, start + config.miniBatchSize);
+      yield { type: "progress", step, phase: "update", done, total: config.ppoEpochs * rows };
     }
   }
   const join = (name: "logprobs" | "values" | "entropies") =>

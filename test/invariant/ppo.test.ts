@@ -1,5 +1,5 @@
 /** @file What must hold of a PPO step whatever the options, and of a run however it is cut up. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -184,9 +184,50 @@ describe("a run directory", () => {
     expect(read("parts", "samples.jsonl").toString().split("\n")).toHaveLength(4 * 4 + 1);
   });
 
+  test("resumed from a checkpoint in the middle equals uninterrupted, bit for bit", async () => {
+    const stop = new Error("the machine went down");
+    const options = { ...spec("crash"), config: { ...spec("crash").config, saveEvery: 1, keepCheckpoints: 2 } };
+    const crashing = async () => {
+      for await (const event of run(options, builtInRewards.length))
+        if (event.type === "step" && event.step === 3) throw stop;
+    };
+    await expect(crashing()).rejects.toThrow(stop); // after the step was logged, and saved
+    expect(
+      readdirSync(join(directory, "crash"))
+        .filter((name) => name.startsWith("checkpoint"))
+        .sort(),
+    ).toEqual(["checkpoint-2", "checkpoint-3"]);
+    rmSync(join(directory, "crash", "checkpoint-3"), { recursive: true });
+    const resumed = await collect({ ...options, resume: true });
+    expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
+    const weights = (out: string) => readFileSync(join(directory, out, "checkpoint-4", "model.safetensors"));
+    expect(weights("crash").equals(weights("whole"))).toBe(true);
+    const lines = readFileSync(join(directory, "crash", "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n");
+    expect(lines.map((line) => JSON.parse(line).step)).toEqual([1, 2, 3, 4]);
+  });
+
   test("an output directory that is not empty, or has nothing to resume, is refused", async () => {
     await expect(collect({ ...spec("model") })).rejects.toThrow(/model: found .*, expected .*empty/);
     await expect(collect({ ...spec("nothing"), resume: true })).rejects.toThrow(/nothing: found no checkpoint/);
+  });
+
+  test("a reward that throws costs its own step only: what was done before is saved and can be resumed", async () => {
+    let calls = 0;
+    const breaking: RewardFunction = (batch) => {
+      if (++calls > 5) throw new Error("out of tea"); // two calls a step: in the third step
+      return builtInRewards.length(batch);
+    };
+    const events: RunEvent[] = [];
+    const running = async () => {
+      for await (const event of run(spec("tea"), breaking)) events.push(event);
+    };
+    await expect(running()).rejects.toThrow(/reward length: found an exception \(out of tea\)/);
+    expect(events.at(-1)).toMatchObject({ type: "checkpoint", step: 2 });
+    await collect({ ...spec("tea"), resume: true });
+    const weights = (out: string) => readFileSync(join(directory, out, "checkpoint-4", "model.safetensors"));
+    expect(weights("tea").equals(weights("whole"))).toBe(true);
   });
 
   test("a reward that fails stops the run and leaves no checkpoint half-written", async () => {
@@ -195,5 +236,6 @@ describe("a run directory", () => {
       for await (const _ of run({ ...spec("broken") }, broken));
     };
     await expect(events()).rejects.toThrow(/reward length: found 1 scores, expected 4/);
+    expect(readdirSync(join(directory, "broken")).filter((name) => name.startsWith("checkpoint"))).toEqual([]);
   });
 });

@@ -16,11 +16,12 @@ V_WEIGHT, V_BIAS = "v_head.summary.weight", "v_head.summary.bias"
 
 def gpt2_config(**options):
     """GPT2Config with every key written out: the summary_* values are the defaults the notebook ran with."""
-    return GPT2Config(
+    defaults = dict(
         architectures=["GPT2LMHeadModel"], activation_function="gelu_new", num_labels=1, dtype="float32",
         summary_type="cls_index", summary_use_proj=True, summary_activation=None, summary_proj_to_labels=True,
-        summary_first_dropout=0.1, **options,
+        summary_first_dropout=0.1,
     )
+    return GPT2Config(**defaults | options)
 
 
 def random_state(config, rng, std, position_std, value_std):

@@ -110,7 +110,8 @@ schedule_cases = [
 
 # ---- activations ----
 x = np.concatenate([np.linspace(-6, 6, 25), [-20, -0.1, 0.1, 20]]).astype(np.float32)
-names = ["gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "tanh", "silu", "swish", "sigmoid"]
+names = ["gelu_new", "gelu", "gelu_fast", "gelu_accurate", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
+         "quick_gelu", "relu", "tanh", "silu", "swish", "sigmoid"]
 activation_values = {name: numbers(ACT2FN[name](double(x)).numpy()) for name in names}
 
 # ---- causal self-attention over [N, 3C], with a scale that is not 1/sqrt(D) ----

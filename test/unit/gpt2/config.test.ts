@@ -108,13 +108,15 @@ describe("parseConfig", () => {
     ["scale_attn_weights", "yes", 'scale_attn_weights = "yes"', "true or false"],
     ["eos_token_id", -1, "eos_token_id = -1", "a token id (a whole number from 0) or null"],
     ["eos_token_id", [], "eos_token_id = []", "a token id (a whole number from 0) or null"],
+    ["summary_activation", 3, "summary_activation = 3", '"tanh", another name, or null'],
     ["summary_type", "attn", 'summary_type = "attn"', 'one of "cls_index", "last", "first", "mean"'],
     ["add_cross_attention", true, "add_cross_attention = true", "false: cross-attention is not supported"],
     [
       "activation_function",
       "mish",
       'activation_function = "mish"',
-      'one of "gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "tanh", "silu", "swish", "sigmoid"',
+      'one of "gelu_new", "gelu", "gelu_fast", "gelu_accurate", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh", ' +
+        '"quick_gelu", "relu", "tanh", "silu", "swish", "sigmoid"',
     ],
   ])("%s = %j", (field, value, found, expected) => {
     const message = `dir/config.json: found ${found}, expected ${expected}. Fix: correct ${field}; leave it out for the default`;

@@ -1,0 +1,49 @@
+/** @file Decoding with a cache equals the whole forward pass, for every size of an attention head. */
+import { expect, test } from "vitest";
+import { Rng } from "../../src/base/rng.ts";
+import { makeConfig } from "../../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { Decoder } from "../../src/sample/decoder.ts";
+import { maxDifference } from "../support/golden.ts";
+
+test.each([
+  [1, 3],
+  [3, 2],
+  [4, 2],
+  [5, 3],
+  [8, 3],
+  [16, 2],
+  [20, 1],
+  [64, 2],
+  [80, 2],
+])("head size %i, %i heads", async (D, nHead) => {
+  const V = 29;
+  const config = makeConfig({
+    vocabSize: V,
+    nPositions: 24,
+    nEmbd: D * nHead,
+    nHead,
+    nLayer: 2,
+    initializerRange: 0.2,
+    scaleAttnByInverseLayerIdx: true,
+  });
+  const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1, seed: D });
+  const rng = new Rng(D);
+  const rows = [9, 4, 1].map((length) => Int32Array.from({ length: length + 12 }, () => rng.int(V)));
+  const prompts = rows.map((row) => row.slice(0, row.length - 12));
+  const whole = await Promise.all(rows.map((row) => model.forward({ inputIds: [row] })));
+  const decoder = new Decoder(model, rows.length, 21);
+  await decoder.prefill(prompts);
+  for (let step = 0; ; step++) {
+    rows.forEach((_, b) => {
+      const t = prompts[b].length - 1 + step;
+      const want = whole[b].logits.data.subarray(t * V, (t + 1) * V);
+      expect(maxDifference(decoder.logits.subarray(b * V, (b + 1) * V), want)).toBeLessThan(1e-4);
+      expect(Math.abs(decoder.values[b] - whole[b].values.data[t])).toBeLessThan(1e-4);
+    });
+    if (step === 12) break;
+    await decoder.step(Int32Array.from(rows, (row, b) => row[prompts[b].length + step]));
+  }
+  decoder.release();
+  model.dispose();
+});

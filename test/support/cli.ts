@@ -1,0 +1,114 @@
+/** @file The command as a user runs it: compiled, in a process of its own, on a model of a few thousand weights. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect } from "vitest";
+import { makeConfig } from "../../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+
+export const root = new URL("../..", import.meta.url).pathname;
+const bin = join(root, "bin", "valuehead.js");
+
+/** Compile src/ to dist/ unless dist/ is newer than every source: tests never run a stale command. */
+export function buildCli(): void {
+  const main = join(root, "dist", "cli", "main.js");
+  const sources = readdirSync(join(root, "src"), { recursive: true }).map((name) => join(root, "src", String(name)));
+  const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
+  if (existsSync(main) && statSync(main).mtimeMs > newest) return;
+  const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  expect(status, stdout).toBe(0);
+}
+
+/** A directory that is gone after the tests of the file. */
+export function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "valuehead-cli-"));
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export interface Finished {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** The environment of a user without a hub. */
+const env = { ...process.env, HF_HUB_OFFLINE: "1", NO_COLOR: "1" };
+
+/** One thread: two that wait for each other on busy cores take many times as long. */
+const withThreads = (args: readonly string[]) =>
+  /^(train|demo|generate|score|pretrain)$/.test(args[0]) && !args.includes("--help")
+    ? [...args, "--threads", "1"]
+    : args;
+
+/** `valuehead ...args` in a directory, to its end. */
+export function valuehead(cwd: string, ...args: string[]): Finished {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...withThreads(args)], {
+    cwd,
+    env,
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+}
+
+/** The same, with the process in hand: `onStdout` sees everything printed so far whenever there is more. */
+export function startValuehead(
+  cwd: string,
+  args: string[],
+  onStdout: (soFar: string, child: ChildProcess) => void,
+): Promise<Finished & { signal: string | null }> {
+  const child = spawn(process.execPath, [bin, ...withThreads(args)], { cwd, env });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (piece) => {
+    stdout += piece;
+    onStdout(stdout, child);
+  });
+  child.stderr.on("data", (piece) => {
+    stderr += piece;
+  });
+  return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
+}
+
+/** Every line of stdout as JSON; a line that is not JSON fails. */
+// biome-ignore lint/suspicious/noExplicitAny: whatever the command says
+export const jsonLines = (stdout: string): any[] =>
+  stdout
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line));
+
+/** A model with random weights, the embedded tokenizer, a context of 48, one layer. */
+export async function writeModel(directory: string): Promise<string> {
+  const config = makeConfig({
+    vocabSize: 8192,
+    nPositions: 48,
+    nEmbd: 16,
+    nLayer: 1,
+    nHead: 2,
+    eosTokenId: 8191,
+    bosTokenId: 8191,
+  });
+  const model = GPT2HeadWithValueModel.fromConfig(config, { seed: 1, threads: 1 });
+  await model.savePretrained(directory);
+  for (const name of ["tokenizer.json", "tokenizer_config.json"])
+    copyFileSync(join(root, "models", "tiny", name), join(directory, name));
+  return directory;
+}
+
+export function writePrompts(path: string, count = 6): void {
+  writeFileSync(path, Array.from({ length: count }, (_, i) => `This movie number ${i} is\n`).join(""));
+}
+
+/** Four lines for people: where, found, expected, fix. */
+export function expectProblem(stderr: string, where: string, found: string): void {
+  expect(stderr).toContain(`error: ${where}`);
+  expect(stderr).toContain(`  found     ${found}`);
+  expect(stderr).toMatch(/\n {2}expected {2}\S.*\n {2}fix {7}\S/);
+  expect(stderr).not.toContain("    at "); // no stack
+}

@@ -1,0 +1,32 @@
+import { expect, it } from "vitest";
+import { makeConfig } from "../../../src/gpt2/config.ts";
+import { countParameters, samplingMemory, trainingMemory } from "../../../src/gpt2/memory.ts";
+
+it("counts GPT-2's 124,439,808 parameters and the value head's 769", () => {
+  const counts = countParameters(makeConfig());
+  expect(counts.total).toBe(124_439_808 + 769);
+  expect(counts.embeddings).toBe((50257 + 1024) * 768);
+  expect(counts.embeddings + counts.blocks + counts.head).toBe(counts.total);
+});
+
+it("counts a language-model head of its own in the head", () => {
+  const [tied, own] = [true, false].map((tieWordEmbeddings) => countParameters(makeConfig({ tieWordEmbeddings })));
+  expect(own.head - tied.head).toBe(50257 * 768);
+});
+
+it("adds up to its parts, and training holds five times the weights", () => {
+  const config = makeConfig();
+  const sampling = samplingMemory(config, { rows: 16, length: 56 });
+  const training = trainingMemory(config, { rows: 16, miniBatchSize: 8, length: 56, chunkRows: 320 });
+  for (const { total, parts } of [sampling, training])
+    expect(total).toBeCloseTo(
+      Object.values(parts).reduce((a, b) => a + b, 0),
+      0,
+    );
+  const weights = 4 * countParameters(config).total;
+  expect(sampling.parts.weights).toBe(weights);
+  const { weights: w, gradients, moments, reference } = training.parts;
+  expect(w + gradients + moments + reference).toBe(5 * weights);
+  // Keys and values: 2 x 12 layers x 768 x 4 bytes = 73,728 bytes a token.
+  expect(sampling.parts.cache).toBe(16 * 56 * 73_728);
+});
