@@ -35,17 +35,19 @@ export class RunView {
   readonly #json: boolean;
   readonly #quiet: boolean;
   readonly #batchSize: number;
+  readonly #out: string;
   #steps: number;
   #taken = 0;
   #seconds: number[] = [];
   #metrics: Metrics = {};
   #header = false;
 
-  constructor(options: { json?: boolean; quiet?: boolean; steps: number; batchSize: number }) {
+  constructor(options: { json?: boolean; quiet?: boolean; out: string; steps: number; batchSize: number }) {
     this.#json = options.json ?? false;
     this.#quiet = options.quiet ?? false;
     this.#steps = options.steps;
     this.#batchSize = options.batchSize;
+    this.#out = options.out;
     this.progress = new Progress(!this.#json && !this.#quiet);
   }
 
@@ -81,8 +83,9 @@ export class RunView {
   #loaded({ parameters, notes, resumedAt }: Extract<RunEvent, { type: "loaded" }>): void {
     this.#taken = resumedAt;
     for (const text of notes) note(`note: ${text}`);
-    if (!this.#quiet)
-      note(`${thousands(parameters)} parameters loaded${resumedAt > 0 ? `, resuming after step ${resumedAt}` : ""}`);
+    if (this.#quiet) return;
+    const resuming = resumedAt > 0 ? `, resuming after step ${resumedAt}` : "";
+    note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
   }
 
   #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {

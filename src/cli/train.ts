@@ -5,7 +5,6 @@ import { absolutePath, isDirectory } from "../runtime/files.ts";
 import type { RunSpec } from "../train/run.ts";
 import { interruptible } from "./interrupt.ts";
 import { addThreadsOption } from "./options.ts";
-import { note } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 export const FINISHING = "finishing this step, then saving";
@@ -82,8 +81,7 @@ export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: 
   await fetchModel(spec.model);
   const model = (await isDirectory(spec.model)) ? absolutePath(spec.model) : spec.model;
   const rewardName = /[/\\.]/.test(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
-  const view = new RunView({ ...flags, steps, batchSize });
-  if (!flags.json && !flags.quiet) note(`run directory ${spec.out}`);
+  const view = new RunView({ ...flags, out: spec.out, steps, batchSize });
   return interruptible(
     FINISHING,
     (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),

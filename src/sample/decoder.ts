@@ -3,11 +3,13 @@
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { attentionScale, blockInputs, feedForward, queriesKeysValues } from "../gpt2/transformer.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, cachedAttention, linear, reshape, split } from "../graph/ops/index.ts";
-import { dims, input } from "../graph/tensor.ts";
+import { add, cachedAttention, concat, linear, reshape, split } from "../graph/ops/index.ts";
+import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
 
 /** The cache length is rounded up to a multiple of this, so that few programs serve all lengths. */
 const CACHE_MULTIPLE = 16;
+/** GroupQueryAttention takes heads of a multiple of this. Others are filled up with zeros, which change no score. */
+const HEAD_MULTIPLE = 8;
 
 /**
  * B sequences being extended. Rows may have different lengths: there is no padding on the left, row b's next token goes
@@ -22,17 +24,20 @@ export class Decoder {
   readonly values: Float32Array;
   readonly #model: GPT2HeadWithValueModel;
   readonly #capacity: number;
+  /** D, the size of a head in the cache. */
+  readonly #headSize: number;
   /** Per layer keys and values, each [B, H, M, D]. Attention reads and writes them in place. */
   readonly #cache: { keys: Float32Array; values: Float32Array }[];
 
   /** @param maxLength the longest a row will get, at most nPositions */
   constructor(model: GPT2HeadWithValueModel, B: number, maxLength: number) {
-    const { nEmbd: C, nLayer, vocabSize: V } = model.config;
+    const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = model.config;
     this.#model = model;
     this.B = B;
     this.lengths = new Int32Array(B);
     this.#capacity = Math.ceil(maxLength / CACHE_MULTIPLE) * CACHE_MULTIPLE;
-    const take = () => model.pool.take(B * this.#capacity * C);
+    this.#headSize = Math.ceil(C / H / HEAD_MULTIPLE) * HEAD_MULTIPLE;
+    const take = () => model.pool.take(B * H * this.#capacity * this.#headSize);
     this.#cache = Array.from({ length: nLayer }, () => ({ keys: take(), values: take() }));
     this.logits = model.pool.take(B * V);
     this.values = new Float32Array(B);
@@ -103,14 +108,23 @@ export class Decoder {
     const { config } = this.#model;
     const { nEmbd: C, nHead: H } = config;
     const { B } = this;
-    const cacheShape = { B, H, M: this.#capacity, D: C / H };
+    const cacheShape = { B, H, M: this.#capacity, D: this.#headSize };
     const x = input("x", { N: B * T, C });
     const p = blockInputs(config);
-    const qkv = split(queriesKeysValues(x, p, config), 1, [C, C, C]).map((part) => reshape(part, dims({ B, T, C }))); // [N, C] -> [B, T, C]
+    const fill = this.#headSize - C / H;
+    const fillUp = (part: Tensor) => {
+      if (fill === 0) return reshape(part, dims({ B, T, C })); // [N, C] -> [B, T, C]
+      const heads = reshape(part, dims({ B, T, H, D: C / H })); // [N, C] -> [B, T, H, C / H]
+      const filled = concat([heads, constant(0, dims({ B, T, H, fill }))], 3);
+      return reshape(filled, dims({ B, T, HD: H * this.#headSize })); // [B, T, H, D] -> [B, T, H D]
+    };
+    const qkv = split(queriesKeysValues(x, p, config), 1, [C, C, C]).map(fillUp);
     const past = [input("pastKeys", cacheShape), input("pastValues", cacheShape)];
     const lengths = [input("last", { B }, "int32"), input("total", { one: 1 }, "int32")];
     const [mixed, keys, values] = cachedAttention([...qkv, ...past, ...lengths], { heads: H, scale });
-    const flat = reshape(mixed, dims({ N: B * T, C })); // [B, T, C] -> [N, C]
+    const perHead = reshape(mixed, dims({ B, T, H, D: this.#headSize })); // [B, T, H D] -> [B, T, H, D]
+    const trimmed = fill === 0 ? perHead : split(perHead, 3, [C / H, fill])[0];
+    const flat = reshape(trimmed, dims({ N: B * T, C })); // [B, T, H, C / H] -> [N, C]
     const middle = add(x, linear(flat, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
     return { name: "cached block", outputs: { y: feedForward(middle, p, config), keys, values } };
   }

@@ -107,7 +107,9 @@ export function writePrompts(path: string, count = 6): void {
 
 /** Four lines for people: where, found, expected, fix. */
 export function expectProblem(stderr: string, where: string, found: string): void {
-  expect(stderr).toContain(`error: ${where}`);
+  const first = stderr.split("\n").find((line) => line.startsWith("error: "));
+  expect(first).toContain(where); // train says the model's whole path
+
   expect(stderr).toContain(`  found     ${found}`);
   expect(stderr).toMatch(/\n {2}expected {2}\S.*\n {2}fix {7}\S/);
   expect(stderr).not.toContain("    at "); // no stack

@@ -1,7 +1,7 @@
 """Writes test/golden/configs/: small random GPT-2s, one for each way config.json can change what is computed.
 
 For each variant: logits, values, and the gradient of the language-model loss for every parameter, by transformers. Weights
-are float32, torch computes in float64 (transformers itself goes through float32 where reorder_and_upcast_attn says so).
+are float32, torch computes in float64; with reorder_and_upcast_attn in float32, where transformers has it only.
 Variants with the same parameter shapes share one set of weights.
 """
 import json
@@ -15,13 +15,13 @@ from transformers import GPT2LMHeadModel
 from common import V_BIAS, V_WEIGHT, gpt2_config, next_logprobs, pad_right, random_state
 
 OUT = Path(__file__).resolve().parents[2] / "test" / "golden" / "configs"
-V, T, LENGTHS = 40, 8, [8, 5]
+V, T, LENGTHS = 24, 8, [8, 5]
 ACTIVATIONS = [
     "gelu_new", "gelu", "gelu_fast", "gelu_accurate", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
     "quick_gelu", "relu", "tanh", "silu", "swish", "sigmoid",
 ]
 ONE = {"n_layer": 1, "n_embd": 16, "n_head": 2}
-TWO = {"n_layer": 2, "n_embd": 16, "n_head": 2}
+TWO = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_inner": 32}
 # variant: (set of weights, options)
 VARIANTS = {name: ("one", ONE | {"activation_function": name}) for name in ACTIVATIONS} | {
     "scale_attn_weights false": ("two", TWO | {"scale_attn_weights": False}),
@@ -45,20 +45,21 @@ for name, (weights, options) in VARIANTS.items():
     if weights not in sets:
         sets[weights] = random_state(config, rng, std=0.3, position_std=0.3, value_std=0.3)
         tensors.update({f"{weights}.{p}": x for p, x in sets[weights].items()})
-    model = GPT2LMHeadModel._from_config(config, attn_implementation="eager", dtype=torch.float64).eval()
-    body = {p: x.double() for p, x in sets[weights].items() if not p.startswith("v_head.")}
+    dtype = torch.float32 if config.reorder_and_upcast_attn else torch.float64
+    model = GPT2LMHeadModel._from_config(config, attn_implementation="eager", dtype=dtype).eval()
+    body = {p: x.to(dtype) for p, x in sets[weights].items() if not p.startswith("v_head.")}
     missing, unexpected = model.load_state_dict(body, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
     assert (model.lm_head.weight is model.transformer.wte.weight) == config.tie_word_embeddings
     out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
-    values = out.hidden_states[-1] @ sets[weights][V_WEIGHT][0].double() + sets[weights][V_BIAS].double()
+    values = out.hidden_states[-1] @ sets[weights][V_WEIGHT][0].to(dtype) + sets[weights][V_BIAS].to(dtype)
     tensors[f"{name}.logits"] = out.logits * valid[..., None]
     tensors[f"{name}.values"] = values * valid
     loss = -next_logprobs(out.logits, ids, mask).sum() / mask[:, 1:].sum()
     loss.backward()
     tensors.update({f"{name}.grad.{p}": x.grad for p, x in model.named_parameters()})
-    cases.append({"name": name, "weights": weights, "loss": loss.item(), "config": json.loads(config.to_json_string())})
+    cases.append({"name": name, "weights": weights, "loss": loss.item(), "config": config.to_diff_dict()})
     print(f"{name:45} {loss.item():.6f}")
 
 files = {
