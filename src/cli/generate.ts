@@ -29,7 +29,7 @@ export function define(command: Command): void {
   addSamplingOptions(command);
   command.option(
     "--json",
-    "one JSON object per response and line: prompt, response, tokens, logprobs, values, finished",
+    "one JSON object per response and line: prompt, response, tokens, logprobs, rawLogprobs, keptMass, values, finished",
   );
   addThreadsOption(command);
   command.action(generateCommand);
@@ -43,19 +43,23 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const { encodePrompts } = await import("../train/prompts.ts");
   const { openModel } = await import("./model.ts");
   const { model, tokenizer } = await openModel(flags.model, flags);
+  const stop = flags.stop && { strings: flags.stop, tokenizer };
   const asked = prompts.flatMap((prompt) => new Array<string>(flags.num).fill(prompt));
+  // The names that numReturnSequences would give: more responses or prompts do not change those there were.
+  const name = (row: number) =>
+    row % flags.num === 0 ? row / flags.num : [Math.floor(row / flags.num), row % flags.num];
   const queries = encodePrompts(asked, tokenizer, model.config, flags.maxNewTokens);
 
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true });
     process.stdout.write(asked[0]);
-    await generate(model, queries, { ...flags, onToken: (_, id) => process.stdout.write(stream.push(id)) });
+    await generate(model, queries, { ...flags, stop, onToken: (_, id) => process.stdout.write(stream.push(id)) });
     return print(stream.end());
   }
   for (let start = 0; start < asked.length; start += BATCH) {
     const part = queries.slice(start, start + BATCH);
-    const streams = part.map((_, i) => start + i);
-    const { responses } = await generate(model, part, { ...flags, streams });
+    const streams = part.map((_, i) => name(start + i));
+    const { responses } = await generate(model, part, { ...flags, stop, streams });
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, response, tokenizer));
@@ -80,7 +84,10 @@ async function givenPrompts({ prompt, prompts, column }: GenerateFlags): Promise
 const text = ({ tokens }: Response, tokenizer: Tokenizer) => tokenizer.decode(tokens, { skipSpecialTokens: true });
 
 function record(prompt: string, response: Response, tokenizer: Tokenizer) {
-  const { tokens, logprobs, values, finished } = response;
-  const numbers = { tokens: Array.from(tokens), logprobs: Array.from(logprobs), values: Array.from(values) };
-  return { prompt, response: text(response, tokenizer), ...numbers, finished };
+  const { tokens, logprobs, rawLogprobs, keptMass, values, finished } = response;
+  const numbers = Object.entries({ tokens, logprobs, rawLogprobs, keptMass, values }).map(([n, x]) => [
+    n,
+    Array.from(x),
+  ]);
+  return { prompt, response: text(response, tokenizer), ...Object.fromEntries(numbers), finished };
 }

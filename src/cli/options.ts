@@ -20,6 +20,8 @@ export const whole = (min: number) => (text: string) => {
 /** For options that may be given several times. */
 export const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
+export const collectNumbers = (text: string, before: number[] = []): number[] => [...before, number(text)];
+
 /** Options of every command that samples. */
 export interface SamplingFlags {
   maxNewTokens: number;
@@ -27,6 +29,10 @@ export interface SamplingFlags {
   temperature: number;
   topK: number;
   topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  bannedTokens?: number[];
+  stop?: string[];
   seed: number;
 }
 
@@ -37,6 +43,15 @@ export function addSamplingOptions(command: Command): void {
     .option("--temperature <x>", "logits are divided by this", number, 1)
     .option("--top-k <n>", "sample from the k most likely tokens; 0: all", whole(0), 0)
     .option("--top-p <x>", "sample from the most likely tokens that hold this much probability", number, 1)
+    .option("--min-p <x>", "sample from tokens at least this share as likely as the most likely one; 0: all", number, 0)
+    .option(
+      "--repetition-penalty <x>",
+      "divides the logits (or multiplies negative ones) of tokens seen before",
+      number,
+      1,
+    )
+    .option("--banned-tokens <id>", "an id that is never drawn; may be given several times", collectNumbers)
+    .option("--stop <text>", "a response also ends when its text contains this; may be given several times", collect)
     .option("--seed <n>", "seed of the sampler", whole(0), 0);
 }
 

@@ -2,7 +2,7 @@
 import { type Command, Option } from "commander";
 import { type PpoConfig, type PpoOptionName, ppoConfig, ppoOptions } from "../train/config.ts";
 import { asUsage } from "./errors.ts";
-import { number, readObject } from "./options.ts";
+import { collect, collectNumbers, number, readObject } from "./options.ts";
 
 /** `batchSize` as `--batch-size`. */
 const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -11,8 +11,10 @@ const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${lette
 export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {}): void {
   command.optionsGroup("PPO options:");
   for (const [name, [schema, value, meaning]] of Object.entries(ppoOptions)) {
-    const text = `${meaning} (default: ${standard[name as PpoOptionName] ?? value})`;
+    const text = `${meaning} (default: ${describe(standard[name as PpoOptionName] ?? value)})`;
     if (typeof value === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
+    else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
+    else if (Array.isArray(value)) command.option(`${flag(name)} <text>`, text, collect);
     else if (typeof value === "number") command.option(`${flag(name)} <number>`, text, number);
     else
       command.addOption(
@@ -20,6 +22,9 @@ export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {
       );
   }
 }
+
+const describe = (value: unknown) =>
+  Array.isArray(value) ? value.join(", ") || "none; may be given several times" : value;
 
 /** The complete PPO config: flags over the --config file over `base`. */
 export async function readPpoOptions(

@@ -7,25 +7,21 @@
 import { fail } from "../base/errors.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, entropy, gatherLast, layerNorm, linear, logSoftmax, reshape, scale } from "../graph/ops/index.ts";
+import { entropy, exp, gatherLast, layerNorm, linear, mul, reduceSum, reshape, sub } from "../graph/ops/index.ts";
 import { forwardBackward } from "../graph/partition.ts";
 import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
-import { MASKED } from "../nn/attention.ts";
 import type { BufferPool, Engine } from "../runtime/engine.ts";
 import type { GPT2Config } from "./config.ts";
+import {
+  type Distribution,
+  type DistributionForm,
+  distributionForm,
+  distributionInputs,
+  fillDistributionInputs,
+  logProbs,
+} from "./distribution.ts";
 import type { ParameterBuffer } from "./parameters.ts";
 import type { ValueHead } from "./value-head.ts";
-
-/** How logits become the distribution a token was, or would be, drawn from. */
-export interface Distribution {
-  /** Logits are divided by this. */
-  readonly temperature: number;
-  /** For each row the tokens that could have been drawn; undefined when all could, for every row. */
-  readonly kept?: readonly KeptSet[];
-}
-
-/** Token ids that could be drawn; undefined: all of them. */
-export type KeptSet = Int32Array | undefined;
 
 /** Per row of the head: what the loss can be written in. */
 export interface TokenScores {
@@ -64,6 +60,15 @@ export interface RowScores {
   readonly values: Float32Array;
 }
 
+/** Of each row. */
+export interface ExactKl {
+  /** KL(policy ‖ reference) over the kept tokens, nats. [R] */
+  readonly kl: Float32Array;
+  /** log p of the asked token under the policy and the reference. [R] */
+  readonly logprobs: Float32Array;
+  readonly refLogprobs: Float32Array;
+}
+
 /** Elements of the largest [rows, V] chunk: 64 MB. */
 const CHUNK_ELEMENTS = 1 << 24;
 const ROW_MULTIPLE = 32;
@@ -83,15 +88,50 @@ export class Head {
 
   /** log p, entropy and value of each row. */
   async score(params: ParameterBuffer, asked: HeadRows): Promise<RowScores> {
-    const { temperature } = asked.distribution;
-    return this.#chunks(params, asked, {}, async (R, masked, feeds, results) => {
-      const key = this.#key("score", R, masked, temperature);
+    return this.#chunks(params, asked, {}, async (R, form, feeds, results) => {
+      const key = `${this.#key("score", R)}.${form.key}`;
       const build = (): Program => {
-        const { scores } = this.#symbolic(R, masked, temperature, false);
+        const { scores } = this.#symbolic(R, form, false);
         return { name: "score", outputs: { ...scores } };
       };
       await this.#engine.run(key, build, feeds, results);
     });
+  }
+
+  /**
+   * KL(policy ‖ reference) at each row over the whole vocabulary, in nats: sum over the kept tokens of p (log p - log q), both
+   * under the one distribution that is asked.
+   * @param reference its head, its parameters and its hidden states [N, C'] of the same N positions
+   */
+  async exactKl(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    reference: { head: Head; parameters: ParameterBuffer; hidden: Float32Array },
+  ): Promise<ExactKl> {
+    const V = this.#config.vocabSize;
+    const { head } = reference;
+    const out = { kl: new Float32Array(asked.rows.length), refLogprobs: new Float32Array(asked.rows.length) };
+    const { logprobs } = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
+      const build = (): Program => {
+        const inputs = distributionInputs(form, R, V);
+        const p = logProbs(this.#outputs(R, false).logits, form, inputs);
+        const q = logProbs(head.#outputs(R, false, "reference.").logits, form, inputs);
+        const ids = input("ids", { R }, "int32");
+        const kl = reduceSum(mul(exp(p), sub(p, q)), [1]); // [R, V] -> [R]
+        return { name: "exact KL", outputs: { logprobs: gatherLast(p, ids), refLogprobs: gatherLast(q, ids), kl } };
+      };
+      const key = `${this.#key("exactKl", R)}.${head.#key("reference", R)}.${form.key}`;
+      const refRows = head.#pickRows(reference.hidden, rows, R);
+      const refFeeds = {
+        "reference.hidden": refRows,
+        ...views(reference.parameters, head.#parameterNames(), "reference."),
+      };
+      const chunk = { kl: new Float32Array(R), refLogprobs: new Float32Array(R) };
+      await this.#engine.run(key, build, { ...feeds, ...refFeeds }, { logprobs: results.logprobs, ...chunk });
+      for (const name of ["kl", "refLogprobs"] as const) out[name].set(chunk[name].subarray(0, rows.length), start);
+      head.#pool.release(refRows);
+    });
+    return { logprobs, ...out };
   }
 
   /**
@@ -110,16 +150,15 @@ export class Head {
     grads: ParameterBuffer,
     adds: boolean,
   ): Promise<RowScores & { loss: number }> {
-    const { temperature } = asked.distribution;
     const C = this.#config.nEmbd;
     const names = this.#parameterNames();
     const dropout = this.#valueHead.training;
     let total = 0;
     let accumulates = adds;
-    const scores = await this.#chunks(params, asked, inputs, async (R, masked, feeds, results, rows) => {
-      const key = `${this.#key(loss.key, R, masked, temperature, dropout)}${accumulates ? ".accumulate" : ""}`;
+    const scores = await this.#chunks(params, asked, inputs, async (R, form, feeds, results, rows) => {
+      const key = `${this.#key(loss.key, R, dropout)}.${form.key}${accumulates ? ".accumulate" : ""}`;
       const adding = accumulates;
-      const build = () => this.#lossProgram(R, masked, temperature, dropout, loss, adding);
+      const build = () => this.#lossProgram(R, form, dropout, loss, adding);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
       const before = adding ? views(grads, names, "before.") : {};
@@ -157,7 +196,7 @@ export class Head {
       const { logits, values, normed: n } = this.#outputs(R, dropout);
       return { name: "logits", outputs: normed ? { logits, values, normed: n } : { logits, values } };
     };
-    const key = this.#key(normed ? "logits.normed" : "logits", R, false, 1, dropout);
+    const key = this.#key(normed ? "logits.normed" : "logits", R, dropout);
     const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
     const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
     await this.#engine.run(key, build, feeds, normed ? { logits, values, normed } : { logits, values });
@@ -169,15 +208,8 @@ export class Head {
     return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
   }
 
-  #lossProgram(
-    R: number,
-    masked: boolean,
-    temperature: number,
-    dropout: boolean,
-    loss: RowLoss,
-    adds: boolean,
-  ): Program {
-    const { hidden, scores, parameters } = this.#symbolic(R, masked, temperature, dropout);
+  #lossProgram(R: number, form: DistributionForm, dropout: boolean, loss: RowLoss, adds: boolean): Program {
+    const { hidden, scores, parameters } = this.#symbolic(R, form, dropout);
     const rowInputs = new Map<string, Tensor>();
     const rowInput = (name: string) => {
       const made = rowInputs.get(name) ?? input(name, { R });
@@ -198,8 +230,8 @@ export class Head {
     return { name: loss.key, outputs: { loss: lossTensor, ...scores, ...backward.outputs } };
   }
 
-  /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. */
-  #outputs(R: number, dropout: boolean) {
+  /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
+  #outputs(R: number, dropout: boolean, prefix = "") {
     const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
     const L = this.#valueHead.width;
     const shapes: Record<string, Record<string, number>> = {
@@ -209,15 +241,16 @@ export class Head {
       "v_head.summary.weight": { L, C },
       "v_head.summary.bias": { L },
     };
-    const hidden = input("hidden", { R, C });
-    const parameters = Object.fromEntries(this.#parameterNames().map((name) => [name, input(name, shapes[name])]));
+    const hidden = input(`${prefix}hidden`, { R, C });
+    const named = (name: string) => input(prefix + name, shapes[name]);
+    const parameters = Object.fromEntries(this.#parameterNames().map((name) => [name, named(name)]));
     const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
     const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
     const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
     return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, dropout) };
   }
 
-  #symbolic(R: number, masked: boolean, temperature: number, dropout: boolean) {
+  #symbolic(R: number, form: DistributionForm, dropout: boolean) {
     const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, dropout);
     if (this.#valueHead.width !== 1)
       fail("config", {
@@ -227,11 +260,9 @@ export class Head {
         fix: "set summary_use_proj and summary_proj_to_labels to true in config.json",
       });
     const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
-    const tempered = scale(logits, 1 / temperature);
-    const kept = masked ? add(tempered, input("mask", { R, V: this.#config.vocabSize })) : tempered;
-    const logProbs = logSoftmax(kept);
-    const logprobs = gatherLast(logProbs, input("ids", { R }, "int32"));
-    const scores = { logprobs, entropies: entropy(logProbs), values };
+    const all = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
+    const logprobs = gatherLast(all, input("ids", { R }, "int32"));
+    const scores = { logprobs, entropies: entropy(all), values };
     return { hidden, parameters, scores };
   }
 
@@ -244,10 +275,21 @@ export class Head {
     return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
   }
 
-  #key(name: string, R: number, masked: boolean, temperature: number, dropout = false): string {
+  #key(name: string, R: number, dropout = false): string {
     const { nEmbd, vocabSize, layerNormEpsilon } = this.#config;
     const model = `C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${this.#lmHead}.value${this.#valueHead.key(dropout)}`;
-    return `${name}.R${R}.${model}.t${temperature}${masked ? ".masked" : ""}`;
+    return `${name}.R${R}.${model}`;
+  }
+
+  /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one again and again where R is more. */
+  #pickRows(hidden: Float32Array, rows: Int32Array, R: number): Float32Array {
+    const C = this.#config.nEmbd;
+    const picked = this.#pool.take(R * C);
+    for (let r = 0; r < R; r++) {
+      const row = rows[Math.min(r, rows.length - 1)];
+      picked.set(hidden.subarray(row * C, row * C + C), r * C);
+    }
+    return picked;
   }
 
   /** Call `run` for each chunk of rows with its feeds, and put the chunks' results together. */
@@ -257,14 +299,15 @@ export class Head {
     inputs: Readonly<Record<string, Float32Array>>,
     run: (
       R: number,
-      masked: boolean,
+      form: DistributionForm,
       feeds: Record<string, Float32Array | Int32Array>,
       results: RowBuffers,
       rows: Int32Array,
+      start: number,
     ) => Promise<void>,
   ): Promise<RowScores> {
-    const { nEmbd: C, vocabSize: V } = this.#config;
-    const masked = distribution.kept?.some((set) => set !== undefined) ?? false;
+    const V = this.#config.vocabSize;
+    const form = distributionForm(distribution);
     const out = {
       logprobs: new Float32Array(rows.length),
       entropies: new Float32Array(rows.length),
@@ -273,16 +316,14 @@ export class Head {
     for (let start = 0; start < rows.length; start += this.chunkRows) {
       const part = rows.subarray(start, start + this.chunkRows);
       const R = Math.ceil(part.length / ROW_MULTIPLE) * ROW_MULTIPLE;
-      const picked = this.#pool.take(R * C);
+      const picked = this.#pickRows(hidden, part, R);
       const chunkIds = new Int32Array(R);
       chunkIds.set(ids.subarray(start, start + part.length));
-      for (let r = 0; r < R; r++) {
-        const row = part[Math.min(r, part.length - 1)];
-        picked.set(hidden.subarray(row * C, row * C + C), r * C);
-      }
+      const dense = fillDistributionInputs(distribution, form, start, R, V, this.#pool);
       const feeds: Record<string, Float32Array | Int32Array> = {
         hidden: picked,
         ids: chunkIds,
+        ...dense,
         ...views(params, this.#parameterNames()),
       };
       for (const [name, data] of Object.entries(inputs)) {
@@ -290,32 +331,17 @@ export class Head {
         chunk.set(data.subarray(start, start + part.length));
         feeds[name] = chunk;
       }
-      const mask = masked ? this.#pool.take(R * V) : undefined;
-      if (mask) {
-        writeMask(mask, V, R, (r) => distribution.kept?.[start + r]);
-        feeds.mask = mask;
-      }
       const results = { logprobs: new Float32Array(R), entropies: new Float32Array(R), values: new Float32Array(R) };
-      await run(R, masked, feeds, results, part);
+      await run(R, form, feeds, results, part, start);
       for (const name of ["logprobs", "entropies", "values"] as const)
         out[name].set(results[name].subarray(0, part.length), start);
-      this.#pool.release(picked);
-      if (mask) this.#pool.release(mask);
+      this.#pool.release(picked, ...Object.values(dense));
     }
     return out;
   }
 }
 
 type RowBuffers = { logprobs: Float32Array; entropies: Float32Array; values: Float32Array };
-
-/** 0 where a token is kept, {@link MASKED} where not: added to logits, it leaves exp exactly 0. */
-function writeMask(mask: Float32Array, V: number, R: number, kept: (row: number) => KeptSet): void {
-  for (let r = 0; r < R; r++) {
-    const set = kept(r);
-    mask.fill(set ? MASKED : 0, r * V, (r + 1) * V);
-    if (set) for (let i = 0; i < set.length; i++) mask[r * V + set[i]] = 0;
-  }
-}
 
 function views(buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> {
   return Object.fromEntries(names.map((n) => [prefix + n, buffer.view(n)]));

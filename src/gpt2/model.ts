@@ -5,8 +5,9 @@ import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
 import { configToJson, type GPT2Config, parseConfig } from "./config.ts";
+import type { Distribution } from "./distribution.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
-import { type Distribution, Head, type RowLoss, type RowScores } from "./head.ts";
+import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
@@ -193,6 +194,32 @@ export class GPT2HeadWithValueModel {
     const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution });
     this.pool.release(hidden);
     return scores;
+  }
+
+  /**
+   * KL(this ‖ reference) over the vocabulary at each asked token's place, and the token's log-prob under both: one forward
+   * pass of each, twice the work of {@link score}.
+   * @throws input - the vocabularies differ
+   */
+  async exactKl({ tokens, rows, ids, distribution }: AskedTokens, reference: GPT2HeadWithValueModel): Promise<ExactKl> {
+    this.checkTokens(tokens);
+    if (reference.config.vocabSize !== this.config.vocabSize)
+      fail("input", {
+        where: "reference model",
+        found: `a vocabulary of ${reference.config.vocabSize}`,
+        expected: `${this.config.vocabSize}, as the policy's`,
+        fix: "take the KL to a model with the same tokenizer",
+      });
+    const hidden = await this.transformer.hidden(this.parameters, tokens);
+    const refHidden = await reference.transformer.hidden(reference.parameters, tokens);
+    const result = await this.head.exactKl(
+      this.parameters,
+      { hidden, rows, ids, distribution },
+      { head: reference.head, parameters: reference.parameters, hidden: refHidden },
+    );
+    this.pool.release(hidden);
+    reference.pool.release(refHidden);
+    return result;
   }
 
   /**

@@ -7,8 +7,14 @@
 import { fail } from "../base/errors.ts";
 import { checkPadded, type Padded, rowSums } from "./padded.ts";
 
-/** Which per-token penalty enters the reward. TRL 0.11.4 calls k1 "kl" and k2 "mse". */
-export type KlPenalty = "k1" | "abs" | "k2" | "k3";
+/** A function of the sampled token's log-probs alone. TRL 0.11.4 calls k1 "kl" and k2 "mse". */
+export type SampledKl = "k1" | "abs" | "k2" | "k3";
+
+/** Which per-token penalty enters the reward. `exact` is the sum over the vocabulary, which costs both models' logits. */
+export type KlPenalty = SampledKl | "exact";
+
+/** Which estimate is logged and steers the KL coefficient. */
+export type KlEstimator = "k1" | "k2" | "k3" | "exact";
 
 /**
  * The per-token functions of d:
@@ -20,7 +26,7 @@ export type KlPenalty = "k1" | "abs" | "k2" | "k3";
  * Only k1 makes Σ_t penalty the KL in expectation and can show a sampler that does not match the scorer (a negative mean).
  * Source: huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py `_kl_penalty` for k1, abs, k2; k3 as in trl/experimental/ppo.
  */
-const penalties: Record<KlPenalty, (d: number) => number> = {
+const penalties: Record<SampledKl, (d: number) => number> = {
   k1: (d) => d,
   abs: (d) => Math.abs(d),
   k2: (d) => 0.5 * d * d,
@@ -29,7 +35,7 @@ const penalties: Record<KlPenalty, (d: number) => number> = {
 };
 
 /** The per-token penalty of that kind: a function of d = logprob − refLogprob. Throws a `config` error for an unknown kind. */
-export function klPenalty(kind: KlPenalty): (d: number) => number {
+export function klPenalty(kind: SampledKl): (d: number) => number {
   if (Object.hasOwn(penalties, kind)) return penalties[kind];
   return fail("config", {
     where: "klPenalty",
@@ -52,28 +58,58 @@ export interface KlEstimate {
 }
 
 /**
- * k1, k2 and k3 for every existing token, summed per sequence, and the mean over sequences with its standard error.
+ * The per-token penalty of every token, [B * T], unmasked: `exactKl` as it is for `exact`, else a function of the log-probs.
+ * Throws a `config` error when `exact` is asked and not given.
+ */
+export function klPerToken(kind: KlPenalty, { logprobs, refLogprobs, exactKl }: KlInputs): (i: number) => number {
+  if (kind !== "exact") {
+    const penalty = klPenalty(kind);
+    return (i) => penalty(logprobs[i] - refLogprobs[i]);
+  }
+  if (exactKl) return (i) => exactKl[i];
+  return fail("config", {
+    where: "klPenalty",
+    found: '"exact" without the exact KL of each token',
+    expected: "exactKl, one number for each token",
+    fix: "pass exactKl, or choose k1",
+  });
+}
+
+/** Per token, [B * T], nats. */
+export interface KlInputs {
+  /** log p of the sampled token under the policy and under the reference, over the same kept set. */
+  logprobs: ArrayLike<number>;
+  refLogprobs: ArrayLike<number>;
+  /** Σ_v π(v) (log π(v) − log π_ref(v)) over the kept tokens v, if known. */
+  exactKl?: ArrayLike<number>;
+}
+
+/**
+ * k1, k2 and k3 for every existing token, summed per sequence, and the mean over sequences with its standard error; and
+ * `exact`, if `exactKl` is given: the same sum with each token's expectation over the vocabulary in place of a sample, so
+ * its mean estimates the same KL of whole responses with less noise.
  *
- * `logprobs`, `refLogprobs` [B * T], nats. `objective/kl` is `k1.mean`:
- * (1/B)·Σ_b Σ_t (log π − log π_ref), as huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py `record_step_stats`.
- * Throws a `shape` error when lengths differ.
+ * `logprobs`, `refLogprobs`, `exactKl` [B * T], nats. `k1.mean` is (1/B)·Σ_b Σ_t (log π − log π_ref), as
+ * huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py `record_step_stats` has it. Throws a `shape` error when lengths differ.
  */
 export function klEstimates(
   logprobs: ArrayLike<number>,
   refLogprobs: ArrayLike<number>,
   batch: Padded,
-): Record<"k1" | "k2" | "k3", KlEstimate> {
-  checkPadded("klEstimates", batch, { logprobs, refLogprobs });
+  exactKl?: ArrayLike<number>,
+): KlEstimates {
+  checkPadded("klEstimates", batch, { logprobs, refLogprobs, ...(exactKl && { exactKl }) });
   const estimate = (kind: KlPenalty): KlEstimate => {
-    const penalty = klPenalty(kind);
-    const perToken = Float32Array.from(batch.mask, (exists, i) =>
-      exists === 1 ? penalty(logprobs[i] - refLogprobs[i]) : 0,
-    );
+    const of = klPerToken(kind, { logprobs, refLogprobs, exactKl });
+    const perToken = Float32Array.from(batch.mask, (exists, i) => (exists === 1 ? of(i) : 0));
     const perSequence = rowSums(perToken, batch);
     return { perToken, perSequence, ...meanAndStandardError(perSequence) };
   };
-  return { k1: estimate("k1"), k2: estimate("k2"), k3: estimate("k3") };
+  const sampled = { k1: estimate("k1"), k2: estimate("k2"), k3: estimate("k3") };
+  return exactKl ? { ...sampled, exact: estimate("exact") } : sampled;
 }
+
+export type KlEstimates = Record<"k1" | "k2" | "k3", KlEstimate> & { exact?: KlEstimate };
 
 /** The mean of n numbers and its standard error, √(Σ(x − mean)² / (n − 1) / n); Infinity for n = 1. */
 export function meanAndStandardError(values: ArrayLike<number>): { mean: number; standardError: number } {

@@ -6,9 +6,16 @@
 
 /** Metric name -> what it is. "Mean over tokens" means over existing tokens of the whole batch. */
 export const metrics = {
-  "objective/kl": "KL(policy ‖ reference) per response in nats, k1: mean over responses of Σ_t (log π − log π_ref)",
+  "objective/kl":
+    "KL(policy ‖ reference) per response in nats, by the estimate that klLog names; the KL coefficient follows it",
   "objective/kl_stderr": "standard error of objective/kl over the responses of the batch",
+  "objective/kl_k1": "the same KL by k1: mean over responses of Σ_t (log π − log π_ref), which may be negative",
+  "objective/kl_k1_stderr": "standard error of objective/kl_k1",
   "objective/kl_k3": "the same KL by the k3 estimator, Σ_t (exp(−d) − 1 + d), which is never negative",
+  "objective/kl_k3_stderr": "standard error of objective/kl_k3",
+  "objective/kl_exact":
+    "the same KL over the whole vocabulary at every token, Σ_t Σ_v π(v) (log π(v) − log π_ref(v)); if klPenalty or klLog is exact",
+  "objective/kl_exact_stderr": "standard error of objective/kl_exact",
   "objective/kl_coef": "β, the coefficient of the KL penalty that made this batch's rewards",
   "objective/entropy": "entropy of responses in nats, estimated as the mean over responses of Σ_t −log π(x_t)",
 
@@ -54,6 +61,10 @@ export const metrics = {
   "tokens/queries_len_std": "standard deviation (unbiased) of the number of tokens of the prompts",
   "tokens/responses_len_mean": "mean number of existing tokens of the responses, the end-of-text token included",
   "tokens/responses_len_std": "standard deviation (unbiased) of the number of existing tokens of the responses",
+
+  "tokens/kept_mass_mean":
+    "mean over tokens of the probability of the tokens that could be drawn, before the rest was left out",
+  "tokens/kept_mass_min": "the smallest of these",
 
   "time/get_response": "seconds spent sampling responses",
   "time/get_scores": "seconds spent waiting for the reward function",

@@ -2,16 +2,12 @@
  * @file Per-token rewards: the KL penalty on every token, the score on the last one.
  */
 import { fail } from "../base/errors.ts";
-import { type KlPenalty, klPenalty } from "./kl.ts";
+import { type KlInputs, type KlPenalty, klPerToken } from "./kl.ts";
 import { checkLength, checkPadded, type Padded } from "./padded.ts";
 
-export interface RewardInputs {
+export interface RewardInputs extends KlInputs {
   /** [B]: the reward function's verdict on each whole response. */
   scores: ArrayLike<number>;
-  /** [B * T], nats, under the policy. */
-  logprobs: ArrayLike<number>;
-  /** [B * T], nats, under the frozen reference. */
-  refLogprobs: ArrayLike<number>;
   /** β ≥ 0, reward per nat. */
   klCoef: number;
   /** Default `k1`. */
@@ -20,7 +16,8 @@ export interface RewardInputs {
 }
 
 /**
- * r_t = −β·penalty(log π(x_t) − log π_ref(x_t)) + [t is the last existing token of its row]·score.
+ * r_t = −β·penalty_t + [t is the last existing token of its row]·score, where penalty_t is a function of log π(x_t) − log π_ref(x_t)
+ * or, for `exact`, the KL at that token.
  *
  * Returns `rewards` [B * T] and `nonScoreRewards` [B * T], the KL part alone; both 0 where masked.
  * Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2; lvwerra/trl@750f5fd53:trl/ppo.py and
@@ -30,11 +27,11 @@ export interface RewardInputs {
  * reward is NaN or infinite.
  */
 export function rewardsFromScores(inputs: RewardInputs): { rewards: Float32Array; nonScoreRewards: Float32Array } {
-  const { scores, logprobs, refLogprobs, klCoef, batch } = inputs;
+  const { scores, logprobs, refLogprobs, exactKl, klCoef, batch } = inputs;
   const { rows, width, mask } = batch;
-  checkPadded("rewardsFromScores", batch, { logprobs, refLogprobs });
+  checkPadded("rewardsFromScores", batch, { logprobs, refLogprobs, ...(exactKl && { exactKl }) });
   checkLength("rewardsFromScores", "scores", scores, rows, `[${rows}]`);
-  const penalty = klPenalty(inputs.penalty ?? "k1");
+  const penalty = klPerToken(inputs.penalty ?? "k1", inputs);
   const nonScoreRewards = new Float32Array(rows * width);
   const rewards = new Float32Array(rows * width);
   for (let row = 0; row < rows; row++) {
@@ -42,7 +39,7 @@ export function rewardsFromScores(inputs: RewardInputs): { rewards: Float32Array
     for (let t = 0; t < width; t++) {
       const i = row * width + t;
       if (mask[i] !== 1) continue;
-      nonScoreRewards[i] = -klCoef * penalty(logprobs[i] - refLogprobs[i]);
+      nonScoreRewards[i] = -klCoef * penalty(i);
       rewards[i] = nonScoreRewards[i];
       if (!Number.isFinite(rewards[i])) {
         fail("numbers", {

@@ -1,10 +1,15 @@
 /**
- * @file From logits to the distribution a token is drawn from, and the draw. The same description, temperature and kept
- * set, is what scoring applies later (gpt2/head.ts): there is no second way to get a log-prob.
+ * @file From logits to the distribution a token is drawn from, and the draw. What is recorded of a draw, with the
+ * adjustments that follow from its context, is what scoring applies later (gpt2/distribution.ts): there is no second way
+ * to get a log-prob.
+ *
+ * In order: repetition penalty, biases, forced or banned tokens, temperature, top-k, top-p, min-p, the user's truncations.
  */
 import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
-import type { KeptSet } from "../gpt2/head.ts";
+import type { Adjustment, Bias } from "../gpt2/distribution.ts";
+import { KeptSet } from "../gpt2/kept-set.ts";
+import { Adjustments, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
 export interface SamplingOptions {
   /** Logits are divided by this. */
@@ -13,68 +18,138 @@ export interface SamplingOptions {
   topK: number;
   /** Of those, keep the most likely tokens until they hold this much of the probability; 1: all. */
   topP: number;
+  /** Of those, keep tokens at least this share as likely as the most likely one; 0: all. */
+  minP: number;
+  /** p: the logit z of a token that prompt or response has already becomes z / p where z > 0, else z p; 1: nothing. */
+  repetitionPenalty: number;
+  /** Ids that are never drawn, but where they are forced. */
+  bannedTokens?: readonly number[];
+  /** The token at a place of the response, by place from 0: no other can be drawn there. */
+  forcedTokens?: Readonly<Record<number, number>>;
+  /** Numbers added to the logits of some tokens. */
+  bias?: Bias;
+  /** The user's own: biases that may follow from earlier tokens, choices of the tokens that stay. */
+  transforms?: readonly Transform[];
 }
 
-export const SAMPLING_DEFAULTS: SamplingOptions = { temperature: 1, topK: 0, topP: 1 };
+export const SAMPLING_DEFAULTS: SamplingOptions = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
 
-export function checkSampling({ temperature, topK, topP }: SamplingOptions): void {
+export function checkSampling(options: Partial<SamplingOptions>): void {
+  const { temperature, topK, topP, minP, repetitionPenalty } = { ...SAMPLING_DEFAULTS, ...options };
   const wrong = (where: string, found: number, expected: string): never =>
     fail("usage", { where, found: String(found), expected, fix: `correct ${where}` });
   if (!(temperature > 0 && Number.isFinite(temperature))) wrong("temperature", temperature, "a number above 0");
   if (!(Number.isInteger(topK) && topK >= 0)) wrong("topK", topK, "a whole number, 0 for all tokens");
   if (!(topP > 0 && topP <= 1)) wrong("topP", topP, "a number above 0 and at most 1");
+  if (!(minP >= 0 && minP <= 1)) wrong("minP", minP, "a number from 0 to 1");
+  if (!(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty)))
+    wrong("repetitionPenalty", repetitionPenalty, "a number above 0");
+}
+
+/** The sampling options among others, without those that are undefined. */
+export function samplingOptions(options: Partial<SamplingOptions>): SamplingOptions {
+  const { temperature, topK, topP, minP, repetitionPenalty, bannedTokens, forcedTokens, bias, transforms } = options;
+  const given = { temperature, topK, topP, minP, repetitionPenalty, bannedTokens, forcedTokens, bias, transforms };
+  const defined = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...SAMPLING_DEFAULTS, ...Object.fromEntries(defined) };
 }
 
 /** A token, and what it was drawn from. */
 export interface Draw {
   id: number;
-  /** Natural log of the probability it was drawn with: over the kept set, at the temperature. */
+  /** Natural log of the probability it was drawn with: over the kept set, adjusted, at the temperature. */
   logprob: number;
-  /** Ids that could have been drawn, ascending, not to be changed; undefined: all. */
-  kept: KeptSet;
+  /** Natural log of its probability under the model alone: temperature 1, all tokens, no adjustments. NaN if not asked. */
+  rawLogprob: number;
+  /** Ids that could have been drawn; undefined: all. */
+  kept: KeptSet | undefined;
+  /** Probability of the kept set before the others were left out, adjusted, at the temperature. In (0, 1]. */
+  keptMass: number;
 }
+
+/** Candidates that follow from the step alone: what stays, and what does not. Both ascending. */
+interface Allowed {
+  readonly ids: Int32Array;
+  readonly others: Int32Array;
+  readonly kept: KeptSet;
+}
+
+const NOWHERE: TokenContext = { prompt: new Int32Array(0), response: new Int32Array(0) };
 
 /** How often the range that holds the edge of the nucleus is halved, on a log scale, before what is left is sorted. */
 const HALVINGS = 5;
 
 /** Draws tokens from rows of logits of one vocabulary. Holds scratch space only. */
 export class TokenSampler {
+  readonly adjustments: Adjustments;
   readonly #options: SamplingOptions;
   readonly #vocabSize: number;
+  readonly #wantsRaw: boolean;
+  readonly #truncations: readonly Extract<Transform, { kind: "truncate" }>[];
   /** Unnormalised probabilities of the candidates, in the order of their ids. */
   readonly #weights: Float64Array;
-  /** Scratch for the nucleus. */
+  /** Scratch: adjusted logits, and those divided by the temperature; for the nucleus; for top-k. */
+  readonly #adjusted: Float32Array;
+  readonly #tempered: Float32Array;
   readonly #heavy: Float64Array;
   readonly #ids: Int32Array;
   readonly #heap: Float32Array;
-  #allButOne = { banned: -1, ids: new Int32Array(0) };
+  /** By banned eos, -1 for none. */
+  readonly #allowed = new Map<number, Allowed | undefined>();
 
-  constructor(vocabSize: number, options: SamplingOptions) {
+  /** @param wantsRaw whether {@link Draw.rawLogprob} is wanted: another pass over the logits unless they are plain */
+  constructor(vocabSize: number, options: Partial<SamplingOptions>, wantsRaw = true) {
     checkSampling(options);
-    this.#options = options;
+    this.#options = samplingOptions(options);
+    const { topK, transforms = [], bannedTokens = [], forcedTokens = {} } = this.#options;
+    checkIds(bannedTokens, "bannedTokens", vocabSize);
+    checkIds(Object.values(forcedTokens), "forcedTokens", vocabSize);
+    this.adjustments = new Adjustments(this.#options, vocabSize);
     this.#vocabSize = vocabSize;
+    this.#wantsRaw = wantsRaw;
+    this.#truncations = transforms.filter((t) => t.kind === "truncate");
     this.#weights = new Float64Array(vocabSize);
-    this.#heavy = new Float64Array(options.topP < 1 ? vocabSize : 0);
-    this.#ids = new Int32Array(options.topP < 1 ? vocabSize : 0);
-    this.#heap = new Float32Array(Math.min(options.topK, vocabSize));
+    this.#adjusted = new Float32Array(vocabSize);
+    this.#tempered = new Float32Array(this.#truncations.length > 0 ? vocabSize : 0);
+    this.#heavy = new Float64Array(vocabSize);
+    this.#ids = new Int32Array(vocabSize);
+    this.#heap = new Float32Array(Math.min(topK, vocabSize));
   }
 
   /**
-   * @param logits [V], not changed
-   * @param banned a token that must not be drawn, such as eos before the minimum length; -1: none
+   * @param logits  [V], not changed
+   * @param banned  a token that must not be drawn, such as eos before the minimum length; -1: none
+   * @param context the tokens before
    * @throws numbers - logits that are NaN or infinite
+   * @throws usage - a user's transform that returns what it must not
    */
-  draw(logits: Float32Array, rng: Rng, banned = -1): Draw {
-    const { temperature, topK, topP } = this.#options;
+  draw(logits: Float32Array, rng: Rng, banned = -1, context = NOWHERE): Draw {
+    const { temperature, topK, topP, minP, forcedTokens } = this.#options;
     const V = this.#vocabSize;
-    let kept = banned < 0 ? undefined : this.#allBut(banned);
-    if (topK > 0 && topK < (kept?.length ?? V)) kept = atLeast(logits, kthLargest(logits, banned, this.#heap), banned);
-    let total = this.#weigh(logits, kept, temperature);
-    if (topP < 1) [kept, total] = this.#nucleus(kept, total, topP);
+    const adjustment = this.adjustments.at(context);
+    const z = adjustment ? this.#adjust(logits, adjustment) : logits;
+    const step = context.response.length;
+    const forced = forcedTokens?.[step];
+    const allowed = forced === undefined ? this.#allowedWithout(banned) : this.#only(forced);
+
+    const { max, total } = this.#weigh(z, allowed?.ids, temperature);
+    const all = total + (allowed ? sumOfExp(z, allowed.others, max, temperature) : 0);
+    if (!Number.isFinite(max) || Number.isNaN(all))
+      badLogits(Number.isFinite(max) ? "NaN" : `a largest logit of ${max}`);
+    let ids = allowed?.ids;
+    let sum = total;
+    if (topK > 0 && topK < (ids?.length ?? V)) {
+      const from = ids;
+      const floor = kthLargest(z, from, this.#heap);
+      [ids, sum] = this.#keepWhere(from, (i) => z[from ? from[i] : i] >= floor);
+    }
+    if (topP < 1) [ids, sum] = this.#nucleus(ids, sum, topP);
+    if (minP > 0) [ids, sum] = this.#keepWhere(ids, (i) => this.#weights[i] >= minP);
+    for (const transform of this.#truncations) [ids, sum] = this.#truncate(transform, z, ids, sum, context);
 
     const w = this.#weights;
-    const n = kept?.length ?? V;
-    let left = rng.uniform() * total;
+    const n = ids?.length ?? V;
+    let left = rng.uniform() * sum;
     let pick = 0;
     for (let i = 0; i < n; i++) {
       if (w[i] === 0) continue;
@@ -82,11 +157,36 @@ export class TokenSampler {
       left -= w[i];
       if (left < 0) break;
     }
-    return { id: kept ? kept[pick] : pick, logprob: Math.log(w[pick] / total), kept };
+    const id = ids ? ids[pick] : pick;
+    let rawLogprob = Number.NaN;
+    if (this.#wantsRaw)
+      rawLogprob =
+        temperature === 1 && !adjustment && Number.isFinite(all)
+          ? logits[id] - max - Math.log(all)
+          : logits[id] - logSumOfExp(logits);
+    return {
+      id,
+      logprob: Math.log(w[pick] / sum),
+      rawLogprob,
+      kept: ids === undefined ? undefined : ids === allowed?.ids ? allowed.kept : KeptSet.of(ids, V),
+      keptMass: ids === undefined ? 1 : Math.max(Number.MIN_VALUE, Math.min(1, sum / all)),
+    };
   }
 
-  /** Weights of the candidates relative to the largest; returns their sum. */
-  #weigh(logits: Float32Array, candidates: KeptSet, temperature: number): number {
+  /** The logits with the penalty on what was there before, and the biases: the same as the graph makes of them. */
+  #adjust(logits: Float32Array, { penalised, biases = [] }: Adjustment): Float32Array {
+    const z = this.#adjusted;
+    z.set(logits);
+    const p = this.#options.repetitionPenalty;
+    penalised?.forEach((id) => {
+      z[id] = z[id] > 0 ? z[id] / p : z[id] * p;
+    });
+    for (const { ids, values } of biases) for (let i = 0; i < ids.length; i++) z[ids[i]] += values[i];
+    return z;
+  }
+
+  /** Weights of the candidates relative to the largest; the largest logit and their sum. */
+  #weigh(logits: Float32Array, candidates: Int32Array | undefined, temperature: number) {
     const w = this.#weights;
     const n = candidates?.length ?? this.#vocabSize;
     let max = Number.NEGATIVE_INFINITY;
@@ -99,21 +199,62 @@ export class TokenSampler {
       w[i] = Math.exp((logits[candidates ? candidates[i] : i] - max) / temperature);
       total += w[i];
     }
-    if (!Number.isFinite(max) || Number.isNaN(total))
-      fail("numbers", {
-        where: "logits of the next token",
-        found: Number.isFinite(max) ? "NaN" : `a largest logit of ${max}`,
-        expected: "finite numbers",
-        fix: "the weights have gone bad: go back to an earlier checkpoint, lower the learning rate",
-      });
-    return total;
+    return { max, total };
+  }
+
+  /** The candidates whose place in their order passes, and the sum of their weights, which move to the front. */
+  #keepWhere(
+    candidates: Int32Array | undefined,
+    passes: (i: number) => boolean,
+  ): [ids: Int32Array | undefined, sum: number] {
+    const w = this.#weights;
+    const ids = this.#ids;
+    const n = candidates?.length ?? this.#vocabSize;
+    let m = 0;
+    let sum = 0;
+    for (let i = 0; i < n; i++) {
+      if (!passes(i)) continue;
+      ids[m] = candidates ? candidates[i] : i;
+      w[m++] = w[i];
+      sum += w[m - 1];
+    }
+    return [m === n ? candidates : ids.slice(0, m), sum];
+  }
+
+  /** A user's truncation. */
+  #truncate(
+    transform: Extract<Transform, { kind: "truncate" }>,
+    z: Float32Array,
+    candidates: Int32Array | undefined,
+    sum: number,
+    context: TokenContext,
+  ): [Int32Array | undefined, number] {
+    const { temperature } = this.#options;
+    const V = this.#vocabSize;
+    const logits = this.#tempered;
+    for (let v = 0; v < V; v++) logits[v] = z[v] / temperature;
+    const input = { logits, candidates, step: context.response.length };
+    const ids = transform.dependsOnTokens ? transform.keep({ ...input, ...context }) : transform.keep(input);
+    if (ids === undefined) return [candidates, sum];
+    const where = `transform ${transform.name}`;
+    checkIds(ids, where, V);
+    const stays = new Set(Array.from(ids));
+    const [kept, keptSum] = this.#keepWhere(candidates, (i) => stays.has(candidates ? candidates[i] : i));
+    const size = kept?.length ?? V;
+    if (size === stays.size && keptSum > 0) return [kept, keptSum];
+    return fail("usage", {
+      where,
+      found: size < stays.size ? "tokens kept that were not candidates" : "no token kept that can be drawn",
+      expected: "some of the candidates, at least one of them possible",
+      fix: `correct what ${transform.name} returns`,
+    });
   }
 
   /**
    * The heaviest candidates that together reach p of the total, and their sum; moves their weights to the front. Of
    * equal weights at the edge the lowest ids stay.
    */
-  #nucleus(candidates: KeptSet, total: number, p: number): [Int32Array, number] {
+  #nucleus(candidates: Int32Array | undefined, total: number, p: number): [Int32Array, number] {
     const w = this.#weights;
     const n = candidates?.length ?? this.#vocabSize;
     // Weights below `low` hold less than 1 - p together: the edge of the nucleus is not among them.
@@ -159,23 +300,67 @@ export class TokenSampler {
     return [ids.slice(0, m), sum];
   }
 
-  /** All ids but one. The same array for every draw: kept sets are remembered for each token of a rollout. */
-  #allBut(banned: number): Int32Array {
-    if (this.#allButOne.banned !== banned) {
-      const ids = Int32Array.from({ length: this.#vocabSize }, (_, v) => v).filter((v) => v !== banned);
-      this.#allButOne = { banned, ids };
+  /** Every token but those banned. The same object for every draw: kept sets are remembered for each token of a rollout. */
+  #allowedWithout(eos: number): Allowed | undefined {
+    if (!this.#allowed.has(eos)) {
+      const banned = new Set(this.#options.bannedTokens);
+      if (eos >= 0) banned.add(eos);
+      this.#allowed.set(eos, banned.size === 0 ? undefined : this.#split((v) => !banned.has(v)));
     }
-    return this.#allButOne.ids;
+    return this.#allowed.get(eos);
+  }
+
+  #only(forced: number): Allowed {
+    return this.#split((v) => v === forced);
+  }
+
+  #split(isAllowed: (id: number) => boolean): Allowed {
+    const all = Int32Array.from({ length: this.#vocabSize }, (_, v) => v);
+    const ids = all.filter(isAllowed);
+    if (ids.length === 0)
+      fail("usage", {
+        where: "bannedTokens",
+        found: "every token of the vocabulary",
+        expected: "at least one that may be drawn",
+        fix: "ban fewer tokens, or lower minNewTokens",
+      });
+    return { ids, others: all.filter((v) => !isAllowed(v)), kept: KeptSet.of(ids, this.#vocabSize) };
   }
 }
 
-/** The k-th largest logit, the banned one not counted. `heap` [k] holds the k largest so far, the smallest on top. */
-function kthLargest(logits: Float32Array, banned: number, heap: Float32Array): number {
+function badLogits(found: string): never {
+  return fail("numbers", {
+    where: "logits of the next token",
+    found,
+    expected: "finite numbers",
+    fix: "the weights have gone bad: go back to an earlier checkpoint, lower the learning rate",
+  });
+}
+
+/** sum of exp((z - max) / temperature) over some ids: Infinity where they are far more likely than max. */
+function sumOfExp(z: Float32Array, ids: Int32Array, max: number, temperature: number): number {
+  let sum = 0;
+  for (let i = 0; i < ids.length; i++) sum += Math.exp((z[ids[i]] - max) / temperature);
+  return sum;
+}
+
+/** log sum exp over the vocabulary. */
+function logSumOfExp(logits: Float32Array): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (let v = 0; v < logits.length; v++) if (logits[v] > max) max = logits[v];
+  let sum = 0;
+  for (let v = 0; v < logits.length; v++) sum += Math.exp(logits[v] - max);
+  return max + Math.log(sum);
+}
+
+/** The k-th largest logit of the candidates. `heap` [k] holds the k largest so far, the smallest on top. */
+function kthLargest(logits: Float32Array, candidates: Int32Array | undefined, heap: Float32Array): number {
   const k = heap.length;
   heap.fill(Number.NEGATIVE_INFINITY);
-  for (let v = 0; v < logits.length; v++) {
-    const x = logits[v];
-    if (!(x > heap[0]) || v === banned) continue;
+  const n = candidates?.length ?? logits.length;
+  for (let i = 0; i < n; i++) {
+    const x = logits[candidates ? candidates[i] : i];
+    if (!(x > heap[0])) continue;
     let at = 0; // x replaces the top and sinks to its place
     for (let child = 1; child < k; child = 2 * at + 1) {
       if (child + 1 < k && heap[child + 1] < heap[child]) child++;
@@ -186,11 +371,4 @@ function kthLargest(logits: Float32Array, banned: number, heap: Float32Array): n
     heap[at] = x;
   }
   return heap[0];
-}
-
-/** Ids of logits not below the floor, ascending. NaN stays, to be found later. */
-function atLeast(logits: Float32Array, floor: number, banned: number): Int32Array {
-  const ids: number[] = [];
-  for (let v = 0; v < logits.length; v++) if (!(logits[v] < floor) && v !== banned) ids.push(v);
-  return Int32Array.from(ids);
 }

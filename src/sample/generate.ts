@@ -1,10 +1,13 @@
 /** @file Responses to prompts, each token with the log-probability it was drawn with. */
 import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
-import type { KeptSet } from "../gpt2/head.ts";
+import type { Distribution } from "../gpt2/distribution.ts";
+import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { Decoder } from "./decoder.ts";
-import { SAMPLING_DEFAULTS, type SamplingOptions, TokenSampler } from "./distribution.ts";
+import { type SamplingOptions, TokenSampler } from "./distribution.ts";
+import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
+import type { Adjustments } from "./transforms.ts";
 
 export interface GenerateOptions extends Partial<SamplingOptions> {
   /** Tokens per response at most, the eos included. */
@@ -13,31 +16,58 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
   minNewTokens?: number;
   /** Ends a response. Default: the model's; null: nothing does. */
   eosTokenId?: number | null;
+  /** A response also ends with the token that completes one of these strings, be it shorter than minNewTokens. */
+  stop?: StopOptions;
+  /** Responses to each query: n rows, one after another, for each. Default 1. */
+  numReturnSequences?: number;
   seed?: number;
-  /** Names of the random streams, one for each prompt; default 0, 1, 2, ... A prompt with its stream gives the same text in any batch. */
-  streams?: readonly number[];
+  /**
+   * Names of the random streams, one for each query: a number or several; default 0, 1, 2, ... A query with its stream gives
+   * the same text in any batch. Of numReturnSequences the first has that stream, number i the stream with i as one more
+   * number to its name.
+   */
+  streams?: readonly (number | readonly number[])[];
+  /** Whether raw log-probs are wanted (default true). Without a temperature, bias or penalty they cost nothing. */
+  rawLogprobs?: boolean;
   /** Called with every token as it is drawn. */
   onToken?: (row: number, id: number) => void;
 }
 
-/** One response. Everything per token has the response's length; nothing exists after the first eos. */
+/** One response. Everything per token has the response's length; nothing exists after the token that ended it. */
 export interface Response {
   /** int32 [n], the eos included. */
   readonly tokens: Int32Array;
   /** log p of each token under the distribution it was drawn from, natural log. [n] */
   readonly logprobs: Float32Array;
+  /** log p of each token under the model alone: temperature 1, all tokens, no adjustments. [n]; NaN if not wanted. */
+  readonly rawLogprobs: Float32Array;
   /** The value head's estimate before each token. [n] */
   readonly values: Float32Array;
-  /** What could have been drawn instead of each token. [n] */
-  readonly kept: readonly KeptSet[];
-  /** Whether it ended with eos, not at the maximum length. */
+  /** What could have been drawn instead of each token; undefined: anything. [n] */
+  readonly kept: readonly (KeptSet | undefined)[];
+  /** How likely the kept set was, before the rest was left out: in (0, 1]. [n] */
+  readonly keptMass: Float64Array;
+  /** Whether it ended with eos or a stop string, not at the maximum length. */
   readonly finished: boolean;
 }
 
 export interface Rollout {
+  /** One for each response. */
   readonly queries: readonly Int32Array[];
   readonly responses: readonly Response[];
-  readonly temperature: number;
+  /** The changes of the logits, but for the kept sets. */
+  readonly adjustments: Adjustments;
+}
+
+/** The distributions that the tokens of response b were drawn from, for `model.score`. */
+export function replay({ queries, responses, adjustments }: Rollout, b: number): Distribution {
+  const { tokens, kept } = responses[b];
+  const recorded = Array.from(tokens, (_, t) => ({
+    prompt: queries[b],
+    response: tokens.subarray(0, t),
+    kept: kept[t],
+  }));
+  return adjustments.distribution(recorded);
 }
 
 /**
@@ -50,56 +80,82 @@ export async function generate(
   queries: readonly Int32Array[],
   options: GenerateOptions,
 ): Promise<Rollout> {
-  const { maxNewTokens, minNewTokens = 0, seed = 0, eosTokenId = model.config.eosTokenId, onToken } = options;
+  const { maxNewTokens, minNewTokens = 0, eosTokenId = model.config.eosTokenId, stop, onToken } = options;
+  const { numReturnSequences: copies = 1, rawLogprobs = true } = options;
   checkWhole("maxNewTokens", maxNewTokens, 1);
   checkWhole("minNewTokens", minNewTokens, 0);
-  const sampling = { ...SAMPLING_DEFAULTS, ...definedOnly(options) };
+  checkWhole("numReturnSequences", copies, 1);
+  if (stop) checkStop(stop);
   const { vocabSize: V } = model.config;
-  const sampler = new TokenSampler(V, sampling);
-  const B = queries.length;
-  if (B === 0) return { queries, responses: [], temperature: sampling.temperature };
+  const sampler = new TokenSampler(V, options, rawLogprobs);
+  const { adjustments } = sampler;
+  if (queries.length === 0) return { queries, responses: [], adjustments };
   const longest = checkQueries(model, queries, maxNewTokens);
 
-  const rngs = queries.map((_, b) => new Rng(seed, options.streams?.[b] ?? b));
-  const drawn = queries.map(() => ({
-    tokens: [] as number[],
-    logprobs: [] as number[],
-    values: [] as number[],
-    kept: [] as KeptSet[],
-  }));
-  const open = queries.map(() => true);
+  const prompts = queries.flatMap((query) => new Array<Int32Array>(copies).fill(query));
+  const B = prompts.length;
+  const rows = prompts.map((prompt, row) => newRow(prompt, maxNewTokens, randomStream(row, copies, options), stop));
   const next = new Int32Array(B);
   const decoder = new Decoder(model, B, longest + maxNewTokens);
   try {
-    await decoder.prefill(queries);
+    await decoder.prefill(prompts);
     for (let t = 0; t < maxNewTokens; t++) {
-      for (let b = 0; b < B; b++) {
-        if (!open[b]) continue;
+      rows.forEach((row, b) => {
+        if (row.ended) return;
+        const logits = decoder.logits.subarray(b * V, (b + 1) * V);
         const banned = t < minNewTokens && eosTokenId !== null ? eosTokenId : -1;
-        const { id, logprob, kept } = sampler.draw(decoder.logits.subarray(b * V, (b + 1) * V), rngs[b], banned);
-        const row = drawn[b];
-        row.tokens.push(id);
-        row.logprobs.push(logprob);
+        const context = { prompt: row.prompt, response: row.tokens.subarray(0, t) };
+        const draw = sampler.draw(logits, row.rng, banned, context);
+        row.tokens[t] = draw.id;
+        row.logprobs.push(draw.logprob);
+        row.rawLogprobs.push(draw.rawLogprob);
         row.values.push(decoder.values[b]);
-        row.kept.push(kept);
-        next[b] = id;
-        if (id === eosTokenId) open[b] = false;
-        onToken?.(b, id);
-      }
-      if (t + 1 === maxNewTokens || !open.includes(true)) break;
-      await decoder.step(next); // closed rows run along; nothing reads what they say
+        row.kept.push(draw.kept);
+        row.keptMass.push(draw.keptMass);
+        next[b] = draw.id;
+        const stops = row.watch?.push(draw.id) ?? false; // reads every token
+        row.ended = draw.id === eosTokenId || stops;
+        onToken?.(b, draw.id);
+      });
+      if (t + 1 === maxNewTokens || rows.every((row) => row.ended)) break;
+      await decoder.step(next); // ended rows run along; nothing reads what they say
     }
   } finally {
     decoder.release();
   }
-  const responses = drawn.map((row, b) => ({
-    tokens: Int32Array.from(row.tokens),
+  const responses = rows.map((row) => ({
+    tokens: row.tokens.slice(0, row.logprobs.length),
     logprobs: Float32Array.from(row.logprobs),
+    rawLogprobs: Float32Array.from(row.rawLogprobs),
     values: Float32Array.from(row.values),
     kept: row.kept,
-    finished: !open[b],
+    keptMass: Float64Array.from(row.keptMass),
+    finished: row.ended,
   }));
-  return { queries, responses, temperature: sampling.temperature };
+  return { queries: prompts, responses, adjustments };
+}
+
+function newRow(prompt: Int32Array, maxNewTokens: number, rng: Rng, stop: StopOptions | undefined) {
+  return {
+    prompt,
+    rng,
+    watch: stop && new StopWatch(stop),
+    tokens: new Int32Array(maxNewTokens),
+    logprobs: [] as number[],
+    rawLogprobs: [] as number[],
+    values: [] as number[],
+    kept: [] as (KeptSet | undefined)[],
+    keptMass: [] as number[],
+    ended: false,
+  };
+}
+
+/** The random numbers of a row, whatever batch it is in. */
+function randomStream(row: number, copies: number, { seed = 0, streams }: GenerateOptions): Rng {
+  const query = Math.floor(row / copies);
+  const copy = row % copies;
+  const name = [streams?.[query] ?? query].flat() as number[];
+  return new Rng(seed, ...name, ...(copy > 0 ? [copy] : []));
 }
 
 /**
@@ -120,10 +176,6 @@ export async function respondToBatch(
     data.set(r.tokens, b * txtLen);
   });
   return { data, shape: [queries.length, txtLen], rollout };
-}
-
-function definedOnly({ temperature, topK, topP }: Partial<SamplingOptions>): Partial<SamplingOptions> {
-  return Object.fromEntries(Object.entries({ temperature, topK, topP }).filter(([, value]) => value !== undefined));
 }
 
 function checkWhole(where: string, value: number, from: number): void {

@@ -1,9 +1,10 @@
 /** @file A batch of experience: ragged responses in the padded layout of rl/, and what to ask the model about them. */
 
-import type { KeptSet } from "../gpt2/head.ts";
+import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { Rollout } from "../sample/generate.ts";
+import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
 
 /** B responses. Per-token arrays are [B, W] row-major, W the longest response; `batch.mask` is 1 where a token exists. */
 export interface Experience {
@@ -13,13 +14,19 @@ export interface Experience {
   /** log p under the distribution each token was drawn from. */
   readonly logprobs: Float32Array;
   readonly values: Float32Array;
-  readonly temperature: number;
-  /** [B, W]; undefined when every token could have been drawn, everywhere. */
-  readonly kept?: readonly KeptSet[];
+  /** The changes of the logits that are made again when a token is scored. */
+  readonly adjustments: Adjustments;
+  /** What each token could have been, [B, W]. */
+  readonly kept: readonly (KeptSet | undefined)[];
+  /** Probability of the kept sets before the others were left out. 0 where there is no token. [B, W] */
+  readonly keptMass: Float64Array;
 }
 
-/** Rollouts of one batch, put together. */
-export function experience(rollouts: readonly Rollout[]): Experience {
+/**
+ * Rollouts of one batch, all sampled with the same options, put together.
+ * @param maskReplay whether tokens will be scored over their kept sets, as they were drawn, or over all tokens
+ */
+export function experience(rollouts: readonly Rollout[], maskReplay = true): Experience {
   const queries = rollouts.flatMap((r) => r.queries);
   const responses = rollouts.flatMap((r) => r.responses);
   const rows = responses.length;
@@ -27,14 +34,17 @@ export function experience(rollouts: readonly Rollout[]): Experience {
   const mask = new Uint8Array(rows * width);
   const logprobs = new Float32Array(rows * width);
   const values = new Float32Array(rows * width);
-  const kept: KeptSet[] = new Array(rows * width).fill(undefined);
+  const keptMass = new Float64Array(rows * width);
+  const kept: (KeptSet | undefined)[] = new Array(rows * width).fill(undefined);
   responses.forEach((r, b) => {
     mask.fill(1, b * width, b * width + r.tokens.length);
     logprobs.set(r.logprobs, b * width);
     values.set(r.values, b * width);
-    r.kept.forEach((set, t) => {
-      kept[b * width + t] = set;
-    });
+    keptMass.set(r.keptMass, b * width);
+    if (maskReplay)
+      r.kept.forEach((set, t) => {
+        kept[b * width + t] = set;
+      });
   });
   return {
     queries,
@@ -42,8 +52,9 @@ export function experience(rollouts: readonly Rollout[]): Experience {
     batch: { rows, width, mask },
     logprobs,
     values,
-    temperature: rollouts[0].temperature,
-    kept: kept.some((set) => set !== undefined) ? kept : undefined,
+    adjustments: rollouts[0].adjustments,
+    kept,
+    keptMass,
   };
 }
 
@@ -69,6 +80,7 @@ export function ask(
   const askedRows = new Int32Array(count);
   const askedIds = new Int32Array(count);
   const index = new Int32Array(count);
+  const recorded: RecordedToken[] = [];
   let i = 0;
   list.forEach((b, r) => {
     const query = data.queries[b];
@@ -79,39 +91,58 @@ export function ask(
       askedRows[i] = r * T + query.length - 1 + t; // the position before the token predicts it
       askedIds[i] = response[t];
       index[i] = b * width + t;
+      recorded.push({ prompt: query, response: response.subarray(0, t), kept: data.kept[index[i]] });
     }
   });
-  const kept = data.kept && Array.from(index, (j) => data.kept?.[j]);
   return {
     asked: {
       tokens: { ids, B: list.length, T },
       rows: askedRows,
       ids: askedIds,
-      distribution: { temperature: data.temperature, kept },
+      distribution: data.adjustments.distribution(recorded),
     },
     index,
   };
 }
 
-/** Log-probs and values of every response token under a model's weights, [B, W], in parts of `partSize` rows. */
-export async function scoreExperience(
+/** What the reference says of every response token, [B, W]. */
+export interface ReferenceScores {
+  readonly refLogprobs: Float32Array;
+  /** KL(policy ‖ reference) over the vocabulary, nats; where it was asked. */
+  readonly exactKl?: Float32Array;
+}
+
+/**
+ * The reference's log-probs, and the exact KL if wanted, in parts of `partSize` rows.
+ * @param wantsExact one more forward pass of the policy and two heads instead of one
+ */
+export async function scoreReference(
   model: GPT2HeadWithValueModel,
+  reference: GPT2HeadWithValueModel,
   data: Experience,
   partSize: number,
-): Promise<{ logprobs: Float32Array; values: Float32Array }> {
+  wantsExact: boolean,
+): Promise<ReferenceScores> {
   const { rows, width } = data.batch;
-  const logprobs = new Float32Array(rows * width);
-  const values = new Float32Array(rows * width);
+  const refLogprobs = new Float32Array(rows * width);
+  const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;
   for (let start = 0; start < rows; start += partSize) {
     const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
     const { asked, index } = ask(data, part, model.config.nPositions);
-    const scores = await model.score(asked);
-    index.forEach((j, i) => {
-      logprobs[j] = scores.logprobs[i];
-      values[j] = scores.values[i];
-    });
+    if (exactKl) {
+      const scores = await model.exactKl(asked, reference);
+      put(scores.refLogprobs, refLogprobs, index);
+      put(scores.kl, exactKl, index);
+    } else put((await reference.score(asked)).logprobs, refLogprobs, index);
   }
-  return { logprobs, values };
+  return { refLogprobs, exactKl };
+}
+
+/** [R] -> the given places of [B, W]. */
+function put(from: Float32Array, to: Float32Array, index: Int32Array): void {
+  index.forEach((j, i) => {
+    to[j] = from[i];
+  });
 }
 
 /** `from` at the given places: [B, W] -> [R]. */

@@ -21,6 +21,11 @@ export const ppoOptions = {
   temperature: [positive, 1, "logits are divided by this, when sampling and when scoring"],
   topK: [count(0), 0, "sample from the k most likely tokens; 0: all"],
   topP: [z.number().gt(0).max(1), 1, "sample from the most likely tokens that hold this much probability"],
+  minP: [share, 0, "keep tokens at least this share as likely as the most likely one; 0: all"],
+  repetitionPenalty: [positive, 1, "logits of tokens seen before are divided (or multiplied, if negative) by this"],
+  bannedTokens: [z.array(count(0)), [] as number[], "ids that are never drawn"],
+  stop: [z.array(z.string().min(1)), [] as string[], "a response also ends when its text contains one of these"],
+  maskReplay: [z.boolean(), true, "score each token over the set it was drawn from; without, x is not ~ p"],
   learningRate: [notNegative, 1.41e-5, "AdamW's step size"],
   schedule: [z.enum(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
   warmupSteps: [count(0), 0, "PPO steps of linear warm-up"],
@@ -33,7 +38,8 @@ export const ppoOptions = {
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
   klHorizon: [positive, 10_000, "responses over which an adaptive beta moves"],
-  klPenalty: [z.enum(["k1", "abs", "k2", "k3"]), "k1", "per-token estimate of the KL that the reward is charged with"],
+  klPenalty: [z.enum(["k1", "abs", "k2", "k3", "exact"]), "k1", "per-token estimate of the KL in the reward"],
+  klLog: [z.enum(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
   gamma: [share, 1, "discount per token"],
   lambda: [share, 0.95, "GAE's trade of bias for variance"],
   whitenRewards: [z.boolean(), false, "scale rewards to variance 1 before advantages"],
@@ -79,7 +85,7 @@ export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where
         where: `${where}, ${name}`,
         found: JSON.stringify(value) ?? String(value),
         expected: result.error.issues.map((issue) => issue.message.replace(/^(Invalid|Too \w+)[^:]*: /, "")).join("; "),
-        fix: `${name} is ${meaning} (default ${standard})`,
+        fix: `${name} is ${meaning} (default ${Array.isArray(standard) ? "none" : standard})`,
       });
     config[name] = result.data;
   }

@@ -8,7 +8,7 @@ export interface Sample {
   prompt: string;
   response: string;
   score: number;
-  /** KL from the reference over the response, nats (k1: may be negative for one response). */
+  /** KL from the reference over the response, nats by the estimate that klLog names (k1 may be negative for one response). */
   kl: number;
   tokens: number[];
   /** The value head's estimate before each token. */

@@ -12,13 +12,14 @@ import {
   type KLController,
   type KLControllerState,
 } from "../rl/controllers.ts";
-import { klEstimates } from "../rl/kl.ts";
+import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
-import { generate } from "../sample/generate.ts";
+import { type GenerateOptions, generate } from "../sample/generate.ts";
+import type { Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditStep } from "./audit.ts";
-import { type Experience, experience, scoreExperience } from "./batch.ts";
+import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { encodePrompts } from "./prompts.ts";
@@ -33,6 +34,8 @@ export interface PPOTrainerOptions {
   /** How errors call the reward. */
   rewardName?: string;
   config?: Partial<PpoConfig>;
+  /** Changes of the logits beyond those of the config. To resume a run, give them again. */
+  transforms?: readonly Transform[];
   /** What the KL is measured against; default: a frozen copy of the model as it is now. */
   reference?: GPT2HeadWithValueModel;
 }
@@ -55,12 +58,14 @@ export class PPOTrainer {
   stepsTaken = 0;
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
+  readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
   #promptState?: PromptSamplerState;
   #between = true;
 
   /** @throws config - the model is in train mode */
-  constructor({ model, tokenizer, reward, rewardName = "function", config = {}, reference }: PPOTrainerOptions) {
+  constructor(options: PPOTrainerOptions) {
+    const { model, tokenizer, reward, rewardName = "function", config = {}, transforms, reference } = options;
     refuseTrainMode(model);
     this.model = model;
     this.tokenizer = tokenizer;
@@ -68,6 +73,7 @@ export class PPOTrainer {
     this.reference = reference ?? model.frozenCopy();
     this.#reward = reward;
     this.#rewardName = rewardName;
+    this.#transforms = transforms;
     this.#grads = new ParameterBuffer(model.parameters.table);
     const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
     this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
@@ -83,6 +89,7 @@ export class PPOTrainer {
     const queries = encodePrompts(prompts, this.tokenizer, this.model.config, this.config.maxNewTokens);
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
+    if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
@@ -108,10 +115,19 @@ export class PPOTrainer {
     const { batch, logprobs, values } = data;
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
-    const { logprobs: refLogprobs } = await scoreExperience(this.reference, data, config.miniBatchSize);
+    const wantsExact = penalty === "exact" || config.klLog === "exact";
+    const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
     clock.lap("time/ppo/forward_pass");
-    const kl = klEstimates(logprobs, refLogprobs, batch);
-    const { rewards, nonScoreRewards } = rewardsFromScores({ scores, logprobs, refLogprobs, klCoef, penalty, batch });
+    const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
+    const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
+    const { rewards, nonScoreRewards } = rewardsFromScores({
+      scores,
+      logprobs,
+      ...reference,
+      klCoef,
+      penalty,
+      batch,
+    });
     const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
@@ -128,7 +144,7 @@ export class PPOTrainer {
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    klController.update(kl.k1.mean, queries.length);
+    klController.update(logged.mean, queries.length);
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#between = true;
@@ -137,6 +153,13 @@ export class PPOTrainer {
     const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
+  }
+
+  /** How responses are sampled, all but the random streams. */
+  sampling(): GenerateOptions {
+    const { stop: strings, ...config } = this.config;
+    const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
+    return { ...config, stop, transforms: this.#transforms };
   }
 
   /** The factor on the learning rate. */
@@ -159,7 +182,7 @@ export class PPOTrainer {
     for (let start = 0; start < total; start += config.rolloutBatchSize) {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
-      const rollout = await generate(this.model, part, { ...config, streams });
+      const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
       const samples = rollout.responses.map((r, i) => {
         const prompt = prompts[start + i];
         const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
@@ -176,7 +199,7 @@ export class PPOTrainer {
     const scores = (await Promise.all(pending)).flat();
     clock.lap("time/get_scores");
     yield { type: "progress", step, phase: "score", done: total, total };
-    return { data: experience(rollouts), texts, scores };
+    return { data: experience(rollouts, config.maskReplay), texts, scores };
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
@@ -195,6 +218,10 @@ export class PPOTrainer {
     this.#promptState = state.prompts;
   }
 }
+
+const NO_REPLAY =
+  "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
+  "about the probability of the kept set instead of 1, and PPO learns to exploit the difference";
 
 type Lap =
   | "time/get_response"

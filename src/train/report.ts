@@ -1,6 +1,6 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
 import type { AdamW } from "../nn/adamw.ts";
-import type { klEstimates } from "../rl/kl.ts";
+import type { KlEstimate, KlEstimates } from "../rl/kl.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
 import { type Experience, pick } from "./batch.ts";
@@ -14,7 +14,7 @@ export interface StepFacts {
   prompts: readonly string[];
   texts: readonly string[];
   scores: readonly number[];
-  kl: ReturnType<typeof klEstimates>;
+  kl: KlEstimates;
   klCoef: number;
   nonScoreRewards: Float32Array;
   targets: { advantages: Float32Array; returns: Float32Array };
@@ -40,10 +40,20 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
   const queryLengths = moments(data.queries.map((q) => q.length));
   const responseLengths = moments(data.responses.map((r) => r.length));
   const entropy = moments(Array.from(update.entropies)).mean;
+  const logged = kl[config.klLog] as KlEstimate;
+  const keptMass = Array.from(data.keptMass).filter((_, i) => batch.mask[i] === 1);
+  const exact = kl.exact && {
+    "objective/kl_exact": kl.exact.mean,
+    "objective/kl_exact_stderr": kl.exact.standardError,
+  };
   const metrics: Metrics = {
-    "objective/kl": kl.k1.mean,
-    "objective/kl_stderr": kl.k1.standardError,
+    "objective/kl": logged.mean,
+    "objective/kl_stderr": logged.standardError,
+    "objective/kl_k1": kl.k1.mean,
+    "objective/kl_k1_stderr": kl.k1.standardError,
     "objective/kl_k3": kl.k3.mean,
+    "objective/kl_k3_stderr": kl.k3.standardError,
+    ...exact,
     "objective/kl_coef": facts.klCoef,
     "objective/entropy": sampledEntropy(data.logprobs, batch),
     "env/reward_mean": score.mean,
@@ -78,15 +88,18 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "tokens/queries_len_std": queryLengths.std,
     "tokens/responses_len_mean": responseLengths.mean,
     "tokens/responses_len_std": responseLengths.std,
+    "tokens/kept_mass_mean": moments(keptMass).mean,
+    "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
   };
   return { metrics, samples: facts.texts.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
 }
 
-function sample({ data, prompts, texts, scores, kl }: StepFacts, b: number): Sample {
+function sample({ config, data, prompts, texts, scores, kl }: StepFacts, b: number): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
-  return { prompt: prompts[b], response: texts[b], score: scores[b], kl: kl.k1.perSequence[b], tokens, values };
+  const { perSequence } = kl[config.klLog] as KlEstimate;
+  return { prompt: prompts[b], response: texts[b], score: scores[b], kl: perSequence[b], tokens, values };
 }
 
 /** Mean and unbiased standard deviation (0 for a single number). */

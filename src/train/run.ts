@@ -161,7 +161,7 @@ async function* evaluate(
   for (let start = 0; start < queries.length; start += config.rolloutBatchSize) {
     const part = queries.slice(start, start + config.rolloutBatchSize);
     const streams = part.map((_, i) => EVALUATION_STREAM + start + i);
-    const { responses } = await generate(model, part, { ...config, streams });
+    const { responses } = await generate(model, part, { ...trainer.sampling(), streams });
     responses.forEach((r, i) => {
       const prompt = prompts[start + i];
       const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });

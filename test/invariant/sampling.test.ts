@@ -4,7 +4,7 @@ import { Rng } from "../../src/base/rng.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { TokenSampler } from "../../src/sample/distribution.ts";
-import { type GenerateOptions, generate, type Rollout, respondToBatch } from "../../src/sample/generate.ts";
+import { type GenerateOptions, generate, type Rollout, replay, respondToBatch } from "../../src/sample/generate.ts";
 import { maxDifference, tinyDir } from "../support/golden.ts";
 
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });
@@ -51,7 +51,8 @@ async function fullForward(of: GPT2HeadWithValueModel, sequences: number[][]) {
 }
 
 /** log p and values of every response token, one row after another, from model.score. */
-async function scoreRollout({ queries, responses, temperature }: Rollout, withKept = true) {
+async function scoreRollout(rollout: Rollout, withKept = true) {
+  const { queries, responses } = rollout;
   const sequences = queries.map((q, b) => [...q, ...responses[b].tokens]);
   const T = Math.max(...sequences.map((s) => s.length));
   const ids = new Int32Array(sequences.length * T).fill(7); // padding may be any id
@@ -59,13 +60,19 @@ async function scoreRollout({ queries, responses, temperature }: Rollout, withKe
     ids.set(s, b * T);
   });
   const places = responses.flatMap((r, b) =>
-    Array.from(r.tokens, (id, t) => ({ row: b * T + queries[b].length - 1 + t, id, kept: r.kept[t] })),
+    Array.from(r.tokens, (id, t) => ({ row: b * T + queries[b].length - 1 + t, id })),
   );
+  const parts = responses.map((_, b) => replay(rollout, b));
+  const whole = responses.flatMap((r, b) => Array.from(r.tokens, (_, t) => ({ part: parts[b], t })));
   return model.score({
     tokens: { ids, B: sequences.length, T },
     rows: Int32Array.from(places, (p) => p.row),
     ids: Int32Array.from(places, (p) => p.id),
-    distribution: { temperature, kept: withKept ? places.map((p) => p.kept) : undefined },
+    distribution: {
+      ...parts[0],
+      adjustments: whole.map(({ part, t }) => part.adjustments?.[t]),
+      kept: withKept ? whole.map(({ part, t }) => part.kept?.[t]) : undefined,
+    },
   });
 }
 
@@ -187,7 +194,7 @@ describe("what is recorded is what is scored", () => {
         eosTokenId,
         seed: 6,
       });
-      expect(rollout.temperature).toBe(sampling.temperature);
+      expect(rollout.adjustments.temperature).toBe(sampling.temperature);
       const { logprobs, values } = await scoreRollout(rollout);
       expect(maxDifference(flat(rollout, "logprobs"), logprobs)).toBeLessThan(1e-4);
       expect(maxDifference(flat(rollout, "values"), values)).toBeLessThan(1e-4);
@@ -200,8 +207,8 @@ describe("what is recorded is what is scored", () => {
         tokens.forEach((id, t) => {
           const banned = t < minNewTokens;
           expect(kept[t] !== undefined).toBe(truncated || banned);
-          if (kept[t]) expect(kept[t].includes(id)).toBe(true);
-          if (banned) expect(kept[t]?.includes(eosTokenId)).toBe(false);
+          if (kept[t]) expect(kept[t].has(id)).toBe(true);
+          if (banned) expect(kept[t]?.has(eosTokenId)).toBe(false);
         });
     }
   });
@@ -291,7 +298,7 @@ describe("the end of a response", () => {
   });
 
   test("no queries, no responses", async () => {
-    expect(await generate(model, [], { maxNewTokens: 5 })).toEqual({ queries: [], responses: [], temperature: 1 });
+    expect(await generate(model, [], { maxNewTokens: 5 })).toMatchObject({ queries: [], responses: [] });
     expect((await respondToBatch(model, [])).shape).toEqual([0, 20]);
   });
 });

@@ -1,6 +1,8 @@
 /** @file Every parameter's gradient of the language-model and PPO losses against PyTorch autograd. */
 import { describe, expect, test } from "vitest";
-import type { Distribution, RowLoss } from "../../src/gpt2/head.ts";
+import type { Distribution } from "../../src/gpt2/distribution.ts";
+import type { RowLoss } from "../../src/gpt2/head.ts";
+import { KeptSet } from "../../src/gpt2/kept-set.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
 import { languageModelLoss, ppoLoss } from "../../src/rl/losses.ts";
@@ -111,7 +113,10 @@ describe.each(["heavy", "nothing"] as const)("keeping %s between forward and bac
     const V = config.vocabSize;
     const flags = golden.ints("ppoMasked.kept");
     const kept = Array.from({ length: n }, (_, i) =>
-      Int32Array.from({ length: V }, (_, v) => v).filter((v) => flags[i * V + v] === 1),
+      KeptSet.of(
+        Int32Array.from({ length: V }, (_, v) => v).filter((v) => flags[i * V + v] === 1),
+        V,
+      ),
     );
     const distribution = name === "ppoMasked" ? { temperature: want.temperature, kept } : { temperature: 1 };
     const loss = ppoLoss({

@@ -54,7 +54,16 @@ describe("generate", () => {
     const all = jsonLines(stdout);
     expect(all).toHaveLength(6);
     for (const one of all) {
-      expect(Object.keys(one)).toEqual(["prompt", "response", "tokens", "logprobs", "values", "finished"]);
+      expect(Object.keys(one)).toEqual([
+        "prompt",
+        "response",
+        "tokens",
+        "logprobs",
+        "rawLogprobs",
+        "keptMass",
+        "values",
+        "finished",
+      ]);
       expect(one.logprobs).toHaveLength(one.tokens.length);
       expect(one.values).toHaveLength(one.tokens.length);
     }

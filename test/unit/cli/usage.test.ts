@@ -37,7 +37,8 @@ describe("help", () => {
     for (const [name, [, value, meaning]] of Object.entries(ppoOptions)) {
       const flag = `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
       expect(text).toContain(`${flag} `);
-      expect(text).toContain(`${meaning} (default: ${value})`);
+      const standard = Array.isArray(value) ? "none; may be given several times" : value;
+      expect(text).toContain(`${meaning} (default: ${standard})`);
     }
   });
 

@@ -2,10 +2,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Rng } from "../../../src/base/rng.ts";
-import { type SamplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
+import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
+import { pValue, tail } from "../../support/chi-squared.ts";
 import { goldenPath } from "../../support/golden.ts";
 
-interface Case extends SamplingOptions {
+interface Case extends Partial<SamplingOptions> {
   row: number;
   banned: number;
   kept: number[];
@@ -17,7 +18,8 @@ const golden: { logits: number[][]; cases: Case[] } = JSON.parse(readFileSync(go
  * The probabilities of every token, float64, the straightforward way: sort upwards, drop from the bottom while the sum
  * stays within 1 - p. `margin` is how far the nearest sum is from 1 - p. Of equal tokens the last ids are dropped first.
  */
-function exact(logits: ArrayLike<number>, { temperature, topK, topP }: SamplingOptions, banned = -1) {
+function exact(logits: ArrayLike<number>, options: Partial<SamplingOptions>, banned = -1) {
+  const { temperature, topK, topP } = samplingOptions(options);
   const scores = Array.from(logits, (x, v) => (v === banned ? Number.NEGATIVE_INFINITY : x / temperature));
   const softmax = () => {
     const max = Math.max(...scores);
@@ -57,7 +59,7 @@ describe("kept sets and log-probs", () => {
       const want = new Map(c.kept.map((id, i) => [id, c.logprobs[i]]));
       for (let seed = 0; seed < 20; seed++) {
         const { id, logprob, kept } = sampler.draw(logits, new Rng(seed), c.banned);
-        expect(Array.from(kept ?? all(logits.length)), name).toEqual(c.kept);
+        expect(Array.from(kept?.ids() ?? all(logits.length)), name).toEqual(c.kept);
         expect(logprob, name).toBeCloseTo(want.get(id) ?? Number.NaN, 7);
       }
       expect(positive(exact(logits, c, c.banned).p), name).toEqual(c.kept); // and so does the naive code
@@ -82,7 +84,7 @@ describe("kept sets and log-probs", () => {
         const { p, margin } = exact(logits, options, banned);
         if (margin < 1e-9) continue;
         const { id, logprob, kept } = sampler.draw(logits, rng, banned);
-        expect(Array.from(kept ?? all(V))).toEqual(positive(p));
+        expect(Array.from(kept?.ids() ?? all(V))).toEqual(positive(p));
         expect(logprob).toBeCloseTo(Math.log(p[id]), 9);
         compared++;
       }
@@ -102,7 +104,7 @@ describe("kept sets and log-probs", () => {
     const { p, margin } = exact(logits, options, V - 1);
     expect(margin).toBeGreaterThan(1e-10);
     const { id, logprob, kept } = new TokenSampler(V, options).draw(logits, rng, V - 1);
-    expect(Array.from(kept ?? [])).toEqual(positive(p));
+    expect(Array.from(kept?.ids() ?? [])).toEqual(positive(p));
     expect(logprob).toBeCloseTo(Math.log(p[id]), 9);
   });
 
@@ -110,7 +112,7 @@ describe("kept sets and log-probs", () => {
     const logits = new Float32Array(8);
     const kept = (topK: number, topP: number, banned = -1) => {
       const sampler = new TokenSampler(8, { temperature: 1, topK, topP });
-      return Array.from(sampler.draw(logits, new Rng(0), banned).kept ?? []);
+      return Array.from(sampler.draw(logits, new Rng(0), banned).kept?.ids() ?? all(8));
     };
     expect(kept(3, 1)).toEqual(all(8));
     expect(kept(0, 0.6)).toEqual([0, 1, 2, 3, 4]);
@@ -125,7 +127,7 @@ describe("kept sets and log-probs", () => {
     const logits = normals(500, 3, new Rng(2));
     const best = logits.indexOf(Math.max(...logits));
     const kept = (topP: number) =>
-      new TokenSampler(500, { temperature: 1, topK: 0, topP }).draw(logits, new Rng(1)).kept?.length;
+      new TokenSampler(500, { temperature: 1, topK: 0, topP }).draw(logits, new Rng(1)).kept?.size;
     expect(kept(1 - 2 ** -53)).toBe(500);
     expect(kept(1e-300)).toBe(1);
     const { id, logprob } = new TokenSampler(500, { temperature: 1, topK: 0, topP: 1e-300 }).draw(logits, new Rng(1));
@@ -137,9 +139,9 @@ describe("kept sets and log-probs", () => {
     const sampler = new TokenSampler(20, { temperature: 1, topK: 20, topP: 1 });
     expect(sampler.draw(logits, new Rng(0)).kept).toBeUndefined();
     const first = sampler.draw(logits, new Rng(0), 4).kept;
-    expect(Array.from(first ?? [])).toEqual(all(20).filter((v) => v !== 4));
+    expect(Array.from(first?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 4));
     expect(sampler.draw(logits, new Rng(1), 4).kept).toBe(first);
-    expect(Array.from(sampler.draw(logits, new Rng(1), 5).kept ?? [])).toEqual(all(20).filter((v) => v !== 5));
+    expect(Array.from(sampler.draw(logits, new Rng(1), 5).kept?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 5));
   });
 
   test("logits far apart and a tiny temperature", () => {
@@ -158,39 +160,6 @@ describe("kept sets and log-probs", () => {
 describe("frequencies", () => {
   const DRAWS = 20_000;
   const logits = normals(101, 2, new Rng(7));
-
-  /** P(X > x) for chi-squared with df degrees of freedom: 1 minus the series of the incomplete gamma function. */
-  function tail(df: number, x: number): number {
-    const a = df / 2;
-    let logGamma = df % 2 === 0 ? 0 : Math.log(Math.PI) / 2; // ln Gamma of 1 or 1/2, and from there to a + 1
-    for (let z = df % 2 === 0 ? 1 : 0.5; z < a + 1; z++) logGamma += Math.log(z);
-    let term = Math.exp(a * Math.log(x / 2) - x / 2 - logGamma);
-    let sum = 0;
-    for (let n = 1; term > 1e-18 || n < x; n++) {
-      sum += term;
-      term *= x / 2 / (a + n);
-    }
-    return 1 - sum;
-  }
-
-  /** Pearson's test: the probability of counts as far from p as these. Tokens expected fewer than 5 times count as one. */
-  function pValue(counts: number[], p: number[]): number {
-    const bins: [number, number][] = [];
-    const rare: [number, number] = [0, 0];
-    p.forEach((x, v) => {
-      if (x * DRAWS >= 5) bins.push([counts[v], x * DRAWS]);
-      else {
-        rare[0] += counts[v];
-        rare[1] += x * DRAWS;
-      }
-    });
-    if (rare[1] > 0) bins.push(rare);
-    else if (rare[0] > 0) return 0; // drawn, though impossible
-    return tail(
-      bins.length - 1,
-      bins.reduce((sum, [seen, due]) => sum + (seen - due) ** 2 / due, 0),
-    );
-  }
 
   test("the tail of chi-squared", () => {
     // torch.special.gammaincc(df / 2, x / 2)

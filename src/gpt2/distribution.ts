@@ -1,0 +1,125 @@
+/**
+ * @file The distribution a token was, or would be, drawn from: its description, and how logits become its log-probs.
+ *
+ * Changes of the logits have one of two lives. A change that depends on earlier tokens only, never on the logits' other
+ * values, is made again whenever the token is scored, and gradients flow through it. The choice of tokens that stay is
+ * recorded when a token is drawn, and applied as it was recorded from then on.
+ */
+import { add, div, logSoftmax, maximum, minimum, mul, scale } from "../graph/ops/index.ts";
+import { input, type Tensor } from "../graph/tensor.ts";
+import { MASKED } from "../nn/attention.ts";
+import type { BufferPool } from "../runtime/engine.ts";
+import type { KeptSet } from "./kept-set.ts";
+
+/** Numbers added to the logits of some tokens. */
+export interface Bias {
+  readonly ids: Int32Array;
+  /** As many as ids. */
+  readonly values: Float32Array;
+}
+
+/** What happens to the logits of one row before they are divided by the temperature. */
+export interface Adjustment {
+  /** Ids that the repetition penalty is for, each once. */
+  readonly penalised?: Int32Array;
+  /** Added after the penalty. */
+  readonly biases?: readonly Bias[];
+}
+
+/**
+ * How logits become the distribution a token was, or would be, drawn from: repetition penalty, biases, temperature, then
+ * the softmax over the kept tokens alone. Arrays have an entry for each row; undefined means nothing to do.
+ */
+export interface Distribution {
+  /** Logits are divided by this. */
+  readonly temperature: number;
+  /** p: a penalised logit z becomes z / p where z > 0 and z p elsewhere. Default 1. */
+  readonly repetitionPenalty?: number;
+  readonly adjustments?: readonly (Adjustment | undefined)[];
+  /** For each row the tokens that could have been drawn; undefined: all. */
+  readonly kept?: readonly (KeptSet | undefined)[];
+}
+
+/** Everything about a distribution that changes the graph. */
+export interface DistributionForm {
+  readonly temperature: number;
+  /** Whether there is a kept set or a bias: a dense input `shift` [R, V], added to the logits. */
+  readonly shifted: boolean;
+  /** Whether there are penalised ids: a dense input `penalty` [R, V], p for those and 1 for others. */
+  readonly penalty: "none" | "less" | "more";
+  /** Part of a program's key. */
+  readonly key: string;
+}
+
+export function distributionForm(of: Distribution): DistributionForm {
+  const { temperature, repetitionPenalty: p = 1, adjustments, kept } = of;
+  const biased = adjustments?.some((a) => a?.biases && a.biases.length > 0) ?? false;
+  const shifted = biased || (kept?.some((set) => set !== undefined) ?? false);
+  const penalised = p !== 1 && (adjustments?.some((a) => a?.penalised) ?? false);
+  const penalty = !penalised ? "none" : p > 1 ? "less" : "more";
+  return { temperature, shifted, penalty, key: `t${temperature}${shifted ? ".shift" : ""}.${penalty}` };
+}
+
+/** The symbolic inputs that a form needs, made once for a program: two models may be scored under one distribution. */
+export function distributionInputs(form: DistributionForm, R: number, V: number) {
+  return {
+    shift: form.shifted ? input("shift", { R, V }) : undefined,
+    penalty: form.penalty === "none" ? undefined : input("penalty", { R, V }),
+  };
+}
+
+/** Logits [R, V] -> log-probs [R, V]: about {@link MASKED} for what is not kept, and exp of that is exactly 0. */
+export function logProbs(
+  logits: Tensor,
+  form: DistributionForm,
+  { shift, penalty }: ReturnType<typeof distributionInputs>,
+): Tensor {
+  let z = logits;
+  // For p > 1 the smaller of z / p and z p is the one the definition asks for, whatever the sign of z; else the larger.
+  if (penalty) z = (form.penalty === "less" ? minimum : maximum)(div(z, penalty), mul(z, penalty));
+  z = scale(z, 1 / form.temperature);
+  return logSoftmax(shift ? add(z, shift) : z);
+}
+
+/**
+ * The dense inputs for the rows from `start` on, in buffers of the pool. Rows after the last are as if nothing happened.
+ * @returns by input name, empty when the form needs none
+ */
+export function fillDistributionInputs(
+  of: Distribution,
+  form: DistributionForm,
+  start: number,
+  R: number,
+  V: number,
+  pool: BufferPool,
+): Record<string, Float32Array> {
+  const inputs: Record<string, Float32Array> = {};
+  if (form.shifted) {
+    const shift = pool.take(R * V);
+    for (let r = 0; r < R; r++) {
+      const row = shift.subarray(r * V, (r + 1) * V);
+      const kept = of.kept?.[start + r];
+      fillWithKept(row, kept);
+      for (const { ids, values } of of.adjustments?.[start + r]?.biases ?? [])
+        for (let i = 0; i < ids.length; i++) if (row[ids[i]] > MASKED / 2) row[ids[i]] += values[i] / form.temperature; // masked stays masked
+    }
+    inputs.shift = shift;
+  }
+  if (form.penalty !== "none") {
+    const penalty = pool.take(R * V).fill(1);
+    for (let r = 0; r < R; r++) {
+      const ids = of.adjustments?.[start + r]?.penalised;
+      if (ids) for (let i = 0; i < ids.length; i++) penalty[r * V + ids[i]] = of.repetitionPenalty as number;
+    }
+    inputs.penalty = penalty;
+  }
+  return inputs;
+}
+
+/** 0 where a token is kept, {@link MASKED} where not. */
+function fillWithKept(row: Float32Array, kept: KeptSet | undefined): void {
+  row.fill(kept ? MASKED : 0);
+  if (!kept) return;
+  const ids = kept.ids();
+  for (let i = 0; i < ids.length; i++) row[ids[i]] = 0;
+}

@@ -1,0 +1,43 @@
+/** @file Ends a response when its text contains a stop string. */
+import { fail } from "../base/errors.ts";
+import type { TokenStream } from "../tokenizer/stream.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+
+export interface StopOptions {
+  readonly strings: readonly string[];
+  readonly tokenizer: Tokenizer;
+}
+
+/** @throws usage - an empty string, which every text contains */
+export function checkStop({ strings }: StopOptions): void {
+  const empty = strings.indexOf("");
+  if (empty >= 0)
+    fail("usage", {
+      where: `stop string ${empty + 1}`,
+      found: "an empty string",
+      expected: "some text",
+      fix: "remove it: every response contains it",
+    });
+}
+
+/** Reads a response token by token. */
+export class StopWatch {
+  readonly #strings: readonly string[];
+  readonly #stream: TokenStream;
+  /** Characters that the beginning of a stop string can lie in. */
+  readonly #memory: number;
+  #tail = "";
+
+  constructor({ strings, tokenizer }: StopOptions) {
+    this.#strings = strings;
+    this.#stream = tokenizer.createStream();
+    this.#memory = Math.max(0, ...strings.map((s) => s.length)) - 1;
+  }
+
+  /** Whether the text up to this token contains a stop string, which it did not before. */
+  push(id: number): boolean {
+    const text = this.#tail + this.#stream.push(id);
+    this.#tail = this.#memory > 0 ? text.slice(-this.#memory) : "";
+    return this.#strings.some((s) => text.includes(s));
+  }
+}
