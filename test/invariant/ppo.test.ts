@@ -8,7 +8,7 @@ import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { packagePath } from "../../src/runtime/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import type { PpoConfig } from "../../src/train/config.ts";
-import type { Metrics } from "../../src/train/events.ts";
+import type { Metrics, TrainEvent } from "../../src/train/events.ts";
 import { PPOTrainer } from "../../src/train/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
 import { type RunEvent, type RunSpec, run } from "../../src/train/run.ts";
@@ -62,6 +62,7 @@ describe("the policy ratio", () => {
     { topP: 0.8 },
     { minNewTokens: 10 },
     { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
+    { repetitionPenalty: 1.2, minP: 0.01, bannedTokens: [11, 50], stop: ["e", "."], klLog: "exact" as const },
   ];
   test.each(grid)("is 1 in the first minibatch with %o", async (sampling) => {
     const { metrics } = await train(sampling);
@@ -76,6 +77,56 @@ describe("the policy ratio", () => {
       expect(Math.abs(m["objective/kl"] as number)).toBeLessThan(1e-4);
       expect(m["ppo/policy/clipfrac"]).toBe(0);
     }
+  });
+
+  describe("without replay", () => {
+    const events = async (config: Partial<PpoConfig>) => {
+      const model = newModel();
+      const trainer = new PPOTrainer({
+        model,
+        tokenizer,
+        reward: builtInRewards.length,
+        config: { ...small, ...config },
+      });
+      const seen: TrainEvent[] = [];
+      const run = async () => {
+        for await (const event of trainer.train(prompts)) seen.push(event);
+      };
+      const error = await run().catch((e: unknown) => e as Error);
+      model.dispose();
+      return { seen, error };
+    };
+    const gap = { maskReplay: false, topP: 0.8, minNewTokens: 10 };
+
+    test("the run begins with a warning, and the audit stops it with the reason", async () => {
+      const { seen, error } = await events(gap);
+      expect(seen[0]).toMatchObject({ type: "warning", step: 0 });
+      expect((seen[0] as { message: string }).message).toMatch(/^maskReplay is off: tokens drawn from a truncated/);
+      expect(error?.message).toMatch(
+        /PPO step 1: found a policy ratio .*Fix: maskReplay is off, so kept sets are left out when tokens are scored: set maskReplay to true/,
+      );
+    });
+
+    test("with audit warn it goes on, and the mean ratio is about the kept mass", async () => {
+      const { seen, error } = await events({ ...gap, audit: "warn", learningRate: 0 });
+      expect(error).toBeUndefined();
+      const steps = seen.filter((e) => e.type === "step");
+      expect(steps).toHaveLength(2);
+      for (const { metrics } of steps)
+        expect(metrics["ppo/policy/ratio_mean"]).toBeCloseTo(metrics["tokens/kept_mass_mean"] as number, 4);
+      expect(seen.filter((e) => e.type === "warning")).toHaveLength(3);
+    });
+
+    test("and with replay it is 1, with the same kept mass and no warning", async () => {
+      const { seen } = await events({ ...gap, maskReplay: true, learningRate: 0 });
+      expect(seen.some((e) => e.type === "warning")).toBe(false);
+      for (const e of seen)
+        if (e.type === "step") {
+          expect(e.metrics["ppo/policy/ratio_mean"]).toBeCloseTo(1, 5);
+          expect(e.metrics["tokens/kept_mass_mean"]).toBeLessThan(0.95);
+          expect(e.metrics["tokens/kept_mass_min"]).toBeGreaterThan(0);
+        }
+    });
   });
 
   test("a run whose sampling and scoring disagree stops", async () => {
@@ -111,6 +162,28 @@ test("recomputing activations changes nothing but time", async () => {
   const kept = await train(oneUpdate);
   const recomputed = await train({ ...oneUpdate, gradientCheckpointing: true });
   expect(largestGap(kept.weights, recomputed.weights)).toBeLessThan(1e-6);
+});
+
+test("the KL of the reward, of the log and of the controller are the ones named", async () => {
+  const config: Partial<PpoConfig> = { steps: 3, learningRate: 1e-2, klTarget: 0.1, klHorizon: 20 };
+  const sampled = await train(config);
+  const exact = await train({ ...config, klLog: "exact", klPenalty: "exact" });
+  for (const m of exact.metrics) {
+    expect(m["objective/kl"]).toBe(m["objective/kl_exact"]);
+    expect(m["objective/kl_stderr"]).toBe(m["objective/kl_exact_stderr"]);
+  }
+  for (const m of sampled.metrics) {
+    expect(m["objective/kl"]).toBe(m["objective/kl_k1"]);
+    expect(m["objective/kl_exact"]).toBeUndefined();
+  }
+  const last = exact.metrics[2];
+  expect(last["objective/kl_exact"]).toBeGreaterThan(0.01);
+  const gap = (last["objective/kl_k1"] as number) - (last["objective/kl_exact"] as number);
+  expect(Math.abs(gap)).toBeLessThan(4 * (last["objective/kl_k1_stderr"] as number));
+  // beta (1 + clamp(kl / target - 1, -0.2, 0.2) n / horizon), n = 8: Ziegler et al. 2019, section 2.2
+  const error = Math.min(0.2, Math.max(-0.2, (exact.metrics[1]["objective/kl"] as number) / 0.1 - 1));
+  const before = exact.metrics[1]["objective/kl_coef"] as number;
+  expect(last["objective/kl_coef"]).toBeCloseTo(before * (1 + (error * 8) / 20), 6);
 });
 
 test("the same seed gives the same weights, another seed others", async () => {

@@ -67,8 +67,28 @@ describe("generate", () => {
       expect(one.logprobs).toHaveLength(one.tokens.length);
       expect(one.values).toHaveLength(one.tokens.length);
     }
+    expect(all[0].tokens).not.toEqual(all[1].tokens);
     const [alone] = jsonLines(valuehead(cwd, ...args, "--prompt", "This movie number 0 is").stdout);
     expect(alone.tokens).toEqual(all[0].tokens);
+  });
+
+  it("takes every option of the sampler", () => {
+    const args = ["generate", "--model", "m", "--json", "--max-new-tokens", "12", "--prompt", "This movie"];
+    const [plain] = jsonLines(valuehead(cwd, ...args).stdout);
+    const banned = plain.tokens.flatMap((id: number) => ["--banned-tokens", `${id}`]);
+    const [other] = jsonLines(
+      valuehead(cwd, ...args, ...banned, "--min-p", "0.001", "--repetition-penalty", "1.3").stdout,
+    );
+    expect(other.tokens.some((id: number) => plain.tokens.includes(id))).toBe(false);
+    expect(Math.max(...other.keptMass)).toBeLessThan(1);
+    const [stopped] = jsonLines(valuehead(cwd, ...args, "--stop", plain.response.slice(0, 3), "--stop", "zzz").stdout);
+    expect(stopped.finished).toBe(true);
+    expect(stopped.tokens).toEqual(plain.tokens.slice(0, stopped.tokens.length));
+    expect(stopped.tokens.length).toBeLessThan(plain.tokens.length);
+    const bad = valuehead(cwd, ...args, "--banned-tokens", "99999999");
+    expect([bad.status, bad.stdout]).toEqual([2, ""]);
+    const empty = valuehead(cwd, ...args, "--stop", "");
+    expect([empty.status, empty.stdout]).toEqual([2, ""]);
   });
 });
 
@@ -145,6 +165,27 @@ describe("train", () => {
       "done",
     ]);
     expect(JSON.parse(readFileSync(at("j", "config.json"), "utf8")).options).toMatchObject({ steps: 1, topK: 7 });
+  });
+
+  it("takes lists and switches: what was given is what is recorded, and no replay is warned about", () => {
+    const flags = ["--stop", ".", "--stop", "\n", "--banned-tokens", "5", "--no-mask-replay", "--top-p", "0.8"];
+    const { status, stdout } = valuehead(
+      cwd,
+      ...run,
+      ...flags,
+      "--audit",
+      "warn",
+      "--steps",
+      "1",
+      "--out",
+      "l",
+      "--json",
+    );
+    expect(status).toBe(0);
+    const warnings = jsonLines(stdout).filter((e) => e.type === "warning");
+    expect(warnings[0].message).toContain("maskReplay is off");
+    const given = { stop: [".", "\n"], bannedTokens: [5], maskReplay: false, topP: 0.8 };
+    expect(JSON.parse(readFileSync(at("l", "config.json"), "utf8")).options).toMatchObject(given);
   });
 
   it("--quiet keeps the table to itself", () => {

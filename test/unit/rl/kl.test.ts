@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Rng } from "../../../src/base/rng.ts";
-import { klEstimates, klPenalty, meanAndStandardError } from "../../../src/rl/kl.ts";
+import { klEstimates, klPenalty, klPerToken, meanAndStandardError } from "../../../src/rl/kl.ts";
 import { expectClose } from "./close.ts";
 
 describe("klPenalty", () => {
@@ -62,6 +62,26 @@ describe("klEstimates", () => {
       "klEstimates, refLogprobs: found 3 elements, expected 4 for [2, 2]. Fix: pass refLogprobs in the same layout as the mask",
     );
     expect(() => klEstimates([1], [1], { ...batch, mask: new Uint8Array(3) })).toThrow("klEstimates, mask: found 3");
+  });
+});
+
+describe("the exact KL", () => {
+  const batch = { rows: 2, width: 2, mask: Uint8Array.of(1, 0, 1, 1) };
+
+  it("is summed per sequence as the estimates are, where it is given", () => {
+    const { exact, k1 } = klEstimates([-1, 0, -2, -3], [-1.5, 0, -2.25, -2], batch, [0.25, 99, 0.5, 1]);
+    expect([...(exact?.perToken ?? [])]).toEqual([0.25, 0, 0.5, 1]);
+    expect([...(exact?.perSequence ?? [])]).toEqual([0.25, 1.5]);
+    expect([exact?.mean, exact?.standardError]).toEqual([0.875, 0.625]);
+    expect([...k1.perSequence]).toEqual([0.5, -0.75]);
+    expect(klEstimates([-1, 0, -2, -3], [-1, 0, -2, -3], batch)).not.toHaveProperty("exact");
+  });
+
+  it("must be given where it is asked, and fit the mask", () => {
+    expect(() => klPerToken("exact", { logprobs: [-1], refLogprobs: [-1] })).toThrow(
+      'klPenalty: found "exact" without the exact KL of each token, expected exactKl, one number for each token. Fix: pass exactKl, or choose k1',
+    );
+    expect(() => klEstimates([1, 1, 1, 1], [1, 1, 1, 1], batch, [1])).toThrow("klEstimates, exactKl: found 1 elements");
   });
 });
 

@@ -17,6 +17,13 @@ describe("rewardsFromScores", () => {
     expect([...rewards].map((x) => x + 0)).toEqual([-0.5, 10.5, 0, 0, -1, 19]);
   });
 
+  it("charges the exact KL where that is the penalty", () => {
+    const exactKl = [0.5, 1, 9, 2, 0, 0.25];
+    const { nonScoreRewards } = rewardsFromScores({ ...inputs, penalty: "exact", exactKl });
+    expect([...nonScoreRewards].map((x) => x + 0)).toEqual([-0.25, -0.5, 0, -1, 0, -0.125]);
+    expect(() => rewardsFromScores({ ...inputs, penalty: "exact" })).toThrow('found "exact" without the exact KL');
+  });
+
   it("finds the last token when the row's first positions are masked", () => {
     const mask = Uint8Array.of(0, 1, 0, 0, 0, 1);
     const { rewards } = rewardsFromScores({ ...inputs, klCoef: 0, batch: { ...batch, mask } });
