@@ -132,17 +132,16 @@ export class TokenSampler {
     const forced = forcedTokens?.[step];
     const allowed = forced === undefined ? this.#allowedWithout(banned) : this.#only(forced);
 
-    const { max, total } = this.#weigh(z, allowed?.ids, temperature);
-    const all = total + (allowed ? sumOfExp(z, allowed.others, max, temperature) : 0);
+    // Top-k goes by the logits, so the weights of what it leaves out need not be remembered, only added up.
+    const likely = topK > 0 && topK < (allowed?.ids.length ?? V) ? this.#mostLikely(z, allowed?.ids) : allowed?.ids;
+    const { max, total } = this.#weigh(z, likely, temperature);
+    let all = total;
+    if (likely !== allowed?.ids) all = sumOfExp(z, undefined, max, temperature);
+    else if (allowed) all += sumOfExp(z, allowed.others, max, temperature);
     if (!Number.isFinite(max) || Number.isNaN(all))
       badLogits(Number.isFinite(max) ? "NaN" : `a largest logit of ${max}`);
-    let ids = allowed?.ids;
+    let ids = likely;
     let sum = total;
-    if (topK > 0 && topK < (ids?.length ?? V)) {
-      const from = ids;
-      const floor = kthLargest(z, from, this.#heap);
-      [ids, sum] = this.#keepWhere(from, (i) => z[from ? from[i] : i] >= floor);
-    }
     if (topP < 1) [ids, sum] = this.#nucleus(ids, sum, topP);
     if (minP > 0) [ids, sum] = this.#keepWhere(ids, (i) => this.#weights[i] >= minP);
     for (const transform of this.#truncations) [ids, sum] = this.#truncate(transform, z, ids, sum, context);
@@ -183,6 +182,19 @@ export class TokenSampler {
     });
     for (const { ids, values } of biases) for (let i = 0; i < ids.length; i++) z[ids[i]] += values[i];
     return z;
+  }
+
+  /** Of the candidates those with logits not below the k-th largest. NaN stays, to be found later. */
+  #mostLikely(z: Float32Array, candidates: Int32Array | undefined): Int32Array {
+    const ids = this.#ids;
+    const n = candidates?.length ?? z.length;
+    const floor = kthLargest(z, candidates, this.#heap);
+    let m = 0;
+    for (let i = 0; i < n; i++) {
+      const v = candidates ? candidates[i] : i;
+      if (!(z[v] < floor)) ids[m++] = v;
+    }
+    return ids.slice(0, m);
   }
 
   /** Weights of the candidates relative to the largest; the largest logit and their sum. */
@@ -337,10 +349,11 @@ function badLogits(found: string): never {
   });
 }
 
-/** sum of exp((z - max) / temperature) over some ids: Infinity where they are far more likely than max. */
-function sumOfExp(z: Float32Array, ids: Int32Array, max: number, temperature: number): number {
+/** sum of exp((z - max) / temperature) over some ids or all: Infinity where they are far more likely than max. */
+function sumOfExp(z: Float32Array, ids: Int32Array | undefined, max: number, temperature: number): number {
+  const n = ids?.length ?? z.length;
   let sum = 0;
-  for (let i = 0; i < ids.length; i++) sum += Math.exp((z[ids[i]] - max) / temperature);
+  for (let i = 0; i < n; i++) sum += Math.exp((z[ids ? ids[i] : i] - max) / temperature);
   return sum;
 }
 
