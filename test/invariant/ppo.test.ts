@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { packagePath } from "../../src/runtime/files.ts";
+import type { Transform } from "../../src/sample/transforms.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import type { PpoConfig } from "../../src/train/config.ts";
 import type { Metrics, TrainEvent } from "../../src/train/events.ts";
@@ -77,6 +78,38 @@ describe("the policy ratio", () => {
       expect(Math.abs(m["objective/kl"] as number)).toBeLessThan(1e-4);
       expect(m["ppo/policy/clipfrac"]).toBe(0);
     }
+  });
+
+  test("is 1 with transforms of the user, which decide what is said", async () => {
+    const even: Transform = {
+      kind: "truncate",
+      name: "even",
+      dependsOnTokens: false,
+      keep: ({ logits }) => Int32Array.from(logits, (_, v) => v).filter((v) => v % 2 === 0),
+    };
+    const again: Transform = {
+      kind: "adjust",
+      name: "again",
+      dependsOnTokens: true,
+      bias: ({ response }) => ({
+        ids: response.slice(-1),
+        values: new Float32Array(Math.min(1, response.length)).fill(6),
+      }),
+    };
+    const model = newModel();
+    const options = { model, tokenizer, reward: builtInRewards.length, transforms: [even, again] };
+    const trainer = new PPOTrainer({ ...options, config: small });
+    let repeated = 0;
+    for await (const event of trainer.train(prompts)) {
+      if (event.type !== "step") continue;
+      expect(event.metrics["ppo/policy/first_ratio_deviation"]).toBeLessThan(1e-4);
+      for (const { tokens } of event.samples) {
+        expect(tokens.every((id) => id % 2 === 0)).toBe(true);
+        repeated += tokens.filter((id, t) => id === tokens[t - 1]).length;
+      }
+    }
+    expect(repeated).toBeGreaterThan(5);
+    model.dispose();
   });
 
   describe("without replay", () => {
@@ -165,9 +198,11 @@ test("recomputing activations changes nothing but time", async () => {
 });
 
 test("the KL of the reward, of the log and of the controller are the ones named", async () => {
-  const config: Partial<PpoConfig> = { steps: 3, learningRate: 1e-2, klTarget: 0.1, klHorizon: 20 };
+  const config: Partial<PpoConfig> = { steps: 3, batchSize: 32, learningRate: 1e-2, klHorizon: 100 };
   const sampled = await train(config);
-  const exact = await train({ ...config, klLog: "exact", klPenalty: "exact" });
+  // The first update is the same, so this is near the KL of the second step: the controller's error is not clipped.
+  const klTarget = sampled.metrics[1]["objective/kl_k1"] as number;
+  const exact = await train({ ...config, klTarget, klLog: "exact", klPenalty: "exact" });
   for (const m of exact.metrics) {
     expect(m["objective/kl"]).toBe(m["objective/kl_exact"]);
     expect(m["objective/kl_stderr"]).toBe(m["objective/kl_exact_stderr"]);
@@ -180,10 +215,12 @@ test("the KL of the reward, of the log and of the controller are the ones named"
   expect(last["objective/kl_exact"]).toBeGreaterThan(0.01);
   const gap = (last["objective/kl_k1"] as number) - (last["objective/kl_exact"] as number);
   expect(Math.abs(gap)).toBeLessThan(4 * (last["objective/kl_k1_stderr"] as number));
-  // beta (1 + clamp(kl / target - 1, -0.2, 0.2) n / horizon), n = 8: Ziegler et al. 2019, section 2.2
-  const error = Math.min(0.2, Math.max(-0.2, (exact.metrics[1]["objective/kl"] as number) / 0.1 - 1));
+  // beta (1 + clamp(kl / target - 1, -0.2, 0.2) n / horizon), n = 32: Ziegler et al. 2019, section 2.2
+  const error = (exact.metrics[1]["objective/kl_exact"] as number) / klTarget - 1;
+  expect(Math.abs(error)).toBeGreaterThan(0.001); // k1 and exact are not the same number
+  expect(Math.abs(error)).toBeLessThan(0.2);
   const before = exact.metrics[1]["objective/kl_coef"] as number;
-  expect(last["objective/kl_coef"]).toBeCloseTo(before * (1 + (error * 8) / 20), 6);
+  expect(last["objective/kl_coef"]).toBeCloseTo(before * (1 + (error * 32) / 100), 6);
 });
 
 test("the same seed gives the same weights, another seed others", async () => {
