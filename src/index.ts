@@ -10,6 +10,7 @@ export type { Distribution, KeptSet, RowScores } from "./gpt2/head.ts";
 export { resolveModel } from "./gpt2/hub.ts";
 export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
 export { gae } from "./rl/advantages.ts";
+export { pairedDifference } from "./rl/compare.ts";
 export { AdaptiveKLController, FixedKLController, type KLController } from "./rl/controllers.ts";
 export { klEstimates } from "./rl/kl.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
@@ -18,12 +19,14 @@ export { rewardsFromScores } from "./rl/rewards.ts";
 export { ppoStatistics } from "./rl/stats.ts";
 export { whiten } from "./rl/whiten.ts";
 export { type GenerateOptions, generate, type Response, type Rollout, respondToBatch } from "./sample/generate.ts";
+export { scoreTokens, type TokenTable } from "./sample/score.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
 export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
+export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
 export {
   builtInRewards,
   lengthReward,
