@@ -12,6 +12,7 @@ export { resolveModel } from "./gpt2/hub.ts";
 export { KeptSet } from "./gpt2/kept-set.ts";
 export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
 export { gae } from "./rl/advantages.ts";
+export { pairedDifference } from "./rl/compare.ts";
 export { AdaptiveKLController, FixedKLController, type KLController } from "./rl/controllers.ts";
 export { type KlEstimates, klEstimates } from "./rl/kl.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
@@ -28,6 +29,7 @@ export {
   replay,
   respondToBatch,
 } from "./sample/generate.ts";
+export { scoreTokens, type TokenTable } from "./sample/score.ts";
 export type { StopOptions } from "./sample/stop.ts";
 export type { TokenContext, Transform, TruncateInput } from "./sample/transforms.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
@@ -36,6 +38,7 @@ export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
 export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
+export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
 export {
   builtInRewards,
   lengthReward,

@@ -12,8 +12,6 @@ import { followRun } from "./train.ts";
 const REWARD = "positive";
 const PROMPTS = packagePath("models", "tiny", "prompts.txt");
 const HELD_OUT = packagePath("models", "tiny", "prompts-heldout.txt");
-/** `{ "shown": responses shown side by side, "options": PPO options }` */
-const SETTINGS = packagePath("models", "tiny", "demo.json");
 
 interface DemoFlags {
   model: string;
@@ -23,19 +21,25 @@ interface DemoFlags {
   quiet?: boolean;
 }
 
-export function define(command: Command): void {
+interface DemoSettings {
+  /** Responses shown beside each other. */
+  shown: number;
+  options: Partial<PpoConfig>;
+}
+
+export async function define(command: Command): Promise<void> {
+  const settings = (await readObject(packagePath("models", "tiny", "demo.json"))) as unknown as DemoSettings;
   addModelOption(command);
   command
     .option("--out <dir>", "the run directory (default: runs/demo-<seed>)")
     .option("--json", "one JSON object per event and line on stdout, nothing else there")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
-  addPpoOptions(command);
-  command.action(demo);
+  addPpoOptions(command, settings.options);
+  command.action((flags: DemoFlags) => demo(flags, settings));
 }
 
-async function demo(flags: DemoFlags): Promise<void> {
-  const settings = (await readObject(SETTINGS)) as { shown: number; options: Partial<PpoConfig> };
+async function demo(flags: DemoFlags, settings: DemoSettings): Promise<void> {
   const config = await readPpoOptions(flags as unknown as Record<string, unknown>, undefined, settings.options);
   const prompts = await readPrompts(PROMPTS);
   const heldOut = await readPrompts(HELD_OUT);

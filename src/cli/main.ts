@@ -5,7 +5,7 @@ import { exitCodeOf, reportError } from "./errors.ts";
 import { brokenPipe } from "./interrupt.ts";
 
 interface CommandModule {
-  define(command: Command): void;
+  define(command: Command): void | Promise<void>;
 }
 
 const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
@@ -66,7 +66,7 @@ async function build(argv: readonly string[]): Promise<Command> {
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
     const command = program.command(name).summary(summary).description(summary); // inherits exitOverride
     if (name !== named) continue;
-    (await load()).define(command);
+    await (await load()).define(command);
     command.addOption(new Option("--debug", "show the stack of an error").helpGroup("Options:"));
   }
   return program;

@@ -20,7 +20,8 @@ export const terminalWidth = (): number => Math.max(60, Math.min(process.stdout.
 
 /** `1.234`, or `-` for a number that is not there. */
 export function fixed(value: number | null | undefined, digits: number): string {
-  return value === undefined || value === null || Number.isNaN(value) ? "-" : value.toFixed(digits);
+  if (value === undefined || value === null || Number.isNaN(value)) return "-";
+  return value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1"); // no -0.000
 }
 
 /** `0.123 ± 0.004`; without a standard error (one number only) just the mean. */

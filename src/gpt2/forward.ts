@@ -8,8 +8,12 @@ import type { Program } from "../graph/onnx.ts";
 import { add, linear } from "../graph/ops/index.ts";
 import { dims, input } from "../graph/tensor.ts";
 import { attention, MASKED } from "../nn/attention.ts";
-import type { GPT2HeadWithValueModel } from "./model.ts";
+import type { Engine } from "../runtime/engine.ts";
+import type { GPT2Config } from "./config.ts";
+import type { Head } from "./head.ts";
+import type { ParameterBuffer } from "./parameters.ts";
 import { attentionScale, blockInputs, feedForward, queriesKeysValues } from "./transformer.ts";
+import type { ValueHead } from "./value-head.ts";
 
 /** Numbers with a shape, row-major. */
 export interface FloatTensor {
@@ -62,7 +66,16 @@ export interface ForwardOutput {
   attentions?: FloatTensor[];
 }
 
-export async function forward(model: GPT2HeadWithValueModel, given: ForwardInput): Promise<ForwardOutput> {
+/** What the pass needs of a model. */
+interface Model {
+  readonly config: GPT2Config;
+  readonly engine: Engine;
+  readonly parameters: ParameterBuffer;
+  readonly head: Head;
+  readonly vHead: ValueHead;
+}
+
+export async function forward(model: Model, given: ForwardInput): Promise<ForwardOutput> {
   const { config, engine, parameters, head } = model;
   const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = config;
   const { B, T, P, embeddings, mask, positions } = readInput(model, given);
@@ -110,7 +123,7 @@ export async function forward(model: GPT2HeadWithValueModel, given: ForwardInput
     const end = Math.min(N, start + head.chunkRows);
     const part = (data: Float32Array, width: number) => data.subarray(start * width, end * width);
     const [l, v, n] = [part(logits, V), part(values, L), part(normed, C)];
-    await head.logits(parameters, part(x, C), end - start, l, v, n, model.training);
+    await head.logits(parameters, part(x, C), end - start, l, v, n, model.vHead.training);
   }
   if (given.outputHiddenStates) hiddenStates.push({ data: normed, shape: [B, T, C] });
   return {
@@ -131,7 +144,7 @@ interface BlockOptions {
   attentions: boolean;
 }
 
-function blockProgram(model: GPT2HeadWithValueModel, { B, T, P, scale, ...options }: BlockOptions): Program {
+function blockProgram(model: Model, { B, T, P, scale, ...options }: BlockOptions): Program {
   const { config } = model;
   const { nEmbd: C, nHead: H } = config;
   const x = input("x", { N: B * T, C });
@@ -162,7 +175,7 @@ function attentionBias(mask: Uint8Array, B: number, T: number, P: number): Float
   return bias;
 }
 
-function addPositions(model: GPT2HeadWithValueModel, embeddings: Float32Array, positions: Int32Array): Float32Array {
+function addPositions(model: Model, embeddings: Float32Array, positions: Int32Array): Float32Array {
   const C = model.config.nEmbd;
   const wpe = model.parameters.view("transformer.wpe.weight");
   return embeddings.map((e, i) => e + wpe[positions[Math.floor(i / C)] * C + (i % C)]);
@@ -172,7 +185,7 @@ function wrong(where: string, found: string, expected: string, fix: string): nev
   return fail("input", { where: `forward(), ${where}`, found, expected, fix });
 }
 
-function readInput(model: GPT2HeadWithValueModel, given: ForwardInput) {
+function readInput(model: Model, given: ForwardInput) {
   const { nEmbd: C, nLayer, nHead: H, nPositions, vocabSize } = model.config;
   const { inputIds, inputsEmbeds, pastKeyValues } = given;
   if (inputIds !== undefined && inputsEmbeds !== undefined)

@@ -4,7 +4,6 @@
  * log-prob needs go through at all.
  */
 
-import { fail } from "../base/errors.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
 import { entropy, exp, gatherLast, layerNorm, linear, mul, reduceSum, reshape, sub } from "../graph/ops/index.ts";
@@ -251,14 +250,8 @@ export class Head {
   }
 
   #symbolic(R: number, form: DistributionForm, dropout: boolean) {
+    this.#valueHead.requireScalar();
     const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, dropout);
-    if (this.#valueHead.width !== 1)
-      fail("config", {
-        where: "value head",
-        found: `${this.#valueHead.width} numbers per position`,
-        expected: "one: a value is a scalar",
-        fix: "set summary_use_proj and summary_proj_to_labels to true in config.json",
-      });
     const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
     const all = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
     const logprobs = gatherLast(all, input("ids", { R }, "int32"));

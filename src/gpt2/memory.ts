@@ -32,11 +32,17 @@ export interface MemoryEstimate {
   parts: Record<string, number>;
 }
 
-/** Node with ONNX Runtime loaded and a few dozen compiled programs. */
-const PROCESS_BYTES = 180e6;
+/**
+ * What is there whatever the sizes, as measured with the embedded model (resident memory less all the rest): Node with ONNX
+ * Runtime and compiled programs; for training a second thread, more programs and their working memory.
+ */
+const PROCESS_BYTES = { sampling: 100e6, training: 350e6 };
 
-const estimate = (floats: Record<string, number>): MemoryEstimate => {
-  const parts = Object.fromEntries([...Object.entries(floats).map(([k, n]) => [k, 4 * n]), ["process", PROCESS_BYTES]]);
+/** [rows, V] buffers alive in the head's programs: logits, log-softmax, entropy, gradients, for scoring and for the loss. Measured too. */
+const HEAD_BUFFERS = 8;
+
+const estimate = (floats: Record<string, number>, process: number): MemoryEstimate => {
+  const parts = Object.fromEntries([...Object.entries(floats).map(([k, n]) => [k, 4 * n]), ["process", process]]);
   return { parts, total: Object.values<number>(parts).reduce((a, b) => a + b, 0) };
 };
 
@@ -59,13 +65,12 @@ function samplingFloats(config: GPT2Config, rows: number, length: number): Recor
 
 /** Sampling `rows` responses together; `length` is prompt and response. */
 export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
-  return estimate(samplingFloats(config, rows, length));
+  return estimate(samplingFloats(config, rows, length), PROCESS_BYTES.sampling);
 }
 
 /**
  * A PPO run. Beside the weights: gradients, AdamW's two moments and the frozen reference, each as large; what every block
- * keeps for its backward pass; three [rows, V] buffers of the head (logits, probabilities, gradient) for one chunk of rows;
- * and the sampler, whose buffers stay for the next step.
+ * keeps for its backward pass; the head's [rows, V] buffers for one chunk of rows; and the sampler, whose buffers stay for the next step.
  * @param rows          responses sampled together
  * @param miniBatchSize sequences in one backward pass
  * @param length        tokens of prompt and response
@@ -82,13 +87,16 @@ export function trainingMemory(
 ): MemoryEstimate {
   const { weights, ...sampler } = samplingFloats(config, rows, length);
   const tokens = miniBatchSize * length;
-  return estimate({
-    weights,
-    gradients: weights,
-    moments: 2 * weights,
-    reference: weights,
-    activations: tokens * config.nLayer * blockFloats(config, length),
-    head: 3 * Math.min(tokens, chunkRows) * config.vocabSize,
-    sampler: Object.values(sampler).reduce((a, b) => a + b, 0),
-  });
+  return estimate(
+    {
+      weights,
+      gradients: weights,
+      moments: 2 * weights,
+      reference: weights,
+      activations: tokens * config.nLayer * blockFloats(config, length),
+      head: HEAD_BUFFERS * Math.min(tokens, chunkRows) * config.vocabSize,
+      sampler: Object.values(sampler).reduce((a, b) => a + b, 0),
+    },
+    PROCESS_BYTES.training,
+  );
 }

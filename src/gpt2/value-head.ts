@@ -1,4 +1,5 @@
 /** @file The value head: a scalar for every position, "what is still to come" (the notebook's ValueHead). */
+import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
 import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
@@ -34,6 +35,20 @@ export class ValueHead {
   /** Numbers per position: 1, or nEmbd. */
   get width(): number {
     return valueHeadWidth(this.#config);
+  }
+
+  /**
+   * For whatever takes a value to be one number: sampling, scoring, losses.
+   * @throws config - it is more
+   */
+  requireScalar(): void {
+    if (this.width !== 1)
+      fail("config", {
+        where: "value head",
+        found: `${this.width} numbers per position`,
+        expected: "one: a value is a scalar",
+        fix: "set summary_use_proj and summary_proj_to_labels to true in config.json",
+      });
   }
 
   /** Part of a program's key. */

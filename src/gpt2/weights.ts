@@ -82,8 +82,20 @@ async function noWeights(dir: string): Promise<never> {
     fail("checkpoint", { where: dir, found: "no such directory", expected: "a model directory", fix });
   }
   const names = await listDirectory(dir);
-  const conversion = conversionAdvice(dir, names);
   const expected = `${WEIGHTS_FILE} or ${INDEX_FILE}`;
+  // Before pytorch_model.bin: beside an adapter TRL saves the value head, and nothing else, under that name.
+  if (names.some((name) => name.startsWith("adapter_"))) {
+    const head = names.includes("pytorch_model.bin")
+      ? ", and a pytorch_model.bin, where TRL puts its value head alone"
+      : "";
+    fail("checkpoint", {
+      where: dir,
+      found: `a PEFT adapter without its base model${head}`,
+      expected,
+      fix: "merge the adapter first: peft's merge_and_unload(), then save_pretrained(), the value head's tensors included",
+    });
+  }
+  const conversion = conversionAdvice(dir, names);
   if (conversion !== null) {
     fail("checkpoint", {
       where: dir,
@@ -91,10 +103,6 @@ async function noWeights(dir: string): Promise<never> {
       expected,
       fix: conversion,
     });
-  }
-  if (names.some((name) => name.startsWith("adapter_"))) {
-    const fix = "merge the adapter first: peft's merge_and_unload(), then save_pretrained()";
-    fail("checkpoint", { where: dir, found: "a PEFT adapter without its base model", expected, fix });
   }
   const found = names.length === 0 ? "an empty directory" : `only ${names.slice(0, 8).join(", ")}`;
   fail("checkpoint", { where: dir, found, expected, fix: "give a directory that a GPT-2 was saved to" });

@@ -32,6 +32,7 @@ export class Decoder {
   /** @param maxLength the longest a row will get, at most nPositions */
   constructor(model: GPT2HeadWithValueModel, B: number, maxLength: number) {
     const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = model.config;
+    model.vHead.requireScalar();
     this.#model = model;
     this.B = B;
     this.lengths = new Int32Array(B);

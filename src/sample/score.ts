@@ -29,6 +29,7 @@ export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array
     });
   const tokens = { ids, B: 1, T };
   model.checkTokens(tokens);
+  model.vHead.requireScalar();
   const hidden = await model.transformer.hidden(model.parameters, tokens); // [T, C]
   const logprobs = new Float64Array(T).fill(Number.NaN);
   const values = new Float32Array(T);

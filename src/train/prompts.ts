@@ -14,6 +14,13 @@ export function encodePrompts(
   maxNewTokens: number,
 ): Int32Array[] {
   const room = config.nPositions - maxNewTokens;
+  if (room < 1)
+    fail("config", {
+      where: "maxNewTokens",
+      found: String(maxNewTokens),
+      expected: `less than the model's context of ${config.nPositions} tokens`,
+      fix: "lower maxNewTokens",
+    });
   return prompts.map((prompt, i) => {
     const ids = tokenizer.encode(prompt);
     if (ids.length > room)

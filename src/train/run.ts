@@ -95,7 +95,7 @@ export async function* run(
     : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   if (checkpoint) await restoreTrainer(checkpoint.path, trainer);
-  else await ensureEmptyOutputDirectory(spec.out);
+  else if (!spec.resume) await ensureEmptyOutputDirectory(spec.out);
 
   const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
   const { vocabSize, nPositions } = model.config;
@@ -135,13 +135,14 @@ export async function* run(
   }
 }
 
-async function checkpointToResume(out: string): Promise<{ step: number; path: string }> {
+/** The newest checkpoint; undefined for a run that ended before it wrote one, which begins again. */
+async function checkpointToResume(out: string): Promise<{ step: number; path: string } | undefined> {
   const [newest] = await listCheckpoints(out);
-  if (newest) return newest;
+  if (newest || (await exists(joinPath(out, "config.json")))) return newest;
   return fail("checkpoint", {
     where: out,
-    found: "no checkpoint",
-    expected: "checkpoint-<step> directories of an earlier run",
+    found: "no run",
+    expected: "the directory of an earlier run, with config.json and checkpoints",
     fix: "name the run directory of that run, or start without --resume",
   });
 }

@@ -1,10 +1,14 @@
 /** @file Decoding with a cache equals the whole forward pass, for every size of an attention head. */
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { Rng } from "../../src/base/rng.ts";
 import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { maxDifference } from "../support/golden.ts";
+import { worst } from "../support/worst.ts";
+
+const measured = worst("head sizes");
+afterAll(() => measured.print());
 
 test.each([
   [1, 3],
@@ -38,8 +42,12 @@ test.each([
     rows.forEach((_, b) => {
       const t = prompts[b].length - 1 + step;
       const want = whole[b].logits.data.subarray(t * V, (t + 1) * V);
-      expect(maxDifference(decoder.logits.subarray(b * V, (b + 1) * V), want)).toBeLessThan(1e-4);
-      expect(Math.abs(decoder.values[b] - whole[b].values.data[t])).toBeLessThan(1e-4);
+      const logits = maxDifference(decoder.logits.subarray(b * V, (b + 1) * V), want);
+      const values = Math.abs(decoder.values[b] - whole[b].values.data[t]);
+      measured.add("logits", logits);
+      measured.add("values", values);
+      expect(logits).toBeLessThan(1e-4);
+      expect(values).toBeLessThan(1e-4);
     });
     if (step === 12) break;
     await decoder.step(Int32Array.from(rows, (row, b) => row[prompts[b].length + step]));

@@ -320,7 +320,7 @@ describe("a run directory", () => {
 
   test("an output directory that is not empty, or has nothing to resume, is refused", async () => {
     await expect(collect({ ...spec("model") })).rejects.toThrow(/model: found .*, expected .*empty/);
-    await expect(collect({ ...spec("nothing"), resume: true })).rejects.toThrow(/nothing: found no checkpoint/);
+    await expect(collect({ ...spec("nothing"), resume: true })).rejects.toThrow(/nothing: found no run/);
   });
 
   test("a reward that throws costs its own step only: what was done before is saved and can be resumed", async () => {
@@ -347,5 +347,7 @@ describe("a run directory", () => {
     };
     await expect(events()).rejects.toThrow(/reward length: found 1 scores, expected 4/);
     expect(readdirSync(join(directory, "broken")).filter((name) => name.startsWith("checkpoint"))).toEqual([]);
+    const again = await collect({ ...spec("broken"), resume: true }); // nothing to go on from: it begins again
+    expect(again.filter((e) => e.type === "step").map((e) => e.step)).toEqual([1, 2, 3, 4]);
   });
 });

@@ -1,8 +1,9 @@
 /** @file Checkpoints as transformers and TRL 0.11.4 save them: loaded here they compute what they computed there. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { goldenPath, maxDifference } from "../support/golden.ts";
 import { goldenSet } from "../support/golden-set.ts";
@@ -52,4 +53,25 @@ describe.each([...fromTransformers, ...fromTrl])("%s", (name) => {
     model.dispose();
     again.dispose();
   });
+});
+
+test("a head of width C is saved and read; an activation that is not applied is said", async () => {
+  const config = makeConfig({ vocabSize: 9, nEmbd: 8, nHead: 1, nLayer: 1, nPositions: 6, summaryProjToLabels: false });
+  const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1, seed: 2 });
+  const saved = join(out, "wide");
+  await model.savePretrained(saved);
+  const path = join(saved, "config.json");
+  const json = JSON.parse(readFileSync(path, "utf8"));
+  writeFileSync(path, JSON.stringify({ ...json, summary_activation: "relu" }));
+  const again = await GPT2HeadWithValueModel.fromPretrained(saved, { threads: 1 });
+  expect(again.notes).toEqual([`${path}: summary_activation "relu" is not applied: a value head knows "tanh" only`]);
+  const inputIds = [[1, 2, 3]];
+  const { values } = await again.forward({ inputIds });
+  expect(values.shape).toEqual([1, 3, 8]);
+  expect(values).toEqual((await model.forward({ inputIds })).values);
+  // The same weights under a config that makes the head a scalar.
+  writeFileSync(path, JSON.stringify({ ...json, summary_proj_to_labels: true }));
+  await expect(GPT2HeadWithValueModel.fromPretrained(saved, { threads: 1 })).rejects.toThrow(
+    `${join(saved, "model.safetensors")}, tensor v_head.summary.weight: found shape [8, 8], expected shape [1, 8]`,
+  );
 });

@@ -172,6 +172,8 @@ test("detached, the value loss moves the value head alone; attached, it reaches 
   model.detachValueHead();
   const detached = await lossAndGradients(responseRows, { temperature: 1 }, loss, inputs, "heavy");
   model.vHead.detachHead = false;
+  expect(attached.loss).toBeCloseTo(golden.losses.value.loss, 5);
+  check(attached.grads, "value");
   for (const p of parameters.table) {
     const isHead = p.name.startsWith("v_head.");
     const zero = (x: Float32Array) => x.every((g) => g === 0);

@@ -85,6 +85,16 @@ describe.each(cases)("$name", ({ name, options, shape, projection }) => {
   });
 });
 
+test("sampling and scoring need a scalar", async () => {
+  const wide = withHead({ ...body.config, summaryProjToLabels: false }, C);
+  const message =
+    `value head: found ${C} numbers per position, expected one: a value is a scalar. ` +
+    "Fix: set summary_use_proj and summary_proj_to_labels to true in config.json";
+  await expect(generate(wide, [ids.slice(0, 4)], { maxNewTokens: 2 })).rejects.toThrow(message);
+  await expect(scoreTokens(wide, ids.slice(0, 4))).rejects.toThrow(message);
+  await expect(wide.score(everyRow)).rejects.toThrow(message);
+});
+
 describe("dropout", () => {
   const first = 0.3;
   const last = 0.4;

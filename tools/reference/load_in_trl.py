@@ -5,7 +5,8 @@ TRL's AutoModelForCausalLMWithValueHead, and both run on the same ids in float64
 {"inputIds": [[...]], "logits": [...], "values": [...]}, flat, no padding; without it the ids are random and only the two
 libraries are compared. Prints maximum absolute differences; exit code 1 when one of them is above 1e-4.
 
-TRL's value head is always one linear layer: a config with summary_activation "tanh" or without the projection has no
+Attention is "eager": the default of transformers 4.45, "sdpa", ignores scale_attn_weights and
+scale_attn_by_inverse_layer_idx. TRL's value head is always one linear layer: a config with summary_activation "tanh" or without the projection has no
 counterpart there, and its values differ.
 """
 import json
@@ -29,11 +30,12 @@ generator = torch.Generator().manual_seed(0)
 ids = (torch.tensor(ours["inputIds"]) if ours else
        torch.randint(0, config["vocab_size"], (2, min(16, config["n_positions"])), generator=generator))
 
-plain, info = GPT2LMHeadModel.from_pretrained(directory, output_loading_info=True)
+eager = {"attn_implementation": "eager"}
+plain, info = GPT2LMHeadModel.from_pretrained(directory, output_loading_info=True, **eager)
 assert not info["missing_keys"] and not info["mismatched_keys"], info
 with safe_open(directory / "model.safetensors", "pt") as file:
     weight, bias = (file.get_tensor(f"v_head.summary.{n}").double() for n in ("weight", "bias"))
-wrapped = AutoModelForCausalLMWithValueHead.from_pretrained(str(directory)).double().eval()
+wrapped = AutoModelForCausalLMWithValueHead.from_pretrained(str(directory), **eager).double().eval()
 with torch.no_grad():
     out = plain.double().eval()(ids, output_hidden_states=True)
     by_hand = out.hidden_states[-1] @ weight[0] + bias

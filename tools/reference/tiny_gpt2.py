@@ -41,7 +41,8 @@ def forward(**options):
 
 
 def gradients(name, loss):
-    grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+    grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True,
+                                retain_graph=True)
     tensors.update({f"{name}.grad.{p}": g for p, g in zip(parameters, grads)})
 
 
@@ -122,6 +123,9 @@ def ppo(name, temperature, kept, old_logprobs, entropy_coef):
     policy = torch.max(unclipped, clipped).mean()
     value = 0.5 * torch.max(v_unclipped, v_clipped).mean()
     loss = policy + VF_COEF * value - entropy_coef * entropies.mean()
+    if name == "ppo":
+        gradients("value", value)  # the value loss alone, as it reaches the body through the value head
+        scalars["value"] = {"loss": value.item()}
     gradients(name, loss)
     tensors.update({f"{name}.logprobs": logprobs, f"{name}.values": v, f"{name}.entropies": entropies})
     scalars[name] = {

@@ -102,7 +102,9 @@ describe("one file", () => {
   test("only a value head, as TRL saves it beside an adapter", async () => {
     await save("model.safetensors", f32("v_head.summary.weight", [1, 1], 1), f32("v_head.summary.bias", [1], 1));
     await expect(load(want("transformer.wte.weight", [1]))).rejects.toThrow(
-      `${at("model.safetensors")}: found only a value head (v_head.*), as TRL saves it beside a PEFT adapter`,
+      `${at("model.safetensors")}: found only a value head (v_head.*), as TRL saves it beside a PEFT adapter, ` +
+        "expected the language model's tensors too. " +
+        "Fix: merge the adapter into its base model (peft's merge_and_unload()) and save both together",
     );
   });
 
@@ -161,11 +163,27 @@ describe("no weights", () => {
     writeFileSync(at("config.json"), "{}");
     await expect(openWeights(dir)).rejects.toThrow(`${dir}: found only config.json, expected`);
     writeFileSync(at("adapter_model.safetensors"), "");
-    await expect(openWeights(dir)).rejects.toThrow("found a PEFT adapter without its base model");
+    const merge =
+      "expected model.safetensors or model.safetensors.index.json. Fix: merge the adapter first: peft's " +
+      "merge_and_unload(), then save_pretrained(), the value head's tensors included";
+    await expect(openWeights(dir)).rejects.toThrow(`${dir}: found a PEFT adapter without its base model, ${merge}`);
+    writeFileSync(at("pytorch_model.bin"), ""); // the value head, as TRL 0.11.4 saves a PEFT model
+    await expect(openWeights(dir)).rejects.toThrow(
+      `${dir}: found a PEFT adapter without its base model, and a pytorch_model.bin, where TRL puts its value head alone, ${merge}`,
+    );
+    rmSync(at("adapter_model.safetensors"));
+    rmSync(at("pytorch_model.bin"));
     writeFileSync(at("pytorch_model-00001-of-00002.bin"), "");
     await expect(openWeights(dir)).rejects.toThrow(/is not read.*save_pretrained\(d, safe_serialization=True\)/);
     writeFileSync(at("pytorch_model.bin"), "");
-    await expect(openWeights(dir)).rejects.toThrow(/pytorch_model\*\.bin, which is not read.*python -c ".*save_file/);
+    await expect(openWeights(dir)).rejects.toThrow(
+      `${dir}: found only PyTorch's pytorch_model*.bin, which is not read, ` +
+        "expected model.safetensors or model.safetensors.index.json. Fix: convert it once: python -c " +
+        '"import torch, sys; from safetensors.torch import save_file; d = sys.argv[1]; ' +
+        "s = torch.load(d + '/pytorch_model.bin', map_location='cpu', weights_only=True); " +
+        "save_file({k: v.clone().contiguous() for k, v in s.items()}, d + '/model.safetensors', metadata={'format': 'pt'})\" " +
+        `"${dir}"`,
+    );
   });
 });
 

@@ -15,7 +15,7 @@ describe.each([0, 1, 2])("row %i of the golden batch", (b) => {
   it("has transformers' log-probs, values and most likely next tokens", async () => {
     const { logprobs, values, greedy } = await scoreTokens(model, ids);
     expect(maxDifference(values, golden.floats("values").slice(b * W, b * W + T))).toBeLessThan(1e-4);
-    const theirs = golden.floats("logprobs").slice(b * (W - 1), b * (W - 1) + T - 1);
+    const theirs = golden.floats("logprobs").slice(b * W, b * W + T - 1);
     expect(logprobs[0]).toBeNaN();
     expect(maxDifference(logprobs.slice(1), theirs)).toBeLessThan(1e-4);
     const logits = golden.floats("logits");
