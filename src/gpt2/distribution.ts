@@ -99,7 +99,8 @@ export function fillDistributionInputs(
     for (let r = 0; r < R; r++) {
       const row = shift.subarray(r * V, (r + 1) * V);
       const kept = of.kept?.[start + r];
-      fillWithKept(row, kept);
+      if (kept) kept.fill(row, 0, MASKED);
+      else row.fill(0);
       for (const { ids, values } of of.adjustments?.[start + r]?.biases ?? [])
         for (let i = 0; i < ids.length; i++) if (row[ids[i]] > MASKED / 2) row[ids[i]] += values[i] / form.temperature; // masked stays masked
     }
@@ -114,12 +115,4 @@ export function fillDistributionInputs(
     inputs.penalty = penalty;
   }
   return inputs;
-}
-
-/** 0 where a token is kept, {@link MASKED} where not. */
-function fillWithKept(row: Float32Array, kept: KeptSet | undefined): void {
-  row.fill(kept ? MASKED : 0);
-  if (!kept) return;
-  const ids = kept.ids();
-  for (let i = 0; i < ids.length; i++) row[ids[i]] = 0;
 }

@@ -27,6 +27,19 @@ export class KeptSet {
     return data.includes(id);
   }
 
+  /** Write `inside` at the places of the ids and `outside` at all others. row [vocabSize] */
+  fill(row: Float32Array, inside: number, outside: number): void {
+    const { data } = this;
+    row.fill(data instanceof Int32Array ? outside : inside);
+    if (data instanceof Int32Array) for (let i = 0; i < data.length; i++) row[data[i]] = inside;
+    else
+      for (let word = 0; word < data.length; word++) {
+        if (data[word] === 0xffffffff) continue; // most words where one token is banned
+        const end = Math.min(32 * word + 32, row.length);
+        for (let id = 32 * word; id < end; id++) if (((data[word] >>> (id & 31)) & 1) === 0) row[id] = outside;
+      }
+  }
+
   /** The ids, ascending. */
   ids(): Int32Array {
     const { data } = this;

@@ -16,7 +16,7 @@ import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
-import type { Transform } from "../sample/transforms.ts";
+import { checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditStep } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
@@ -63,13 +63,14 @@ export class PPOTrainer {
   #promptState?: PromptSamplerState;
   #between = true;
 
-  /** @throws config - the model is in train mode */
+  /** @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary */
   constructor(options: PPOTrainerOptions) {
     const { model, tokenizer, reward, rewardName = "function", config = {}, transforms, reference } = options;
     refuseTrainMode(model);
     this.model = model;
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
+    checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
     this.reference = reference ?? model.frozenCopy();
     this.#reward = reward;
     this.#rewardName = rewardName;

@@ -112,6 +112,14 @@ describe("the policy ratio", () => {
     model.dispose();
   });
 
+  test("a banned token that is not in the vocabulary is refused before anything is sampled", () => {
+    const options = { model: newModel(), tokenizer, reward: builtInRewards.length };
+    expect(() => new PPOTrainer({ ...options, config: { bannedTokens: [5, 8192] } })).toThrow(
+      "bannedTokens: found token 8192, expected ids from 0 to 8191. Fix: use ids of this model's tokenizer",
+    );
+    options.model.dispose();
+  });
+
   describe("without replay", () => {
     const events = async (config: Partial<PpoConfig>) => {
       const model = newModel();

@@ -4,7 +4,7 @@ import { KeptSet } from "../../../src/gpt2/kept-set.ts";
 
 describe.each([1, 31, 32, 33, 101, 8192, 50257])("a vocabulary of %i", (V) => {
   const rng = new Rng(V);
-  it.each([0, 0.01, 0.1, 0.5, 1])("with a share of %d kept", (share) => {
+  it.each([0, 0.01, 0.1, 0.5, 0.999, 1])("with a share of %d kept", (share) => {
     const ids = Int32Array.from({ length: V }, (_, v) => v).filter(() => rng.uniform() < share);
     const set = KeptSet.of(ids, V);
     const flags = new Uint8Array(V);
@@ -12,6 +12,9 @@ describe.each([1, 31, 32, 33, 101, 8192, 50257])("a vocabulary of %i", (V) => {
     expect(set.size).toBe(ids.length);
     expect(set.ids()).toEqual(ids);
     expect(set.data.length).toBeLessThanOrEqual(Math.ceil(V / 32)); // 4 bytes each: V / 8 bytes at most
+    const row = new Float32Array(V).fill(9);
+    set.fill(row, 1, 0);
+    expect(row).toEqual(Float32Array.from(flags));
     for (let v = 0; v < V; v += V > 1000 ? 97 : 1) expect(set.has(v)).toBe(flags[v] === 1);
   });
 });
