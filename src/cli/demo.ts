@@ -15,6 +15,7 @@ const HELD_OUT = packagePath("models", "tiny", "prompts-heldout.txt");
 
 interface DemoFlags {
   model: string;
+  maxNewTokens?: number;
   out?: string;
   threads?: number;
   json?: boolean;
@@ -40,7 +41,11 @@ export async function define(command: Command): Promise<void> {
 }
 
 async function demo(flags: DemoFlags, settings: DemoSettings): Promise<void> {
-  const config = await readPpoOptions(flags as unknown as Record<string, unknown>, undefined, settings.options);
+  // The demo's responses have one length; whoever shortens them means all of it.
+  const { maxNewTokens } = flags;
+  const defaults = maxNewTokens === undefined ? {} : { minNewTokens: maxNewTokens };
+  const options = { ...settings.options, ...defaults };
+  const config = await readPpoOptions(flags as unknown as Record<string, unknown>, undefined, options);
   const prompts = await readPrompts(PROMPTS);
   const heldOut = await readPrompts(HELD_OUT);
   const out = flags.out ?? (await freeDirectory(joinPath("runs", `demo-${config.seed}`)));
