@@ -8,6 +8,7 @@ import { bytesAllocated } from "../../support/allocations.ts";
 import { denormalCounts } from "../../support/denormals.ts";
 import { residentOverLive } from "../../support/memory.ts";
 import { scatterNDRows, scatterSession } from "../../support/scatter-nd.ts";
+import { cpuInPauses } from "../../support/spinning.ts";
 
 // First in the file: the first session of the process decides. With the sentinel the first session would be its probe.
 test("denormal results are kept", () => {
@@ -48,4 +49,9 @@ test.skipIf(os.availableParallelism() < 2)("ScatterND loses updates on two threa
   for (const start = Date.now(); right && Date.now() - start < 15_000; ) right = two.isRight();
   two.dispose();
   expect(right).toBe(false);
+});
+
+test.skipIf(os.availableParallelism() < 2)("threads spin after a run, on a core the next session needs", async () => {
+  const spent = await cpuInPauses({ stopSpinning: false }); // in 30 pauses of 10 ms
+  expect(spent).toBeGreaterThan(150);
 });

@@ -2,6 +2,7 @@
  * @file The traps of ONNX Runtime 1.30.0, handled. Each has its counterpart in traps-off.test.ts, where the handling is
  * switched off and the trap shuts: another file, because each file is a process and some traps are set once a process.
  */
+import os from "node:os";
 import { expect, test } from "vitest";
 import { add, scatterAddRows } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
@@ -10,6 +11,7 @@ import { bytesAllocated } from "../../support/allocations.ts";
 import { denormalCounts } from "../../support/denormals.ts";
 import { residentOverLive } from "../../support/memory.ts";
 import { scatterNDRows, scatterSession } from "../../support/scatter-nd.ts";
+import { cpuInPauses } from "../../support/spinning.ts";
 
 // First in the file: the first session of the process decides.
 test("denormal results are exactly zero", () => {
@@ -90,4 +92,9 @@ test("buffers of the wrong kind or length are refused", () => {
     "output y of double: found Float32Array of 5, expected [B=2, T=3]:float32",
   );
   session.dispose();
+});
+
+test.skipIf(os.availableParallelism() < 2)("threads sleep when a run is over", async () => {
+  const spent = await cpuInPauses({}); // in 30 pauses of 10 ms
+  expect(spent).toBeLessThan(100);
 });
