@@ -35,7 +35,9 @@ test("without the sentinel every output is allocated again; the numbers are the 
   );
   const feed = new Float32Array(n).fill(1.5);
   const y = new Float32Array(n);
-  expect(bytesAllocated(() => session.run({ x: feed }, { y }))).toBeGreaterThanOrEqual(4 * n);
+  // The largest of a few: a collection of older garbage in between is counted against one of them.
+  const allocated = Array.from({ length: 5 }, () => bytesAllocated(() => session.run({ x: feed }, { y })));
+  expect(Math.max(...allocated)).toBeGreaterThanOrEqual(4 * n);
   expect(y.every((v) => v === 3)).toBe(true);
   session.dispose();
 });
