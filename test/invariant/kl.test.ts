@@ -36,7 +36,10 @@ async function naive(of: GPT2HeadWithValueModel, sequence: number[], place: numb
   const p = adjustments.repetitionPenalty;
   const adjustment = adjustments.at(context);
   for (const id of adjustment?.penalised ?? []) z[id] = z[id] > 0 ? z[id] / p : z[id] * p;
-  for (const { ids, values } of adjustment?.biases ?? []) ids.forEach((id, i) => (z[id] += values[i]));
+  for (const { ids, values } of adjustment?.biases ?? [])
+    ids.forEach((id, i) => {
+      z[id] += values[i];
+    });
   const kept = responses[b].kept[t];
   const tempered = z.map((x, v) => (kept && !kept.has(v) ? Number.NEGATIVE_INFINITY : x / adjustments.temperature));
   const max = Math.max(...tempered);
