@@ -1,42 +1,99 @@
 /** @file What must hold at every step, whatever the options. A breach means text was not scored as it was sampled. */
 import { fail } from "../base/errors.ts";
 import type { KlEstimates } from "../rl/kl.ts";
+import type { Experience } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
-import type { UpdateRecord } from "./update.ts";
 
 /** Rounding between the decoding pass and the training pass, in float32, stays well below this. */
 const RATIO_TOLERANCE = 1e-3;
 
+interface Breach {
+  found: string;
+  expected: string;
+  /** The likely cause, in words. */
+  fix: string;
+}
+
 /**
- * - The ratio of the first minibatch is 1: sampling and scoring agree on every token's probability.
- * - The mean KL is not below zero by more than 4 standard errors: x ~ p.
+ * Before a batch is learned from:
+ * - every token's kept set held some probability, and not more than all of it;
+ * - nothing was counted after the first end-of-text token;
+ * - the mean KL is not below zero by more than 4 standard errors: x ~ p.
  *
+ * @param eosTokenId what ends a response; null: nothing
  * @returns a message to warn with, or undefined when all is well
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
-export function auditStep(kl: KlEstimates, update: UpdateRecord, config: PpoConfig, step: number): string | undefined {
-  if (config.audit === "off") return undefined;
-  const problem = breach(kl, update, config);
-  if (!problem) return undefined;
-  if (config.audit === "stop") fail("audit", { where: `PPO step ${step}`, ...problem });
-  return `found ${problem.found}, expected ${problem.expected}. ${problem.fix}`;
+export function auditExperience(
+  data: Experience,
+  kl: KlEstimates,
+  eosTokenId: number | null,
+  config: PpoConfig,
+  step: number,
+): string | undefined {
+  return report(() => badMass(data) ?? afterEnd(data, eosTokenId) ?? negativeKl(kl), config, step);
 }
 
-function breach(kl: KlEstimates, update: UpdateRecord, { maskReplay }: PpoConfig) {
-  const { mean, standardError } = kl.k1;
-  if (update.firstRatioDeviation > RATIO_TOLERANCE)
-    return {
-      found: `a policy ratio ${update.firstRatioDeviation.toExponential(2)} away from 1 before any weight had moved`,
-      expected: `1 within ${RATIO_TOLERANCE}`,
-      fix: maskReplay
-        ? "tokens are scored under another distribution than they were drawn from: look for a temperature or kept set on one side only, a transform that does not repeat itself, or weights that changed in between"
-        : "maskReplay is off, so kept sets are left out when tokens are scored: set maskReplay to true, or sample without truncation",
-    };
-  if (Number.isFinite(standardError) && mean < -4 * standardError - RATIO_TOLERANCE)
-    return {
-      found: `a mean KL of ${mean.toFixed(4)} with a standard error of ${standardError.toFixed(4)}`,
-      expected: "a mean KL that is not below zero",
-      fix: "responses are not samples of the policy they are scored under: look for padding after the end of text that is scored, or a ban that is not replayed",
-    };
+/**
+ * In the first minibatch, before any weight has moved: the ratio is 1, so the log-probs of its sequences, replayed by the
+ * training pass, are those recorded when they were sampled.
+ *
+ * @param deviation largest |ratio - 1|
+ * @returns a message to warn with, or undefined when all is well
+ * @throws audit - a breach, unless config.audit is "warn" or "off"
+ */
+export function auditRatio(deviation: number, config: PpoConfig, step: number): string | undefined {
+  return report(() => badRatio(deviation, config.maskReplay), config, step);
+}
+
+function report(find: () => Breach | undefined, { audit }: PpoConfig, step: number): string | undefined {
+  const breach = audit === "off" ? undefined : find();
+  if (!breach) return undefined;
+  if (audit === "stop") fail("audit", { where: `PPO step ${step}`, ...breach });
+  return `found ${breach.found}, expected ${breach.expected}. ${breach.fix}`;
+}
+
+function badMass({ batch, keptMass }: Experience): Breach | undefined {
+  // A sum of rounded probabilities may exceed 1 by a little.
+  const i = keptMass.findIndex((mass, j) => batch.mask[j] === 1 && !(mass > 0 && mass <= 1 + 1e-9));
+  if (i < 0) return undefined;
+  return {
+    found: `a kept set with probability ${keptMass[i]} (response ${Math.floor(i / batch.width)}, token ${i % batch.width})`,
+    expected: "above 0 and at most 1",
+    fix: "a transform leaves tokens that cannot be drawn, or counts some twice",
+  };
+}
+
+function afterEnd({ responses }: Experience, eosTokenId: number | null): Breach | undefined {
+  if (eosTokenId === null) return undefined;
+  for (const [b, response] of responses.entries()) {
+    const end = response.indexOf(eosTokenId);
+    if (end >= 0 && end < response.length - 1)
+      return {
+        found: `${response.length - 1 - end} tokens counted after the end of text (response ${b}, token ${end})`,
+        expected: "nothing after the first end of text",
+        fix: "padding was taken for text: cut responses after their first end-of-text token",
+      };
+  }
   return undefined;
+}
+
+function negativeKl({ k1: { mean, standardError } }: KlEstimates): Breach | undefined {
+  if (!(Number.isFinite(standardError) && mean < -4 * standardError - RATIO_TOLERANCE)) return undefined;
+  return {
+    found: `a mean KL of ${mean.toFixed(4)} with a standard error of ${standardError.toFixed(4)}`,
+    expected: "a mean KL that is not below zero",
+    fix: "responses are not samples of the policy they are scored under: look for padding after the end of text that is scored, or a ban that is not replayed",
+  };
+}
+
+function badRatio(deviation: number, maskReplay: boolean): Breach | undefined {
+  if (deviation <= RATIO_TOLERANCE) return undefined;
+  return {
+    found: `a policy ratio ${deviation.toExponential(2)} away from 1 before any weight had moved`,
+    expected: `1 within ${RATIO_TOLERANCE}`,
+    fix: maskReplay
+      ? "tokens are scored under another distribution than they were drawn from: look for a temperature or kept set on one side only, a transform that does not repeat itself, dropout, or weights that changed in between"
+      : "maskReplay is off, so kept sets are left out when tokens are scored: set maskReplay to true, or sample without truncation",
+  };
 }

@@ -18,7 +18,7 @@ import { whiten } from "../rl/whiten.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
 import { checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { auditStep } from "./audit.ts";
+import { auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
@@ -61,7 +61,8 @@ export class PPOTrainer {
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
   #promptState?: PromptSamplerState;
-  #between = true;
+  /** Optimizer steps at the end of the last PPO step. */
+  #settledAt = 0;
 
   /** @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary */
   constructor(options: PPOTrainerOptions) {
@@ -120,6 +121,8 @@ export class PPOTrainer {
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
+    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
       scores,
@@ -140,7 +143,6 @@ export class PPOTrainer {
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    this.#between = false;
     const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step);
     clock.lap("time/ppo/optimize_step");
 
@@ -148,9 +150,7 @@ export class PPOTrainer {
     klController.update(logged.mean, queries.length);
     this.stepsTaken = step;
     this.#promptState = promptState;
-    this.#between = true;
-    const message = auditStep(kl, update, config, step);
-    if (message) yield { type: "warning", step, message };
+    this.#settledAt = optimizer.step;
     const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
@@ -205,15 +205,16 @@ export class PPOTrainer {
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
   get canBeSaved(): boolean {
-    return this.#between;
+    return this.optimizer.step === this.#settledAt;
   }
 
   getState(): TrainerState {
     return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
   }
 
-  /** Continue from a saved state. The model's weights and the optimizer's moments are restored by who saved them. */
+  /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
   setState(state: TrainerState): void {
+    this.#settledAt = this.optimizer.step;
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;

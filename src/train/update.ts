@@ -5,6 +5,7 @@ import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { ParameterBuffer } from "../gpt2/parameters.ts";
 import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { ppoLoss } from "../rl/losses.ts";
+import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
@@ -68,6 +69,10 @@ export async function* updatePolicy(
             );
           });
         parts.push({ logprobs: result.logprobs, values: result.values, entropies: result.entropies, index });
+      }
+      if (optimizerSteps === 0) {
+        const message = auditRatio(firstRatioDeviation, config, step);
+        if (message) yield { type: "warning", step, message };
       }
       const norm = globalNorm(grads.data);
       if (!Number.isFinite(norm)) notFinite(step, epoch, `the gradient of ${firstBadParameter(grads)}`, norm);
