@@ -57,8 +57,10 @@ export class RunView {
     try {
       for await (const event of events) {
         if (event.type === "evaluation") outcome[event.when] = event;
-        if (event.type === "checkpoint") outcome.directory = event.directory;
-        if (event.type === "done") Object.assign(outcome, { step: event.step, interrupted: event.interrupted });
+        if (event.type === "done") {
+          const { step, interrupted, directory = "" } = event;
+          Object.assign(outcome, { step, interrupted, directory });
+        }
         if (this.#json) printJson(event);
         else this.#show(event);
       }

@@ -210,6 +210,9 @@ describe("train", () => {
     const weights = (run: string) => readFileSync(at(run, `checkpoint-${end}`, "model.safetensors"));
     expect(weights("i").equals(weights("u"))).toBe(true);
     expect(lines("i", "metrics.jsonl").map((m) => m.step)).toEqual(Array.from({ length: step + 1 }, (_, n) => n + 1));
+    // Resumed with nothing left to do, it says where the result is.
+    const again = valuehead(cwd, "train", "--resume", "--out", "i", "--prompts", "p.txt", "--steps", end);
+    expect(again.stdout).toContain(`Checkpoint after step ${end}: i/checkpoint-${end}\n`);
   });
 
   it("SIGTERM is like Ctrl-C; a second signal ends at once and leaves no broken checkpoint", async () => {
