@@ -121,7 +121,7 @@ export class Session {
         graphOptimizationLevel: "all",
         enableMemPattern: !traps.noMemoryPattern,
         enableCpuMemArena: true,
-        logSeverityLevel: 3,
+        logSeverityLevel: 4, // what it would print is in the error that is thrown
         ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
         extra: {
           session: {
