@@ -156,14 +156,14 @@ export class Transformer {
     this.#pool.release(streams[0], dx === dHidden ? dy : dx);
   }
 
-  /** x[n] = wte[ids[n]] + wpe[t]. */
-  embed(params: ParameterBuffer, { ids, T }: Tokens, x: Float32Array): void {
+  /** x[n] = wte[ids[n]] + wpe[first[b] + t]; `first` int32 [B] is where each row's first token stands, default 0. */
+  embed(params: ParameterBuffer, { ids, T }: Tokens, x: Float32Array, first?: Int32Array): void {
     const C = this.config.nEmbd;
     const wte = params.view("transformer.wte.weight");
     const wpe = params.view("transformer.wpe.weight");
     for (let n = 0; n < ids.length; n++) {
       const token = ids[n] * C;
-      const position = (n % T) * C;
+      const position = ((first ? first[Math.floor(n / T)] : 0) + (n % T)) * C;
       for (let c = 0; c < C; c++) x[n * C + c] = wte[token + c] + wpe[position + c];
     }
   }

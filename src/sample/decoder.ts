@@ -69,14 +69,15 @@ export class Decoder {
 
   /** T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right. */
   async #extend(ids: Int32Array, T: number): Promise<void> {
-    const { config, parameters, pool, engine, head } = this.#model;
+    const { config, parameters, pool, engine, head, transformer } = this.#model;
     const { B } = this;
     const C = config.nEmbd;
     const last = this.lengths.map((length) => length - 1);
     const total = Int32Array.of(Math.max(...this.lengths));
     let x = pool.take(B * T * C);
     let y = pool.take(B * T * C);
-    this.#embed(ids, T, x);
+    const first = T === 1 ? last : undefined; // a prefill begins at the beginning
+    transformer.embed(parameters, { ids, B, T }, x, first);
     for (let layer = 0; layer < config.nLayer; layer++) {
       const cache = this.#cache[layer];
       const scale = attentionScale(config, layer);
@@ -92,17 +93,6 @@ export class Decoder {
     }
     await head.logits(parameters, ends, B, this.logits, this.values);
     pool.release(x, y, ends);
-  }
-
-  #embed(ids: Int32Array, T: number, x: Float32Array): void {
-    const C = this.#model.config.nEmbd;
-    const wte = this.#model.parameters.view("transformer.wte.weight");
-    const wpe = this.#model.parameters.view("transformer.wpe.weight");
-    for (let n = 0; n < ids.length; n++) {
-      const position = (T === 1 ? this.lengths[n] - 1 : n % T) * C;
-      const token = ids[n] * C;
-      for (let c = 0; c < C; c++) x[n * C + c] = wte[token + c] + wpe[position + c];
-    }
   }
 
   #program(T: number, scale: number): Program {

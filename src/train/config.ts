@@ -1,6 +1,7 @@
 /** @file Every option of a PPO run, with its default and its limits, in one schema. */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
+import { nearest } from "../base/nearest.ts";
 
 const count = (min = 1) => z.number().int().min(min);
 const positive = z.number().gt(0).finite();
@@ -99,20 +100,4 @@ export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where
   if (checked.klController === "adaptive" && checked.batchSize >= 5 * checked.klHorizon)
     contradiction("klHorizon", `${checked.klHorizon}`, `more than a fifth of batchSize (${checked.batchSize})`);
   return checked;
-}
-
-/** The candidate with the smallest edit distance. */
-export function nearest(word: string, candidates: readonly string[]): string {
-  const distance = (a: string, b: string) => {
-    let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++)
-        next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-      row = next;
-    }
-    return row[b.length];
-  };
-  const lower = word.toLowerCase();
-  return [...candidates].sort((a, b) => distance(lower, a.toLowerCase()) - distance(lower, b.toLowerCase()))[0];
 }

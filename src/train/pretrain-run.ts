@@ -1,6 +1,7 @@
 /** @file Language-model training as a whole: text files in, a model directory out. */
 import { z } from "zod";
 import { fail, ValueheadError } from "../base/errors.ts";
+import { nearest } from "../base/nearest.ts";
 import { VERSION } from "../base/version.ts";
 import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
 import { CorpusSampler } from "../data/sampler.ts";
@@ -9,7 +10,6 @@ import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { AppendFile, ensureEmptyOutputDirectory, joinPath, writeTextAtomic } from "../runtime/files.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
-import { nearest } from "./config.ts";
 import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./pretrain.ts";
 
 export interface PretrainSpec {

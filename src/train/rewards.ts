@@ -2,6 +2,7 @@
  * @file Reward functions: the built-in ones, the user's own by path, and the checks on what they return.
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { editDistance, nearest } from "../base/nearest.ts";
 import { importModule } from "../runtime/modules.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
@@ -149,24 +150,11 @@ function shorten(text: string, limit = 80): string {
 
 function unknownName(name: string): never {
   const names = Object.keys(builtInRewards);
-  const [nearest] = names.toSorted((a, b) => editDistance(name, a) - editDistance(name, b));
+  const closest = nearest(name, names);
   return fail("usage", {
     where: "reward",
     found: JSON.stringify(name),
     expected: `${names.join(", ")} or the path of a module (./reward.mjs)`,
-    fix: editDistance(name, nearest) <= 3 ? `did you mean ${nearest}?` : "choose one of the names or give a path",
+    fix: editDistance(name, closest) <= 3 ? `did you mean ${closest}?` : "choose one of the names or give a path",
   });
-}
-
-/** Levenshtein distance, by rows. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

@@ -1,0 +1,19 @@
+/** @file "Did you mean ...?" */
+
+/** Levenshtein distance, by rows. */
+export function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** The candidate with the smallest edit distance, upper and lower case being the same. */
+export function nearest(word: string, candidates: readonly string[]): string {
+  const distance = (candidate: string) => editDistance(word.toLowerCase(), candidate.toLowerCase());
+  return [...candidates].sort((a, b) => distance(a) - distance(b))[0];
+}
