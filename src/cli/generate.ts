@@ -3,8 +3,17 @@ import type { Command } from "commander";
 import { fail } from "../base/errors.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { addModelOption, addSamplingOptions, addThreadsOption, collect, type SamplingFlags, whole } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import {
+  addModelOption,
+  addSamplingOptions,
+  addThreadsOption,
+  collect,
+  PROMPT_COLUMN,
+  PROMPT_FILES,
+  type SamplingFlags,
+  whole,
+} from "./options.ts";
+import { note, print, printJson } from "./output.ts";
 
 /** Responses sampled together. */
 const BATCH = 16;
@@ -13,7 +22,7 @@ interface GenerateFlags extends SamplingFlags {
   model: string;
   prompt?: string[];
   prompts?: string;
-  column?: string;
+  promptColumn?: string;
   num: number;
   threads?: number;
   json?: boolean;
@@ -23,8 +32,8 @@ export function define(command: Command): void {
   addModelOption(command);
   command
     .option("--prompt <text>", "a prompt; may be given several times", collect)
-    .option("--prompts <file>", "prompts, one a line (.txt) or JSON (.jsonl), also gzipped")
-    .option("--column <name>", "column of the prompts in a .jsonl file (default: prompt, else text)")
+    .option("--prompts <file>", PROMPT_FILES)
+    .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--num <n>", "responses to each prompt", whole(1), 1);
   addSamplingOptions(command);
   command.option(
@@ -48,7 +57,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   // The names that numReturnSequences would give: more responses or prompts do not change those there were.
   const name = (row: number) =>
     row % flags.num === 0 ? row / flags.num : [Math.floor(row / flags.num), row % flags.num];
-  const queries = encodePrompts(asked, tokenizer, model.config, flags.maxNewTokens);
+  const queries = encodePrompts(asked, tokenizer, model.config, flags).ids;
 
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true });
@@ -68,7 +77,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   }
 }
 
-async function givenPrompts({ prompt, prompts, column }: GenerateFlags): Promise<string[]> {
+async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): Promise<string[]> {
   if ((prompt === undefined) === (prompts === undefined))
     fail("usage", {
       where: "--prompt, --prompts",
@@ -78,7 +87,8 @@ async function givenPrompts({ prompt, prompts, column }: GenerateFlags): Promise
     });
   if (prompt !== undefined) return prompt;
   const { readPrompts } = await import("../data/prompts.ts");
-  return readPrompts(prompts as string, { column });
+  const read = await readPrompts(prompts as string, { column: promptColumn, onNote: (text) => note(`note: ${text}`) });
+  return read.map((row) => row.prompt);
 }
 
 const text = ({ tokens }: Response, tokenizer: Tokenizer) => tokenizer.decode(tokens, { skipSpecialTokens: true });

@@ -22,6 +22,10 @@ export const collect = (text: string, before: string[] = []): string[] => [...be
 
 export const collectNumbers = (text: string, before: number[] = []): number[] => [...before, number(text)];
 
+export const PROMPT_FILES =
+  "prompts: one a line (.txt), or in a column of .jsonl, .csv, .tsv (these also .gz) or .parquet";
+export const PROMPT_COLUMN = "column of the prompts (default: the first there is of prompt, text, query)";
+
 /** Options of every command that samples. */
 export interface SamplingFlags {
   maxNewTokens: number;

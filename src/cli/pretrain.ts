@@ -26,8 +26,11 @@ interface PretrainFlags {
 
 export function define(command: Command): void {
   command
-    .requiredOption("--data <file...>", "text: paragraphs (.txt) or JSON (.jsonl), also gzipped")
-    .option("--column <name>", "column of the text in .jsonl files (default: text)")
+    .requiredOption(
+      "--data <file...>",
+      "text: paragraphs (.txt), or a column of .jsonl, .csv, .tsv (these also .gz) or .parquet",
+    )
+    .option("--column <name>", "column of the text in files that have columns (default: text)")
     .requiredOption("--out <dir>", "the model directory to write; new or empty")
     .option("--model <model>", "train this model on; it also gives the tokenizer")
     .option("--tokenizer <dir>", "for a model from scratch: a directory with tokenizer files")

@@ -4,7 +4,8 @@ import { fail } from "../base/errors.ts";
 import { absolutePath, isDirectory } from "../runtime/files.ts";
 import type { RunSpec } from "../train/run.ts";
 import { interruptible } from "./interrupt.ts";
-import { addThreadsOption } from "./options.ts";
+import { addThreadsOption, PROMPT_COLUMN, PROMPT_FILES } from "./options.ts";
+import { note } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 export const FINISHING = "finishing this step, then saving";
@@ -12,7 +13,7 @@ export const FINISHING = "finishing this step, then saving";
 export interface TrainFlags {
   model?: string;
   prompts?: string;
-  column?: string;
+  promptColumn?: string;
   reward?: string;
   out?: string;
   config?: string;
@@ -26,8 +27,8 @@ export interface TrainFlags {
 export function define(command: Command): void {
   command
     .option("--model <model>", "a model directory, a hub id, or tiny (embedded) (default: tiny)")
-    .requiredOption("--prompts <file>", "prompts, one a line (.txt) or JSON (.jsonl), also gzipped")
-    .option("--column <name>", "column of the prompts in a .jsonl file (default: prompt, else text)")
+    .requiredOption("--prompts <file>", PROMPT_FILES)
+    .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
     .requiredOption("--out <dir>", "the run directory: new or empty, or that of the run to resume")
     .option("--config <file>", "PPO options as JSON; flags go before it")
@@ -43,7 +44,7 @@ export function define(command: Command): void {
 async function train(flags: TrainFlags): Promise<void> {
   const { readRunConfig } = await import("../train/run.ts");
   const { readPrompts } = await import("../data/prompts.ts");
-  const { resume, column, threads } = flags;
+  const { resume, promptColumn: column, threads } = flags;
   const out = flags.out as string;
   const earlier = resume ? await readRunConfig(out) : undefined;
   const reward = flags.reward ?? earlier?.reward;
@@ -55,13 +56,14 @@ async function train(flags: TrainFlags): Promise<void> {
       fix: "add --reward NAME",
     });
   const config = await readPpoOptions(flags as Record<string, unknown>, flags.config, earlier?.options);
-  const prompts = await readPrompts(flags.prompts as string, { column });
-  const evaluation = flags.evalPrompts ? { prompts: await readPrompts(flags.evalPrompts, { column }) } : undefined;
+  const read = (path: string) => readPrompts(path, { column, onNote: (text) => note(`note: ${text}`) });
+  const prompts = await read(flags.prompts as string);
+  const evaluation = flags.evalPrompts ? { prompts: await read(flags.evalPrompts) } : undefined;
   const model = flags.model ?? earlier?.model ?? "tiny";
   const spec = { model, prompts, out, rewardName: reward, config, resume, evaluation, threads };
 
   const resumeFlags = ["--out", out, "--prompts", flags.prompts as string];
-  if (column !== undefined) resumeFlags.push("--column", column);
+  if (column !== undefined) resumeFlags.push("--prompt-column", column);
   if (flags.evalPrompts) resumeFlags.push("--eval-prompts", flags.evalPrompts);
   const outcome = await followRun(spec, flags);
   const { printComparison, printEnd } = await import("./summary.ts");

@@ -1,8 +1,9 @@
 /** @file Text files to one array of token ids, for language-model training. */
-import { fail, messageOf } from "../base/errors.ts";
+import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
 import { readLines } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { FILE_KINDS, fileKind, readRows, textOf } from "./tables.ts";
 
 /** Token ids, in two bytes each where the vocabulary allows it. */
 export type TokenIds = Uint16Array | Int32Array;
@@ -28,9 +29,10 @@ const PROGRESS_EVERY = 256; // documents
 const STREAM = 3;
 
 /**
- * The documents of text files, in order. `.jsonl`: each line a JSON string, or an object with the text in `column`. `.txt`:
- * paragraphs; a document ends where one or more blank lines are. Either may be gzipped (`.gz`). Documents without a visible character are left out.
- * @throws data - another kind of file, one that cannot be read, a line without that text
+ * The documents of files, in order. `.txt`: paragraphs; a document ends where one or more blank lines are. `.jsonl`: each line
+ * a JSON string, or an object with the text in `column`. `.csv`, `.tsv` and `.parquet`: the text in `column`. All but Parquet
+ * may be gzipped (`.gz`). Documents without a visible character are left out.
+ * @throws data - another kind of file, one that cannot be read, a row without that column
  */
 export async function* readCorpus(
   paths: readonly string[],
@@ -38,16 +40,16 @@ export async function* readCorpus(
 ): AsyncGenerator<string, void, undefined> {
   const { column = "text" } = options;
   for (const path of paths) {
-    const kind = /\.(jsonl|txt)(\.gz)?$/.exec(path)?.[1];
+    const kind = fileKind(path);
     if (kind === undefined) {
       fail("data", {
         where: path,
         found: "a file of another kind",
-        expected: "a name that ends in .txt, .jsonl, .txt.gz or .jsonl.gz",
+        expected: FILE_KINDS,
         fix: "convert or rename the file",
       });
     }
-    for await (const text of kind === "txt" ? paragraphs(path) : records(path, column)) {
+    for await (const text of kind === "txt" ? paragraphs(path) : texts(path, column)) {
       if (text.trim() !== "") yield text;
     }
   }
@@ -65,37 +67,8 @@ async function* paragraphs(path: string): AsyncGenerator<string, void, undefined
   yield lines.join("\n");
 }
 
-async function* records(path: string, column: string): AsyncGenerator<string, void, undefined> {
-  let number = 0;
-  for await (const line of readLines(path, "data")) {
-    number++;
-    if (line.trim() === "") continue;
-    const where = `${path}, line ${number}`;
-    let row: unknown;
-    try {
-      row = JSON.parse(line);
-    } catch (error) {
-      const found = `broken JSON (${messageOf(error)})`;
-      fail("data", { where, found, expected: "one JSON object per line", fix: "correct or remove the line" }, error);
-    }
-    const isObject = typeof row === "object" && row !== null && !Array.isArray(row);
-    const text = isObject ? (row as Record<string, unknown>)[column] : row;
-    if (typeof text !== "string") {
-      const type = Array.isArray(text) ? "array" : text === null ? "null" : typeof text;
-      const columns = isObject
-        ? Object.keys(row as object)
-            .join(", ")
-            .slice(0, 80)
-        : "";
-      fail("data", {
-        where,
-        found: text === undefined ? `no column "${column}" (columns: ${columns || "none"})` : `${type} instead of text`,
-        expected: `a JSON string, or an object with a string in "${column}"`,
-        fix: "name the column that holds the text, or correct the line",
-      });
-    }
-    yield text;
-  }
+async function* texts(path: string, column: string): AsyncGenerator<string, void, undefined> {
+  for await (const row of readRows(path)) yield textOf(row, [column]) ?? "";
 }
 
 /**

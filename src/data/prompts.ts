@@ -1,97 +1,84 @@
 /**
  * @file Prompts: reading them from a file, and drawing batches of them.
  */
-import { fail, messageOf } from "../base/errors.ts";
+import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
 import { readLines } from "../runtime/files.ts";
+import { FILE_KINDS, fileKind, type Row, readRows, textOf } from "./tables.ts";
+
+/** What a response is written to, and what the file says about it: the reward function gets both. */
+export interface Prompt {
+  readonly prompt: string;
+  /** The whole row, by column; {} where a prompt is all there is. */
+  readonly row: Readonly<Record<string, unknown>>;
+}
 
 /** Tried in this order when no column is given. */
-const COLUMNS = ["prompt", "text"];
+export const PROMPT_COLUMNS = ["prompt", "text", "query"];
 
 /**
- * The prompts of a file, in order.
+ * The prompts of a file, in order, each with its row.
  *
- * `.txt`: one per line. `.jsonl`: each line a JSON string, or an object with the prompt in `column` (default `prompt`, else
- * `text`). Either may end in `.gz`. Blank lines are skipped; spaces at the ends of a prompt are kept, for they are tokens.
+ * `.txt`: one per line. `.jsonl`: each line a JSON string, or an object with the prompt in `column` (default: the first of
+ * {@link PROMPT_COLUMNS} there is). `.csv`, `.tsv`, `.parquet`: in that column. All but Parquet may end in `.gz`. Spaces at the
+ * ends of a prompt are kept, for they are tokens.
  *
- * Throws `data` for a file that is missing, empty, of another kind or broken at some line, and `usage` for a column of a `.txt`.
+ * Blank lines are skipped. Rows with a blank prompt are left out and prompts that come more than once are kept, as often as
+ * they come; `onNote` hears how many of each there were.
+ *
+ * Throws `data` for a file that is missing, empty, of another kind or broken at some row, and `usage` for a column of a `.txt`.
  */
-export async function readPrompts(path: string, options: { column?: string } = {}): Promise<string[]> {
-  const { column } = options;
-  const kind = /\.(txt|jsonl)(\.gz)?$/.exec(path)?.[1];
+export async function readPrompts(
+  path: string,
+  options: { column?: string; onNote?: (note: string) => void } = {},
+): Promise<Prompt[]> {
+  const { column, onNote } = options;
+  const kind = fileKind(path);
   if (kind === undefined) {
     fail("data", {
       where: path,
       found: "an unknown kind of file",
-      expected: "a name ending in .txt or .jsonl, or either with .gz",
-      fix: "write one prompt per line (.txt) or one JSON value per line (.jsonl)",
+      expected: FILE_KINDS,
+      fix: "convert or rename the file; .txt holds one prompt per line",
     });
   }
   if (kind === "txt" && column !== undefined) {
     fail("usage", {
       where: path,
       found: `the column ${JSON.stringify(column)} for a text file`,
-      expected: "a column for .jsonl files only",
+      expected: "a column for files that have columns",
       fix: "leave the column out",
     });
   }
-  const prompts: string[] = [];
-  let lineNumber = 0;
-  for await (const line of readLines(path)) {
-    lineNumber++;
-    if (line.trim() === "") continue;
-    prompts.push(kind === "txt" ? line : promptOf(line, column, `${path}, line ${lineNumber}`));
+  const columns = column === undefined ? PROMPT_COLUMNS : [column];
+  const prompts: Prompt[] = [];
+  const blank: string[] = [];
+  for await (const row of kind === "txt" ? textLines(path) : readRows(path)) {
+    const prompt = textOf(row, columns);
+    if (prompt === null || prompt.trim() === "") blank.push(row.where);
+    else prompts.push({ prompt, row: typeof row.value === "string" ? {} : row.value });
   }
   if (prompts.length === 0) {
     fail("data", {
       where: path,
-      found: lineNumber === 0 ? "an empty file" : "blank lines only",
+      found: blank.length === 0 ? "nothing in it" : `${blank.length} rows, all of them without a prompt`,
       expected: "at least one prompt",
-      fix: kind === "txt" ? "write one prompt per line" : 'write one JSON string or {"prompt": "..."} per line',
+      fix: kind === "txt" ? "write one prompt per line" : "name the column that holds the prompts, or fill it",
     });
   }
+  if (blank.length > 0) onNote?.(`${path}: ${blank.length} without a prompt left out, the first: ${blank[0]}`);
+  const different = new Set(prompts.map(({ prompt }) => prompt)).size;
+  if (different < prompts.length)
+    onNote?.(`${path}: ${prompts.length} prompts, ${different} of them different; all are used`);
   return prompts;
 }
 
-function promptOf(line: string, column: string | undefined, where: string): string {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (error) {
-    fail(
-      "data",
-      {
-        where,
-        found: `broken JSON (${messageOf(error)})`,
-        expected: "one JSON string or object on the line",
-        fix: "correct the line; a file of plain text must be called .txt",
-      },
-      error,
-    );
+async function* textLines(path: string): AsyncGenerator<Row> {
+  let number = 0;
+  for await (const value of readLines(path)) {
+    number++;
+    if (value.trim() !== "") yield { where: `${path}, line ${number}`, value };
   }
-  let name = "the line";
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    const wanted = column === undefined ? COLUMNS : [column];
-    const found = Object.keys(value);
-    const key = wanted.find((key) => Object.hasOwn(value as object, key));
-    if (key === undefined) {
-      fail("data", {
-        where,
-        found: found.length === 0 ? "an object without columns" : `the columns ${found.join(", ")}`,
-        expected: `a column ${wanted.join(" or ")}`,
-        fix: "name the column of the prompts, or correct the line",
-      });
-    }
-    name = `column ${key}`;
-    value = (value as Record<string, unknown>)[key];
-  }
-  if (typeof value === "string" && value !== "") return value;
-  return fail("data", {
-    where: `${where}, ${name}`,
-    found: value === "" ? "an empty string" : (JSON.stringify(value).match(/^.{1,60}/)?.[0] ?? ""),
-    expected: "a string of at least one character",
-    fix: "correct or remove the line",
-  });
 }
 
 /** Plain data, safe for JSON. */

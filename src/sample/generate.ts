@@ -4,6 +4,7 @@ import { Rng } from "../base/rng.ts";
 import type { Distribution } from "../gpt2/distribution.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { breathe } from "../runtime/worker.ts";
 import { Decoder } from "./decoder.ts";
 import { type SamplingOptions, TokenSampler } from "./distribution.ts";
 import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
@@ -119,6 +120,7 @@ export async function generate(
       });
       if (t + 1 === maxNewTokens || rows.every((row) => row.ended)) break;
       await decoder.step(next); // ended rows run along; nothing reads what they say
+      await breathe(); // a reward function may be at work on earlier responses
     }
   } finally {
     decoder.release();

@@ -26,6 +26,16 @@ export const ppoOptions = {
   repetitionPenalty: [positive, 1, "logits of tokens seen before are divided (or multiplied, if negative) by this"],
   bannedTokens: [z.array(count(0)), [] as number[], "ids that are never drawn"],
   stop: [z.array(z.string().min(1)), [] as string[], "a response also ends when its text contains one of these"],
+  promptMinTokens: [count(0), 0, "prompts are cut to a random length from this many tokens ..."],
+  promptMaxTokens: [count(0), 0, "... to this many, drawn once for each prompt; 0: prompts are used whole"],
+  longPrompts: [
+    z.enum(["error", "drop", "truncate"]),
+    "error",
+    "prompts that leave no room for the response in the context",
+  ],
+  rewardConcurrency: [count(), 4, "calls of the reward function at once, each for one part of rolloutBatchSize"],
+  rewardTimeout: [z.number().min(0).max(86_400), 0, "seconds a call of the reward function may take; 0: any time"],
+  rewardRetries: [count(0), 2, "repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds"],
   maskReplay: [z.boolean(), true, "score each token over the set it was drawn from; without, x is not ~ p"],
   learningRate: [notNegative, 1.41e-5, "AdamW's step size"],
   schedule: [z.enum(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
@@ -97,6 +107,12 @@ export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where
     contradiction("miniBatchSize", `${checked.miniBatchSize}`, `at most batchSize (${checked.batchSize})`);
   if (checked.minNewTokens > checked.maxNewTokens)
     contradiction("minNewTokens", `${checked.minNewTokens}`, `at most maxNewTokens (${checked.maxNewTokens})`);
+  if (checked.promptMinTokens > checked.promptMaxTokens)
+    contradiction(
+      "promptMinTokens",
+      `${checked.promptMinTokens}`,
+      `at most promptMaxTokens (${checked.promptMaxTokens})`,
+    );
   if (checked.klController === "adaptive" && checked.batchSize >= 5 * checked.klHorizon)
     contradiction("klHorizon", `${checked.klHorizon}`, `more than a fifth of batchSize (${checked.batchSize})`);
   return checked;

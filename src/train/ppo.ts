@@ -1,6 +1,6 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
-import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
@@ -15,16 +15,16 @@ import {
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
-import { type GenerateOptions, generate } from "../sample/generate.ts";
 import { checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditExperience } from "./audit.ts";
-import { type Experience, experience, scoreReference } from "./batch.ts";
+import { experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { encodePrompts } from "./prompts.ts";
+import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { computeScores, type RewardFunction } from "./rewards.ts";
+import { type Responder, respondAndScore } from "./respond.ts";
+import type { RewardFunction } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
 
 export interface PPOTrainerOptions {
@@ -86,22 +86,31 @@ export class PPOTrainer {
         : new FixedKLController(klCoef);
   }
 
-  /** Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first. */
-  async *train(prompts: readonly string[], options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
-    const queries = encodePrompts(prompts, this.tokenizer, this.model.config, this.config.maxNewTokens);
+  /**
+   * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
+   * @param given texts, rows of a file, or what {@link encodePrompts} made of either
+   */
+  async *train(
+    given: readonly (string | Prompt)[] | EncodedPrompts,
+    options: { signal?: AbortSignal } = {},
+  ): AsyncGenerator<TrainEvent> {
+    const encode = (texts: readonly (string | Prompt)[]) =>
+      encodePrompts(texts, this.tokenizer, this.model.config, this.config);
+    const { prompts, ids, notes } = "ids" in given ? given : encode(given);
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
+    if (!("ids" in given)) for (const message of notes) yield { type: "warning", step: this.stepsTaken, message };
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
-      const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
-      yield* this.#step(texts, ids, sampler.getState());
+      const [asked, queries] = [chosen.map((i) => prompts[i]), chosen.map((i) => ids[i])];
+      yield* this.#step(asked, queries, sampler.getState());
     }
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
   }
 
   async *#step(
-    prompts: readonly string[],
+    prompts: readonly Prompt[],
     queries: readonly Int32Array[],
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
@@ -113,7 +122,11 @@ export class PPOTrainer {
     const clock = new Stopwatch();
 
     // 2 respond, 3 score
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
+    const firstStream = this.stepsTaken * config.batchSize;
+    const lap = (done: "respond" | "score") => clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
+    const responses = yield* respondAndScore(this.responder, prompts, queries, { step, firstStream, lap });
+    const { samples: episodes, scores } = responses;
+    const data = experience(responses.rollouts, config.maskReplay);
     const { batch, logprobs, values } = data;
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
@@ -151,56 +164,23 @@ export class PPOTrainer {
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#settledAt = optimizer.step;
-    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const facts = { config, data, episodes, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
 
-  /** How responses are sampled, all but the random streams. */
-  sampling(): GenerateOptions {
-    const { stop: strings, ...config } = this.config;
-    const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    return { ...config, stop, transforms: this.#transforms };
+  /** Who answers prompts, and who judges. */
+  get responder(): Responder {
+    const { model, tokenizer, config } = this;
+    const { stop: strings, ...options } = config;
+    const stop = strings.length > 0 ? { strings, tokenizer } : undefined;
+    const sampling = { ...options, stop, transforms: this.#transforms };
+    return { model, tokenizer, reward: this.#reward, rewardName: this.#rewardName, config, sampling };
   }
 
   /** The factor on the learning rate. */
   #schedule(step: number): number {
     return scheduleFactor(this.config.schedule, step - 1, this.config.steps, this.config.warmupSteps);
-  }
-
-  /** Sample part after part; the reward of one part runs while the next is sampled. */
-  async *#respondAndScore(
-    prompts: readonly string[],
-    queries: readonly Int32Array[],
-    clock: Stopwatch,
-  ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
-    const { config, tokenizer } = this;
-    const step = this.stepsTaken + 1;
-    const total = queries.length;
-    const rollouts = [];
-    const texts: string[] = [];
-    const pending: Promise<number[]>[] = [];
-    for (let start = 0; start < total; start += config.rolloutBatchSize) {
-      const part = queries.slice(start, start + config.rolloutBatchSize);
-      const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
-      const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
-      const samples = rollout.responses.map((r, i) => {
-        const prompt = prompts[start + i];
-        const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-        return { prompt, response, text: prompt + response };
-      });
-      const scoring = computeScores(this.#reward, samples, this.#rewardName);
-      scoring.catch(() => {}); // reported below, when all parts are sampled
-      pending.push(scoring);
-      rollouts.push(rollout);
-      texts.push(...samples.map((s) => s.response));
-      yield { type: "progress", step, phase: "respond", done: start + part.length, total };
-    }
-    clock.lap("time/get_response");
-    const scores = (await Promise.all(pending)).flat();
-    clock.lap("time/get_scores");
-    yield { type: "progress", step, phase: "score", done: total, total };
-    return { data: experience(rollouts, config.maskReplay), texts, scores };
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */

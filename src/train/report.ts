@@ -6,13 +6,13 @@ import { maskedMean, maskedVariance } from "../rl/whiten.ts";
 import { type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 import type { Metrics, Sample } from "./events.ts";
+import type { RewardSample } from "./rewards.ts";
 import type { UpdateRecord } from "./update.ts";
 
 export interface StepFacts {
   config: PpoConfig;
   data: Experience;
-  prompts: readonly string[];
-  texts: readonly string[];
+  episodes: readonly RewardSample[];
   scores: readonly number[];
   kl: KlEstimates;
   klCoef: number;
@@ -91,15 +91,16 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "tokens/kept_mass_mean": moments(keptMass).mean,
     "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
   };
-  return { metrics, samples: facts.texts.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
+  return { metrics, samples: facts.episodes.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
 }
 
-function sample({ config, data, prompts, texts, scores, kl }: StepFacts, b: number): Sample {
+function sample({ config, data, episodes, scores, kl }: StepFacts, b: number): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
   const { perSequence } = kl[config.klLog] as KlEstimate;
-  return { prompt: prompts[b], response: texts[b], score: scores[b], kl: perSequence[b], tokens, values };
+  const { prompt, response } = episodes[b];
+  return { prompt, response, score: scores[b], kl: perSequence[b], tokens, values };
 }
 
 /** Mean and unbiased standard deviation (0 for a single number). */

@@ -4,6 +4,7 @@
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { importModule } from "../runtime/modules.ts";
+import { settledWithin } from "./patience.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
 /** One finished sequence: `text` is prompt + response as one string. */
@@ -11,6 +12,8 @@ export interface RewardSample {
   prompt: string;
   response: string;
   text: string;
+  /** The row of the prompts file that the prompt came from, by column: labels, targets. {} without columns. */
+  row: Readonly<Record<string, unknown>>;
 }
 
 /** Scores a batch: one finite number per sample, in order; higher is better. May be asynchronous. */
@@ -78,29 +81,81 @@ export async function resolveReward(nameOrPath: string): Promise<RewardFunction>
   });
 }
 
+/** How a reward function is called. */
+export interface RewardCall {
+  /** Seconds a call may take; 0: any time. */
+  rewardTimeout?: number;
+  /** How often a call that throws or takes too long is repeated. */
+  rewardRetries?: number;
+  /** Ends the waiting for a repetition. */
+  signal?: AbortSignal;
+  /** Hears of every call that will be repeated. */
+  onRetry?: (message: string) => void;
+}
+
+/** Seconds before the first, second, third, ... repetition: 1, 2, 4, ... */
+const backOff = (repetition: number) => Math.min(2 ** (repetition - 1), 30);
+
 /**
  * Calls a reward function on a batch and checks what it returns. `where` is how errors call it: a name or a path.
  *
- * Throws a `reward` error when the function throws (the original is its cause) or returns anything but one finite number per
- * sample.
+ * What it throws counts as an accident (a network, a busy server): it is called again, after a while. What it returns is its
+ * own doing, and a wrong result is final. A call that takes too long is not waited for, but it cannot be stopped.
+ *
+ * Throws a `reward` error when the last call throws (the original is its cause), and for anything returned but one finite
+ * number per sample.
  */
-export async function computeScores(reward: RewardFunction, batch: RewardSample[], where: string): Promise<number[]> {
-  let scores: unknown;
-  try {
-    scores = await reward(batch);
-  } catch (error) {
-    fail(
-      "reward",
-      {
-        where: `reward ${where}`,
-        found: `an exception (${messageOf(error)})`,
-        expected: `${batch.length} scores`,
-        fix: "correct the reward function; it is called with an array of { prompt, response, text }",
-      },
-      error,
-    );
+export async function computeScores(
+  reward: RewardFunction,
+  batch: RewardSample[],
+  where: string,
+  { rewardTimeout = 0, rewardRetries = 0, signal, onRetry }: RewardCall = {},
+): Promise<number[]> {
+  const stopped = new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));
+  for (let call = 1; ; call++) {
+    let answer: unknown;
+    try {
+      answer = await inTime(reward, batch, rewardTimeout);
+    } catch (error) {
+      if (call > rewardRetries || signal?.aborted) return callFailed(error, batch, where, call);
+      const seconds = backOff(call);
+      onRetry?.(`reward ${where}: ${messageOf(error)}; call ${call} of ${rewardRetries + 1}, the next in ${seconds} s`);
+      if (await settledWithin(stopped, seconds)) return callFailed(error, batch, where, call);
+      continue;
+    }
+    return checkScores(answer, batch, where);
   }
-  return checkScores(scores, batch, where);
+}
+
+async function inTime(reward: RewardFunction, batch: RewardSample[], seconds: number): Promise<number[]> {
+  const answer = (async () => reward(batch))(); // also what is thrown before the first await comes as a rejection
+  if (seconds > 0 && !(await settledWithin(answer, seconds))) throw new TooSlow(seconds);
+  return answer;
+}
+
+class TooSlow extends Error {
+  constructor(seconds: number) {
+    super(`no answer within ${seconds} seconds`);
+  }
+}
+
+function callFailed(error: unknown, batch: RewardSample[], where: string, calls: number): never {
+  const slow = error instanceof TooSlow;
+  const what = slow ? error.message : `an exception (${messageOf(error)})`;
+  const times = calls === 1 ? "" : ` in each of ${calls} calls`;
+  const [{ prompt, response }] = batch;
+  return fail(
+    "reward",
+    {
+      where: `reward ${where}`,
+      found: `${what}${times} with ${batch.length} samples, the first: prompt ${shorten(prompt)}, response ${shorten(response)}`,
+      expected: `${batch.length} scores`,
+      fix: slow
+        ? "raise rewardTimeout, or lower rolloutBatchSize for smaller calls"
+        : "correct the reward function; it is called with an array of { prompt, response, text, row }",
+    },
+    error,
+  );
 }
 
 /** `scores` itself when it is one finite number per sample of `batch`; otherwise a `reward` error that says which one is not. */
@@ -125,7 +180,7 @@ export function checkScores(scores: unknown, batch: RewardSample[], where: strin
   for (const [i, score] of scores.entries()) {
     if (Number.isFinite(score)) continue;
     fail("reward", {
-      where: `${place}, score ${i} of ${batch.length}, for ${shorten(batch[i].text)}`,
+      where: `${place}, score ${i} of ${batch.length}, for prompt ${shorten(batch[i].prompt)}, response ${shorten(batch[i].response)}`,
       found: describe(score),
       expected: "a finite number",
       fix: "look for a division by zero, a logarithm of 0 or a missing return for such a text",

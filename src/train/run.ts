@@ -1,6 +1,7 @@
 /** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
 import { fail } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
+import type { Prompt } from "../data/prompts.ts";
 import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
 import {
@@ -14,22 +15,22 @@ import {
   writeTextAtomic,
 } from "../runtime/files.ts";
 import { breathe } from "../runtime/worker.ts";
-import { generate } from "../sample/generate.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { listCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { PPOTrainer } from "./ppo.ts";
-import { encodePrompts } from "./prompts.ts";
-import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
+import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
+import { respondAndScore } from "./respond.ts";
+import type { RewardFunction, RewardSample } from "./rewards.ts";
 import { TensorBoardWriter } from "./tensorboard.ts";
 
 /** What to run. Plain data: it crosses to a worker. */
 export interface RunSpec {
   /** A directory in Hugging Face layout, a hub id, or "tiny". */
   model: string;
-  prompts: readonly string[];
+  prompts: readonly (string | Prompt)[];
   /** The run directory. New or empty, unless `resume`. */
   out: string;
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
@@ -38,7 +39,7 @@ export interface RunSpec {
   /** Go on from the newest checkpoint in `out`. */
   resume?: boolean;
   /** Prompts never trained on: responses to them are scored before and after. */
-  evaluation?: { prompts: readonly string[] };
+  evaluation?: { prompts: readonly (string | Prompt)[] };
   threads?: number;
 }
 
@@ -89,7 +90,8 @@ export async function* run(
   const directory = model.directory as string;
   const tokenizer = await loadTokenizer(directory);
   checkVocabulary(tokenizer, model.config.vocabSize, directory);
-  encodePrompts(spec.prompts, tokenizer, model.config, config.maxNewTokens); // before anything is written
+  const prompts = encodePrompts(spec.prompts, tokenizer, model.config, config); // before anything is written
+  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, model.config, config);
   const reference = checkpoint
     ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine })
     : undefined;
@@ -100,7 +102,8 @@ export async function* run(
   const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
   const { vocabSize, nPositions } = model.config;
   const parameters = model.parameters.data.length;
-  yield { type: "loaded", parameters, vocabSize, nPositions, notes: model.notes, resumedAt: trainer.stepsTaken };
+  const notes = [...model.notes, ...prompts.notes, ...(evaluation?.notes ?? [])];
+  yield { type: "loaded", parameters, vocabSize, nPositions, notes, resumedAt: trainer.stepsTaken };
   let saved = trainer.stepsTaken;
   const save = async (): Promise<RunEvent> => {
     saved = trainer.stepsTaken;
@@ -111,8 +114,8 @@ export async function* run(
     };
   };
   try {
-    if (!checkpoint) yield* evaluate(spec, trainer, reward, "before");
-    for await (const event of trainer.train(spec.prompts, options)) {
+    if (!checkpoint) yield* evaluate(evaluation, trainer, "before");
+    for await (const event of trainer.train(prompts, options)) {
       if (event.type === "step") {
         await logs.step(event);
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
@@ -120,7 +123,7 @@ export async function* run(
       if (event.type !== "done") yield event;
       else {
         if (saved !== event.step || event.step === 0) yield await save();
-        if (!event.interrupted) yield* evaluate(spec, trainer, reward, "after");
+        if (!event.interrupted) yield* evaluate(evaluation, trainer, "after");
         yield { ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) };
       }
       await breathe();
@@ -149,30 +152,18 @@ async function checkpointToResume(out: string): Promise<{ step: number; path: st
 
 /** The same prompts and random streams before and after, so that only the weights differ. */
 async function* evaluate(
-  spec: RunSpec,
+  prompts: EncodedPrompts | undefined,
   trainer: PPOTrainer,
-  reward: RewardFunction,
   when: "before" | "after",
 ): AsyncGenerator<RunEvent> {
-  if (!spec.evaluation) return;
-  const { prompts } = spec.evaluation;
-  const { config, tokenizer, model } = trainer;
-  const queries = encodePrompts(prompts, tokenizer, model.config, config.maxNewTokens);
-  const batch: RewardSample[] = [];
-  for (let start = 0; start < queries.length; start += config.rolloutBatchSize) {
-    const part = queries.slice(start, start + config.rolloutBatchSize);
-    const streams = part.map((_, i) => EVALUATION_STREAM + start + i);
-    const { responses } = await generate(model, part, { ...trainer.sampling(), streams });
-    responses.forEach((r, i) => {
-      const prompt = prompts[start + i];
-      const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-      batch.push({ prompt, response, text: prompt + response });
-    });
-    await breathe();
-  }
-  const scores = await computeScores(reward, batch, spec.rewardName);
-  const samples = batch.map((sample, i) => ({ ...sample, score: scores[i] }));
-  yield { type: "evaluation", when, samples, ...meanAndStandardError(scores) };
+  if (!prompts) return;
+  const place = { step: trainer.stepsTaken, firstStream: EVALUATION_STREAM };
+  const answers = respondAndScore(trainer.responder, prompts.prompts, prompts.ids, place);
+  let next = await answers.next();
+  for (; !next.done; next = await answers.next()) if (next.value.type === "warning") yield next.value;
+  const { samples, scores } = next.value;
+  const scored = samples.map((sample, i) => ({ ...sample, score: scores[i] }));
+  yield { type: "evaluation", when, samples: scored, ...meanAndStandardError(scores) };
 }
 
 /** config.json, metrics.jsonl, samples.jsonl and TensorBoard events of a run directory. */

@@ -35,6 +35,7 @@ const small: Partial<PpoConfig> = {
   rolloutBatchSize: 4,
   maxNewTokens: 10,
   learningRate: 1e-3,
+  rewardRetries: 0,
   seed: 3,
 };
 

@@ -1,9 +1,11 @@
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Corpus, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../../../src/data/corpus.ts";
+import { packagePath } from "../../../src/runtime/files.ts";
 import { Tokenizer } from "../../../src/tokenizer/tokenizer.ts";
 
 let dir: string;
@@ -44,17 +46,21 @@ describe("readCorpus", () => {
     expect(await read([await put("b.jsonl", '{"text": "one", "t": "x"}')], "t")).toEqual(["x"]);
   });
 
+  it("reads a column of .csv and .parquet", async () => {
+    const csv = await put("a.csv", 'text,label\n"one, two",1\n,0\nthree,1\n');
+    const parquet = packagePath("test", "golden", "parquet", "zstd-dictionary.parquet");
+    const rows = JSON.parse(readFileSync(packagePath("test", "golden", "parquet", "rows.json"), "utf8"));
+    const texts = rows.map((row: { text: string | null }) => row.text).filter((text: string | null) => text);
+    expect(await read([csv, parquet])).toEqual(["one, two", "three", ...texts]);
+  });
+
   it.each([
-    ["c.csv", "a,b", "found a file of another kind, expected a name that ends in .txt, .jsonl, .txt.gz or .jsonl.gz"],
+    ["c.xml", "a,b", "found a file of another kind, expected a name ending in .txt, .jsonl, .csv or .tsv"],
     ["c.jsonl", '{"text": "a"}\n{"text": \n', ", line 2: found broken JSON ("],
-    [
-      "d.jsonl",
-      '{"body": "a", "n": 1}\n',
-      ', line 1: found no column "text" (columns: body, n), expected a JSON string, or',
-    ],
-    ["e.jsonl", '{"text": 5}\n', ", line 1: found number instead of text"],
-    ["f.jsonl", "[1]\n", ", line 1: found array instead of text"],
-    ["g.jsonl", "null\n", ", line 1: found null instead of text"],
+    ["d.jsonl", '{"body": "a", "n": 1}\n', ", line 1: found the columns body, n, expected a column text"],
+    ["e.jsonl", '{"text": 5}\n', ", line 1, column text: found 5, expected text"],
+    ["f.jsonl", "[1]\n", ", line 1: found [1], expected one JSON object or string"],
+    ["g.jsonl", "null\n", ", line 1: found null, expected one JSON object or string"],
   ])("refuses %s", async (name, contents, message) => {
     await expect(read([await put(name, contents)])).rejects.toThrow(message);
     await expect(read([join(dir, name)])).rejects.toThrow(join(dir, name));

@@ -14,66 +14,95 @@ const write = (name: string, content: string | Uint8Array) => {
 };
 const rejects = (path: string, message: string, column?: string) =>
   expect(readPrompts(path, { column })).rejects.toThrow(message);
+const texts = async (path: string, column?: string) =>
+  (await readPrompts(path, { column })).map(({ prompt }) => prompt);
 
 describe("readPrompts", () => {
   it("text: one per line, blank lines skipped, line ends and a byte order mark removed, spaces kept", async () => {
     const content = "\uFEFFThis film\r\n\r\n  I went to see \n \t\nlast";
-    const expected = ["This film", "  I went to see ", "last"];
+    const expected = ["This film", "  I went to see ", "last"].map((prompt) => ({ prompt, row: {} }));
     expect(await readPrompts(write("a.txt", content))).toEqual(expected);
     expect(await readPrompts(write("a.txt.gz", gzipSync(content)))).toEqual(expected);
   });
 
-  it("JSON lines: strings, and objects with prompt, text or the given column", async () => {
-    const content = '"This"\n\n{"text":"film","label":1}\n{"text":"no","prompt":"was"}\n';
-    expect(await readPrompts(write("b.jsonl", content))).toEqual(["This", "film", "was"]);
-    expect(await readPrompts(write("b.jsonl.gz", gzipSync(content)))).toEqual(["This", "film", "was"]);
+  it("JSON lines: strings, and objects with prompt, text, query or the given column, each with its row", async () => {
+    const content = '"This"\n\n{"text":"film","label":1}\n{"text":"no","prompt":"was"}\n{"query":"bad"}\n';
+    const expected = [
+      { prompt: "This", row: {} },
+      { prompt: "film", row: { text: "film", label: 1 } },
+      { prompt: "was", row: { text: "no", prompt: "was" } },
+      { prompt: "bad", row: { query: "bad" } },
+    ];
+    expect(await readPrompts(write("b.jsonl", content))).toEqual(expected);
+    expect(await readPrompts(write("b.jsonl.gz", gzipSync(content)))).toEqual(expected);
     const columns = write("c.jsonl", '{"q":"one\\ntwo","text":"x"}\n"plain"');
-    expect(await readPrompts(columns, { column: "q" })).toEqual(["one\ntwo", "plain"]);
+    expect(await texts(columns, "q")).toEqual(["one\ntwo", "plain"]);
   });
 
-  it("a missing file, an empty one, one of blank lines", async () => {
+  it("a missing file, an empty one, one of blank lines, one without any prompt", async () => {
     await rejects(join(directory, "none.txt"), `${join(directory, "none.txt")}: found nothing at this path`);
     await rejects(
       write("empty.txt", ""),
-      "empty.txt: found an empty file, expected at least one prompt. Fix: write one prompt per line",
+      "empty.txt: found nothing in it, expected at least one prompt. Fix: write one prompt per line",
     );
-    await rejects(write("blank.jsonl", "\n \n"), "blank.jsonl: found blank lines only, expected at least one prompt");
+    await rejects(write("blank.jsonl", "\n \n"), "blank.jsonl: found nothing in it, expected at least one prompt");
+    await rejects(
+      write("unfilled.jsonl", '{"prompt":null}\n{"prompt":" "}\n'),
+      "unfilled.jsonl: found 2 rows, all of them without a prompt, expected at least one prompt. " +
+        "Fix: name the column that holds the prompts, or fill it",
+    );
+  });
+
+  it("counts rows without a prompt, which it leaves out, and repeated prompts, which it keeps", async () => {
+    const notes: string[] = [];
+    const path = write("gaps.jsonl", '{"prompt":"a"}\n{"prompt":null}\n{"prompt":""}\n"  "\n"a"\n{"prompt":"b"}\n');
+    const read = await readPrompts(path, { onNote: (note) => notes.push(note) });
+    expect(read.map(({ prompt }) => prompt)).toEqual(["a", "a", "b"]);
+    expect(notes).toEqual([
+      `${path}: 3 without a prompt left out, the first: ${path}, line 2`,
+      `${path}: 3 prompts, 2 of them different; all are used`,
+    ]);
+    notes.length = 0;
+    await readPrompts(write("whole.txt", "a\n\nb"), { onNote: (note) => notes.push(note) });
+    expect(notes).toEqual([]);
   });
 
   it("an unknown kind of file, and a column for a text file", async () => {
-    await rejects(
-      write("a.csv", "x"),
-      "a.csv: found an unknown kind of file, expected a name ending in .txt or .jsonl",
-    );
+    for (const name of ["a.xlsx", "a.parquet.gz", "csv", "a.jsonl.zip"])
+      await rejects(
+        write(name, "x"),
+        `${name}: found an unknown kind of file, expected a name ending in .txt, .jsonl, .csv or .tsv, each also with .gz, or in .parquet`,
+      );
     await rejects(
       write("d.txt", "x"),
-      'd.txt: found the column "q" for a text file, expected a column for .jsonl',
+      'd.txt: found the column "q" for a text file, expected a column for files that have columns',
       "q",
     );
   });
 
   it("broken JSON, with its line", async () => {
     await rejects(write("e.jsonl", '"a"\n\n{"prompt": "b"\n'), "e.jsonl, line 3: found broken JSON (");
+    await rejects(write("j.jsonl", "17"), "j.jsonl, line 1: found 17, expected one JSON object or string on the line");
   });
 
-  it("a missing column, with the line and the columns found", async () => {
+  it("a missing column, with the line, the columns found and the nearest", async () => {
     const path = write("f.jsonl", '{"prompt":"a"}\n{"question":"b","id":2}\n');
     await rejects(
       path,
-      "f.jsonl, line 2: found the columns question, id, expected a column prompt or text. " +
-        "Fix: name the column of the prompts, or correct the line",
+      "f.jsonl, line 2: found the columns question, id, expected a column prompt or text or query. " +
+        "Fix: name the column that holds the text, or correct the file",
     );
-    await rejects(path, "f.jsonl, line 1: found the columns prompt, expected a column q", "q");
-    await rejects(write("g.jsonl", "{}"), "g.jsonl, line 1: found an object without columns");
+    await rejects(
+      write("k.jsonl", '{"id":2,"question":"b"}\n'),
+      "k.jsonl, line 1: found the columns id, question, expected a column qestion. " +
+        "Fix: name the column that holds the text, or correct the file: did you mean question?",
+      "qestion",
+    );
+    await rejects(write("g.jsonl", "{}"), "g.jsonl, line 1: found no columns");
   });
 
-  it("a prompt that is no string or empty", async () => {
-    await rejects(
-      write("h.jsonl", '{"prompt":["a"]}'),
-      'h.jsonl, line 1, column prompt: found ["a"], expected a string',
-    );
-    await rejects(write("i.jsonl", '{"prompt":""}'), "i.jsonl, line 1, column prompt: found an empty string");
-    await rejects(write("j.jsonl", "17"), "j.jsonl, line 1, the line: found 17, expected a string");
+  it("a prompt that is no text", async () => {
+    await rejects(write("h.jsonl", '{"prompt":["a"]}'), 'h.jsonl, line 1, column prompt: found ["a"], expected text');
   });
 });
 

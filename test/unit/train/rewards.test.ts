@@ -14,7 +14,7 @@ const write = (name: string, source: string) => {
   return path;
 };
 const samples = (...responses: string[]) =>
-  responses.map((response) => ({ prompt: "An awful start,", response, text: `An awful start,${response}` }));
+  responses.map((response) => ({ prompt: "An awful start,", response, text: `An awful start,${response}`, row: {} }));
 const problemOf = async (call: () => unknown): Promise<ValueheadError> => {
   try {
     await call();
@@ -112,11 +112,65 @@ describe("computeScores and checkScores", () => {
       const error = await problemOf(() => computeScores(reward, two, "./mine.mjs"));
       expect(error.kind).toBe("reward");
       expect(error.message).toBe(
-        "reward ./mine.mjs: found an exception (text is undefined), expected 2 scores. " +
-          "Fix: correct the reward function; it is called with an array of { prompt, response, text }",
+        "reward ./mine.mjs: found an exception (text is undefined) with 2 samples, the first: " +
+          'prompt "An awful start,", response " good", expected 2 scores. ' +
+          "Fix: correct the reward function; it is called with an array of { prompt, response, text, row }",
       );
       expect(error.cause).toBe(cause);
     }
+  });
+
+  describe("a reward that fails", () => {
+    const failing = (times: number, error = new Error("busy")) => {
+      let calls = 0;
+      const reward = async () => {
+        if (++calls <= times) throw error;
+        return [1, 2];
+      };
+      return { reward, calls: () => calls };
+    };
+
+    it("is called again, after a second, and says so", async () => {
+      const messages: string[] = [];
+      const { reward, calls } = failing(1);
+      const start = performance.now();
+      const options = { rewardRetries: 2, onRetry: (message: string) => messages.push(message) };
+      expect(await computeScores(reward, two, "mine", options)).toEqual([1, 2]);
+      expect(calls()).toBe(2);
+      expect(performance.now() - start).toBeGreaterThan(950);
+      expect(messages).toEqual(["reward mine: busy; call 1 of 3, the next in 1 s"]);
+    });
+
+    it("is final after the last repetition, or when the others have failed", async () => {
+      const { reward, calls } = failing(9);
+      const error = await problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 1 }));
+      expect(calls()).toBe(2);
+      expect(error.message).toContain("reward mine: found an exception (busy) in each of 2 calls with 2 samples");
+
+      const others = new AbortController();
+      const stopped = problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 9, signal: others.signal }));
+      setTimeout(() => others.abort(), 10);
+      expect((await stopped).problem.found).toContain("an exception (busy) with 2 samples");
+      expect(calls()).toBe(3);
+    });
+
+    it("is not called again for what it returned", async () => {
+      let calls = 0;
+      const reward = () => [++calls];
+      await problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 3 }));
+      expect(calls).toBe(1);
+    });
+
+    it("by taking too long", async () => {
+      let calls = 0;
+      const reward = () => new Promise<number[]>((resolve) => setTimeout(resolve, 200, [++calls, 2]));
+      const error = await problemOf(() => computeScores(reward, two, "mine", { rewardTimeout: 0.02 }));
+      expect(error.message).toBe(
+        'reward mine: found no answer within 0.02 seconds with 2 samples, the first: prompt "An awful start,", ' +
+          'response " good", expected 2 scores. Fix: raise rewardTimeout, or lower rolloutBatchSize for smaller calls',
+      );
+      expect(await computeScores(reward, two, "mine", { rewardTimeout: 10 })).toEqual([2, 2]);
+    });
   });
 
   it("not an array", async () => {
@@ -140,7 +194,7 @@ describe("computeScores and checkScores", () => {
     const nan = await problemOf(() => checkScores([1, Number.NaN], two, "mine"));
     expect(nan.kind).toBe("reward");
     expect(nan.message).toBe(
-      'reward mine, score 1 of 2, for "An awful start, bad": found NaN, expected a finite number. ' +
+      'reward mine, score 1 of 2, for prompt "An awful start,", response " bad": found NaN, expected a finite number. ' +
         "Fix: look for a division by zero, a logarithm of 0 or a missing return for such a text",
     );
     expect((await found([Number.NEGATIVE_INFINITY, 1])).found).toBe("-Infinity");
@@ -152,7 +206,7 @@ describe("computeScores and checkScores", () => {
 
   it("shortens a long text", async () => {
     const error = await problemOf(() => checkScores([Number.NaN], samples("x".repeat(500)), "mine"));
-    expect(error.problem.where.length).toBeLessThan(130);
+    expect(error.problem.where.length).toBeLessThan(170);
     expect(error.problem.where).toMatch(/x…"$/);
   });
 });

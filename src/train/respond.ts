@@ -1,0 +1,83 @@
+/** @file Responses to prompts and what the reward function says of them. */
+import type { Prompt } from "../data/prompts.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { PpoConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
+import { limiter, settledWithin } from "./patience.ts";
+import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
+
+/** Who answers, and who judges. */
+export interface Responder {
+  readonly model: GPT2HeadWithValueModel;
+  readonly tokenizer: Tokenizer;
+  readonly reward: RewardFunction;
+  readonly rewardName: string;
+  readonly config: PpoConfig;
+  /** How responses are sampled, all but the random streams. */
+  readonly sampling: GenerateOptions;
+}
+
+export interface Responses {
+  /** One for each part that was sampled together. */
+  readonly rollouts: Rollout[];
+  readonly samples: RewardSample[];
+  readonly scores: number[];
+}
+
+/** Seconds between looks at what happened, while the reward function is waited for. */
+const LOOK = 0.5;
+
+/**
+ * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
+ * @param firstStream the random stream of the first prompt; the others have those that follow. A prompt with its stream gets
+ *                    the same response whenever it is asked
+ * @param lap         told when sampling and when scoring is done
+ * @throws reward - no scores for some part, after all repetitions
+ */
+export async function* respondAndScore(
+  { model, tokenizer, reward, rewardName, config, sampling }: Responder,
+  prompts: readonly Prompt[],
+  ids: readonly Int32Array[],
+  { step, firstStream, lap }: { step: number; firstStream: number; lap?: (name: "respond" | "score") => void },
+): AsyncGenerator<TrainEvent, Responses> {
+  const total = ids.length;
+  const rollouts: Rollout[] = [];
+  const samples: RewardSample[] = [];
+  const scores: Promise<number[]>[] = [];
+  const retries: TrainEvent[] = [];
+  const inTurn = limiter(config.rewardConcurrency);
+  const failed = new AbortController();
+  const { rewardTimeout, rewardRetries } = config;
+  const onRetry = (message: string) => retries.push({ type: "warning", step, message });
+  const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
+  for (let start = 0; start < total && !failed.signal.aborted; start += config.rolloutBatchSize) {
+    const part = ids.slice(start, start + config.rolloutBatchSize);
+    const streams = part.map((_, i) => firstStream + start + i);
+    const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
+    const answered = rollout.responses.map(({ tokens }, i) => {
+      const response = tokenizer.decode(tokens, { skipSpecialTokens: true });
+      const { prompt, row } = prompts[start + i];
+      return { prompt, response, text: prompt + response, row };
+    });
+    const scoring = inTurn(() => {
+      failed.signal.throwIfAborted();
+      return computeScores(reward, answered, rewardName, call);
+    });
+    scoring.catch(() => failed.abort()); // reported below
+    scores.push(scoring);
+    rollouts.push(rollout);
+    samples.push(...answered);
+    yield { type: "progress", step, phase: "respond", done: start + part.length, total };
+    yield* retries.splice(0);
+  }
+  lap?.("respond");
+  const all = Promise.all(scores);
+  while (!(await settledWithin(all, LOOK))) yield* retries.splice(0);
+  yield* retries.splice(0);
+  const result = { rollouts, samples, scores: (await all).flat() };
+  lap?.("score");
+  yield { type: "progress", step, phase: "score", done: total, total };
+  return result;
+}
