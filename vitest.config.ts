@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
+  resolve: { alias: { valuehead: new URL("src/index.ts", import.meta.url).pathname } }, // as the examples import it
   test: {
     include: ["test/**/*.test.ts"],
     // One process at a time: ONNX Runtime already uses every core.

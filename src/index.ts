@@ -2,7 +2,7 @@
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export { VERSION } from "./base/version.ts";
 export { readCorpus, tokenizeCorpus } from "./data/corpus.ts";
-export { readPrompts } from "./data/prompts.ts";
+export { type Prompt, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler } from "./data/sampler.ts";
 export { type GPT2Config, makeConfig, parseConfig } from "./gpt2/config.ts";
 export type { Adjustment, Bias, Distribution } from "./gpt2/distribution.ts";

@@ -1,6 +1,7 @@
 /** @file Runs programs: builds each once, keeps the session, reuses buffers. */
 import os from "node:os";
 import type { Program } from "../graph/onnx.ts";
+import { workingBytes } from "../graph/work.ts";
 import { type Buffers, Session } from "./session.ts";
 
 export interface EngineOptions {
@@ -13,6 +14,13 @@ export interface EngineOptions {
 }
 
 /**
+ * A session keeps its working memory between runs, and every length of sequences has sessions of its own. Together they may
+ * keep this much, or this many times what the largest needs: as many as one step of one length takes in turns.
+ */
+export const MIN_WORKING_BYTES = 256e6;
+export const SESSIONS_OF_LARGEST = 4;
+
+/**
  * Compiled programs by key. A key names a builder and everything the graph depends on (sizes, options), so two runs with
  * one key may share a session. Weights are fed, never compiled in: one session serves every layer of a model.
  */
@@ -20,7 +28,7 @@ export class Engine {
   readonly threads: number;
   readonly #maxSessions: number;
   readonly #profile?: string;
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions = new Map<string, { session: Session; bytes: number }>();
 
   constructor(options: EngineOptions = {}) {
     this.threads = options.threads ?? os.availableParallelism();
@@ -39,34 +47,54 @@ export class Engine {
 
   /** The compiled program of that key. */
   session(key: string, build: () => Program): Session {
-    let session = this.#sessions.get(key);
-    if (session) this.#sessions.delete(key);
+    let entry = this.#sessions.get(key);
+    if (entry) this.#sessions.delete(key);
     else {
-      session = new Session(build(), { threads: this.threads, profile: this.#profile });
-      while (this.#sessions.size >= this.#maxSessions) {
-        const [oldest, unused] = this.#sessions.entries().next().value as [string, Session];
-        unused.dispose();
-        this.#sessions.delete(oldest);
-      }
+      const program = build();
+      const bytes = workingBytes(program);
+      this.#makeRoom(bytes);
+      entry = { session: new Session(program, { threads: this.threads, profile: this.#profile }), bytes };
     }
-    this.#sessions.set(key, session); // last in the map is the last one used
-    return session;
+    this.#sessions.set(key, entry); // last in the map is the last one used
+    return entry.session;
+  }
+
+  /** Dispose of those not used for longest, until one with that much working memory may be added. */
+  #makeRoom(bytes: number): void {
+    const sizes = () => [bytes, ...Array.from(this.#sessions.values(), (entry) => entry.bytes)];
+    const sum = () => sizes().reduce((a, b) => a + b, 0);
+    const limit = Math.max(MIN_WORKING_BYTES, SESSIONS_OF_LARGEST * Math.max(...sizes()));
+    while (this.#sessions.size >= this.#maxSessions || (this.#sessions.size > 0 && sum() > limit)) {
+      const [oldest, unused] = this.#sessions.entries().next().value as [string, { session: Session }];
+      unused.session.dispose();
+      this.#sessions.delete(oldest);
+    }
   }
 
   /** Free every session. The engine can be used again; it builds them anew. */
   dispose(): void {
-    for (const session of this.#sessions.values()) session.dispose();
+    for (const { session } of this.#sessions.values()) session.dispose();
     this.#sessions.clear();
   }
 }
 
-/** Float32 buffers by length, handed out again after use: fresh memory costs page faults, and memory touched is time. */
+/**
+ * Float32 buffers by length, handed out again after use: fresh memory costs page faults, and memory touched is time. A new
+ * buffer takes the place of free ones of other lengths, so that all together are never more than were once in use.
+ */
 export class BufferPool {
   readonly #free = new Map<number, Float32Array[]>();
 
   /** A buffer of that many elements. Its contents are whatever was there before. */
   take(length: number): Float32Array {
-    return this.#free.get(length)?.pop() ?? new Float32Array(length);
+    const buffer = this.#free.get(length)?.pop();
+    if (buffer) return buffer;
+    let dropped = 0;
+    for (const [size, list] of this.#free) {
+      for (; list.length > 0 && dropped < length; dropped += size) list.pop();
+      if (list.length === 0) this.#free.delete(size);
+    }
+    return new Float32Array(length);
   }
 
   /** Give buffers back. Using one after that is an error nobody will tell you about. */
