@@ -1,18 +1,26 @@
 /** @file `valuehead info`. */
 import type { Command } from "commander";
-import { addModelOption } from "./options.ts";
+import { addModelOption, whole } from "./options.ts";
 import { megabytes, print, printFacts, printJson, thousands } from "./output.ts";
+import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 export function define(command: Command): void {
   addModelOption(command);
-  command.option("--json", "everything as one JSON object").action(info);
+  command
+    .option("--prompt-tokens <n>", "longest prompt that memory is told for", whole(1), 40)
+    .option("--config <file>", "PPO options as JSON; flags go before it")
+    .option("--json", "everything as one JSON object");
+  addPpoOptions(command);
+  command.action(info);
 }
 
-async function info(flags: { model: string; json?: boolean }): Promise<void> {
+async function info(flags: { model: string; promptTokens: number; config?: string; json?: boolean }): Promise<void> {
+  const options = await readPpoOptions(flags as Record<string, unknown>, flags.config);
   const { configToJson } = await import("../gpt2/config.ts");
-  const { countParameters, samplingMemory, trainingMemory } = await import("../gpt2/memory.ts");
+  const { countParameters, samplingMemory } = await import("../gpt2/memory.ts");
   const { fileSize, joinPath, listDirectory } = await import("../runtime/files.ts");
-  const { PPO_DEFAULTS } = await import("../train/config.ts");
+  const { fittingOptions, memoryParts, runMemory } = await import("../train/memory.ts");
+  const { availableBytes, residentBytes } = await import("../runtime/memory.ts");
   const { fetchModel } = await import("./model.ts");
   const { GPT2HeadWithValueModel } = await import("../gpt2/model.ts");
   const { loadTokenizer } = await import("../tokenizer/load.ts");
@@ -28,11 +36,13 @@ async function info(flags: { model: string; json?: boolean }): Promise<void> {
   );
   const config = configToJson(model.config);
   const parameters = countParameters(model.config);
-  const { rolloutBatchSize: rows, miniBatchSize } = PPO_DEFAULTS;
-  const length = Math.min(64, model.config.nPositions);
-  const sampling = samplingMemory(model.config, { rows, length });
-  const { chunkRows } = model.head;
-  const training = trainingMemory(model.config, { rows, miniBatchSize, length, chunkRows });
+  const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
+  const promptTokens = Math.max(1, Math.min(flags.promptTokens, model.config.nPositions - maxNewTokens));
+  const sampling = samplingMemory(model.config, { rows, length: promptTokens + maxNewTokens });
+  const training = runMemory(model.config, options, promptTokens);
+  const available = (await availableBytes()) + residentBytes();
+  const fits = training.total <= available;
+  const change = fits ? undefined : fittingOptions(model.config, options, promptTokens, available);
   const tokens = tokenizer && {
     vocabSize: tokenizer.vocabSize,
     eosTokenId: tokenizer.eosTokenId,
@@ -47,7 +57,7 @@ async function info(flags: { model: string; json?: boolean }): Promise<void> {
       parameters,
       files,
       tokenizer: tokens ?? null,
-      memory: { sampling, training },
+      memory: { sampling, training, available, fits, change },
       notes: model.notes,
     });
 
@@ -58,17 +68,17 @@ async function info(flags: { model: string; json?: boolean }): Promise<void> {
   print("\nTokenizer");
   if (!tokens) print("  none");
   else printFacts(Object.entries(tokens).map(([name, value]) => [name, JSON.stringify(value)]));
-  print(`\nMemory, estimated, for sequences of ${length} tokens`);
+  print(`\nMemory, estimated, for prompts of up to ${promptTokens} tokens and ${maxNewTokens} new ones`);
+  const advice = Object.entries(change ?? {}).map(([name, value]) => `${name} ${value}`);
+  const verdict = fits
+    ? "enough"
+    : `too little: ${advice.length > 0 ? `fits with ${advice.join(", ")}` : "no option helps"}`;
   printFacts([
-    [`sampling, ${rows} at a time`, `${megabytes(sampling.total)}: ${parts(sampling.parts)}`],
-    [`PPO, minibatches of ${miniBatchSize}`, `${megabytes(training.total)}: ${parts(training.parts)}`],
+    [`sampling, ${rows} at a time`, `${megabytes(sampling.total)}: ${memoryParts(sampling)}`],
+    [`PPO, minibatches of ${miniBatchSize}`, `${megabytes(training.total)}: ${memoryParts(training)}`],
+    ["available", `${megabytes(available)}, ${verdict}`],
   ]);
   print("\nFiles");
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));
   for (const note of model.notes) print(`\nnote: ${note}`);
 }
-
-const parts = (bytes: Record<string, number>) =>
-  Object.entries(bytes)
-    .map(([name, n]) => `${name} ${megabytes(n)}`)
-    .join(", ");

@@ -1,7 +1,8 @@
 /** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
 import type { Metrics } from "../train/events.ts";
+import { memoryParts } from "../train/memory.ts";
 import type { RunEvent } from "../train/run.ts";
-import { duration, fixed, note, print, printJson, thousands } from "./output.ts";
+import { duration, fixed, megabytes, note, print, printJson, thousands } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export type Evaluation = Extract<RunEvent, { type: "evaluation" }>;
@@ -82,12 +83,13 @@ export class RunView {
     this.#bar("");
   }
 
-  #loaded({ parameters, notes, resumedAt }: Extract<RunEvent, { type: "loaded" }>): void {
+  #loaded({ parameters, memory, notes, resumedAt }: Extract<RunEvent, { type: "loaded" }>): void {
     this.#taken = resumedAt;
     for (const text of notes) note(`note: ${text}`);
     if (this.#quiet) return;
     const resuming = resumedAt > 0 ? `, resuming after step ${resumedAt}` : "";
     note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
+    note(`memory: about ${megabytes(memory.total)} at most (${memoryParts(memory)})`);
   }
 
   #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {

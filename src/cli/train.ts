@@ -20,6 +20,7 @@ export interface TrainFlags {
   resume?: boolean;
   evalPrompts?: string;
   threads?: number;
+  ignoreMemory?: boolean;
   json?: boolean;
   quiet?: boolean;
 }
@@ -34,6 +35,7 @@ export function define(command: Command): void {
     .option("--config <file>", "PPO options as JSON; flags go before it")
     .option("--resume", "go on from the newest checkpoint in --out, with the options of that run unless given anew")
     .option("--eval-prompts <file>", "prompts never trained on: mean reward before and after")
+    .option("--ignore-memory", "start although the run is expected to take more memory than there is")
     .option("--json", "one JSON object per event and line on stdout, nothing else there")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
@@ -44,7 +46,7 @@ export function define(command: Command): void {
 async function train(flags: TrainFlags): Promise<void> {
   const { readRunConfig } = await import("../train/run.ts");
   const { readPrompts } = await import("../data/prompts.ts");
-  const { resume, promptColumn: column, threads } = flags;
+  const { resume, promptColumn: column, threads, ignoreMemory } = flags;
   const out = flags.out as string;
   const earlier = resume ? await readRunConfig(out) : undefined;
   const reward = flags.reward ?? earlier?.reward;
@@ -60,7 +62,7 @@ async function train(flags: TrainFlags): Promise<void> {
   const prompts = await read(flags.prompts as string);
   const evaluation = flags.evalPrompts ? { prompts: await read(flags.evalPrompts) } : undefined;
   const model = flags.model ?? earlier?.model ?? "tiny";
-  const spec = { model, prompts, out, rewardName: reward, config, resume, evaluation, threads };
+  const spec = { model, prompts, out, rewardName: reward, config, resume, evaluation, threads, ignoreMemory };
 
   const resumeFlags = ["--out", out, "--prompts", flags.prompts as string];
   if (column !== undefined) resumeFlags.push("--prompt-column", column);

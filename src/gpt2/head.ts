@@ -70,7 +70,13 @@ export interface ExactKl {
 
 /** Elements of the largest [rows, V] chunk: 64 MB. */
 const CHUNK_ELEMENTS = 1 << 24;
-const ROW_MULTIPLE = 32;
+export const ROW_MULTIPLE = 32;
+
+/** Rows that go through the head at a time, at most. */
+export function chunkRows(vocabSize: number): number {
+  const rows = Math.floor(CHUNK_ELEMENTS / vocabSize / ROW_MULTIPLE) * ROW_MULTIPLE;
+  return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
+}
 
 export class Head {
   readonly #config: GPT2Config;
@@ -203,8 +209,7 @@ export class Head {
 
   /** Rows that fit in one chunk. */
   get chunkRows(): number {
-    const rows = Math.floor(CHUNK_ELEMENTS / this.#config.vocabSize / ROW_MULTIPLE) * ROW_MULTIPLE;
-    return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
+    return chunkRows(this.#config.vocabSize);
   }
 
   #lossProgram(R: number, form: DistributionForm, dropout: boolean, loss: RowLoss, adds: boolean): Program {

@@ -1,5 +1,7 @@
 /** @file How large a model is and how much memory it takes to sample from it and to train it. All in float32, 4 bytes. */
+import { MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../runtime/engine.ts";
 import type { GPT2Config } from "./config.ts";
+import { chunkRows, ROW_MULTIPLE } from "./head.ts";
 import { parameterTable } from "./parameters.ts";
 
 export interface ParameterCounts {
@@ -33,13 +35,19 @@ export interface MemoryEstimate {
 }
 
 /**
- * What is there whatever the sizes, as measured with the embedded model (resident memory less all the rest): Node with ONNX
- * Runtime and compiled programs; for training a second thread, more programs and their working memory.
+ * What is there whatever the sizes, as measured with small models: Node with ONNX Runtime and the tokenizer; for training
+ * compiled programs and code besides.
  */
-const PROCESS_BYTES = { sampling: 100e6, training: 350e6 };
+const PROCESS_BYTES = { sampling: 110e6, training: 160e6 };
 
-/** [rows, V] buffers alive in the head's programs: logits, log-softmax, entropy, gradients, for scoring and for the loss. Measured too. */
-const HEAD_BUFFERS = 8;
+/** [R, V] results alive at once in the head's programs: logits, log-softmax and one more; two of each for the exact KL. */
+const HEAD_BUFFERS = { loss: 3, score: 3, exactKl: 5 };
+
+/** What ONNX Runtime's arena takes for each byte in use: it grows in powers of two. Measured. */
+const ARENA = 1.2;
+
+/** Buffers of other lengths that wait for the garbage collector when responses differ in length. Measured. */
+const GARBAGE = 1.5;
 
 const estimate = (floats: Record<string, number>, process: number): MemoryEstimate => {
   const parts = Object.fromEntries([...Object.entries(floats).map(([k, n]) => [k, 4 * n]), ["process", process]]);
@@ -47,56 +55,118 @@ const estimate = (floats: Record<string, number>, process: number): MemoryEstima
 };
 
 /**
- * Floats a block holds per token while it runs, or keeps for its backward pass: the stream C, queries, keys and values
- * 3C, mixed values C, the stream after attention C, the feed-forward input I, and a row of attention for each head, H T.
- * With I = 4C that is 10C + H T.
+ * Floats per token that a block's programs work with, beside their inputs and results; C the width, I the feed-forward's, H T a
+ * row of attention for each head. Each is the larger of its feed-forward and its attention: `workingBytes` of the programs.
  */
-const blockFloats = ({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) => 6 * C + I + H * T;
-
-/** Weights, key-value cache of keys and values in each layer, the prompts' pass through one block, next-token logits. */
-function samplingFloats(config: GPT2Config, rows: number, length: number): Record<string, number> {
+function blockWork({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) {
+  const attention = H * T;
   return {
-    weights: countParameters(config).total,
-    cache: rows * length * 2 * config.nLayer * config.nEmbd,
-    activations: rows * length * blockFloats(config, length),
-    logits: rows * config.vocabSize,
+    forward: Math.max(I + 5 * C, 2 * attention + C),
+    keeping: Math.max(I + 2 * C, 2 * attention + C),
+    backward: Math.max(4 * I + 11 * C, 2 * attention + 5 * C),
+    recomputing: Math.max(4 * I + 15 * C + attention, 3 * attention + 5 * C),
+  };
+}
+
+/** Keys and values in each layer, next-token logits, the prompts' pass through one block. */
+function samplingFloats(config: GPT2Config, rows: number, length: number): Record<string, number> {
+  const { nLayer, nEmbd: C, vocabSize } = config;
+  return {
+    cache: rows * length * 2 * nLayer * C,
+    logits: rows * vocabSize,
+    activations: rows * length * (2 * C + ARENA * blockWork(config, length).forward),
   };
 }
 
 /** Sampling `rows` responses together; `length` is prompt and response. */
 export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
-  return estimate(samplingFloats(config, rows, length), PROCESS_BYTES.sampling);
+  const weights = countParameters(config).total;
+  return estimate({ weights, ...samplingFloats(config, rows, length) }, PROCESS_BYTES.sampling);
+}
+
+/** The options of a PPO run that decide about its memory. */
+export interface TrainingSizes {
+  rolloutBatchSize: number;
+  miniBatchSize: number;
+  /** 0: the whole minibatch. */
+  microBatchSize: number;
+  maxNewTokens: number;
+  minNewTokens: number;
+  gradientCheckpointing: boolean;
+  /** Tokens of the longest prompt. */
+  promptTokens: number;
+  /** Whether the KL over the whole vocabulary is asked for. */
+  exactKl?: boolean;
+  /** Whether sampling leaves tokens out (top-k and the like): kept sets are fed as [R, V]. */
+  truncates?: boolean;
+  /** Blocks below which nothing has gradients, moments or a copy in the reference, with the embeddings; 0: everything has. */
+  frozenLayers?: number;
 }
 
 /**
- * A PPO run. Beside the weights: gradients, AdamW's two moments and the frozen reference, each as large; what every block
- * keeps for its backward pass; the head's [rows, V] buffers for one chunk of rows; and the sampler, whose buffers stay for the next step.
- * @param rows          responses sampled together
- * @param miniBatchSize sequences in one backward pass
- * @param length        tokens of prompt and response
- * @param chunkRows     rows of the head's chunks, {@link Head.chunkRows}
+ * The peak of a PPO run. Beside the weights: gradients, AdamW's two moments and the frozen reference, each as large as what is
+ * trained; what the blocks keep for the backward pass, or the sampler's cache, which take turns; and what the programs work
+ * with, which ONNX Runtime keeps for each program up to a bound ({@link Engine}).
  */
-export function trainingMemory(
-  config: GPT2Config,
-  {
-    rows,
-    miniBatchSize,
-    length,
-    chunkRows,
-  }: { rows: number; miniBatchSize: number; length: number; chunkRows: number },
-): MemoryEstimate {
-  const { weights, ...sampler } = samplingFloats(config, rows, length);
-  const tokens = miniBatchSize * length;
+export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): MemoryEstimate {
+  const { nEmbd: C, nInner: I, nHead: H, nLayer, vocabSize: V } = config;
+  const { miniBatchSize, maxNewTokens, frozenLayers = 0, truncates = false } = sizes;
+  const micro = sizes.microBatchSize || miniBatchSize;
+  const ragged = sizes.minNewTokens < maxNewTokens;
+  const length = Math.min(config.nPositions, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
+  const weights = countParameters(config).total;
+  const trained = frozenLayers === 0 ? weights : weights - frozenFloats(config, frozenLayers);
+
+  // queries, keys and values, attention, what it mixed, the stream between, the feed-forward input; and the streams
+  const kept = sizes.gradientCheckpointing ? 0 : (nLayer - frozenLayers) * (5 * C + I + H * length);
+  const saved = micro * length * (kept + (nLayer + 3) * C);
+  const { cache, logits, ...rest } = samplingFloats(config, sizes.rolloutBatchSize, length);
+  const buffers = Math.max(saved * (ragged ? GARBAGE : 1), cache + logits + rest.activations);
+
+  const work = blockWork(config, length);
+  const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
+  const scored = chunks(miniBatchSize).map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score));
+  const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
+  const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
+  const programs = [
+    miniBatchSize * length * work.forward,
+    micro * length * work.keeping,
+    ...new Array(adding ? 2 : 1).fill(
+      micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
+    ),
+    ...new Set(scored),
+    learned[0],
+    ...new Set(adding ? learned : learned.slice(1)),
+  ];
+  const sum = programs.reduce((a, b) => a + b, 0);
+  const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
+  const dense = truncates ? Math.max(...chunks(miniBatchSize)) : 0;
   return estimate(
     {
       weights,
-      gradients: weights,
-      moments: 2 * weights,
-      reference: weights,
-      activations: tokens * config.nLayer * blockFloats(config, length),
-      head: HEAD_BUFFERS * Math.min(tokens, chunkRows) * config.vocabSize,
-      sampler: Object.values(sampler).reduce((a, b) => a + b, 0),
+      reference: trained,
+      gradients: trained,
+      moments: 2 * trained,
+      "activations and cache": buffers,
+      "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },
     PROCESS_BYTES.training,
   );
+}
+
+/** Rows of each chunk that `rows` go through the head in. */
+function headChunks(rows: number, V: number): number[] {
+  const most = chunkRows(V);
+  const rest = Math.ceil((rows % most) / ROW_MULTIPLE) * ROW_MULTIPLE;
+  return [...new Array(Math.floor(rows / most)).fill(most), ...(rest > 0 ? [rest] : [])];
+}
+
+/** The embeddings (with a tied head) and the lowest blocks. */
+function frozenFloats(config: GPT2Config, layers: number): number {
+  return parameterTable(config)
+    .filter(({ name }) => {
+      const layer = /^transformer\.h\.(\d+)\./.exec(name)?.[1];
+      return layer === undefined ? /^transformer\.w[tp]e\./.test(name) : Number(layer) < layers;
+    })
+    .reduce((sum, { start, end }) => sum + end - start, 0);
 }

@@ -33,6 +33,12 @@ export interface AskedTokens {
 
 const VALUE_HEAD = ["v_head.summary.weight", "v_head.summary.bias"];
 
+/** The config of the model in a directory. */
+export async function readConfig(directory: string): Promise<GPT2Config> {
+  const path = joinPath(directory, "config.json");
+  return parseConfig(await readJson(path), path);
+}
+
 export class GPT2HeadWithValueModel {
   readonly config: GPT2Config;
   readonly parameters: ParameterBuffer;
@@ -79,7 +85,7 @@ export class GPT2HeadWithValueModel {
   ): Promise<GPT2HeadWithValueModel> {
     const directory = await resolveModel(id, options);
     const path = joinPath(directory, "config.json");
-    const config = parseConfig(await readJson(path), path);
+    const config = await readConfig(directory);
     const parameters = new ParameterBuffer(parameterTable(config));
     const weights = await openWeights(directory);
     try {

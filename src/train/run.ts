@@ -2,7 +2,9 @@
 import { fail } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { resolveModel } from "../gpt2/hub.ts";
+import type { MemoryEstimate } from "../gpt2/memory.ts";
+import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
 import {
   AppendFile,
@@ -14,12 +16,14 @@ import {
   readText,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { availableBytes, residentBytes } from "../runtime/memory.ts";
 import { breathe } from "../runtime/worker.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { listCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { checkMemory } from "./memory.ts";
 import { PPOTrainer } from "./ppo.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { respondAndScore } from "./respond.ts";
@@ -41,6 +45,8 @@ export interface RunSpec {
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly (string | Prompt)[] };
   threads?: number;
+  /** Start although the run is expected to take more memory than there is. */
+  ignoreMemory?: boolean;
 }
 
 export type RunEvent =
@@ -50,6 +56,8 @@ export type RunEvent =
       parameters: number;
       vocabSize: number;
       nPositions: number;
+      /** What the run is expected to take, in bytes. */
+      memory: MemoryEstimate;
       notes: readonly string[];
       resumedAt: number;
     }
@@ -82,16 +90,18 @@ export async function* run(
       expected: "at least one prompt",
       fix: "give a file with prompts in it",
     });
-  const { threads } = spec;
-  const model = await GPT2HeadWithValueModel.fromPretrained(checkpoint?.path ?? spec.model, {
-    threads,
-    seed: config.seed,
-  });
-  const directory = model.directory as string;
+  const directory = await resolveModel(checkpoint?.path ?? spec.model);
+  const modelConfig = await readConfig(directory);
   const tokenizer = await loadTokenizer(directory);
-  checkVocabulary(tokenizer, model.config.vocabSize, directory);
-  const prompts = encodePrompts(spec.prompts, tokenizer, model.config, config); // before anything is written
-  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, model.config, config);
+  checkVocabulary(tokenizer, modelConfig.vocabSize, directory);
+  const prompts = encodePrompts(spec.prompts, tokenizer, modelConfig, config); // before anything is loaded or written
+  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, modelConfig, config);
+  const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
+  const resident = residentBytes();
+  const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
+  const memory = checkMemory(modelConfig, config, longest, { available, resident });
+  const { threads } = spec;
+  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed });
   const reference = checkpoint
     ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine })
     : undefined;
@@ -103,7 +113,7 @@ export async function* run(
   const { vocabSize, nPositions } = model.config;
   const parameters = model.parameters.data.length;
   const notes = [...model.notes, ...prompts.notes, ...(evaluation?.notes ?? [])];
-  yield { type: "loaded", parameters, vocabSize, nPositions, notes, resumedAt: trainer.stepsTaken };
+  yield { type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt: trainer.stepsTaken };
   let saved = trainer.stepsTaken;
   const save = async (): Promise<RunEvent> => {
     saved = trainer.stepsTaken;

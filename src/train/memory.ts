@@ -1,0 +1,103 @@
+/** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
+import { fail } from "../base/errors.ts";
+import type { GPT2Config } from "../gpt2/config.ts";
+import { type MemoryEstimate, trainingMemory } from "../gpt2/memory.ts";
+import type { PpoConfig } from "./config.ts";
+
+export type MemoryOptions = Pick<
+  PpoConfig,
+  | "rolloutBatchSize"
+  | "batchSize"
+  | "miniBatchSize"
+  | "microBatchSize"
+  | "maxNewTokens"
+  | "minNewTokens"
+  | "gradientCheckpointing"
+  | "klPenalty"
+  | "klLog"
+  | "topK"
+  | "topP"
+  | "minP"
+> & { frozenLayers?: number };
+
+/** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
+export function runMemory(model: GPT2Config, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+  const { topK, topP, minP, klPenalty, klLog } = options;
+  return trainingMemory(model, {
+    ...options,
+    rolloutBatchSize: Math.min(options.rolloutBatchSize, options.batchSize),
+    promptTokens,
+    exactKl: klPenalty === "exact" || klLog === "exact",
+    truncates: topK > 0 || topP < 1 || minP > 0,
+  });
+}
+
+/**
+ * The options to change, and to what, so that a run fits into so many bytes: those that change nothing but time first, as
+ * few as possible, each as little as possible. Undefined when nothing helps.
+ */
+export function fittingOptions(
+  model: GPT2Config,
+  options: MemoryOptions,
+  promptTokens: number,
+  bytes: number,
+): Partial<MemoryOptions> | undefined {
+  const halves = (n: number) =>
+    Array.from({ length: Math.floor(Math.log2(n)) }, (_, i) => Math.floor(n / 2 ** (i + 1)));
+  const micro = halves(options.microBatchSize || options.miniBatchSize).map((microBatchSize) => ({ microBatchSize }));
+  const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
+  const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
+  const recompute = { gradientCheckpointing: true };
+  const frozen =
+    options.frozenLayers === undefined
+      ? []
+      : Array.from({ length: model.nLayer - options.frozenLayers }, (_, i) => ({
+          ...micro.at(-1),
+          ...recompute,
+          frozenLayers: (options.frozenLayers as number) + i + 1,
+        }));
+  const candidates: Partial<MemoryOptions>[] = [
+    ...micro,
+    ...rollout,
+    recompute,
+    ...both,
+    ...[...micro, ...rollout, ...both].map((change) => ({ ...change, ...recompute })),
+    ...frozen,
+  ];
+  return candidates.find((change) => runMemory(model, { ...options, ...change }, promptTokens).total <= bytes);
+}
+
+/**
+ * @param available bytes this process could still take
+ * @param resident  bytes it has already
+ * @throws config - the run would not fit
+ */
+export function checkMemory(
+  model: GPT2Config,
+  options: MemoryOptions,
+  promptTokens: number,
+  { available, resident }: { available: number; resident: number },
+): MemoryEstimate {
+  const need = runMemory(model, options, promptTokens);
+  const limit = available + resident;
+  if (need.total <= limit) return need;
+  const change = fittingOptions(model, options, promptTokens, limit);
+  const names = Object.entries(change ?? {}).map(([name, value]) => `${name} to ${value}`);
+  const then = change && runMemory(model, { ...options, ...change }, promptTokens);
+  return fail("config", {
+    where: "memory",
+    found: `a run that takes about ${gigabytes(need.total)}: ${memoryParts(need)}`,
+    expected: `at most ${gigabytes(limit)}, what this process may use now`,
+    fix: then
+      ? `set ${names.join(" and ")} (about ${gigabytes(then.total)}), or ignoreMemory to try all the same`
+      : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same",
+  });
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 3 : 2)} GB`;
+
+/** `weights 0.498 GB, gradients 0.498 GB, ...` */
+export const memoryParts = ({ parts }: MemoryEstimate): string =>
+  Object.entries(parts)
+    .map(([name, bytes]) => `${name} ${gigabytes(bytes)}`)
+    .join(", ");
