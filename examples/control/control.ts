@@ -36,22 +36,17 @@ export async function control(out: string, options: Partial<PpoConfig>, threads?
   const prompts = await withTasks("models/tiny/prompts.txt");
   const evaluation = { prompts: await withTasks("models/tiny/prompts-heldout.txt") };
   const config = { steps: 60, ...sizes, ...learning, ...options };
+  const spec = { model: "tiny", prompts, evaluation, out, rewardName: "control", config, threads };
   const results: Partial<Record<"before" | "after", ReturnType<typeof means>>> = {};
-  for await (const event of run(
-    { model: "tiny", prompts, evaluation, out, rewardName: "control", config, threads },
-    reward,
-  )) {
+  for await (const event of run(spec, reward)) {
     if (event.type === "step") console.log(event.step, event.metrics["env/reward_mean"], event.metrics["objective/kl"]);
-    if (event.type === "evaluation") console.table((results[event.when] = means(event)));
+    if (event.type !== "evaluation") continue;
+    results[event.when] = means(event);
+    console.table(results[event.when]);
   }
   return results;
 }
 
-if (process.argv[1]?.includes("control")) {
-  const { values } = parseArgs({ options: { seed: { type: "string", default: "0" }, threads: { type: "string" } } });
-  await control(
-    `runs/control-${values.seed}`,
-    { seed: Number(values.seed) },
-    values.threads ? Number(values.threads) : undefined,
-  );
-}
+const { values } = parseArgs({ options: { seed: { type: "string" }, threads: { type: "string" } }, strict: false });
+if (values.seed)
+  await control(`runs/control-${values.seed}`, { seed: Number(values.seed) }, Number(values.threads ?? 2));

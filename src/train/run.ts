@@ -5,6 +5,7 @@ import type { Prompt } from "../data/prompts.ts";
 import { resolveModel } from "../gpt2/hub.ts";
 import type { MemoryEstimate } from "../gpt2/memory.ts";
 import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
+import { openWeights } from "../gpt2/weights.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
 import {
   AppendFile,
@@ -92,6 +93,7 @@ export async function* run(
     });
   const directory = await resolveModel(checkpoint?.path ?? spec.model);
   const modelConfig = await readConfig(directory);
+  await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
   const tokenizer = await loadTokenizer(directory);
   checkVocabulary(tokenizer, modelConfig.vocabSize, directory);
   const prompts = encodePrompts(spec.prompts, tokenizer, modelConfig, config); // before anything is loaded or written

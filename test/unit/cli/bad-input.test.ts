@@ -114,7 +114,7 @@ describe("prompts", () => {
         error: {
           kind: "data",
           where: "empty.txt",
-          found: "an empty file",
+          found: "nothing in it",
           expected: "at least one prompt",
           fix: "write one prompt per line",
         },
