@@ -15,13 +15,15 @@ import {
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
-import { type GenerateOptions, generate } from "../sample/generate.ts";
-import { checkIds, type Transform } from "../sample/transforms.ts";
+import { samplingOptions } from "../sample/distribution.ts";
+import { type GenerateOptions, generate, type Response } from "../sample/generate.ts";
+import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { auditExperience } from "./audit.ts";
+import { auditDraws, auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
 import { computeScores, type RewardFunction } from "./rewards.ts";
@@ -47,6 +49,9 @@ export interface TrainerState {
   prompts?: PromptSamplerState;
 }
 
+/** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
+export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
+
 export class PPOTrainer {
   readonly model: GPT2HeadWithValueModel;
   readonly reference: GPT2HeadWithValueModel;
@@ -61,6 +66,8 @@ export class PPOTrainer {
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
   #promptState?: PromptSamplerState;
+  /** Of all responses given to {@link step} as token ids. */
+  #draws = NO_DRAWS;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
 
@@ -105,15 +112,60 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
+    const clock = new Stopwatch();
+    const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+    yield* this.#learn(prompts, answered, promptState, clock); // 4 to 7
+  }
+
+  /**
+   * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
+   *
+   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
+   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
+   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
+   * @param scores higher is better, one for each response
+   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
+   * @throws audit - as {@link train}
+   */
+  async step(
+    queries: readonly Int32Array[],
+    responses: readonly Int32Array[] | readonly Response[],
+    scores: readonly number[],
+  ): Promise<StepResult> {
+    const { config, model, tokenizer } = this;
+    checkGiven(queries, responses, scores);
+    const clock = new Stopwatch();
+    const warnings: string[] = [];
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
+    let data: Experience;
+    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
+    else {
+      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
+      data = given.data;
+      this.#draws = given.draws;
+      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
+      if (message) warnings.push(message);
+    }
+    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
+    const answered = { data, texts: data.responses.map(decode), scores: [...scores] };
+    for await (const event of this.#learn(queries.map(decode), answered, this.#promptState, clock)) {
+      if (event.type === "warning") warnings.push(event.message);
+      if (event.type === "step") return { ...event, warnings };
+    }
+    throw new Error("a step ended without a report");
+  }
+
+  async *#learn(
+    prompts: readonly string[],
+    { data, texts, scores }: { data: Experience; texts: string[]; scores: number[] },
+    promptState: PromptSamplerState | undefined,
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
     const { gamma, lambda, klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
-    const clock = new Stopwatch();
-
-    // 2 respond, 3 score
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
     const { batch, logprobs, values } = data;
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
@@ -147,7 +199,7 @@ export class PPOTrainer {
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    klController.update(logged.mean, queries.length);
+    klController.update(logged.mean, batch.rows);
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#settledAt = optimizer.step;
