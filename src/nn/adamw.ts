@@ -74,6 +74,11 @@ export class AdamW {
     }
   }
 
+  /** Parameters that are trained, and so the length of each moment. */
+  get size(): number {
+    return this.#ranges.at(-1)?.end ?? 0;
+  }
+
   /** Moments for a checkpoint; undefined before the first step. */
   get state(): { step: number; m?: Float32Array; v?: Float32Array } {
     return { step: this.step, m: this.#m, v: this.#v };

@@ -64,6 +64,7 @@ export const ppoOptions = {
     "a value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear",
   ],
   valueHeadStd: [notNegative, 0, "standard deviation of a normal value head; 0: the model's initializer_range"],
+  frozenLayers: [count(0), 0, "the embeddings and so many blocks are not trained; 0: everything is"],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],

@@ -2,8 +2,8 @@
 import { fail } from "../base/errors.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { ParameterBuffer } from "../gpt2/parameters.ts";
-import { AdamW, type AdamWOptions } from "../nn/adamw.ts";
+import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
+import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import {
   AdaptiveKLController,
@@ -23,6 +23,7 @@ import { auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
 import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
@@ -80,16 +81,17 @@ export class PPOTrainer {
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
-    this.#truncation = truncation(this.config, tokenizer);
-    if (this.config.missingEosPenalty > 0 && model.config.eosTokenId === null) noEos();
+    this.#truncation = truncateOptions(this.config, tokenizer);
+    checkModelOptions(this.config, model.config);
     const note = initializeValueHead(model, this.config);
     this.notes = note === undefined ? [] : [note];
-    this.reference = reference ?? model.frozenCopy();
+    this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    this.#grads = new ParameterBuffer(model.parameters.table);
-    this.optimizer = new AdamW(model.parameters.table, adamOptions(this.config));
+    const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
+    this.#grads = new ParameterBuffer(trained);
+    this.optimizer = new AdamW(trained, adamOptions(this.config));
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -240,32 +242,6 @@ export class PPOTrainer {
     this.#promptState = state.prompts;
     this.#scoreMoments = state.scores ?? NO_MOMENTS;
   }
-}
-
-function adamOptions(config: PpoConfig): AdamWOptions {
-  const { learningRate, beta1, beta2, adamEpsilon: epsilon, adamBiasCorrection: biasCorrection, weightDecay } = config;
-  return { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay };
-}
-
-function truncation({ truncateToken, truncateAfter }: PpoConfig, tokenizer: Tokenizer): TruncateOptions {
-  const ids = truncateToken === "" ? [] : tokenizer.encode(truncateToken);
-  if (truncateToken !== "" && ids.length !== 1)
-    fail("config", {
-      where: "truncateToken",
-      found: `${JSON.stringify(truncateToken)}, ${ids.length} tokens of this tokenizer`,
-      expected: "a text that is one token",
-      fix: "choose another, or end responses with stop, which takes any text",
-    });
-  return { truncateToken: ids[0] ?? null, truncateAfter };
-}
-
-function noEos(): never {
-  fail("config", {
-    where: "missingEosPenalty",
-    found: "a model without an end-of-text token",
-    expected: "eos_token_id in the model's config.json",
-    fix: "set missingEosPenalty to 0",
-  });
 }
 
 const NO_REPLAY =

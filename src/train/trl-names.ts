@@ -1,6 +1,6 @@
 /** @file What other PPO programs call the options: TRL of all versions and lm-human-preferences. */
 
-const names: Readonly<Record<string, string>> = {
+export const trlNames: Readonly<Record<string, string>> = {
   learning_rate: "learningRate",
   lr: "learningRate",
   lr_scheduler_type: "schedule",
@@ -63,6 +63,6 @@ const names: Readonly<Record<string, string>> = {
 
 /** The option that another program calls `name`, with underscores or hyphens; undefined: none. */
 export function nameHere(name: string): string | undefined {
-  const python = name.replaceAll("-", "_").toLowerCase();
-  return Object.hasOwn(names, python) ? names[python] : undefined;
+  const python = name.replaceAll("-", "_");
+  return Object.hasOwn(trlNames, python) ? trlNames[python] : undefined;
 }

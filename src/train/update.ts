@@ -2,7 +2,7 @@
 import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import type { ParameterBuffer } from "../gpt2/parameters.ts";
+import { type ParameterBuffer, trainedPart } from "../gpt2/parameters.ts";
 import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { ppoLoss } from "../rl/losses.ts";
 import type { Targets } from "../rl/targets.ts";
@@ -102,7 +102,7 @@ export async function* updatePolicy(
       if (!Number.isFinite(norm)) notFinite(step, epoch, `the gradient of ${firstBadParameter(grads)}`, norm);
       if (config.ratioThreshold > 0 && ratio > config.ratioThreshold) skipped++;
       else {
-        optimizer.update(model.parameters.data, grads.data, clipFactor(norm, config.maxGradNorm));
+        optimizer.update(trainedPart(model.parameters, grads), grads.data, clipFactor(norm, config.maxGradNorm));
         normSum += norm;
         optimizerSteps++;
       }
@@ -127,7 +127,8 @@ export async function* updatePolicy(
 
 type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
 
-const isFar = (policyKl: number, { targetKl }: PpoConfig) => targetKl > 0 && policyKl > EARLY_STOP_FACTOR * targetKl;
+export const isFar = (policyKl: number, { targetKl }: Pick<PpoConfig, "targetKl">) =>
+  targetKl > 0 && policyKl > EARLY_STOP_FACTOR * targetKl;
 
 function firstBadParameter(grads: ParameterBuffer): string {
   return (
