@@ -2,10 +2,9 @@
 import { fail } from "../base/errors.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { ParameterBuffer } from "../gpt2/parameters.ts";
+import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import { gae } from "../rl/advantages.ts";
 import {
   AdaptiveKLController,
   FixedKLController,
@@ -14,7 +13,9 @@ import {
 } from "../rl/controllers.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
-import { whiten } from "../rl/whiten.ts";
+import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
+import { learningTargets } from "../rl/targets.ts";
+import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import { type GenerateOptions, generate, type Response } from "../sample/generate.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
@@ -24,10 +25,12 @@ import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
+import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { computeScores, type RewardFunction } from "./rewards.ts";
+import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
+import { initializeValueHead } from "./value-head-init.ts";
 
 export interface PPOTrainerOptions {
   model: GPT2HeadWithValueModel;
@@ -47,6 +50,8 @@ export interface TrainerState {
   step: number;
   kl: KLControllerState;
   prompts?: PromptSamplerState;
+  /** Of all scores so far, when they are scaled. */
+  scores?: RunningMoments;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -59,12 +64,16 @@ export class PPOTrainer {
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
   readonly klController: KLController;
+  /** What to tell the user about the model at the start. */
+  readonly notes: readonly string[];
   /** PPO steps taken. */
   stepsTaken = 0;
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
+  readonly #truncation: TruncateOptions;
+  #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
   /** Of all responses given to {@link step} as token ids. */
   #draws = NO_DRAWS;
@@ -79,13 +88,17 @@ export class PPOTrainer {
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
-    this.reference = reference ?? model.frozenCopy();
+    this.#truncation = truncateOptions(this.config, tokenizer);
+    checkModelOptions(this.config, model.config);
+    const note = initializeValueHead(model, this.config);
+    this.notes = note === undefined ? [] : [note];
+    this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    this.#grads = new ParameterBuffer(model.parameters.table);
-    const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
+    const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
+    this.#grads = new ParameterBuffer(trained);
+    this.optimizer = new AdamW(trained, adamOptions(this.config));
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -157,23 +170,25 @@ export class PPOTrainer {
 
   async *#learn(
     prompts: readonly string[],
-    { data, texts, scores }: { data: Experience; texts: string[]; scores: number[] },
+    { data, texts, scores: given }: { data: Experience; texts: string[]; scores: number[] },
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
-    const { gamma, lambda, klPenalty: penalty } = config;
+    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
     const { batch, logprobs, values } = data;
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
+    const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
@@ -184,13 +199,10 @@ export class PPOTrainer {
       penalty,
       batch,
     });
-    const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
-    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
-    const targets = { advantages, returns };
+    const targets = learningTargets({ rewards, values, batch }, config);
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
@@ -202,8 +214,9 @@ export class PPOTrainer {
     klController.update(logged.mean, batch.rows);
     this.stepsTaken = step;
     this.#promptState = promptState;
+    this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
-    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const facts = { config, data, texts, prompts, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
@@ -212,7 +225,19 @@ export class PPOTrainer {
   sampling(): GenerateOptions {
     const { stop: strings, ...config } = this.config;
     const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    return { ...config, stop, transforms: this.#transforms };
+    return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
+  }
+
+  /** What the reward function is shown of a response. */
+  rewardSample(prompt: string, tokens: Int32Array): RewardSample {
+    const { count } = scoredTokens(tokens, this.#truncation);
+    const response = this.tokenizer.decode(tokens.subarray(0, count), { skipSpecialTokens: true });
+    return { prompt, response, text: prompt + response };
+  }
+
+  /** The token that ends a response; null: none does. */
+  get #endOfResponse(): number | null {
+    return this.config.stopAtEos ? this.model.config.eosTokenId : null;
   }
 
   /** The factor on the learning rate. */
@@ -226,7 +251,7 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
-    const { config, tokenizer } = this;
+    const { config } = this;
     const step = this.stepsTaken + 1;
     const total = queries.length;
     const rollouts = [];
@@ -236,11 +261,7 @@ export class PPOTrainer {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
       const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
-      const samples = rollout.responses.map((r, i) => {
-        const prompt = prompts[start + i];
-        const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-        return { prompt, response, text: prompt + response };
-      });
+      const samples = rollout.responses.map((r, i) => this.rewardSample(prompts[start + i], r.tokens));
       const scoring = computeScores(this.#reward, samples, this.#rewardName);
       scoring.catch(() => {}); // reported below, when all parts are sampled
       pending.push(scoring);
@@ -261,7 +282,8 @@ export class PPOTrainer {
   }
 
   getState(): TrainerState {
-    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
+    const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
+    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState, scores };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -270,6 +292,7 @@ export class PPOTrainer {
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
+    this.#scoreMoments = state.scores ?? NO_MOMENTS;
   }
 }
 
