@@ -1,10 +1,11 @@
-"""One PPO step with given rollouts, written to test/golden/ppo-step/: `trl` and `openai`.
+"""One PPO step with given rollouts, written to test/golden/ppo-step/: `trl`, `details` and `openai`.
 
-`trl` is huggingface/trl@v0.11.4's own PPOTrainer.step, on the CPU. `openai` is the algorithm of openai/lm-human-preferences as
-vwxyzjn/lm-human-preference-details@07b8169:lm_human_preference_details/train_policy_accelerate.py states it in PyTorch
-(`train`, `whiten`, `AdamTensorFlowStyle`), written from its formulas.
+`trl` is huggingface/trl@v0.11.4's own PPOTrainer.step, on the CPU. `details` is the algorithm that
+vwxyzjn/lm-human-preference-details@07b8169:lm_human_preference_details/train_policy_accelerate.py (`train`, `whiten`,
+`AdamTensorFlowStyle`) states in PyTorch, written from its formulas; it whitens over the batch. `openai` is the same whitened
+over each minibatch, as openai/lm-human-preferences@1ab856d:lm_human_preferences/train_policy.py (`loss`) does.
 
-The policy is test/golden/gpt2-tiny, the reference the same weights times 33/32, which is exact in float32. Models compute in
+The policy is test/golden/gpt2-tiny, the reference the same weights times 33/32, rounded to float32. Models compute in
 float64 (TRL turns logits into float32), log-probs and values of the batch are float32, as they are in TRL and in this library.
 
 Needs the environment of rl.py. Run: python tools/reference/ppo_step.py
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
+from trl.trainer.utils import AdaptiveKLController
 
 warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
@@ -175,13 +177,141 @@ def trl_case():
     }
     steps = {f"epoch{i}.{k}": x - before[k] for i, state in enumerate(seen["weights"]) if i for k, x in state.items()}
     write("trl", golden, steps)
-    return golden
 
 
-def main():
-    g = trl_case()
-    print(json.dumps(g["minibatches"], indent=1)[:3000])
-    print(json.dumps({k: g[k] for k in ("recorded", "overTokens", "klCoefAfter")}, indent=1))
+class TensorFlowAdam(GradNorms):
+    """Adam as TensorFlow 1 has it: epsilon is added to the root of the moment before its bias is corrected."""
+
+    def __init__(self, parameters, lr, eps):
+        super().__init__(parameters, lr=lr, eps=eps)
+        self.moments = None
+
+    def step(self, closure=None):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        self.moments = self.moments or [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+        self.norms.append(float(torch.sqrt(sum((p.grad**2).sum() for p in parameters))))
+        t, group = len(self.norms), self.param_groups[0]
+        b1, b2 = group["betas"]
+        rate = group["lr"] * (1 - b2**t) ** 0.5 / (1 - b1**t)
+        with torch.no_grad():
+            for p, (m, v) in zip(parameters, self.moments):
+                m.mul_(b1).add_((1 - b1) * p.grad)
+                v.mul_(b2).add_((1 - b2) * p.grad**2)
+                p.sub_(rate * m / (v.sqrt() + group["eps"]))
 
 
-main()
+def whiten(x, shift_mean=True):
+    """With the biased variance, as tf.nn.moments has it."""
+    mean = x.mean()
+    white = (x - mean) / torch.sqrt(((x - mean) ** 2).mean() + 1e-8)
+    return white if shift_mean else white + mean
+
+
+def openai_case(name, scope):
+    rng = np.random.default_rng(2019)
+    query_lengths, length, batch, mini = [3, 6, 2, 5, 4, 1, 6, 3], 6, 8, 4
+    # Responses of one length that do not stop at eos; scores as they are after the check for a full stop.
+    queries, responses, scores = rollouts(rng, query_lengths, [length] * batch, finished=[])
+    scores[[2, 5]] = -1
+    o = dict(
+        batch_size=batch, mini_batch_size=mini, ppo_epochs=2, learning_rate=2e-3, eps=1e-5, kl_coef=0.15, target=1.5,
+        horizon=200, gamma=0.98, lam=0.95, cliprange=0.2, cliprange_value=0.2, vf_coef=0.1, temperature=0.7,
+    )
+    model, reference = load(), load(33 / 32)
+    before = weights(model)
+    optimizer = TensorFlowAdam(model.parameters(), lr=o["learning_rate"], eps=o["eps"])
+    longest = max(query_lengths)
+    # Padding on the left with an id outside the vocabulary, replaced before the model sees it.
+    ids = torch.tensor([[-1] * (longest - len(q)) + q + r for q, r in zip(queries, responses)])
+    exists = (ids >= 0).long()
+    sampled = torch.tensor(responses)
+
+    def forward(m, rows):
+        """(log-probs, values, logits / temperature) of the response tokens, from the position before each."""
+        mask = exists[rows]
+        out = m.pretrained_model(
+            input_ids=ids[rows].clamp(min=0), attention_mask=mask, position_ids=(mask.cumsum(1) - mask),
+            output_hidden_states=True,
+        )
+        logits = out.logits[:, longest - 1 : -1] / o["temperature"]
+        logprobs = logits.log_softmax(-1).gather(-1, sampled[rows][..., None])[..., 0]
+        return logprobs, m.v_head.summary(out.hidden_states[-1])[:, longest - 1 : -1, 0], logits
+
+    everything = torch.arange(batch)
+    single = lambda x: x.to(torch.float32).double()
+    with torch.no_grad():
+        logprobs, values, _ = map(single, forward(model, everything))
+        ref_logprobs = single(forward(reference, everything)[0])
+    kl = logprobs - ref_logprobs
+    non_score = -o["kl_coef"] * kl
+    rewards = non_score.clone()
+    rewards[:, -1] += torch.from_numpy(scores)
+
+    def targets(rows):
+        """Advantages as the loss uses them, and returns, of some rows."""
+        white, v = whiten(rewards[rows], shift_mean=False), values[rows]
+        advantages, carried = torch.zeros_like(v), 0.0
+        for t in reversed(range(length)):
+            following = v[:, t + 1] if t + 1 < length else 0.0
+            carried = white[:, t] + o["gamma"] * following - v[:, t] + o["gamma"] * o["lam"] * carried
+            advantages[:, t] = carried
+        return single(whiten(advantages)), single(advantages + v)
+
+    whole = targets(everything)
+    seen = {"advantages": [], "returns": []}
+    minibatches, changes, ratios = [], {}, []
+    for epoch, order in enumerate(ORDER[batch]):
+        for start in range(0, batch, mini):
+            rows = torch.tensor(order[start : start + mini])
+            new, v, logits = forward(model, rows)
+            old, v_old = logprobs[rows], values[rows]
+            A, R = [x[rows] for x in whole] if scope == "batch" else targets(rows)
+            seen["advantages"].append(A)
+            seen["returns"].append(R)
+            v_near = v_old + (v - v_old).clamp(-o["cliprange_value"], o["cliprange_value"])
+            free, clipped = (v - R) ** 2, (v_near - R) ** 2
+            value_loss = 0.5 * torch.maximum(free, clipped).mean()
+            ratio = (new - old).exp()
+            free_p, clipped_p = -A * ratio, -A * ratio.clamp(1 - o["cliprange"], 1 + o["cliprange"])
+            policy_loss = torch.maximum(free_p, clipped_p).mean()
+            loss = policy_loss + o["vf_coef"] * value_loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            logp = logits.log_softmax(-1)
+            minibatches.append({k: float(x) for k, x in {
+                "loss/policy": policy_loss, "loss/value": value_loss, "loss/total": loss,
+                "policy/entropy": -(logp.exp() * logp).sum(-1).mean(), "policy/approxkl": 0.5 * ((new - old) ** 2).mean(),
+                "policy/clipfrac": (clipped_p > free_p).double().mean(), "val/vpred": v.mean(), "val/error": free.mean(),
+                "val/clipfrac": (clipped > free).double().mean(),
+            }.items()})
+            ratios.append(ratio.detach())
+        changes |= {f"epoch{epoch + 1}.{k}": x - before[k] for k, x in weights(model).items()}
+
+    # Responses have one length, so means of minibatch means are means over tokens.
+    metrics = {f"ppo/{k}": float(np.mean([m[k] for m in minibatches])) for k in minibatches[0]} | {
+        "objective/kl": float(kl.sum(1).mean()), "objective/kl_coef": o["kl_coef"],
+        "objective/entropy": float(-logprobs.sum(1).mean()), "ppo/mean_scores": float(scores.astype(np.float64).mean()),
+        "ppo/mean_non_score_reward": float(non_score.mean()),
+        "ppo/returns/mean": float(torch.cat(seen["returns"]).mean()), "ppo/val/mean": float(values.mean()),
+        "ppo/val/var": float(values.var()), "ppo/policy/ratio_mean": float(torch.cat(ratios).mean()),
+        "ppo/learning_rate": o["learning_rate"], "ppo/grad_norm": float(np.mean(optimizer.norms)),
+    }
+    controller = AdaptiveKLController(o["kl_coef"], o["target"], o["horizon"])
+    controller.update(metrics["objective/kl"], batch)
+    assert min(m["policy/clipfrac"] for m in minibatches[1:]) > 0 and max(m["val/clipfrac"] for m in minibatches) > 0
+    golden = {
+        "options": o, "queries": queries, "responses": responses, "scores": scores.tolist(), "order": ORDER[batch],
+        "logprobs": logprobs.flatten().tolist(), "refLogprobs": ref_logprobs.flatten().tolist(),
+        "values": values.flatten().tolist(), "rewards": rewards.flatten().tolist(),
+        "nonScoreRewards": non_score.flatten().tolist(),
+        # In the order they were used: minibatch after minibatch, epoch after epoch.
+        "used": {k: torch.cat(x).flatten().tolist() for k, x in seen.items()},
+        "minibatches": minibatches, "overTokens": metrics, "klCoefAfter": float(controller.value),
+    }
+    write(name, golden, changes)
+
+
+trl_case()
+openai_case("details", "batch")
+openai_case("openai", "minibatch")
