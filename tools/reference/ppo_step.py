@@ -1,9 +1,9 @@
 """One PPO step with given rollouts, written to test/golden/ppo-step/: `trl`, `details` and `openai`.
 
 `trl` is huggingface/trl@v0.11.4's own PPOTrainer.step, on the CPU. `details` is the algorithm that
-vwxyzjn/lm-human-preference-details@07b8169:lm_human_preference_details/train_policy_accelerate.py (`train`, `whiten`,
+vwxyzjn/lm-human-preference-details@ccc19538:lm_human_preference_details/train_policy_accelerate.py (`train`, `whiten`,
 `AdamTensorFlowStyle`) states in PyTorch, written from its formulas; it whitens over the batch. `openai` is the same whitened
-over each minibatch, as openai/lm-human-preferences@1ab856d:lm_human_preferences/train_policy.py (`loss`) does.
+over each minibatch, as openai/lm-human-preferences@cbfd210:lm_human_preferences/train_policy.py (`loss`) does.
 
 The policy is test/golden/gpt2-tiny, the reference the same weights times 33/32, rounded to float32. Models compute in
 float64 (TRL turns logits into float32), log-probs and values of the batch are float32, as they are in TRL and in this library.
