@@ -43,6 +43,8 @@ export class GPT2HeadWithValueModel {
   readonly vHead: ValueHead;
   /** The directory it was loaded from. */
   readonly directory?: string;
+  /** Whether the value head was made rather than loaded. */
+  readonly valueHeadIsNew: boolean;
   /** What a loader should tell its user: a value head that was not there, tensors that were not used. */
   readonly notes: readonly string[];
 
@@ -50,7 +52,7 @@ export class GPT2HeadWithValueModel {
     config: GPT2Config,
     parameters: ParameterBuffer,
     options: ModelOptions,
-    from?: { directory: string; notes: string[] },
+    from?: { directory: string; notes: string[]; valueHeadIsNew: boolean },
   ) {
     this.config = config;
     this.parameters = parameters;
@@ -60,6 +62,7 @@ export class GPT2HeadWithValueModel {
     this.head = new Head(config, this.engine, this.pool, this.vHead);
     this.directory = from?.directory;
     this.notes = from?.notes ?? [];
+    this.valueHeadIsNew = from?.valueHeadIsNew ?? true;
   }
 
   /** A new model with random weights, as the parameter table says. */
@@ -106,7 +109,8 @@ export class GPT2HeadWithValueModel {
         notes.push(
           `${path}: summary_activation "${config.summaryActivation}" is not applied: a value head knows "tanh" only`,
         );
-      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes });
+      const valueHeadIsNew = missing.length > 0;
+      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes, valueHeadIsNew });
     } finally {
       await weights.close();
     }

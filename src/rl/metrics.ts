@@ -21,8 +21,9 @@ export const metrics = {
 
   "env/reward_mean": "mean score of the reward function over the batch, without the KL penalty",
   "env/reward_std": "standard deviation (unbiased) of the scores over the batch",
-  "ppo/mean_scores": "the same number as env/reward_mean",
-  "ppo/std_scores": "the same number as env/reward_std",
+  "ppo/mean_scores":
+    "mean over the batch of the scores that PPO is given: after failScore, missingEosPenalty, scoreScaling and scoreClip",
+  "ppo/std_scores": "standard deviation (unbiased) of these over the batch",
   "ppo/mean_non_score_reward": "mean over tokens of the KL part of the reward, −β·penalty",
 
   "ppo/loss/policy": "clipped policy loss: mean over tokens of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε))",
@@ -54,6 +55,9 @@ export const metrics = {
   "ppo/val/var_explained":
     "1 − ppo/val/error / ppo/returns/var; 1 is a perfect value function, 0 as good as a constant",
 
+  "ppo/epochs": "passes over the batch, fewer than ppoEpochs if targetKl ended them",
+  "ppo/skipped_minibatches":
+    "minibatches that no optimizer step was taken for, because their mean ρ was above ratioThreshold",
   "ppo/learning_rate": "learning rate of the last optimizer step",
   "ppo/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
 

@@ -3,9 +3,8 @@ import { fail } from "../base/errors.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer } from "../gpt2/parameters.ts";
-import { AdamW } from "../nn/adamw.ts";
+import { AdamW, type AdamWOptions } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import { gae } from "../rl/advantages.ts";
 import {
   AdaptiveKLController,
   FixedKLController,
@@ -14,7 +13,9 @@ import {
 } from "../rl/controllers.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
-import { whiten } from "../rl/whiten.ts";
+import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
+import { learningTargets } from "../rl/targets.ts";
+import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
 import { checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -24,8 +25,9 @@ import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { computeScores, type RewardFunction } from "./rewards.ts";
+import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
+import { initializeValueHead } from "./value-head-init.ts";
 
 export interface PPOTrainerOptions {
   model: GPT2HeadWithValueModel;
@@ -45,6 +47,8 @@ export interface TrainerState {
   step: number;
   kl: KLControllerState;
   prompts?: PromptSamplerState;
+  /** Of all scores so far, when they are scaled. */
+  scores?: RunningMoments;
 }
 
 export class PPOTrainer {
@@ -54,12 +58,16 @@ export class PPOTrainer {
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
   readonly klController: KLController;
+  /** What to tell the user about the model at the start. */
+  readonly notes: readonly string[];
   /** PPO steps taken. */
   stepsTaken = 0;
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
+  readonly #truncation: TruncateOptions;
+  #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
@@ -72,13 +80,16 @@ export class PPOTrainer {
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
+    this.#truncation = truncation(this.config, tokenizer);
+    if (this.config.missingEosPenalty > 0 && model.config.eosTokenId === null) noEos();
+    const note = initializeValueHead(model, this.config);
+    this.notes = note === undefined ? [] : [note];
     this.reference = reference ?? model.frozenCopy();
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
     this.#grads = new ParameterBuffer(model.parameters.table);
-    const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
+    this.optimizer = new AdamW(model.parameters.table, adamOptions(this.config));
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -107,21 +118,23 @@ export class PPOTrainer {
   ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
-    const { gamma, lambda, klPenalty: penalty } = config;
+    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
     const clock = new Stopwatch();
 
     // 2 respond, 3 score
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
+    const { data, texts, scores: given } = yield* this.#respondAndScore(prompts, queries, clock);
     const { batch, logprobs, values } = data;
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
+    const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
@@ -132,13 +145,10 @@ export class PPOTrainer {
       penalty,
       batch,
     });
-    const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
-    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
-    const targets = { advantages, returns };
+    const targets = learningTargets({ rewards, values, batch }, config);
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
@@ -150,8 +160,9 @@ export class PPOTrainer {
     klController.update(logged.mean, queries.length);
     this.stepsTaken = step;
     this.#promptState = promptState;
+    this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
-    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const facts = { config, data, texts, prompts, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
@@ -160,7 +171,19 @@ export class PPOTrainer {
   sampling(): GenerateOptions {
     const { stop: strings, ...config } = this.config;
     const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    return { ...config, stop, transforms: this.#transforms };
+    return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
+  }
+
+  /** What the reward function is shown of a response. */
+  rewardSample(prompt: string, tokens: Int32Array): RewardSample {
+    const { count } = scoredTokens(tokens, this.#truncation);
+    const response = this.tokenizer.decode(tokens.subarray(0, count), { skipSpecialTokens: true });
+    return { prompt, response, text: prompt + response };
+  }
+
+  /** The token that ends a response; null: none does. */
+  get #endOfResponse(): number | null {
+    return this.config.stopAtEos ? this.model.config.eosTokenId : null;
   }
 
   /** The factor on the learning rate. */
@@ -174,7 +197,7 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
-    const { config, tokenizer } = this;
+    const { config } = this;
     const step = this.stepsTaken + 1;
     const total = queries.length;
     const rollouts = [];
@@ -184,11 +207,7 @@ export class PPOTrainer {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
       const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
-      const samples = rollout.responses.map((r, i) => {
-        const prompt = prompts[start + i];
-        const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-        return { prompt, response, text: prompt + response };
-      });
+      const samples = rollout.responses.map((r, i) => this.rewardSample(prompts[start + i], r.tokens));
       const scoring = computeScores(this.#reward, samples, this.#rewardName);
       scoring.catch(() => {}); // reported below, when all parts are sampled
       pending.push(scoring);
@@ -209,7 +228,8 @@ export class PPOTrainer {
   }
 
   getState(): TrainerState {
-    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
+    const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
+    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState, scores };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -218,7 +238,34 @@ export class PPOTrainer {
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
+    this.#scoreMoments = state.scores ?? NO_MOMENTS;
   }
+}
+
+function adamOptions(config: PpoConfig): AdamWOptions {
+  const { learningRate, beta1, beta2, adamEpsilon: epsilon, adamBiasCorrection: biasCorrection, weightDecay } = config;
+  return { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay };
+}
+
+function truncation({ truncateToken, truncateAfter }: PpoConfig, tokenizer: Tokenizer): TruncateOptions {
+  const ids = truncateToken === "" ? [] : tokenizer.encode(truncateToken);
+  if (truncateToken !== "" && ids.length !== 1)
+    fail("config", {
+      where: "truncateToken",
+      found: `${JSON.stringify(truncateToken)}, ${ids.length} tokens of this tokenizer`,
+      expected: "a text that is one token",
+      fix: "choose another, or end responses with stop, which takes any text",
+    });
+  return { truncateToken: ids[0] ?? null, truncateAfter };
+}
+
+function noEos(): never {
+  fail("config", {
+    where: "missingEosPenalty",
+    found: "a model without an end-of-text token",
+    expected: "eos_token_id in the model's config.json",
+    fix: "set missingEosPenalty to 0",
+  });
 }
 
 const NO_REPLAY =
