@@ -148,7 +148,7 @@ def trl_case():
         setattr(trainer, method, wrapped)
 
     note("compute_rewards", lambda args, r: seen.update(logprobs=args[1], ref=args[2], mask=args[3], rewards=r[0], non_score=r[1]))
-    note("compute_advantages", lambda args, r: seen.update(values=args[0], advantages=r[1], returns=r[2]))
+    note("compute_advantages", lambda args, r: seen.update(values=args[0]))
     note("train_minibatch", lambda args, r: seen["stats"].append(r) or seen["inputs"].append(args))
 
     order = iter(ORDER[9])
@@ -174,8 +174,10 @@ def trl_case():
         return sum(n * s[name] for n, s in zip(tokens, minibatches)) / sum(tokens)
 
     existing = lambda x, args: x[args[5].bool()].detach().double().numpy()
+    # In the order they were used: minibatch after minibatch, epoch after epoch.
+    in_order = lambda of: np.concatenate([existing(of(a), a) for a in seen["inputs"]]).tolist()
     ratios = np.concatenate([existing(s["policy/ratio"], a) for s, a in zip(seen["stats"], seen["inputs"])])
-    returns = np.concatenate([existing(a[7], a) for a in seen["inputs"]])
+    returns = in_order(lambda a: a[7])
     error, returns_var = over_tokens("val/error"), pooled_variance(returns)
     whole = {f"ppo/{k}": over_tokens(k) for k in minibatches[0] if not k.endswith("/var")} | {
         "ppo/policy/ratio_mean": float(ratios.mean()), "ppo/policy/ratio_min": float(ratios.min()),
@@ -190,7 +192,9 @@ def trl_case():
         "scores": scores.tolist(), "order": ORDER[9],
         "logprobs": cut(seen["logprobs"]), "refLogprobs": cut(seen["ref"]), "values": cut(seen["values"]),
         "rewards": cut(seen["rewards"]), "nonScoreRewards": cut(seen["non_score"]),
-        "advantages": cut(seen["advantages"]), "returns": cut(seen["returns"]),
+        "used": {
+            "advantages": in_order(lambda a: a[6]), "returns": in_order(lambda a: a[7]),
+        },
         "minibatches": minibatches, "recorded": scalars, "overTokens": whole, "klCoefAfter": float(trainer.kl_ctl.value),
     }
     steps = {f"epoch{i}.{k}": x - before[k] for i, state in enumerate(seen["weights"]) if i for k, x in state.items()}
@@ -323,7 +327,6 @@ def openai_case(name, scope):
         "logprobs": logprobs.flatten().tolist(), "refLogprobs": ref_logprobs.flatten().tolist(),
         "values": values.flatten().tolist(), "rewards": rewards.flatten().tolist(),
         "nonScoreRewards": non_score.flatten().tolist(),
-        # In the order they were used: minibatch after minibatch, epoch after epoch.
         "used": {k: torch.cat(x).flatten().tolist() for k, x in seen.items()},
         "minibatches": minibatches, "overTokens": metrics, "klCoefAfter": float(controller.value),
     }
