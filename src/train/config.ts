@@ -35,6 +35,11 @@ export const ppoOptions = {
   adamEpsilon: [positive, 1e-8, "AdamW, added to the root of the second moment"],
   weightDecay: [notNegative, 0, "AdamW, decoupled decay of weight matrices"],
   maxGradNorm: [notNegative, 1, "gradients are scaled down to this norm; 0: never"],
+  maxSkippedSteps: [
+    count(0),
+    0,
+    "optimizer steps left out per run when a loss or gradient is not finite; then it stops",
+  ],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
@@ -52,6 +57,7 @@ export const ppoOptions = {
   gradientCheckpointing: [z.boolean(), false, "recompute activations in the backward pass: less memory, more time"],
   saveEvery: [count(0), 50, "PPO steps between checkpoints; 0: only at the end and when interrupted"],
   keepCheckpoints: [count(), 2, "checkpoints kept; older ones are deleted"],
+  keepBest: [z.boolean(), true, "keep the checkpoint of the highest mean reward too, however old"],
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
   audit: [z.enum(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
 } as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;

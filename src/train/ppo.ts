@@ -22,6 +22,7 @@ import { auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { checkFinite } from "./finite.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
 import { computeScores, type RewardFunction } from "./rewards.ts";
@@ -45,6 +46,8 @@ export interface TrainerState {
   step: number;
   kl: KLControllerState;
   prompts?: PromptSamplerState;
+  /** Optimizer steps left out so far because a number was not finite. */
+  skippedUpdates?: number;
 }
 
 export class PPOTrainer {
@@ -63,6 +66,7 @@ export class PPOTrainer {
   #promptState?: PromptSamplerState;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
+  #skippedUpdates = 0;
 
   /** @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary */
   constructor(options: PPOTrainerOptions) {
@@ -119,6 +123,7 @@ export class PPOTrainer {
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
+    checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
     const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
@@ -139,11 +144,13 @@ export class PPOTrainer {
     const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
     const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
     const targets = { advantages, returns };
+    checkFinite(step, data, prompts, { rewards: scaled, returns, advantages });
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step);
+    const skipped = this.#skippedUpdates;
+    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step, skipped);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -151,6 +158,7 @@ export class PPOTrainer {
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#settledAt = optimizer.step;
+    this.#skippedUpdates = update.skippedUpdates;
     const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
@@ -205,11 +213,17 @@ export class PPOTrainer {
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
   get canBeSaved(): boolean {
-    return this.optimizer.step === this.#settledAt;
+    return this.unsettledUpdates === 0;
+  }
+
+  /** Optimizer steps of a PPO step that has not ended, or did not end well. */
+  get unsettledUpdates(): number {
+    return this.optimizer.step - this.#settledAt;
   }
 
   getState(): TrainerState {
-    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
+    const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
+    return { step, kl: this.klController.getState(), prompts: this.#promptState, skippedUpdates };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -218,6 +232,7 @@ export class PPOTrainer {
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
+    this.#skippedUpdates = state.skippedUpdates ?? 0;
   }
 }
 
