@@ -58,6 +58,11 @@ export function badGradient(grads: ParameterBuffer, norm: number, scale: number)
   return undefined;
 }
 
+/** What an optimizer step has spoiled, in words; undefined when all is well. `change` is the norm of what it changed. */
+export function badWeights(weights: ParameterBuffer, change: number): string | undefined {
+  return isBad(change) ? `the weight ${firstBadParameter(weights)} after the optimizer step` : undefined;
+}
+
 function firstBadParameter(buffer: ParameterBuffer): string | undefined {
   return buffer.table.find((p) => buffer.view(p.name).some(isBad))?.name;
 }

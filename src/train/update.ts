@@ -8,7 +8,7 @@ import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { badGradient, badScores, failMinibatch } from "./finite.ts";
+import { badGradient, badScores, badWeights, failMinibatch } from "./finite.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
 export interface UpdateRecord {
@@ -98,7 +98,10 @@ export async function* updatePolicy(
         const message = auditRatio(firstRatioDeviation, config, step);
         if (message) yield { type: "warning", step, message };
       }
-      updateNormSum += optimizer.update(model.parameters.data, grads.data, scale);
+      const updateNorm = optimizer.update(model.parameters.data, grads.data, scale);
+      const spoiled = badWeights(model.parameters, updateNorm);
+      if (spoiled) failMinibatch(step, epoch, start, spoiled, skippedUpdates);
+      updateNormSum += updateNorm;
       normSum += norm;
       optimizerSteps++;
       const done = epoch * rows + Math.min(rows, start + config.miniBatchSize);
