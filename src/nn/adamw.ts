@@ -5,6 +5,8 @@ export interface AdamWOptions {
   beta1: number;
   beta2: number;
   epsilon: number;
+  /** Where epsilon stands: beside the corrected root of the second moment (PyTorch) or the raw one (TensorFlow). */
+  biasCorrection: "pytorch" | "tensorflow";
   /** Decoupled: p <- p - learningRate * weightDecay * p, for ranges that ask for it. */
   weightDecay: number;
 }
@@ -14,6 +16,7 @@ export const ADAMW_DEFAULTS: AdamWOptions = {
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-8,
+  biasCorrection: "pytorch",
   weightDecay: 0,
 };
 
@@ -29,6 +32,11 @@ export interface DecayRange {
  *
  *     m <- b1 m + (1 - b1) g         v <- b2 v + (1 - b2) g^2
  *     p <- p - lr wd p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+ *
+ * or TensorFlow's, whose eps is larger by 1 / sqrt(1 - b2^t), 32 times at the first step with b2 0.999, and holds early
+ * updates back (Kingma and Ba 2015, end of section 2; tf.train.AdamOptimizer):
+ *
+ *     p <- p - lr wd p - lr (sqrt(1 - b2^t) / (1 - b1^t)) m / (sqrt(v) + eps)
  *
  * Moments are made at the first step: a model that is only used costs nothing.
  */
@@ -50,20 +58,28 @@ export class AdamW {
    * @param params    flat parameters
    * @param grads     gradients, same layout
    * @param gradScale gradients are multiplied by this first (1, or what clipping asks for)
+   * @returns the Euclidean norm of the change of the parameters
    */
-  update(params: Float32Array, grads: Float32Array, gradScale = 1): void {
+  update(params: Float32Array, grads: Float32Array, gradScale = 1): number {
     this.#m ??= new Float32Array(params.length);
     this.#v ??= new Float32Array(params.length);
     this.step++;
-    const { learningRate, beta1, beta2, epsilon, weightDecay } = this.options;
-    // (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
+    const { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay } = this.options;
+    // PyTorch: (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
     const rootC2 = Math.sqrt(1 - beta2 ** this.step);
     const rate = (learningRate * rootC2) / (1 - beta1 ** this.step);
-    const eps = epsilon * rootC2;
+    const eps = biasCorrection === "pytorch" ? epsilon * rootC2 : epsilon;
+    let squares = 0;
     for (const { start, end, decay } of this.#ranges) {
       const keep = decay ? 1 - learningRate * weightDecay : 1;
-      adamRange(params, grads, this.#m, this.#v, start, end, gradScale, beta1, beta2, eps, rate, keep);
+      squares += adamRange(params, grads, this.#m, this.#v, start, end, gradScale, beta1, beta2, eps, rate, keep);
     }
+    return Math.sqrt(squares);
+  }
+
+  /** Parameters that are trained, and so the length of each moment. */
+  get size(): number {
+    return this.#ranges.at(-1)?.end ?? 0;
   }
 
   /** Moments for a checkpoint; undefined before the first step. */
@@ -79,7 +95,7 @@ export class AdamW {
   }
 }
 
-// A function of its own with plain arguments: the compiler keeps everything in registers.
+// A function of its own with plain arguments: the compiler keeps everything in registers. Returns sum (change of p)^2.
 function adamRange(
   p: Float32Array,
   g: Float32Array,
@@ -93,15 +109,20 @@ function adamRange(
   eps: number,
   rate: number,
   keep: number,
-): void {
+): number {
+  let squares = 0;
   for (let i = start; i < end; i++) {
     const gi = g[i] * gradScale;
     const mi = beta1 * m[i] + (1 - beta1) * gi;
     const vi = beta2 * v[i] + (1 - beta2) * gi * gi;
     m[i] = mi;
     v[i] = vi;
-    p[i] = keep * p[i] - (rate * mi) / (Math.sqrt(vi) + eps);
+    const before = p[i];
+    p[i] = keep * before - (rate * mi) / (Math.sqrt(vi) + eps);
+    const change = p[i] - before;
+    squares += change * change;
   }
+  return squares;
 }
 
 /** sqrt(sum g^2), summed in double precision. */

@@ -2,10 +2,9 @@
 import { fail } from "../base/errors.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { ParameterBuffer } from "../gpt2/parameters.ts";
+import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import { gae } from "../rl/advantages.ts";
 import {
   AdaptiveKLController,
   FixedKLController,
@@ -14,18 +13,26 @@ import {
 } from "../rl/controllers.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
-import { whiten } from "../rl/whiten.ts";
-import { checkIds, type Transform } from "../sample/transforms.ts";
+import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
+import { learningTargets } from "../rl/targets.ts";
+import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
+import { samplingOptions } from "../sample/distribution.ts";
+import type { GenerateOptions, Response } from "../sample/generate.ts";
+import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { auditExperience } from "./audit.ts";
-import { experience, scoreReference } from "./batch.ts";
+import { auditDraws, auditExperience } from "./audit.ts";
+import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { checkFinite } from "./finite.ts";
+import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
+import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
-import { stepReport } from "./report.ts";
+import { type Episode, stepReport } from "./report.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
+import { initializeValueHead } from "./value-head-init.ts";
 
 export interface PPOTrainerOptions {
   model: GPT2HeadWithValueModel;
@@ -45,6 +52,20 @@ export interface TrainerState {
   step: number;
   kl: KLControllerState;
   prompts?: PromptSamplerState;
+  /** Of all scores so far, when they are scaled. */
+  scores?: RunningMoments;
+  /** Optimizer steps left out so far because a number was not finite. */
+  skippedUpdates?: number;
+}
+
+/** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
+export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
+
+/** A batch of experience, as text, and what the reward function said. */
+interface Answered {
+  data: Experience;
+  episodes: readonly Episode[];
+  scores: number[];
 }
 
 export class PPOTrainer {
@@ -54,15 +75,22 @@ export class PPOTrainer {
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
   readonly klController: KLController;
+  /** What to tell the user about the model at the start. */
+  readonly notes: readonly string[];
   /** PPO steps taken. */
   stepsTaken = 0;
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
+  readonly #truncation: TruncateOptions;
+  #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
+  /** Of all responses given to {@link step} as token ids. */
+  #draws = NO_DRAWS;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
+  #skippedUpdates = 0;
 
   /** @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary */
   constructor(options: PPOTrainerOptions) {
@@ -72,13 +100,17 @@ export class PPOTrainer {
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
-    this.reference = reference ?? model.frozenCopy();
+    this.#truncation = truncateOptions(this.config, tokenizer);
+    checkModelOptions(this.config, model.config);
+    const note = initializeValueHead(model, this.config);
+    this.notes = note === undefined ? [] : [note];
+    this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    this.#grads = new ParameterBuffer(model.parameters.table);
-    const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
+    const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
+    this.#grads = new ParameterBuffer(trained);
+    this.optimizer = new AdamW(trained, adamOptions(this.config));
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -115,26 +147,72 @@ export class PPOTrainer {
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
+    const clock = new Stopwatch();
+    const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+    yield* this.#learn(answered, promptState, clock); // 4 to 7
+  }
+
+  /**
+   * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
+   *
+   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
+   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
+   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
+   * @param scores higher is better, one for each response
+   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
+   * @throws audit - as {@link train}
+   */
+  async step(
+    queries: readonly Int32Array[],
+    responses: readonly Int32Array[] | readonly Response[],
+    scores: readonly number[],
+  ): Promise<StepResult> {
+    const { config, model, tokenizer } = this;
+    refuseTrainMode(model);
+    checkGiven(queries, responses, scores);
+    const clock = new Stopwatch();
+    const warnings: string[] = [];
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
+    let data: Experience;
+    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
+    else {
+      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
+      data = given.data;
+      this.#draws = given.draws;
+      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
+      if (message) warnings.push(message);
+    }
+    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
+    const episodes = data.responses.map((response, b) => ({ prompt: decode(queries[b]), response: decode(response) }));
+    const answered = { data, episodes, scores: [...scores] };
+    for await (const event of this.#learn(answered, this.#promptState, clock)) {
+      if (event.type === "warning") warnings.push(event.message);
+      if (event.type === "step") return { ...event, warnings };
+    }
+    throw new Error("a step ended without a report");
+  }
+
+  async *#learn(
+    { data, episodes, scores: given }: Answered,
+    promptState: PromptSamplerState | undefined,
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent> {
     const { config, klController, optimizer } = this;
-    const { gamma, lambda, klPenalty: penalty } = config;
+    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
-    const clock = new Stopwatch();
-
-    // 2 respond, 3 score
-    const firstStream = this.stepsTaken * config.batchSize;
-    const lap = (done: "respond" | "score") => clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
-    const responses = yield* respondAndScore(this.responder, prompts, queries, { step, firstStream, lap });
-    const { samples: episodes, scores } = responses;
-    const data = experience(responses.rollouts, config.maskReplay);
     const { batch, logprobs, values } = data;
+    const asked = episodes.map(({ prompt }) => prompt);
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
+    const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
+    checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
@@ -145,37 +223,51 @@ export class PPOTrainer {
       penalty,
       batch,
     });
-    const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
-    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
-    const targets = { advantages, returns };
+    const targets = learningTargets({ rewards, values, batch }, config);
+    checkFinite(step, data, asked, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step);
+    const skipped = this.#skippedUpdates;
+    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step, skipped);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    klController.update(logged.mean, queries.length);
+    klController.update(logged.mean, batch.rows);
     this.stepsTaken = step;
     this.#promptState = promptState;
+    this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
-    const facts = { config, data, episodes, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    this.#skippedUpdates = update.skippedUpdates;
+    const facts = { config, data, episodes, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
 
-  /** Who answers prompts, and who judges. */
+  /** How responses are sampled, all but the random streams. */
+  sampling(): GenerateOptions {
+    const { stop: strings, ...config } = this.config;
+    const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
+    return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
+  }
+
+  /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. */
   get responder(): Responder {
     const { model, tokenizer, config } = this;
-    const { stop: strings, ...options } = config;
-    const stop = strings.length > 0 ? { strings, tokenizer } : undefined;
-    const sampling = { ...options, stop, transforms: this.#transforms };
-    return { model, tokenizer, reward: this.#reward, rewardName: this.#rewardName, config, sampling };
+    const read = (tokens: Int32Array) => {
+      const { count } = scoredTokens(tokens, this.#truncation);
+      return tokenizer.decode(tokens.subarray(0, count), { skipSpecialTokens: true });
+    };
+    return { model, read, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
+  }
+
+  /** The token that ends a response; null: none does. */
+  get #endOfResponse(): number | null {
+    return this.config.stopAtEos ? this.model.config.eosTokenId : null;
   }
 
   /** The factor on the learning rate. */
@@ -183,13 +275,32 @@ export class PPOTrainer {
     return scheduleFactor(this.config.schedule, step - 1, this.config.steps, this.config.warmupSteps);
   }
 
+  async *#respondAndScore(
+    prompts: readonly Prompt[],
+    queries: readonly Int32Array[],
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent, Answered> {
+    const firstStream = this.stepsTaken * this.config.batchSize;
+    const lap = (done: "respond" | "score") => clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
+    const place = { step: this.stepsTaken + 1, firstStream, lap };
+    const { rollouts, samples, scores } = yield* respondAndScore(this.responder, prompts, queries, place);
+    return { data: experience(rollouts, this.config.maskReplay), episodes: samples, scores };
+  }
+
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
   get canBeSaved(): boolean {
-    return this.optimizer.step === this.#settledAt;
+    return this.unsettledUpdates === 0;
+  }
+
+  /** Optimizer steps of a PPO step that has not ended, or did not end well. */
+  get unsettledUpdates(): number {
+    return this.optimizer.step - this.#settledAt;
   }
 
   getState(): TrainerState {
-    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState };
+    const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
+    const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
+    return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -198,6 +309,8 @@ export class PPOTrainer {
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
+    this.#scoreMoments = state.scores ?? NO_MOMENTS;
+    this.#skippedUpdates = state.skippedUpdates ?? 0;
   }
 }
 

@@ -2,7 +2,6 @@
 import type { Prompt } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PpoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { limiter, settledWithin } from "./patience.ts";
@@ -11,7 +10,8 @@ import { computeScores, type RewardFunction, type RewardSample } from "./rewards
 /** Who answers, and who judges. */
 export interface Responder {
   readonly model: GPT2HeadWithValueModel;
-  readonly tokenizer: Tokenizer;
+  /** What the reward function is shown of a response. */
+  readonly read: (tokens: Int32Array) => string;
   readonly reward: RewardFunction;
   readonly rewardName: string;
   readonly config: PpoConfig;
@@ -37,7 +37,7 @@ const LOOK = 0.5;
  * @throws reward - no scores for some part, after all repetitions
  */
 export async function* respondAndScore(
-  { model, tokenizer, reward, rewardName, config, sampling }: Responder,
+  { model, read, reward, rewardName, config, sampling }: Responder,
   prompts: readonly Prompt[],
   ids: readonly Int32Array[],
   { step, firstStream, lap }: { step: number; firstStream: number; lap?: (name: "respond" | "score") => void },
@@ -57,7 +57,7 @@ export async function* respondAndScore(
     const streams = part.map((_, i) => firstStream + start + i);
     const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
     const answered = rollout.responses.map(({ tokens }, i) => {
-      const response = tokenizer.decode(tokens, { skipSpecialTokens: true });
+      const response = read(tokens);
       const { prompt, row } = prompts[start + i];
       return { prompt, response, text: prompt + response, row };
     });

@@ -178,7 +178,7 @@ export function checkScores(scores: unknown, batch: RewardSample[], where: strin
     });
   }
   for (const [i, score] of scores.entries()) {
-    if (Number.isFinite(score)) continue;
+    if (Number.isFinite(score) && Number.isFinite(Math.fround(score))) continue;
     fail("reward", {
       where: `${place}, score ${i} of ${batch.length}, for prompt ${shorten(batch[i].prompt)}, response ${shorten(batch[i].response)}`,
       found: describe(score),

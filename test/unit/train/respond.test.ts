@@ -27,7 +27,9 @@ async function answer(
   heard: (e: TrainEvent) => void = () => {},
 ) {
   const config = ppoConfig({ rolloutBatchSize: 2, maxNewTokens: 10, minNewTokens: 10, ...options });
-  const responder = { model, tokenizer, reward, rewardName: "mine", config, sampling: { ...config, stop: undefined } };
+  const sampling = { ...config, stop: undefined };
+  const read = (tokens: Int32Array) => tokenizer.decode(tokens);
+  const responder = { model, read, reward, rewardName: "mine", config, sampling };
   const events = respondAndScore(responder, prompts, ids, { step: 7, firstStream: 100 });
   for (;;) {
     const next = await events.next();
