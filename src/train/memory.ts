@@ -18,7 +18,8 @@ export type MemoryOptions = Pick<
   | "topK"
   | "topP"
   | "minP"
-> & { frozenLayers?: number };
+  | "frozenLayers"
+>;
 
 /** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
 export function runMemory(model: GPT2Config, options: MemoryOptions, promptTokens: number): MemoryEstimate {
@@ -48,14 +49,10 @@ export function fittingOptions(
   const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
   const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
   const recompute = { gradientCheckpointing: true };
-  const frozen =
-    options.frozenLayers === undefined
-      ? []
-      : Array.from({ length: model.nLayer - options.frozenLayers }, (_, i) => ({
-          ...micro.at(-1),
-          ...recompute,
-          frozenLayers: (options.frozenLayers as number) + i + 1,
-        }));
+  const layers = Array.from({ length: Math.max(0, model.nLayer - 1 - options.frozenLayers) }, (_, i) => i + 1);
+  const frozen = layers.flatMap((n) =>
+    both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
+  );
   const candidates: Partial<MemoryOptions>[] = [
     ...micro,
     ...rollout,

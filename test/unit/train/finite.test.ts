@@ -125,11 +125,11 @@ describe("a number that is not finite stops the run and is named", () => {
   test("a reward: which response, to which prompt; and one too large for 32 bits", async () => {
     const nan: RewardFunction = (batch) => batch.map((_, i) => (i === 2 ? Number.NaN : 1));
     expect((await train("nan", {}, false, nan)).error?.message).toMatch(
-      /^reward length, score 2 of 4, for "(This|Two movies).*": found NaN, expected a finite number/,
+      /^reward length, score 2 of 4, for prompt "(This|Two movies).*", response ".*": found NaN, expected a finite number/,
     );
     const huge: RewardFunction = (batch) => batch.map((_, i) => (i === 2 ? 1e39 : 1));
     expect((await train("huge", {}, false, huge)).error?.message).toMatch(
-      /^reward length, score 2 of 4, for ".*": found 1e\+39, expected a finite number/,
+      /^reward length, score 2 of 4, for prompt ".*", response ".*": found 1e\+39, expected a finite number/,
     );
   });
 
