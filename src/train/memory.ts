@@ -49,6 +49,9 @@ export function fittingOptions(
   const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
   const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
   const recompute = { gradientCheckpointing: true };
+  const mini = halves(options.miniBatchSize).flatMap((miniBatchSize) =>
+    rollout.map((change) => ({ ...change, ...recompute, miniBatchSize, microBatchSize: 0 })),
+  );
   const layers = Array.from({ length: Math.max(0, model.nLayer - 1 - options.frozenLayers) }, (_, i) => i + 1);
   const frozen = layers.flatMap((n) =>
     both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
@@ -60,6 +63,7 @@ export function fittingOptions(
     ...both,
     ...[...micro, ...rollout, ...both].map((change) => ({ ...change, ...recompute })),
     ...frozen,
+    ...mini,
   ];
   return candidates.find((change) => runMemory(model, { ...options, ...change }, promptTokens).total <= bytes);
 }
@@ -83,18 +87,18 @@ export function checkMemory(
   const then = change && runMemory(model, { ...options, ...change }, promptTokens);
   return fail("config", {
     where: "memory",
-    found: `a run that takes about ${gigabytes(need.total)}: ${memoryParts(need)}`,
-    expected: `at most ${gigabytes(limit)}, what this process may use now`,
+    found: `a run that takes about ${inWords(need.total)}: ${memoryParts(need)}`,
+    expected: `at most ${inWords(limit)}, what this process may use now`,
     fix: then
-      ? `set ${names.join(" and ")} (about ${gigabytes(then.total)}), or ignoreMemory to try all the same`
+      ? `set ${names.join(" and ")} (about ${inWords(then.total)}), or ignoreMemory to try all the same`
       : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same",
   });
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 3 : 2)} GB`;
+const inWords = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
 
-/** `weights 0.498 GB, gradients 0.498 GB, ...` */
+/** `weights 498 MB, gradients 498 MB, ...` */
 export const memoryParts = ({ parts }: MemoryEstimate): string =>
   Object.entries(parts)
-    .map(([name, bytes]) => `${name} ${gigabytes(bytes)}`)
+    .map(([name, bytes]) => `${name} ${inWords(bytes)}`)
     .join(", ");

@@ -79,12 +79,14 @@ describe("fitting a run", () => {
     expect(frozen).toMatchObject({ gradientCheckpointing: true, frozenLayers: 1 }); // the embeddings and one block
     expect(total(frozen as object)).toBeLessThanOrEqual(most - 50e6);
     expect(fitting(600e6)).toBeUndefined(); // the weights alone are 0.5 GB
+    const huge = { ...options, batchSize: 4096, miniBatchSize: 4096 }; // the reference is asked about a minibatch at a time
+    expect(fittingOptions(model, huge, 200, 8e9)?.miniBatchSize).toBeLessThan(1024);
   });
 
   it("refuses what does not fit, with parts, limit, option and value", () => {
     const room = { available: total({ microBatchSize: 8 }) - 100e6, resident: 100e6 };
     expect(() => checkMemory(model, options, 200, room)).toThrow(
-      /^memory: found a run that takes about \d+\.\d\d GB: weights 0\.498 GB, reference 0\.498 GB, gradients 0\.498 GB, moments 0\.996 GB, activations and cache \d+\.\d+ GB, working memory \d+\.\d+ GB, process 0\.160 GB, expected at most \d+\.\d+ GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d+\.\d+ GB\), or ignoreMemory to try all the same$/,
+      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 160 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try all the same$/,
     );
     expect(() => checkMemory(model, options, 200, { available: 0, resident: 1e9 })).toThrow(
       "Fix: no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same",
