@@ -1,18 +1,17 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
 import { fail } from "../base/errors.ts";
-import { openSafetensors, writeSafetensors } from "../gpt2/safetensors.ts";
 import {
   exists,
   isDirectory,
   joinPath,
   listDirectory,
-  openFile,
   readJson,
   removeDirectory,
-  writeAtomic,
   writeDirectoryAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
+import { loadMoments, saveMoments } from "./moments.ts";
 import type { PPOTrainer, TrainerState } from "./ppo.ts";
 
 const NAME = /^checkpoint-(\d+)$/;
@@ -39,15 +38,9 @@ export async function saveCheckpoint(directory: string, trainer: PPOTrainer, kee
     async (temporary) => {
       await trainer.model.savePretrained(temporary);
       await trainer.tokenizer.save(temporary);
-      const { step, m, v } = trainer.optimizer.state;
-      const state = { trainer: trainer.getState(), optimizerStep: step };
-      if (m && v)
-        await writeAtomic(joinPath(temporary, MOMENTS_FILE), (sink) =>
-          writeSafetensors(sink, [
-            { name: "m", shape: [m.length], dtype: "F32", data: m },
-            { name: "v", shape: [v.length], dtype: "F32", data: v },
-          ]),
-        );
+      await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
+      if (trainer.critic) await saveCritic(temporary, trainer.critic);
+      const state = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
     },
     { replace: true },
@@ -67,27 +60,7 @@ export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise
       expected: "an object with trainer and optimizerStep",
       fix: "resume from another checkpoint of the run, or start anew from this one's model",
     });
-  const length = trainer.optimizer.size;
-  const moments: { m?: Float32Array; v?: Float32Array } = {};
-  if (state.optimizerStep > 0) {
-    const file = await openSafetensors(await openFile(joinPath(path, MOMENTS_FILE)));
-    try {
-      for (const name of ["m", "v"] as const) {
-        const shape = file.tensors.get(name)?.shape;
-        if (shape?.length !== 1 || shape[0] !== length)
-          fail("checkpoint", {
-            where: `${file.name}, tensor ${name}`,
-            found: shape ? `shape [${shape}]` : "no such tensor",
-            expected: `[${length}], one number for each parameter that is trained`,
-            fix: "resume from another checkpoint of the run, or start anew from this one's model",
-          });
-        moments[name] = new Float32Array(length);
-        await file.readFloat32Into(name, moments[name]);
-      }
-    } finally {
-      await file.close();
-    }
-  }
-  trainer.optimizer.setState({ step: state.optimizerStep, ...moments });
+  await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
+  if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
   trainer.setState(state.trainer);
 }

@@ -64,6 +64,11 @@ export const ppoOptions = {
     "a value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear",
   ],
   valueHeadStd: [notNegative, 0, "standard deviation of a normal value head; 0: the model's initializer_range"],
+  valueModel: [
+    z.enum(["shared", "separate"]),
+    "shared",
+    "a value head on the policy, or a model of its own that starts as a copy of the policy",
+  ],
   frozenLayers: [count(0), 0, "the embeddings and so many blocks are not trained; 0: everything is"],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
@@ -201,6 +206,12 @@ function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expe
       "minibatch, with minibatches of one token",
       "batch: one advantage less its mean is 0, and nothing would be learned",
       c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
+    ],
+    [
+      "vfCoef",
+      "0 with a separate valueModel",
+      "more than 0: nothing else trains it",
+      c.vfCoef === 0 && c.valueModel === "separate",
     ],
     [
       "targetKl",

@@ -9,6 +9,7 @@ import type { Targets } from "../rl/targets.ts";
 import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
+import type { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
@@ -38,7 +39,7 @@ const MINIBATCH_STREAM = 0x6d62;
 const EARLY_STOP_FACTOR = 1.5;
 
 /**
- * Updates the model in place; yields progress, returns what happened.
+ * Updates the model in place; yields progress, returns what happened. With a `critic` the value loss trains that instead.
  *
  * `targetKl` is compared after each epoch with k1 of its last minibatch, the mean over tokens of log π_old − log π;
  * `ratioThreshold` with the mean over tokens of π / π_old, before the optimizer's step.
@@ -52,8 +53,9 @@ export async function* updatePolicy(
   targets: Targets,
   config: PpoConfig,
   step: number,
+  critic?: Critic,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
-  const loss = ppoLoss(config);
+  const loss = ppoLoss(critic ? { ...config, vfCoef: 0 } : config);
   const keep = config.gradientCheckpointing ? "nothing" : "heavy";
   const { rows } = data.batch;
   const rng = new Rng(config.seed, MINIBATCH_STREAM, step);
@@ -91,7 +93,8 @@ export async function* updatePolicy(
           policyKl -= d / tokens;
           if (first) firstRatioDeviation = Math.max(firstRatioDeviation, Math.abs(Math.exp(d) - 1));
         });
-        const { logprobs, values, entropies } = result;
+        const { logprobs, entropies } = result;
+        const { values } = (await critic?.learn(asked, inputs, micro > 0, keep)) ?? result;
         parts.push({ logprobs, values, entropies, advantages: inputs.advantages, returns: inputs.returns, index });
       }
       if (first) {
@@ -103,6 +106,7 @@ export async function* updatePolicy(
       if (config.ratioThreshold > 0 && ratio > config.ratioThreshold) skipped++;
       else {
         optimizer.update(trainedPart(model.parameters, grads), grads.data, clipFactor(norm, config.maxGradNorm));
+        critic?.update(optimizer.options.learningRate);
         normSum += norm;
         optimizerSteps++;
       }
