@@ -74,7 +74,11 @@ export const ppoOptions = {
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
   klHorizon: [positive, 10_000, "responses over which an adaptive beta moves"],
-  klPenalty: [z.enum(["k1", "abs", "k2", "k3", "exact"]), "k1", "per-token estimate of the KL in the reward"],
+  klPenalty: [
+    z.enum(["k1", "abs", "k2", "k3", "exact"]),
+    "k1",
+    "per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full",
+  ],
   klLog: [z.enum(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
   gamma: [share, 1, "discount per token"],
   lambda: [share, 0.95, "GAE's trade of bias for variance"],
@@ -96,7 +100,7 @@ export const ppoOptions = {
 } as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;
 
 /** Headings for those who show the table: each stands before the option it is named for. */
-export const optionGroups: Readonly<Record<string, string>> = {
+export const optionGroups: { readonly [name in keyof typeof ppoOptions]?: string } = {
   preset: "The run:",
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
