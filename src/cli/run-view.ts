@@ -1,5 +1,5 @@
 /** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
-import type { Metrics } from "../train/events.ts";
+import type { BestCheckpoint, Metrics } from "../train/events.ts";
 import type { RunEvent } from "../train/run.ts";
 import { duration, fixed, note, print, printJson, thousands } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -12,6 +12,7 @@ export interface RunOutcome {
   directory: string;
   before?: Evaluation;
   after?: Evaluation;
+  best?: BestCheckpoint;
   /** Of the last step. */
   metrics: Metrics;
 }
@@ -57,6 +58,7 @@ export class RunView {
     try {
       for await (const event of events) {
         if (event.type === "evaluation") outcome[event.when] = event;
+        if (event.type === "checkpoint") outcome.best = event.best ?? outcome.best;
         if (event.type === "done") {
           const { step, interrupted, directory = "" } = event;
           Object.assign(outcome, { step, interrupted, directory });

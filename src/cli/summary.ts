@@ -38,7 +38,7 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
 
 /** Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code. */
 export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (line: string) => void = print): void {
-  const { interrupted, step, directory } = outcome;
+  const { interrupted, step, directory, best } = outcome;
   if (interrupted) {
     process.exitCode = INTERRUPTED;
     note(`stopped after step ${step}; everything is saved in ${directory}`);
@@ -48,4 +48,8 @@ export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (li
   to(`\nCheckpoint after step ${step}: ${directory}`);
   to(`  ${commandLine("generate", "--model", directory, "--prompt", "This movie")}`);
   to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
+  if (best && best.step !== step) {
+    const steps = best.overSteps === 1 ? "in its step" : `over ${best.overSteps} steps`;
+    to(`Best mean reward (${fixed(best.rewardMean, 3)} ${steps}): ${best.path}`);
+  }
 }

@@ -58,8 +58,9 @@ export class AdamW {
    * @param params    flat parameters
    * @param grads     gradients, same layout
    * @param gradScale gradients are multiplied by this first (1, or what clipping asks for)
+   * @returns the Euclidean norm of the change of the parameters
    */
-  update(params: Float32Array, grads: Float32Array, gradScale = 1): void {
+  update(params: Float32Array, grads: Float32Array, gradScale = 1): number {
     this.#m ??= new Float32Array(params.length);
     this.#v ??= new Float32Array(params.length);
     this.step++;
@@ -68,10 +69,12 @@ export class AdamW {
     const rootC2 = Math.sqrt(1 - beta2 ** this.step);
     const rate = (learningRate * rootC2) / (1 - beta1 ** this.step);
     const eps = biasCorrection === "pytorch" ? epsilon * rootC2 : epsilon;
+    let squares = 0;
     for (const { start, end, decay } of this.#ranges) {
       const keep = decay ? 1 - learningRate * weightDecay : 1;
-      adamRange(params, grads, this.#m, this.#v, start, end, gradScale, beta1, beta2, eps, rate, keep);
+      squares += adamRange(params, grads, this.#m, this.#v, start, end, gradScale, beta1, beta2, eps, rate, keep);
     }
+    return Math.sqrt(squares);
   }
 
   /** Parameters that are trained, and so the length of each moment. */
@@ -92,7 +95,7 @@ export class AdamW {
   }
 }
 
-// A function of its own with plain arguments: the compiler keeps everything in registers.
+// A function of its own with plain arguments: the compiler keeps everything in registers. Returns sum (change of p)^2.
 function adamRange(
   p: Float32Array,
   g: Float32Array,
@@ -106,15 +109,20 @@ function adamRange(
   eps: number,
   rate: number,
   keep: number,
-): void {
+): number {
+  let squares = 0;
   for (let i = start; i < end; i++) {
     const gi = g[i] * gradScale;
     const mi = beta1 * m[i] + (1 - beta1) * gi;
     const vi = beta2 * v[i] + (1 - beta2) * gi * gi;
     m[i] = mi;
     v[i] = vi;
-    p[i] = keep * p[i] - (rate * mi) / (Math.sqrt(vi) + eps);
+    const before = p[i];
+    p[i] = keep * before - (rate * mi) / (Math.sqrt(vi) + eps);
+    const change = p[i] - before;
+    squares += change * change;
   }
+  return squares;
 }
 
 /** sqrt(sum g^2), summed in double precision. */

@@ -59,7 +59,10 @@ export const metrics = {
   "ppo/skipped_minibatches":
     "minibatches that no optimizer step was taken for, because their mean ρ was above ratioThreshold",
   "ppo/learning_rate": "learning rate of the last optimizer step",
-  "ppo/grad_norm": "√Σ g² over all parameters before clipping, mean over optimizer steps",
+  "ppo/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
+  "ppo/update_norm": "Euclidean norm of the change of the weights, mean over optimizer steps",
+  "ppo/skipped_updates":
+    "optimizer steps of the run so far that were left out because a loss or gradient was not finite; see maxSkippedSteps",
 
   "tokens/queries_len_mean": "mean number of tokens of the prompts",
   "tokens/queries_len_std": "standard deviation (unbiased) of the number of tokens of the prompts",

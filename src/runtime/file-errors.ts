@@ -8,6 +8,15 @@ export function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
+/** No room: the disk, the quota, or the largest file the process may write. */
+export const isFullDisk = (error: unknown): boolean => ["ENOSPC", "EDQUOT", "EFBIG"].includes(codeOf(error));
+
+const FULL: Readonly<Record<string, string>> = {
+  ENOSPC: "a full disk (ENOSPC)",
+  EDQUOT: "an exhausted disk quota (EDQUOT)",
+  EFBIG: "a file larger than the system lets this process write (EFBIG)",
+};
+
 /** What is wrong with `path`, in words, for the error numbers a user can do something about. */
 function describe(code: string): { found: string; fix: string } | null {
   switch (code) {
@@ -43,10 +52,9 @@ export function writeError(error: unknown, path: string, intact: boolean): never
   const code = codeOf(error);
   if (error instanceof ValueheadError || !/^E[A-Z0-9]+$/.test(code)) throw error;
   const kept = intact ? " (what was there before is intact)" : "";
-  if (code === "ENOSPC" || code === "EDQUOT") {
-    const found = code === "ENOSPC" ? "a full disk (ENOSPC)" : "an exhausted disk quota (EDQUOT)";
-    const fix = `free some space or choose another place${kept}`;
-    fail("checkpoint", { where: path, found, expected: "room to write it", fix }, error);
+  if (isFullDisk(error)) {
+    const fix = `${code === "EFBIG" ? "raise the limit (ulimit -f)" : "free some space"} or choose another place${kept}`;
+    fail("checkpoint", { where: path, found: FULL[code], expected: "room to write it", fix }, error);
   }
   const known = describe(code);
   fail(

@@ -1,10 +1,22 @@
 /**
  * @file Writing that never leaves half a file: temporary name, flush, rename. Plus append-only files and links.
  */
-import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, symlink, unlink } from "node:fs/promises";
+import {
+  copyFile,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  statfs,
+  symlink,
+  unlink,
+} from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { fail, ValueheadError } from "../base/errors.ts";
-import { writeError } from "./file-errors.ts";
+import { codeOf, isFullDisk, writeError } from "./file-errors.ts";
 
 /** Bytes moved per write call. */
 const PIECE = 16 * 1024 * 1024;
@@ -14,10 +26,13 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }
 
-/** Creates a directory and those above it; one that exists is fine. */
+/** Creates a directory and those above it; one that exists is fine. The new names are on the disk when it returns. */
 export async function makeDirectory(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true });
+    const first = await mkdir(path, { recursive: true });
+    if (first === undefined) return;
+    for (let made = resolve(path); made.length >= resolve(first).length; made = dirname(made))
+      await syncDirectory(dirname(made));
   } catch (error) {
     writeError(error, path, false);
   }
@@ -101,15 +116,24 @@ export async function writeTextAtomic(path: string, text: string): Promise<void>
   await writeAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
 }
 
+/** The free space beside a path, and what was needed there, for an error; nothing where the system does not say. */
+async function spaceAround(path: string, needed?: number): Promise<string> {
+  const system = await statfs(dirname(path)).catch(() => undefined);
+  if (!system) return "";
+  const mb = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  return `: ${mb(system.bavail * system.bsize)} free${needed === undefined ? "" : `, about ${mb(needed)} needed`}`;
+}
+
 /**
  * Makes a whole directory appear at once: `fill` writes into `finalDir.tmp-<pid>`, every file and directory is flushed,
  * then it is renamed. A failure removes the temporary directory. A `finalDir` that holds something is an error unless
  * `replace` is true; it then stays until the new one is complete.
+ * @param options.bytes about how large it will be: said when the disk is full
  */
 export async function writeDirectoryAtomic(
   finalDir: string,
   fill: (temporaryDir: string) => Promise<void>,
-  options: { replace?: boolean } = {},
+  options: { replace?: boolean; bytes?: number } = {},
 ): Promise<void> {
   const final = resolve(finalDir);
   const temporary = `${final}.tmp-${process.pid}`;
@@ -133,10 +157,11 @@ export async function writeDirectoryAtomic(
     await syncDirectory(dirname(final));
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
-    // The reader knows the directory by its final name.
+    // The reader knows the directory by its final name. What is free is measured without what was half written.
     if (error instanceof ValueheadError && error.problem.where.startsWith(temporary)) {
       const where = final + error.problem.where.slice(temporary.length);
-      fail(error.kind, { ...error.problem, where }, error.cause);
+      const space = isFullDisk(error.cause) ? await spaceAround(final, options.bytes) : "";
+      fail(error.kind, { ...error.problem, where, found: error.problem.found + space }, error.cause);
     }
     writeError(error, final, true);
   }
@@ -222,7 +247,34 @@ export async function linkFile(existing: string, path: string): Promise<void> {
   }
 }
 
-/** Delete a directory and what is in it; nothing happens when it is not there. */
-export async function removeDirectory(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true });
+/**
+ * Delete a file, or a directory and what is in it; nothing happens when it is not there. It loses its name first, so that
+ * no moment leaves half of it under its name.
+ */
+export async function remove(path: string): Promise<void> {
+  const temporary = `${resolve(path)}.tmp-${process.pid}`;
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await rename(path, temporary);
+    await rm(temporary, { recursive: true, force: true });
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") writeError(error, path, false);
+  }
+}
+
+/** What this file leaves in a directory when the process is killed. */
+export const isLeftover = (name: string): boolean => /\.(tmp|old)-\d+(-\d+)?$/.test(name);
+
+/** Deletes what killed processes left half done in a directory; a directory they were about to replace gets its name back. */
+export async function removeLeftovers(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(() => []);
+  try {
+    for (const name of names.filter(isLeftover)) {
+      const [path, final] = [join(directory, name), join(directory, name.replace(/\.old-\d+$/, ""))];
+      if (path !== final && (await stat(final).catch(() => null)) === null) await rename(path, final);
+      else await rm(path, { recursive: true, force: true });
+    }
+  } catch (error) {
+    writeError(error, directory, true);
+  }
 }

@@ -1,38 +1,58 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
 import { fail } from "../base/errors.ts";
+import { findDamage, writeChecksums } from "../runtime/file-checksums.ts";
 import {
+  baseName,
   exists,
   isDirectory,
+  isLeftover,
   joinPath,
   listDirectory,
   readJson,
-  removeDirectory,
+  remove,
+  removeLeftovers,
   writeDirectoryAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
 import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
-import { loadMoments, saveMoments } from "./moments.ts";
+import type { BestCheckpoint } from "./events.ts";
+import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
 import type { PPOTrainer, TrainerState } from "./ppo.ts";
 
 const NAME = /^checkpoint-(\d+)$/;
 const STATE_FILE = "trainer.json";
 const MOMENTS_FILE = "trainer.safetensors";
+/** In the run directory: which checkpoint is best, for people. What decides lies in the checkpoints themselves. */
+const BEST_FILE = "best.json";
 
-/** The checkpoints of a run directory, newest first. */
-export async function listCheckpoints(directory: string): Promise<{ step: number; path: string }[]> {
+export interface Checkpoint {
+  step: number;
+  path: string;
+}
+
+/** The checkpoints of a run directory, newest first, whole or damaged. */
+export async function listCheckpoints(directory: string): Promise<Checkpoint[]> {
   if (!(await isDirectory(directory))) return [];
-  const found: { step: number; path: string }[] = [];
+  const found: Checkpoint[] = [];
   for (const name of await listDirectory(directory)) {
     const step = NAME.exec(name)?.[1];
-    const path = joinPath(directory, name);
-    if (step !== undefined && (await exists(joinPath(path, STATE_FILE)))) found.push({ step: Number(step), path });
+    if (step !== undefined) found.push({ step: Number(step), path: joinPath(directory, name) });
   }
   return found.sort((a, b) => b.step - a.step);
 }
 
-/** Write `checkpoint-<step>` whole or not at all, then delete all but the newest `keep`. */
-export async function saveCheckpoint(directory: string, trainer: PPOTrainer, keep: number): Promise<string> {
+/**
+ * Write `checkpoint-<step>` whole or not at all.
+ * @param rewards mean rewards of the last steps: what decides which checkpoint is best
+ */
+export async function saveCheckpoint(
+  directory: string,
+  trainer: PPOTrainer,
+  rewards: readonly number[],
+): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
+  const learners = trainer.critic ? [trainer, trainer.critic] : [trainer];
+  const bytes = learners.reduce((n, l) => n + l.model.parameters.data.byteLength + momentBytes(l.optimizer), 0);
   await writeDirectoryAtomic(
     path,
     async (temporary) => {
@@ -40,27 +60,114 @@ export async function saveCheckpoint(directory: string, trainer: PPOTrainer, kee
       await trainer.tokenizer.save(temporary);
       await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
       if (trainer.critic) await saveCritic(temporary, trainer.critic);
-      const state = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step };
+      const state = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, rewards };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
+      await writeChecksums(temporary);
     },
-    { replace: true },
+    { replace: true, bytes },
   );
-  for (const old of (await listCheckpoints(directory)).slice(keep)) await removeDirectory(old.path);
-  return path;
+  return { step: trainer.stepsTaken, path };
 }
 
-/** Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already. */
-export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise<void> {
-  const stateFile = joinPath(path, STATE_FILE);
-  const state = (await readJson(stateFile)) as { trainer?: TrainerState; optimizerStep?: number };
-  if (typeof state?.trainer?.step !== "number" || typeof state.optimizerStep !== "number")
+/**
+ * Delete all checkpoints but the newest `keep` and, if `keepBest`, the best, which best.json then names. Those of later
+ * steps than `newest` are of a run that was abandoned there, and go too.
+ * @returns the best
+ */
+export async function pruneCheckpoints(
+  directory: string,
+  newest: number,
+  { keepCheckpoints, keepBest }: { keepCheckpoints: number; keepBest: boolean },
+): Promise<BestCheckpoint | undefined> {
+  const all = await listCheckpoints(directory);
+  const ours = all.filter(({ step }) => step <= newest);
+  const best = keepBest ? await findBest(ours) : undefined;
+  if (best) {
+    const { step, path, rewardMean, overSteps } = best;
+    const record = { checkpoint: baseName(path), step, rewardMean, overSteps };
+    await writeTextAtomic(joinPath(directory, BEST_FILE), `${JSON.stringify(record, null, 2)}\n`);
+  } else await remove(joinPath(directory, BEST_FILE));
+  const kept = ours.slice(0, keepCheckpoints).map(({ path }) => path);
+  for (const { path } of all) if (!kept.includes(path) && path !== best?.path) await remove(path);
+  return best;
+}
+
+/** The checkpoint of the highest mean reward, the newest of equals; one whose state cannot be read does not count. */
+async function findBest(checkpoints: readonly Checkpoint[]): Promise<BestCheckpoint | undefined> {
+  let best: BestCheckpoint | undefined;
+  for (const checkpoint of checkpoints) {
+    const state = await readState(checkpoint.path).catch(() => undefined);
+    if (!state || state.rewards.length === 0) continue;
+    const rewardMean = state.rewards.reduce((a, b) => a + b, 0) / state.rewards.length;
+    if (!best || rewardMean > best.rewardMean) best = { ...checkpoint, rewardMean, overSteps: state.rewards.length };
+  }
+  return best;
+}
+
+/** Where a run can be resumed, and what is wrong with newer checkpoints. */
+export interface ResumePoint {
+  /** The newest whole one; undefined for a run that ended before it wrote any, which begins again. */
+  checkpoint?: Checkpoint;
+  damaged: string[];
+}
+
+/**
+ * The newest checkpoint of a run directory that is as it was written. What a killed process left half done is removed.
+ * @throws checkpoint - no run there, or checkpoints that are all damaged
+ */
+export async function findResumePoint(directory: string): Promise<ResumePoint> {
+  await removeLeftovers(directory);
+  const all = await listCheckpoints(directory);
+  const damaged: string[] = [];
+  for (const checkpoint of all) {
+    const damage = await findDamage(checkpoint.path);
+    if (damage === undefined) return { checkpoint, damaged };
+    damaged.push(`${baseName(checkpoint.path)}: ${damage}`);
+  }
+  if (damaged.length > 0)
     fail("checkpoint", {
-      where: stateFile,
-      found: "no trainer state",
-      expected: "an object with trainer and optimizerStep",
-      fix: "resume from another checkpoint of the run, or start anew from this one's model",
+      where: directory,
+      found: `no whole checkpoint (${damaged.join("; ")})`,
+      expected: "at least one checkpoint that is as it was written",
+      fix: "restore one of them from a copy, or start anew in another directory",
     });
+  if ((await exists(joinPath(directory, "config.json"))) || (await isUnwritten(directory))) return { damaged };
+  return fail("checkpoint", {
+    where: directory,
+    found: "no run",
+    expected: "the directory of an earlier run, with config.json and checkpoints",
+    fix: "name the run directory of that run, or start without --resume",
+  });
+}
+
+/** Whether a directory is there and empty, but for what a killed process left: a run that ended before it wrote anything. */
+export async function isUnwritten(directory: string): Promise<boolean> {
+  return (await isDirectory(directory)) && (await listDirectory(directory)).every(isLeftover);
+}
+
+async function readState(path: string): Promise<{ trainer: TrainerState; optimizerStep: number; rewards: number[] }> {
+  const stateFile = joinPath(path, STATE_FILE);
+  const state = (await readJson(stateFile)) as Partial<Awaited<ReturnType<typeof readState>>> | null;
+  const { trainer, optimizerStep, rewards = [] } = state ?? {};
+  const numbers = Array.isArray(rewards) && rewards.every(Number.isFinite);
+  if (typeof trainer?.step === "number" && typeof optimizerStep === "number" && numbers)
+    return { trainer, optimizerStep, rewards };
+  return fail("checkpoint", {
+    where: stateFile,
+    found: "no trainer state",
+    expected: "an object with trainer, optimizerStep and rewards",
+    fix: "resume from another checkpoint of the run, or start anew from this one's model",
+  });
+}
+
+/**
+ * Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already.
+ * @returns mean rewards of the last steps
+ */
+export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise<number[]> {
+  const state = await readState(path);
   await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
   if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
   trainer.setState(state.trainer);
+  return state.rewards;
 }

@@ -58,6 +58,11 @@ export const ppoOptions = {
   ],
   weightDecay: [notNegative, 0, "AdamW, decoupled decay of weight matrices"],
   maxGradNorm: [notNegative, 1, "gradients are scaled down to this norm; 0: never"],
+  maxSkippedSteps: [
+    count(0),
+    0,
+    "optimizer steps left out per run when a loss or gradient is not finite; then it stops",
+  ],
   valueHeadInit: [
     z.enum(["normal", "zero", "uniform"]),
     "normal",
@@ -95,6 +100,7 @@ export const ppoOptions = {
   gradientCheckpointing: [z.boolean(), false, "recompute activations in the backward pass: less memory, more time"],
   saveEvery: [count(0), 50, "PPO steps between checkpoints; 0: only at the end and when interrupted"],
   keepCheckpoints: [count(), 2, "checkpoints kept; older ones are deleted"],
+  keepBest: [z.boolean(), true, "keep the checkpoint of the highest mean reward too, however old"],
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
   audit: [z.enum(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
 } as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;

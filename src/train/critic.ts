@@ -1,5 +1,4 @@
 /** @file A value model of its own: the same architecture as the policy, trained by the value loss alone. */
-import { fail } from "../base/errors.ts";
 import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer, trainedPart, trainedTable } from "../gpt2/parameters.ts";
 import type { Keep } from "../graph/partition.ts";
@@ -7,6 +6,7 @@ import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { criticLoss } from "../rl/losses.ts";
 import { ask, type Experience, put } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
+import { badGradient, badScores, badWeights } from "./finite.ts";
 import { adamOptions } from "./model-options.ts";
 
 /**
@@ -43,32 +43,32 @@ export class Critic {
   /**
    * Gradients of the value loss on a part of a minibatch.
    * @param inputs oldValues, returns and weight, each [R]
-   * @returns the values of the weights as they are, [R], and the loss
+   * @returns the values of the weights as they are, [R], the loss, and what is not finite, in words
    */
   async learn(
     asked: AskedTokens,
     inputs: Readonly<Record<string, Float32Array>>,
     accumulate: boolean,
     keep: Keep,
-  ): Promise<{ values: Float32Array; loss: number }> {
-    return this.model.lossAndGradients(asked, criticLoss(this.#config), inputs, this.#grads, accumulate, keep);
+  ): Promise<{ values: Float32Array; loss: number; bad: string | undefined }> {
+    const loss = criticLoss(this.#config);
+    const result = await this.model.lossAndGradients(asked, loss, inputs, this.#grads, accumulate, keep);
+    return { values: result.values, loss: result.loss, bad: ofThis(badScores(result, this.model.parameters)) };
   }
 
-  /**
-   * An optimizer step, clipped by its own gradient norm.
-   * @throws numbers - a gradient that is not finite
-   */
-  update(learningRate: number): void {
+  /** What is wrong with the gradient, in words; undefined when all is well. */
+  badGradient(): string | undefined {
     const norm = globalNorm(this.#grads.data);
-    if (!Number.isFinite(norm))
-      fail("numbers", {
-        where: "value model",
-        found: `a gradient norm of ${norm}`,
-        expected: "finite numbers",
-        fix: "resume from the last checkpoint with a lower learningRate or a smaller maxGradNorm",
-      });
+    return ofThis(badGradient(this.#grads, norm, clipFactor(norm, this.#config.maxGradNorm)));
+  }
+
+  /** An optimizer step, clipped by its own gradient norm. @returns what it spoiled, in words; undefined when all is well */
+  update(learningRate: number): string | undefined {
     this.optimizer.options.learningRate = learningRate;
-    const weights = trainedPart(this.model.parameters, this.#grads);
-    this.optimizer.update(weights, this.#grads.data, clipFactor(norm, this.#config.maxGradNorm));
+    const scale = clipFactor(globalNorm(this.#grads.data), this.#config.maxGradNorm);
+    const change = this.optimizer.update(trainedPart(this.model.parameters, this.#grads), this.#grads.data, scale);
+    return ofThis(badWeights(this.model.parameters, change));
   }
 }
+
+const ofThis = (bad: string | undefined) => (bad === undefined ? undefined : `the value model: ${bad}`);

@@ -3,6 +3,14 @@ import type { MetricName } from "../rl/metrics.ts";
 
 export type Metrics = Partial<Record<MetricName, number>>;
 
+/** The checkpoint with the highest mean reward over the last `overSteps` steps before it. */
+export interface BestCheckpoint {
+  step: number;
+  path: string;
+  rewardMean: number;
+  overSteps: number;
+}
+
 /** A response of a step, for people to read. */
 export interface Sample {
   prompt: string;
@@ -19,7 +27,7 @@ export type TrainEvent =
   /** Where the step in progress is, for progress bars. */
   | { type: "progress"; step: number; phase: "respond" | "score" | "update"; done: number; total: number }
   | { type: "step"; step: number; steps: number; metrics: Metrics; samples: Sample[] }
-  | { type: "checkpoint"; step: number; directory: string }
+  | { type: "checkpoint"; step: number; directory: string; best?: BestCheckpoint }
   | { type: "warning"; step: number; message: string }
   /** The last event: all steps done, or stopped early after `step`. */
   | { type: "done"; step: number; interrupted: boolean; directory?: string };

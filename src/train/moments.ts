@@ -4,6 +4,9 @@ import { openSafetensors, writeSafetensors } from "../gpt2/safetensors.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import { openFile, writeAtomic } from "../runtime/files.ts";
 
+/** Bytes of both moments. */
+export const momentBytes = ({ state: { m, v } }: AdamW) => (m?.byteLength ?? 0) + (v?.byteLength ?? 0);
+
 /** Write m and v; nothing for an optimizer that has not stepped. */
 export async function saveMoments(path: string, { state: { m, v } }: AdamW): Promise<void> {
   if (!m || !v) return;
@@ -32,7 +35,7 @@ export async function loadMoments(path: string, optimizer: AdamW, step: number):
             where: `${file.name}, tensor ${name}`,
             found: shape ? `shape [${shape}]` : "no such tensor",
             expected: `[${size}], one number for each parameter that is trained`,
-            fix: "resume with the frozenLayers of that run, from another checkpoint of it, or start anew from this one's model",
+            fix: "resume from another checkpoint of the run, or start anew from this one's model",
           });
         moments[name] = new Float32Array(size);
         await file.readFloat32Into(name, moments[name]);

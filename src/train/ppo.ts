@@ -25,6 +25,7 @@ import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
+import { checkFinite } from "./finite.ts";
 import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
@@ -53,6 +54,8 @@ export interface TrainerState {
   prompts?: PromptSamplerState;
   /** Of all scores so far, when they are scaled. */
   scores?: RunningMoments;
+  /** Optimizer steps left out so far because a number was not finite. */
+  skippedUpdates?: number;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -82,6 +85,7 @@ export class PPOTrainer {
   #draws = NO_DRAWS;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
+  #skippedUpdates = 0;
 
   /** @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary */
   constructor(options: PPOTrainerOptions) {
@@ -130,6 +134,7 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
+    refuseTrainMode(this.model);
     const clock = new Stopwatch();
     const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
     yield* this.#learn(prompts, answered, promptState, clock); // 4 to 7
@@ -151,6 +156,7 @@ export class PPOTrainer {
     scores: readonly number[],
   ): Promise<StepResult> {
     const { config, model, tokenizer } = this;
+    refuseTrainMode(model);
     checkGiven(queries, responses, scores);
     const clock = new Stopwatch();
     const warnings: string[] = [];
@@ -179,7 +185,6 @@ export class PPOTrainer {
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
-    refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
     const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
@@ -193,6 +198,7 @@ export class PPOTrainer {
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, partSize, wantsExact);
+    checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
     const message = auditExperience(data, kl, this.#endOfResponse, config, step);
@@ -210,11 +216,14 @@ export class PPOTrainer {
 
     // 5 advantages
     const targets = learningTargets({ rewards, values, batch }, config);
+    checkFinite(step, data, prompts, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step, this.critic);
+    const { critic, model } = this;
+    const skipped = this.#skippedUpdates;
+    const update = yield* updatePolicy(model, optimizer, this.#grads, data, targets, config, step, skipped, critic);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -223,6 +232,7 @@ export class PPOTrainer {
     this.#promptState = promptState;
     this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
+    this.#skippedUpdates = update.skippedUpdates;
     const facts = { config, data, texts, prompts, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
@@ -285,12 +295,18 @@ export class PPOTrainer {
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
   get canBeSaved(): boolean {
-    return this.optimizer.step === this.#settledAt;
+    return this.unsettledUpdates === 0;
+  }
+
+  /** Optimizer steps of a PPO step that has not ended, or did not end well. */
+  get unsettledUpdates(): number {
+    return this.optimizer.step - this.#settledAt;
   }
 
   getState(): TrainerState {
     const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
-    return { step: this.stepsTaken, kl: this.klController.getState(), prompts: this.#promptState, scores };
+    const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
+    return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -300,6 +316,7 @@ export class PPOTrainer {
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
     this.#scoreMoments = state.scores ?? NO_MOMENTS;
+    this.#skippedUpdates = state.skippedUpdates ?? 0;
   }
 }
 

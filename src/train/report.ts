@@ -89,6 +89,8 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "ppo/skipped_minibatches": update.skipped,
     "ppo/learning_rate": facts.optimizer.options.learningRate,
     "ppo/grad_norm": update.gradNorm,
+    "ppo/update_norm": update.updateNorm,
+    "ppo/skipped_updates": update.skippedUpdates,
     "tokens/queries_len_mean": queryLengths.mean,
     "tokens/queries_len_std": queryLengths.std,
     "tokens/responses_len_mean": responseLengths.mean,

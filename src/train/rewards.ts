@@ -123,7 +123,7 @@ export function checkScores(scores: unknown, batch: RewardSample[], where: strin
     });
   }
   for (const [i, score] of scores.entries()) {
-    if (Number.isFinite(score)) continue;
+    if (Number.isFinite(score) && Number.isFinite(Math.fround(score))) continue;
     fail("reward", {
       where: `${place}, score ${i} of ${batch.length}, for ${shorten(batch[i].text)}`,
       found: describe(score),

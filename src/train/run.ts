@@ -1,5 +1,5 @@
 /** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
-import { fail } from "../base/errors.ts";
+import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
@@ -17,7 +17,7 @@ import { breathe } from "../runtime/worker.ts";
 import { generate } from "../sample/generate.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
-import { listCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
+import { findResumePoint, isUnwritten, pruneCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { PPOTrainer } from "./ppo.ts";
@@ -35,7 +35,7 @@ export interface RunSpec {
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
   config: Partial<PpoConfig>;
-  /** Go on from the newest checkpoint in `out`. */
+  /** Go on from the newest checkpoint in `out` that is not damaged. */
   resume?: boolean;
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly string[] };
@@ -73,7 +73,7 @@ export async function* run(
   options: { signal?: AbortSignal } = {},
 ): AsyncGenerator<RunEvent> {
   const config = ppoConfig(spec.config);
-  const checkpoint = spec.resume ? await checkpointToResume(spec.out) : undefined;
+  const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out) : { damaged: [] };
   if (spec.prompts.length === 0)
     fail("data", {
       where: "prompts",
@@ -94,7 +94,9 @@ export async function* run(
     ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine })
     : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
-  if (checkpoint) await restoreTrainer(checkpoint.path, trainer);
+  // Mean rewards of the last steps, by which checkpoints are compared: the same ones however a run is cut up.
+  let rewards: number[] = [];
+  if (checkpoint) rewards = await restoreTrainer(checkpoint.path, trainer);
   else if (!spec.resume) await ensureEmptyOutputDirectory(spec.out);
 
   const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
@@ -102,20 +104,23 @@ export async function* run(
   const parameters = model.parameters.data.length;
   const notes = checkpoint ? model.notes : [...model.notes, ...trainer.notes];
   yield { type: "loaded", parameters, vocabSize, nPositions, notes, resumedAt: trainer.stepsTaken };
+  const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
+  for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
+  if (spec.resume && !checkpoint) yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
   let saved = trainer.stepsTaken;
-  const save = async (): Promise<RunEvent> => {
+  const save = async (prune = true): Promise<RunEvent> => {
     saved = trainer.stepsTaken;
-    return {
-      type: "checkpoint",
-      step: saved,
-      directory: await saveCheckpoint(spec.out, trainer, config.keepCheckpoints),
-    };
+    await logs.flush();
+    const { step, path } = await saveCheckpoint(spec.out, trainer, rewards);
+    const best = prune ? await pruneCheckpoints(spec.out, step, config) : undefined;
+    return { type: "checkpoint", step, directory: path, best };
   };
   try {
     if (!checkpoint) yield* evaluate(spec, trainer, reward, "before");
     for await (const event of trainer.train(spec.prompts, options)) {
       if (event.type === "step") {
         await logs.step(event);
+        rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
       if (event.type !== "done") yield event;
@@ -127,8 +132,16 @@ export async function* run(
       await breathe();
     }
   } catch (error) {
-    // A reward that throws costs the step it threw in, not those before it.
-    if (trainer.canBeSaved && trainer.stepsTaken > saved) yield await save();
+    // A reward that throws costs the step it threw in, not those before it. Nothing older is deleted after an error.
+    const numbers = error instanceof ValueheadError && error.kind === "numbers";
+    try {
+      if (trainer.stepsTaken > saved && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
+        if (!trainer.canBeSaved) yield warning(PARTLY(trainer));
+        yield await save(false);
+      }
+    } catch (second) {
+      yield warning(`no checkpoint of step ${trainer.stepsTaken} could be written either: ${messageOf(second)}`);
+    }
     throw error;
   } finally {
     await logs.close();
@@ -136,17 +149,14 @@ export async function* run(
   }
 }
 
-/** The newest checkpoint; undefined for a run that ended before it wrote one, which begins again. */
-async function checkpointToResume(out: string): Promise<{ step: number; path: string } | undefined> {
-  const [newest] = await listCheckpoints(out);
-  if (newest || (await exists(joinPath(out, "config.json")))) return newest;
-  return fail("checkpoint", {
-    where: out,
-    found: "no run",
-    expected: "the directory of an earlier run, with config.json and checkpoints",
-    fix: "name the run directory of that run, or start without --resume",
-  });
-}
+/** Steps whose mean reward is a checkpoint's, where saveEvery does not say. */
+const REWARD_WINDOW = 50;
+
+const weightsAreFinite = ({ model }: PPOTrainer) => model.parameters.data.every(Number.isFinite);
+
+const PARTLY = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
+  `checkpoint-${stepsTaken} holds the weights as they were before the numbers went bad, ${unsettledUpdates} optimizer ` +
+  `steps into step ${stepsTaken + 1}, which begins again when the run is resumed; delete it to resume from an older one`;
 
 /** The same prompts and random streams before and after, so that only the weights differ. */
 async function* evaluate(
@@ -206,6 +216,12 @@ class RunLogs {
     await this.#tensorboard.scalars(event.step, event.metrics);
   }
 
+  /** What is in a checkpoint is in the logs too, whatever happens to the machine. */
+  async flush(): Promise<void> {
+    await this.#metrics.flush();
+    await this.#samples.flush();
+  }
+
   async close(): Promise<void> {
     await this.#metrics.close();
     await this.#samples.close();
@@ -226,10 +242,11 @@ async function keepLinesUpTo(path: string, step: number): Promise<void> {
   await writeTextAtomic(path, lines.map((line) => `${line}\n`).join(""));
 }
 
-/** The spec of an earlier run, to resume it without saying everything again. */
+/** The spec of an earlier run, to resume it without saying everything again; undefined where it was not yet written. */
 export async function readRunConfig(
   out: string,
-): Promise<{ model: string; reward: string; options: Partial<PpoConfig> }> {
+): Promise<{ model: string; reward: string; options: Partial<PpoConfig> } | undefined> {
+  if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, "config.json");
   const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
   if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")

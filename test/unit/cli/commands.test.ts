@@ -133,6 +133,7 @@ describe("train", () => {
       "Checkpoint after step 2: r/checkpoint-2\n  valuehead generate --model r/checkpoint-2 --prompt",
     );
     expect(readdirSync(at("r")).sort()).toEqual([
+      "best.json",
       "checkpoint-2",
       "config.json",
       "metrics.jsonl",

@@ -1,0 +1,92 @@
+/** @file A training run of the command line small enough to be killed many times, and how two such runs are compared. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { makeConfig } from "../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+
+/** The source checkout with dist/ in it. */
+export interface SmallRun {
+  root: string;
+  /** Model, prompts and run directories. */
+  directory: string;
+  steps: number;
+}
+
+/** A random model of two layers with the embedded tokenizer, and a few prompts. */
+export async function prepare({ root, directory }: SmallRun): Promise<void> {
+  const shape = { vocabSize: 8192, nPositions: 48, nEmbd: 16, nLayer: 2, nHead: 2, eosTokenId: 8191, bosTokenId: 8191 };
+  const model = GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { seed: 1, threads: 1 });
+  mkdirSync(directory, { recursive: true });
+  await model.savePretrained(join(directory, "model"));
+  model.dispose();
+  for (const name of ["tokenizer.json", "tokenizer_config.json"])
+    copyFileSync(join(root, "models", "tiny", name), join(directory, "model", name));
+  const prompts = Array.from({ length: 10 }, (_, i) => `This movie number ${i} is\n`).join("");
+  writeFileSync(join(directory, "prompts.txt"), prompts);
+}
+
+/** `valuehead train` on it with a checkpoint after every step, on one thread, events as JSON. */
+export function startRun(
+  run: SmallRun,
+  out: string,
+  flags: readonly string[] = [],
+  prefix: readonly string[] = [],
+): ChildProcess {
+  const files = ["--model", "model", "--prompts", "prompts.txt", "--out", out, "--reward", "length"];
+  const sizes = ["--batch-size", "8", "--mini-batch-size", "4", "--max-new-tokens", "8", "--learning-rate", "1e-3"];
+  const rest = ["--steps", String(run.steps), "--save-every", "1", "--threads", "1", "--json"];
+  const command = [
+    process.execPath,
+    join(run.root, "bin", "valuehead.js"),
+    "train",
+    ...files,
+    ...sizes,
+    ...rest,
+    ...flags,
+  ];
+  const [program, ...args] = [...prefix, ...command];
+  return spawn(program, args, { cwd: run.directory, env: { ...process.env, HF_HUB_OFFLINE: "1" } });
+}
+
+export interface Ended {
+  status: number | null;
+  signal: string | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** The process to its end; `onOutput` sees all of stdout so far whenever there is more. */
+export function ended(child: ChildProcess, onOutput: (soFar: string) => void = () => {}): Promise<Ended> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.on("data", (piece) => {
+    stdout += piece;
+    onOutput(stdout);
+  });
+  child.stderr?.on("data", (piece) => {
+    stderr += piece;
+  });
+  return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
+}
+
+/** What of a run directory does not depend on the clock, by file name. */
+export function contents(out: string): Map<string, Buffer> {
+  const all = new Map<string, Buffer>();
+  for (const name of readdirSync(out, { recursive: true, encoding: "utf8" }).sort()) {
+    if (name.startsWith("tb")) continue; // one file for each start, with the time in it
+    const path = join(out, name);
+    if (name === "metrics.jsonl") all.set(name, Buffer.from(withoutTimes(readFileSync(path, "utf8"))));
+    else if (statSync(path).isFile()) all.set(name, readFileSync(path));
+  }
+  return all;
+}
+
+const withoutTimes = (text: string) => text.replace(/,"time\/[^"]*":[^,}]*/g, "");
+
+/** Names of files that only one of two runs has or that differ. */
+export function differences(a: string, b: string): string[] {
+  const [left, right] = [contents(a), contents(b)];
+  const names = [...new Set([...left.keys(), ...right.keys()])];
+  return names.filter((name) => !right.get(name)?.equals(left.get(name) ?? Buffer.alloc(0)));
+}
