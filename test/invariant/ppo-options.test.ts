@@ -331,6 +331,10 @@ describe("a separate value model", () => {
     );
     expect(gap).toBeLessThan(1e-6);
     expect(same(critic.model.parameters.data, before)).toBe(false);
+
+    const broken = await critic.learn(asked, { ...inputs, returns: Float32Array.of(Number.NaN, 0) }, false, "heavy");
+    expect(broken.bad).toBe("the value model: the loss (NaN)");
+    expect(critic.badGradient()).toMatch(/^the value model: the gradient of transformer/);
   });
 
   test("gives the values, learns them, and leaves the policy to the policy loss", async () => {
