@@ -186,7 +186,6 @@ export class PPOTrainer {
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
     const { config, klController, optimizer } = this;
-    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
     const partSize = config.microBatchSize || config.miniBatchSize;
@@ -196,7 +195,7 @@ export class PPOTrainer {
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
-    const wantsExact = penalty === "exact" || config.klLog === "exact";
+    const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
     const reference = await scoreReference(this.model, this.reference, data, partSize, wantsExact);
     checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
@@ -204,14 +203,8 @@ export class PPOTrainer {
     const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
-    const { rewards, nonScoreRewards } = rewardsFromScores({
-      scores,
-      logprobs,
-      ...reference,
-      klCoef,
-      penalty,
-      batch,
-    });
+    const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
+    const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
