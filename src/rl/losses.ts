@@ -51,6 +51,7 @@ export function ppoLoss(options: PpoLossOptions): RowLoss {
 export function criticLoss({ clipRangeValue, vfCoef }: Pick<PpoLossOptions, "clipRangeValue" | "vfCoef">): RowLoss {
   return {
     key: `criticLoss.${clipRangeValue}.${vfCoef}`,
+    scores: ["values"],
     build: ({ values }, input) => {
       const loss = valueLoss(values, input("oldValues"), input("returns"), clipRangeValue);
       return total(mul(input("weight"), scale(loss, vfCoef)));

@@ -9,6 +9,9 @@ import type { PpoConfig } from "./config.ts";
 import { badGradient, badScores, badWeights } from "./finite.ts";
 import { adamOptions } from "./model-options.ts";
 
+/** Values do not ask what could be drawn. */
+const NONE = { temperature: 1 };
+
 /**
  * The policy's body then learns from the policy loss alone. As in huggingface/trl:trl/experimental/ppo/ppo_trainer.py, which
  * starts it from the reward model; here it is a copy of the policy as it was at the start.
@@ -35,7 +38,7 @@ export class Critic {
     for (let start = 0; start < rows; start += partSize) {
       const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
       const { asked, index } = ask(data, part, this.model.config.nPositions);
-      put((await this.model.score(asked)).values, values, index);
+      put((await this.model.score({ ...asked, distribution: NONE }, ["values"])).values, values, index);
     }
     return values;
   }
@@ -52,7 +55,8 @@ export class Critic {
     keep: Keep,
   ): Promise<{ values: Float32Array; loss: number; bad: string | undefined }> {
     const loss = criticLoss(this.#config);
-    const result = await this.model.lossAndGradients(asked, loss, inputs, this.#grads, accumulate, keep);
+    const question = { ...asked, distribution: NONE };
+    const result = await this.model.lossAndGradients(question, loss, inputs, this.#grads, accumulate, keep);
     return { values: result.values, loss: result.loss, bad: ofThis(badScores(result, this.model.parameters)) };
   }
 

@@ -332,6 +332,18 @@ describe("a separate value model", () => {
     expect(gap).toBeLessThan(1e-6);
     expect(same(critic.model.parameters.data, before)).toBe(false);
 
+    const all = await one.score(asked);
+    for (const name of ["logprobs", "entropies", "values"] as const) {
+      const alone = await one.score(asked, [name]);
+      const others = {
+        ...all,
+        logprobs: new Float32Array(2),
+        entropies: new Float32Array(2),
+        values: new Float32Array(2),
+      };
+      expect({ ...alone, [name]: all[name] }).toEqual({ ...others, [name]: all[name] });
+      expect(alone[name].every((x, i) => x !== 0 && Math.abs(x - all[name][i]) < 1e-6)).toBe(true);
+    }
     const broken = await critic.learn(asked, { ...inputs, returns: Float32Array.of(Number.NaN, 0) }, false, "heavy");
     expect(broken.bad).toBe("the value model: the loss (NaN)");
     expect(critic.badGradient()).toMatch(/^the value model: the gradient of transformer/);
