@@ -37,6 +37,7 @@ export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
+export { type PresetName, presets } from "./train/presets.ts";
 export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
 export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
 export {

@@ -39,6 +39,8 @@ export interface TokenScores {
 export interface RowLoss {
   /** Part of the program's key: everything the graph depends on. */
   readonly key: string;
+  /** Those of a row's scores that are computed; the others come out as 0. Default: all. */
+  readonly scores?: readonly (keyof TokenScores)[];
   build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
 }
 
@@ -68,6 +70,8 @@ export interface ExactKl {
   readonly refLogprobs: Float32Array;
 }
 
+const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
+
 /** Elements of the largest [rows, V] chunk: 64 MB. */
 const CHUNK_ELEMENTS = 1 << 24;
 const ROW_MULTIPLE = 32;
@@ -85,13 +89,20 @@ export class Head {
     this.#valueHead = valueHead;
   }
 
-  /** log p, entropy and value of each row. */
-  async score(params: ParameterBuffer, asked: HeadRows): Promise<RowScores> {
+  /**
+   * log p, entropy and value of each row.
+   * @param wanted which of them are computed; the others are 0. Values alone need no [rows, V]
+   */
+  async score(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    wanted: readonly (keyof TokenScores)[] = ALL_SCORES,
+  ): Promise<RowScores> {
     return this.#chunks(params, asked, {}, async (R, form, feeds, results) => {
-      const key = `${this.#key("score", R)}.${form.key}`;
+      const key = `${this.#key(`score.${wanted}`, R)}.${form.key}`;
       const build = (): Program => {
         const { scores } = this.#symbolic(R, form, false);
-        return { name: "score", outputs: { ...scores } };
+        return { name: "score", outputs: only(scores, wanted) };
       };
       await this.#engine.run(key, build, feeds, results);
     });
@@ -234,7 +245,7 @@ export class Head {
         finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
       },
     );
-    return { name: loss.key, outputs: { loss: lossTensor, ...scores, ...backward.outputs } };
+    return { name: loss.key, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
   }
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
@@ -341,6 +352,9 @@ export class Head {
     return out;
   }
 }
+
+const only = (scores: TokenScores, names: readonly (keyof TokenScores)[] = ALL_SCORES): Record<string, Tensor> =>
+  Object.fromEntries(names.map((name) => [name, scores[name]]));
 
 type RowBuffers = { logprobs: Float32Array; entropies: Float32Array; values: Float32Array };
 

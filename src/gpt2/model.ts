@@ -196,11 +196,17 @@ export class GPT2HeadWithValueModel {
     return { data: this.parameters.view(name), shape: [this.config.vocabSize, this.config.nEmbd] };
   }
 
-  /** log p, entropy and value for asked tokens: one forward pass, without dropout. */
-  async score({ tokens, rows, ids, distribution }: AskedTokens): Promise<RowScores> {
+  /**
+   * log p, entropy and value for asked tokens: one forward pass, without dropout.
+   * @param wanted which of them are computed, by default all; the others are 0
+   */
+  async score(
+    { tokens, rows, ids, distribution }: AskedTokens,
+    wanted?: readonly (keyof RowScores)[],
+  ): Promise<RowScores> {
     this.checkTokens(tokens);
     const hidden = await this.transformer.hidden(this.parameters, tokens);
-    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution });
+    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution }, wanted);
     this.pool.release(hidden);
     return scores;
   }

@@ -69,12 +69,21 @@ export const ppoOptions = {
     "a value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear",
   ],
   valueHeadStd: [notNegative, 0, "standard deviation of a normal value head; 0: the model's initializer_range"],
+  valueModel: [
+    z.enum(["shared", "separate"]),
+    "shared",
+    "a value head on the policy, or a model of its own that starts as a copy of the policy",
+  ],
   frozenLayers: [count(0), 0, "the embeddings and so many blocks are not trained; 0: everything is"],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
   klHorizon: [positive, 10_000, "responses over which an adaptive beta moves"],
-  klPenalty: [z.enum(["k1", "abs", "k2", "k3", "exact"]), "k1", "per-token estimate of the KL in the reward"],
+  klPenalty: [
+    z.enum(["k1", "abs", "k2", "k3", "exact"]),
+    "k1",
+    "per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full",
+  ],
   klLog: [z.enum(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
   gamma: [share, 1, "discount per token"],
   lambda: [share, 0.95, "GAE's trade of bias for variance"],
@@ -97,7 +106,7 @@ export const ppoOptions = {
 } as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;
 
 /** Headings for those who show the table: each stands before the option it is named for. */
-export const optionGroups: Readonly<Record<string, string>> = {
+export const optionGroups: { readonly [name in keyof typeof ppoOptions]?: string } = {
   preset: "The run:",
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
@@ -207,6 +216,12 @@ function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expe
       "minibatch, with minibatches of one token",
       "batch: one advantage less its mean is 0, and nothing would be learned",
       c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
+    ],
+    [
+      "vfCoef",
+      "0 with a separate valueModel",
+      "more than 0: nothing else trains it",
+      c.vfCoef === 0 && c.valueModel === "separate",
     ],
     [
       "targetKl",

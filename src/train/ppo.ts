@@ -23,6 +23,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditDraws, auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
+import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
 import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
@@ -66,6 +67,8 @@ export class PPOTrainer {
   readonly tokenizer: Tokenizer;
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
+  /** The value model, when it is not a head on the policy. */
+  readonly critic?: Critic;
   readonly klController: KLController;
   /** What to tell the user about the model at the start. */
   readonly notes: readonly string[];
@@ -103,6 +106,8 @@ export class PPOTrainer {
     const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
     this.#grads = new ParameterBuffer(trained);
     this.optimizer = new AdamW(trained, adamOptions(this.config));
+    if (this.config.valueModel === "separate")
+      this.critic = new Critic(model.frozenCopy(this.config.frozenLayers), this.config);
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -176,35 +181,30 @@ export class PPOTrainer {
 
   async *#learn(
     prompts: readonly string[],
-    { data, texts, scores: given }: { data: Experience; texts: string[]; scores: number[] },
+    { data: answered, texts, scores: given }: { data: Experience; texts: string[]; scores: number[] },
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
     const { config, klController, optimizer } = this;
-    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
+    const partSize = config.microBatchSize || config.miniBatchSize;
+    const data = this.critic ? { ...answered, values: await this.critic.values(answered, partSize) } : answered;
     const { batch, logprobs, values } = data;
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
-    const wantsExact = penalty === "exact" || config.klLog === "exact";
-    const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
+    const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
+    const reference = await scoreReference(this.model, this.reference, data, partSize, wantsExact);
     checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
     const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
-    const { rewards, nonScoreRewards } = rewardsFromScores({
-      scores,
-      logprobs,
-      ...reference,
-      klCoef,
-      penalty,
-      batch,
-    });
+    const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
+    const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
@@ -214,8 +214,9 @@ export class PPOTrainer {
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
+    const { critic, model } = this;
     const skipped = this.#skippedUpdates;
-    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step, skipped);
+    const update = yield* updatePolicy(model, optimizer, this.#grads, data, targets, config, step, skipped, critic);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
