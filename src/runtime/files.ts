@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createGunzip } from "node:zlib";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import { codeOf, readError } from "./file-errors.ts";
 
 export * from "./file-writing.ts";
@@ -148,7 +149,7 @@ export async function readText(path: string, kind: ErrorKind = "checkpoint"): Pr
 export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
   const text = await readText(path, kind);
   try {
-    return JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+    return parseJson(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
   } catch (error) {
     const message = messageOf(error);
     const at = /end of JSON/.test(message) ? text.length : Number(/position (\d+)/.exec(message)?.[1] ?? Number.NaN);
