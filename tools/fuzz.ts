@@ -148,9 +148,10 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
     },
     prompts: async (rng) => {
       const objects = lines.split("\n").slice(0, 3);
-      const mutated = () => objects.map((line) => jsonText(rng, mutateJson(rng, JSON.parse(line)))).join("\n");
+      const which = rng.int(3);
+      objects[which] = jsonText(rng, mutateJson(rng, JSON.parse(objects[which])));
       const bytes = rng.int(2)
-        ? new TextEncoder().encode(mutated())
+        ? new TextEncoder().encode(objects.join("\n"))
         : mutateBytes(rng, new TextEncoder().encode(lines));
       writeFileSync(at("prompts.jsonl"), bytes);
       await readPrompts(at("prompts.jsonl"), { column: rng.int(4) ? undefined : "n" });

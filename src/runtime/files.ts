@@ -168,6 +168,9 @@ export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Pr
   }
 }
 
+/** Characters of the longest line that is read: a small .gz may hold a line that fits in no memory. */
+const LONGEST_LINE = 1 << 26;
+
 /** The lines of a UTF-8 text file, gunzipped when the name ends in `.gz`, without their line ends. Streams. */
 export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncGenerator<string, void, undefined> {
   const file = createReadStream(path);
@@ -187,6 +190,10 @@ export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncG
       const lines = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
       lines[0] = pending + lines[0];
       pending = lines.pop() as string;
+      if (pending.length > LONGEST_LINE) {
+        const [where, found] = [`${path}, line ${count + lines.length + 1}`, `more than ${LONGEST_LINE} characters`];
+        fail(kind, { where, found, expected: "lines of text", fix: "put line breaks between texts" });
+      }
       for (const line of lines) yield finish(line);
     }
     pending += decoder.decode();

@@ -250,7 +250,8 @@ export async function readRunConfig(
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, "config.json");
   const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
-  if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")
+  const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
+  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options)
     fail("config", {
       where: path,
       found: "another kind of file",
