@@ -8,7 +8,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { differences, ended, prepare, type SmallRun, startRun } from "./small-run.ts";
+import { differences, ended, type SmallRun, startRun, wholeRun } from "./small-run.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-disk-"));
 const run: SmallRun = { root: process.cwd(), directory, steps: 4 };
@@ -25,8 +25,7 @@ mkdirSync(disk);
 const mounted = mount("-t", "tmpfs", "-o", "size=7m", "tmpfs");
 try {
   if (mounted.status !== 0) throw new Error(`this needs root on Linux: ${mounted.stderr.trim()}`);
-  await prepare(run);
-  await ended(startRun(run, "whole", ["--keep-checkpoints", "9"]));
+  await wholeRun(run, ["--keep-checkpoints", "9"]);
   const full = await ended(startRun(run, "disk/run", ["--keep-checkpoints", "9"]));
   console.log(full.stderr.trim());
   check(full.status === 1, `the run fails: exit code ${full.status}`);

@@ -12,11 +12,20 @@ import { builtInRewards } from "../../src/train/rewards.ts";
 v8.setFlagsFromString("--expose-gc");
 const collectGarbage = vm.runInNewContext("gc") as () => void;
 
-test("what JavaScript holds after 40 steps is what it held after 10", async () => {
+test("what JavaScript holds after 30 steps is what it held after 10", async () => {
   const shape = { vocabSize: 8192, nEmbd: 16, nLayer: 2, nHead: 2, nPositions: 48, bosTokenId: 8191, eosTokenId: 8191 };
   const model = GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { threads: 1, seed: 5 });
   const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
-  const config = { steps: 40, batchSize: 8, miniBatchSize: 4, maxNewTokens: 8, seed: 3 };
+  // With 4 responses the standard error of the KL is too rough for the audit.
+  const config = {
+    steps: 30,
+    batchSize: 4,
+    miniBatchSize: 2,
+    ppoEpochs: 2,
+    maxNewTokens: 8,
+    seed: 3,
+    audit: "off" as const,
+  };
   const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config });
   const held: Record<number, { buffers: number; heap: number }> = {};
   for await (const event of trainer.train(["This movie", "The acting in this film was", "I"])) {
@@ -28,6 +37,6 @@ test("what JavaScript holds after 40 steps is what it held after 10", async () =
   }
   model.dispose();
   // One sequence length that was not seen before is a buffer of B T C floats: 24 kB here, and pooled.
-  expect(held[40].buffers - held[10].buffers).toBeLessThan(0.02 * held[10].buffers);
-  expect(held[40].heap - held[10].heap).toBeLessThan(0.05 * held[10].heap);
+  expect(held[30].buffers - held[10].buffers).toBeLessThan(0.02 * held[10].buffers);
+  expect(held[30].heap - held[10].heap).toBeLessThan(0.05 * held[10].heap);
 });
