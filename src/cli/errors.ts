@@ -1,6 +1,7 @@
 /** @file How errors are shown, and the exit codes they mean. */
 import { CommanderError } from "commander";
 import { messageOf, ValueheadError } from "../base/errors.ts";
+import { nameHere } from "../train/trl-names.ts";
 
 /** 2 for wrong usage, 1 for anything else. */
 export function exitCodeOf(error: unknown): 1 | 2 {
@@ -39,18 +40,28 @@ function describe(error: unknown) {
     return {
       kind: "usage",
       where: "command line",
-      found: error.message.replace(/^error: /, ""),
+      found: commanderMessage(error).replace(/^error: /, ""),
       expected: "a command and its options",
       fix: "see valuehead <command> --help",
     };
   return { kind: "bug", where: "valuehead", found: messageOf(error), expected: "no such error", fix: BUG };
 }
 
+/** `batchSize` as `--batch-size`. */
+export const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** Commander's own words, but for an option that has another name here. */
+function commanderMessage(error: CommanderError): string {
+  const name = error.code === "commander.unknownOption" ? /'--([\w-]+)/.exec(error.message)?.[1] : undefined;
+  const here = name === undefined ? undefined : nameHere(name);
+  return here ? `error: unknown option '--${name}': it is called ${flag(here)} here` : error.message;
+}
+
 const BUG = "this is a bug: please report it, with what --debug adds";
 
 function lines(error: unknown, stack?: string): string {
   const tail = stack ? `\n${stack}` : "";
-  if (error instanceof CommanderError) return `${error.message}\nSee valuehead <command> --help.${tail}`;
+  if (error instanceof CommanderError) return `${commanderMessage(error)}\nSee valuehead <command> --help.${tail}`;
   if (!(error instanceof ValueheadError)) return `error: ${messageOf(error)}\n  ${BUG}${tail}`;
   const { where, found, expected, fix } = error.problem;
   return `error: ${where}\n  found     ${found}\n  expected  ${expected}\n  fix       ${fix}${tail}`;

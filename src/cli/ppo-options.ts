@@ -1,21 +1,27 @@
 /** @file The PPO options as flags, made from the table of train/config.ts. */
 import { type Command, Option } from "commander";
-import { type PpoConfig, type PpoOptionName, ppoConfig, ppoOptions } from "../train/config.ts";
-import { asUsage } from "./errors.ts";
+import {
+  optionGroups,
+  type PpoConfig,
+  type PpoOptionName,
+  ppoConfig,
+  ppoOptions,
+  presetNamed,
+  shown,
+} from "../train/config.ts";
+import { asUsage, flag } from "./errors.ts";
 import { collect, collectNumbers, number, readObject } from "./options.ts";
-
-/** `batchSize` as `--batch-size`. */
-const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** Every option of the PPO table, as flags without defaults: what is not given stays undefined. */
 export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {}): void {
-  command.optionsGroup("PPO options:");
   for (const [name, [schema, value, meaning]] of Object.entries(ppoOptions)) {
+    if (Object.hasOwn(optionGroups, name)) command.optionsGroup(`${optionGroups[name]}`);
     const text = `${meaning} (default: ${describe(standard[name as PpoOptionName] ?? value)})`;
     if (typeof value === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
     else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
     else if (Array.isArray(value)) command.option(`${flag(name)} <text>`, text, collect);
-    else if (typeof value === "number") command.option(`${flag(name)} <number>`, text, number);
+    else if (typeof value === "number" || value === null) command.option(`${flag(name)} <number>`, text, number);
+    else if (value === "") command.option(`${flag(name)} <text>`, text);
     else
       command.addOption(
         new Option(`${flag(name)} <name>`, text).choices([...(schema as { options: string[] }).options]),
@@ -23,8 +29,7 @@ export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {
   }
 }
 
-const describe = (value: unknown) =>
-  Array.isArray(value) ? value.join(", ") || "none; may be given several times" : value;
+const describe = (value: unknown) => shown(value) + (Array.isArray(value) ? "; may be given several times" : "");
 
 /** The complete PPO config: flags over the --config file over `base`. */
 export async function readPpoOptions(
@@ -39,5 +44,6 @@ export async function readPpoOptions(
   );
   const where = file === undefined ? "command line" : `${file} and command line`;
   const fromFile = file === undefined ? {} : await readObject(file);
-  return asUsage(() => ppoConfig({ ...base, ...fromFile, ...given }, where));
+  const explicit = { ...fromFile, ...given };
+  return asUsage(() => ppoConfig({ ...base, ...presetNamed(explicit.preset), ...explicit }, where));
 }

@@ -137,7 +137,7 @@ export class Head {
    * A loss over the rows, and its gradients. In train mode the value head's dropout is on.
    * @param inputs   per-row inputs of the loss, each [R]
    * @param dHidden  [N, C], gets the gradient of the hidden states added
-   * @param grads    receives the gradients of the head's parameters
+   * @param grads    receives the gradients of those of the head's parameters that it has
    * @param adds     add to what `grads` holds instead of replacing it
    */
   async loss(
@@ -150,22 +150,23 @@ export class Head {
     adds: boolean,
   ): Promise<RowScores & { loss: number }> {
     const C = this.#config.nEmbd;
-    const names = this.#parameterNames();
+    const trained = this.#parameterNames().filter((n) => grads.has(n));
+    const frozen = trained.length < this.#parameterNames().length ? ".frozenHead" : "";
     const dropout = this.#valueHead.training;
     let total = 0;
     let accumulates = adds;
     const scores = await this.#chunks(params, asked, inputs, async (R, form, feeds, results, rows) => {
-      const key = `${this.#key(loss.key, R, dropout)}.${form.key}${accumulates ? ".accumulate" : ""}`;
+      const key = `${this.#key(loss.key, R, dropout)}.${form.key}${accumulates ? ".accumulate" : ""}${frozen}`;
       const adding = accumulates;
-      const build = () => this.#lossProgram(R, form, dropout, loss, adding);
+      const build = () => this.#lossProgram(R, form, dropout, loss, adding, trained);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
-      const before = adding ? views(grads, names, "before.") : {};
+      const before = adding ? views(grads, trained, "before.") : {};
       const masks = dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
-      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, names, "d.") };
+      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, trained, "d.") };
       const session = this.#engine.session(key, build);
       // A loss that does not use the value head leaves its gradient at zero.
-      if (!adding) for (const n of names) if (!session.outputs.has(`d.${n}`)) grads.view(n).fill(0);
+      if (!adding) for (const n of trained) if (!session.outputs.has(`d.${n}`)) grads.view(n).fill(0);
       await this.#engine.run(key, build, { ...feeds, ...before, ...masks }, outputs);
       rows.forEach((row, r) => {
         for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
@@ -207,7 +208,14 @@ export class Head {
     return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
   }
 
-  #lossProgram(R: number, form: DistributionForm, dropout: boolean, loss: RowLoss, adds: boolean): Program {
+  #lossProgram(
+    R: number,
+    form: DistributionForm,
+    dropout: boolean,
+    loss: RowLoss,
+    adds: boolean,
+    trained: readonly string[],
+  ): Program {
     const { hidden, scores, parameters } = this.#symbolic(R, form, dropout);
     const rowInputs = new Map<string, Tensor>();
     const rowInput = (name: string) => {
@@ -220,7 +228,7 @@ export class Head {
       loss.key,
       { loss: lossTensor },
       { loss: constant(1, lossTensor.shape) },
-      { hidden, ...parameters },
+      { hidden, ...Object.fromEntries(trained.map((n) => [n, parameters[n]])) },
       {
         keep: "nothing",
         finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),

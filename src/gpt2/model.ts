@@ -9,7 +9,7 @@ import type { Distribution } from "./distribution.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
-import { initialize, initializeParameter, ParameterBuffer, parameterTable } from "./parameters.ts";
+import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
 import { findParameters, loadParameters, openWeights, saveParameters } from "./weights.ts";
@@ -43,6 +43,8 @@ export class GPT2HeadWithValueModel {
   readonly vHead: ValueHead;
   /** The directory it was loaded from. */
   readonly directory?: string;
+  /** Whether the value head was made rather than loaded. */
+  readonly valueHeadIsNew: boolean;
   /** What a loader should tell its user: a value head that was not there, tensors that were not used. */
   readonly notes: readonly string[];
 
@@ -50,7 +52,7 @@ export class GPT2HeadWithValueModel {
     config: GPT2Config,
     parameters: ParameterBuffer,
     options: ModelOptions,
-    from?: { directory: string; notes: string[] },
+    from?: { directory: string; notes: string[]; valueHeadIsNew: boolean },
   ) {
     this.config = config;
     this.parameters = parameters;
@@ -60,6 +62,7 @@ export class GPT2HeadWithValueModel {
     this.head = new Head(config, this.engine, this.pool, this.vHead);
     this.directory = from?.directory;
     this.notes = from?.notes ?? [];
+    this.valueHeadIsNew = from?.valueHeadIsNew ?? true;
   }
 
   /** A new model with random weights, as the parameter table says. */
@@ -103,7 +106,8 @@ export class GPT2HeadWithValueModel {
         notes.push(
           `${path}: summary_activation "${config.summaryActivation}" is not applied: a value head knows "tanh" only`,
         );
-      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes });
+      const valueHeadIsNew = missing.length > 0;
+      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes, valueHeadIsNew });
     } finally {
       await weights.close();
     }
@@ -134,9 +138,14 @@ export class GPT2HeadWithValueModel {
     this.detachValueHead();
   }
 
-  /** A copy with weights of its own and the same engine: what PPO measures the KL against. */
-  frozenCopy(): GPT2HeadWithValueModel {
-    const copy = new ParameterBuffer(this.parameters.table, this.parameters.data.slice());
+  /**
+   * A copy with weights of its own and the same engine: what PPO measures the KL against.
+   * @param sharedLayers the embeddings and so many blocks are not copied: they are this model's own; 0: all are copied
+   */
+  frozenCopy(sharedLayers = 0): GPT2HeadWithValueModel {
+    const { table, data } = this.parameters;
+    const copied = trainedTable(table, sharedLayers).at(-1)?.end ?? 0;
+    const copy = new ParameterBuffer(table, data.slice(data.length - copied), this.parameters);
     return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine });
   }
 
@@ -220,7 +229,8 @@ export class GPT2HeadWithValueModel {
   }
 
   /**
-   * A loss over asked tokens, and the gradient of every parameter.
+   * A loss over asked tokens, and the gradient of every parameter that `grads` has: the backward pass ends above the blocks
+   * that it does not have.
    * @param inputs     what the loss wants to know about each token, each [R]
    * @param grads      receives the gradients
    * @param accumulate add to what `grads` holds instead of replacing it
@@ -236,7 +246,7 @@ export class GPT2HeadWithValueModel {
   ): Promise<RowScores & { loss: number }> {
     const { tokens, rows, ids, distribution } = asked;
     this.checkTokens(tokens);
-    const kept = await this.transformer.forward(this.parameters, tokens, keep);
+    const kept = await this.transformer.forward(this.parameters, tokens, keep, this.#frozenLayers(grads));
     const hidden = kept.streams[kept.streams.length - 1];
     const dHidden = this.pool.take(hidden.length).fill(0);
     const result = await this.head.loss(
@@ -248,10 +258,18 @@ export class GPT2HeadWithValueModel {
       grads,
       accumulate,
     );
-    if (!accumulate && !this.config.tieWordEmbeddings) grads.view("transformer.wte.weight").fill(0);
+    const embedding = "transformer.wte.weight";
+    if (!accumulate && !this.config.tieWordEmbeddings && grads.has(embedding)) grads.view(embedding).fill(0);
     await this.transformer.backward(this.parameters, kept, dHidden, grads, accumulate, keep);
     this.pool.release(dHidden);
     return result;
+  }
+
+  /** Blocks that `grads` does not have, counted from the first. */
+  #frozenLayers(grads: ParameterBuffer): number {
+    let layer = 0;
+    while (layer < this.config.nLayer && !grads.has(`transformer.h.${layer}.ln_1.weight`)) layer++;
+    return layer;
   }
 
   /** Free the engine's sessions and every pooled buffer. */

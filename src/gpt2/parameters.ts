@@ -83,16 +83,37 @@ export function parameterTable(config: GPT2Config): readonly Parameter[] {
   });
 }
 
+/**
+ * What is trained when the embeddings and the first `frozenLayers` blocks are not: the rest of the table, laid out from 0.
+ * A tied language-model head is the token embedding, so it is not trained either. 0: the whole table.
+ */
+export function trainedTable(table: readonly Parameter[], frozenLayers: number): readonly Parameter[] {
+  if (frozenLayers === 0) return table;
+  const trained = table.slice(EMBEDDINGS.length + BLOCK.length * frozenLayers);
+  const offset = trained[0].start;
+  return trained.map((p) => ({ ...p, start: p.start - offset, end: p.end - offset }));
+}
+
+/** The part of all parameters that has gradients: the last so many. */
+export function trainedPart(parameters: ParameterBuffer, grads: ParameterBuffer): Float32Array {
+  return parameters.data.subarray(parameters.data.length - grads.data.length);
+}
+
 /** One flat buffer and a view for each row of the table: parameters, gradients and moments all have this layout. */
 export class ParameterBuffer {
   readonly table: readonly Parameter[];
   readonly data: Float32Array;
   readonly #views: ReadonlyMap<string, Float32Array>;
 
-  constructor(table: readonly Parameter[], data?: Float32Array) {
+  /** @param shared whose views stand for the first parameters, when `data` holds the last ones only */
+  constructor(table: readonly Parameter[], data?: Float32Array, shared?: ParameterBuffer) {
+    const size = table.at(-1)?.end ?? 0;
     this.table = table;
-    this.data = data ?? new Float32Array(table.at(-1)?.end ?? 0);
-    this.#views = new Map(table.map((p) => [p.name, this.data.subarray(p.start, p.end)]));
+    this.data = data ?? new Float32Array(size);
+    const offset = size - this.data.length;
+    const view = ({ name, start, end }: Parameter) =>
+      start < offset && shared ? shared.view(name) : this.data.subarray(start - offset, end - offset);
+    this.#views = new Map(table.map((p) => [p.name, view(p)]));
   }
 
   has(name: string): boolean {

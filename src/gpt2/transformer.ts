@@ -24,7 +24,9 @@ export interface Tokens {
 /** What a forward pass keeps for the backward pass. Buffers go back to the pool in {@link Transformer.backward}. */
 export interface Activations {
   readonly tokens: Tokens;
-  /** The stream before each block and after the last: nLayer + 1 buffers [N, C]. */
+  /** Blocks below are frozen: of them nothing is kept. */
+  readonly from: number;
+  /** The stream before each block and after the last: nLayer - from + 1 buffers [N, C]. */
   readonly streams: Float32Array[];
   /** What each block's forward program saved, by name. */
   readonly saved: Record<string, Float32Array>[];
@@ -79,14 +81,14 @@ export class Transformer {
 
   /**
    * Hidden states before the final layer norm, [N, C] with N = B T, in a pooled buffer the caller releases.
-   * @param bias attention bias [1 or B, 1, T, T]; default: causal
+   * @param layers blocks to go through; default: all
    */
-  async hidden(params: ParameterBuffer, tokens: Tokens): Promise<Float32Array> {
+  async hidden(params: ParameterBuffer, tokens: Tokens, layers = this.config.nLayer): Promise<Float32Array> {
     const length = tokens.B * tokens.T * this.config.nEmbd;
     let x = this.#pool.take(length);
     let y = this.#pool.take(length);
     this.embed(params, tokens, x);
-    for (let layer = 0; layer < this.config.nLayer; layer++) {
+    for (let layer = 0; layer < layers; layer++) {
       const { key, program } = this.#block(tokens, layer, "nothing", false);
       await this.#engine.run(
         `${key}.forward`,
@@ -100,27 +102,25 @@ export class Transformer {
     return x;
   }
 
-  /** The same, keeping what the backward pass needs. The result is the last of `streams`. */
-  async forward(params: ParameterBuffer, tokens: Tokens, keep: Keep = "heavy"): Promise<Activations> {
+  /** The same, keeping what the backward pass needs from block `from` on. The result is the last of `streams`. */
+  async forward(params: ParameterBuffer, tokens: Tokens, keep: Keep = "heavy", from = 0): Promise<Activations> {
     const { nEmbd: C, nLayer } = this.config;
-    const take = () => this.#pool.take(tokens.B * tokens.T * C);
-    const streams = [take()];
+    const streams = [await this.hidden(params, tokens, from)];
     const saved: Record<string, Float32Array>[] = [];
-    this.embed(params, tokens, streams[0]);
-    for (let layer = 0; layer < nLayer; layer++) {
+    for (let layer = from; layer < nLayer; layer++) {
       const { key, program } = this.#block(tokens, layer, keep, false);
       const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
-      const y = take();
-      const feeds = { x: streams[layer], bias: this.#bias(tokens.T), ...params.block(layer) };
+      const y = this.#pool.take(tokens.B * tokens.T * C);
+      const feeds = { x: streams[layer - from], bias: this.#bias(tokens.T), ...params.block(layer) };
       await this.#engine.run(`${key}.forward`, () => program.forward, feeds, { y, ...buffers });
       streams.push(y);
       saved.push(buffers);
     }
-    return { tokens, streams, saved };
+    return { tokens, from, streams, saved };
   }
 
   /**
-   * Gradients of every body parameter, given that of the last stream.
+   * Gradients of every body parameter from block `kept.from` on, given that of the last stream.
    * @param dHidden    [N, C], overwritten
    * @param grads      receives the gradients
    * @param accumulate add to what `grads` holds instead of replacing it. The token embedding is always added to: with a
@@ -134,25 +134,25 @@ export class Transformer {
     accumulate: boolean,
     keep: Keep = "heavy",
   ): Promise<void> {
-    const { tokens, streams, saved } = kept;
+    const { tokens, from, streams, saved } = kept;
     let dy = dHidden;
     let dx = this.#pool.take(dHidden.length);
-    for (let layer = this.config.nLayer - 1; layer >= 0; layer--) {
+    for (let layer = this.config.nLayer - 1; layer >= from; layer--) {
       const { key, program } = this.#block(tokens, layer, keep, accumulate);
       const feeds = {
-        x: streams[layer],
+        x: streams[layer - from],
         bias: this.#bias(tokens.T),
         dy,
-        ...saved[layer],
+        ...saved[layer - from],
         ...params.block(layer),
         ...(accumulate ? grads.block(layer, "before.") : {}),
       };
       const results = { "d.x": dx, ...grads.block(layer, "d.") };
       await this.#engine.run(`${key}.backward`, () => program.backward, feeds, results);
-      this.#pool.release(streams[layer + 1], ...Object.values(saved[layer]));
+      this.#pool.release(streams[layer - from + 1], ...Object.values(saved[layer - from]));
       [dy, dx] = [dx, dy];
     }
-    this.#embedBackward(tokens, dy, grads, accumulate);
+    if (grads.has("transformer.wte.weight")) this.#embedBackward(tokens, dy, grads, accumulate);
     this.#pool.release(streams[0], dx === dHidden ? dy : dx);
   }
 

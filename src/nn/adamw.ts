@@ -5,6 +5,8 @@ export interface AdamWOptions {
   beta1: number;
   beta2: number;
   epsilon: number;
+  /** Where epsilon stands: beside the corrected root of the second moment (PyTorch) or the raw one (TensorFlow). */
+  biasCorrection: "pytorch" | "tensorflow";
   /** Decoupled: p <- p - learningRate * weightDecay * p, for ranges that ask for it. */
   weightDecay: number;
 }
@@ -14,6 +16,7 @@ export const ADAMW_DEFAULTS: AdamWOptions = {
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-8,
+  biasCorrection: "pytorch",
   weightDecay: 0,
 };
 
@@ -29,6 +32,11 @@ export interface DecayRange {
  *
  *     m <- b1 m + (1 - b1) g         v <- b2 v + (1 - b2) g^2
  *     p <- p - lr wd p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+ *
+ * or TensorFlow's, whose eps is larger by 1 / sqrt(1 - b2^t), 32 times at the first step with b2 0.999, and holds early
+ * updates back (Kingma and Ba 2015, end of section 2; tf.train.AdamOptimizer):
+ *
+ *     p <- p - lr wd p - lr (sqrt(1 - b2^t) / (1 - b1^t)) m / (sqrt(v) + eps)
  *
  * Moments are made at the first step: a model that is only used costs nothing.
  */
@@ -56,17 +64,22 @@ export class AdamW {
     this.#m ??= new Float32Array(params.length);
     this.#v ??= new Float32Array(params.length);
     this.step++;
-    const { learningRate, beta1, beta2, epsilon, weightDecay } = this.options;
-    // (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
+    const { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay } = this.options;
+    // PyTorch: (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
     const rootC2 = Math.sqrt(1 - beta2 ** this.step);
     const rate = (learningRate * rootC2) / (1 - beta1 ** this.step);
-    const eps = epsilon * rootC2;
+    const eps = biasCorrection === "pytorch" ? epsilon * rootC2 : epsilon;
     let squares = 0;
     for (const { start, end, decay } of this.#ranges) {
       const keep = decay ? 1 - learningRate * weightDecay : 1;
       squares += adamRange(params, grads, this.#m, this.#v, start, end, gradScale, beta1, beta2, eps, rate, keep);
     }
     return Math.sqrt(squares);
+  }
+
+  /** Parameters that are trained, and so the length of each moment. */
+  get size(): number {
+    return this.#ranges.at(-1)?.end ?? 0;
   }
 
   /** Moments for a checkpoint; undefined before the first step. */

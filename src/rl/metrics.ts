@@ -8,7 +8,7 @@
 export const metrics = {
   "objective/kl":
     "KL(policy ‖ reference) per response in nats, by the estimate that klLog names; the KL coefficient follows it",
-  "objective/kl_stderr": "standard error of objective/kl over the responses of the batch",
+  "objective/kl_stderr": "standard error of objective/kl over the B responses of the batch: s / √B with the unbiased s",
   "objective/kl_k1": "the same KL by k1: mean over responses of Σ_t (log π − log π_ref), which may be negative",
   "objective/kl_k1_stderr": "standard error of objective/kl_k1",
   "objective/kl_k3": "the same KL by the k3 estimator, Σ_t (exp(−d) − 1 + d), which is never negative",
@@ -21,8 +21,9 @@ export const metrics = {
 
   "env/reward_mean": "mean score of the reward function over the batch, without the KL penalty",
   "env/reward_std": "standard deviation (unbiased) of the scores over the batch",
-  "ppo/mean_scores": "the same number as env/reward_mean",
-  "ppo/std_scores": "the same number as env/reward_std",
+  "ppo/mean_scores":
+    "mean over the batch of the scores that PPO is given: after failScore, missingEosPenalty, scoreScaling and scoreClip",
+  "ppo/std_scores": "standard deviation (unbiased) of these over the batch",
   "ppo/mean_non_score_reward": "mean over tokens of the KL part of the reward, −β·penalty",
 
   "ppo/loss/policy": "clipped policy loss: mean over tokens of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε))",
@@ -46,7 +47,7 @@ export const metrics = {
   "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
   "ppo/returns/var": "variance (unbiased) of the returns over tokens",
 
-  "ppo/val/vpred": "mean over tokens of the value V of the updated weights",
+  "ppo/val/vpred": "mean over tokens of the value V, at the weights each minibatch met",
   "ppo/val/mean": "mean over tokens of the value V_old that made the advantages",
   "ppo/val/var": "variance (unbiased) of V_old over tokens",
   "ppo/val/error": "mean over tokens of (V − R)²",
@@ -54,9 +55,12 @@ export const metrics = {
   "ppo/val/var_explained":
     "1 − ppo/val/error / ppo/returns/var; 1 is a perfect value function, 0 as good as a constant",
 
+  "ppo/epochs": "passes over the batch, fewer than ppoEpochs if targetKl ended them",
+  "ppo/skipped_minibatches":
+    "minibatches that no optimizer step was taken for, because their mean ρ was above ratioThreshold",
   "ppo/learning_rate": "learning rate of the last optimizer step",
-  "ppo/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
-  "ppo/update_norm": "Euclidean norm of the change of the weights, mean over optimizer steps",
+  "ppo/grad_norm": "√Σ g² over all parameters before clipping, mean over optimizer steps",
+  "ppo/update_norm": "√Σ Δ² over all parameters, Δ the change by an optimizer step, mean over optimizer steps",
   "ppo/skipped_updates":
     "optimizer steps of the run so far that were left out because a loss or gradient was not finite; see maxSkippedSteps",
 

@@ -35,7 +35,7 @@ export interface SamplingOptions {
 export const SAMPLING_DEFAULTS: SamplingOptions = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
 
 export function checkSampling(options: Partial<SamplingOptions>): void {
-  const { temperature, topK, topP, minP, repetitionPenalty } = { ...SAMPLING_DEFAULTS, ...options };
+  const { temperature, topK, topP, minP, repetitionPenalty } = samplingOptions(options);
   const wrong = (where: string, found: number, expected: string): never =>
     fail("usage", { where, found: String(found), expected, fix: `correct ${where}` });
   if (!(temperature > 0 && Number.isFinite(temperature))) wrong("temperature", temperature, "a number above 0");

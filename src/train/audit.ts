@@ -3,6 +3,7 @@ import { fail } from "../base/errors.ts";
 import type { KlEstimates } from "../rl/kl.ts";
 import type { Experience } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
+import type { DrawStatistics } from "./given.ts";
 
 /** Rounding between the decoding pass and the training pass, in float32, stays well below this. */
 const RATIO_TOLERANCE = 1e-3;
@@ -44,6 +45,50 @@ export function auditExperience(
  */
 export function auditRatio(deviation: number, config: PpoConfig, step: number): string | undefined {
   return report(() => badRatio(deviation, config.maskReplay), config, step);
+}
+
+/**
+ * Of tokens that came without a record of how they were drawn, all that were given so far: they can be draws from the
+ * policy they are scored under.
+ *
+ * @returns a message to warn with, or undefined when all is well
+ * @throws audit - a breach, unless config.audit is "warn" or "off"
+ */
+export function auditDraws(draws: DrawStatistics, config: PpoConfig, step: number): string | undefined {
+  return report(() => wrongEnds(draws) ?? wrongSurprise(draws), config, step);
+}
+
+/** A share of honest runs that a test may stop by chance: both are passed at every step. */
+const MAX_LOG_CHANCE = Math.log(1e-7);
+/** The same in standard errors, one-sided. */
+const MAX_ERRORS = 5.2;
+
+function wrongEnds({ ends, expectedEnds, tokens }: DrawStatistics): Breach | undefined {
+  // Chernoff: the chance of as few, or as many, is at most exp(ends - expected) (expected / ends)^ends.
+  const logChance = ends - expectedEnds + (ends > 0 ? ends * Math.log(expectedEnds / ends) : 0);
+  if (!(logChance < MAX_LOG_CHANCE)) return undefined;
+  return {
+    found: `${ends} ends of text in ${tokens} tokens`,
+    expected: `about ${expectedEnds.toFixed(1)}, the sum of their probabilities`,
+    fix:
+      ends < expectedEnds
+        ? "the end of text was banned when sampling and is not when scoring, as by a minimum length: pass what generate returned, with its kept sets"
+        : "the end of text stands where nobody drew it, as padding does: cut responses after their first end-of-text token",
+  };
+}
+
+function wrongSurprise({ excessSurprise, variance, tokens }: DrawStatistics): Breach | undefined {
+  const errors = excessSurprise / Math.sqrt(variance);
+  if (!(Math.abs(errors) > MAX_ERRORS)) return undefined;
+  const perToken = (excessSurprise / tokens).toFixed(3);
+  return {
+    found: `tokens whose mean surprise differs from the entropy by ${perToken} nats, ${errors.toFixed(1)} standard errors`,
+    expected: "no difference: the tokens are draws from the policy they are scored under",
+    fix:
+      errors < 0
+        ? "they are likelier than chance would have them: look for top-k, top-p, a lower temperature or greedy choice when sampling; pass what generate returned, with its kept sets"
+        : "they are less likely than chance would have them: look for a higher temperature, a penalty or another model when sampling, or padding in the responses",
+  };
 }
 
 function report(find: () => Breach | undefined, { audit }: PpoConfig, step: number): string | undefined {

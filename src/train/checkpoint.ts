@@ -172,7 +172,7 @@ async function readState(path: string): Promise<{ trainer: TrainerState; optimiz
  */
 export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise<number[]> {
   const state = await readState(path);
-  const length = trainer.model.parameters.data.length;
+  const length = trainer.optimizer.size;
   const moments: { m?: Float32Array; v?: Float32Array } = {};
   if (state.optimizerStep > 0) {
     const file = await openSafetensors(await openFile(joinPath(path, MOMENTS_FILE)));
@@ -183,7 +183,7 @@ export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise
           fail("checkpoint", {
             where: `${file.name}, tensor ${name}`,
             found: shape ? `shape [${shape}]` : "no such tensor",
-            expected: `[${length}], one number for each parameter`,
+            expected: `[${length}], one number for each parameter that is trained`,
             fix: "resume from another checkpoint of the run, or start anew from this one's model",
           });
         moments[name] = new Float32Array(length);

@@ -2,10 +2,9 @@
 import { fail } from "../base/errors.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { ParameterBuffer } from "../gpt2/parameters.ts";
+import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import { gae } from "../rl/advantages.ts";
 import {
   AdaptiveKLController,
   FixedKLController,
@@ -14,19 +13,25 @@ import {
 } from "../rl/controllers.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
-import { whiten } from "../rl/whiten.ts";
-import { type GenerateOptions, generate } from "../sample/generate.ts";
-import { checkIds, type Transform } from "../sample/transforms.ts";
+import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
+import { learningTargets } from "../rl/targets.ts";
+import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
+import { samplingOptions } from "../sample/distribution.ts";
+import { type GenerateOptions, generate, type Response } from "../sample/generate.ts";
+import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { auditExperience } from "./audit.ts";
+import { auditDraws, auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
+import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
+import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { computeScores, type RewardFunction } from "./rewards.ts";
+import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
+import { initializeValueHead } from "./value-head-init.ts";
 
 export interface PPOTrainerOptions {
   model: GPT2HeadWithValueModel;
@@ -48,7 +53,12 @@ export interface TrainerState {
   prompts?: PromptSamplerState;
   /** Optimizer steps left out so far because a number was not finite. */
   skippedUpdates?: number;
+  /** Of all scores so far, when they are scaled. */
+  scores?: RunningMoments;
 }
+
+/** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
+export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
 
 export class PPOTrainer {
   readonly model: GPT2HeadWithValueModel;
@@ -57,13 +67,19 @@ export class PPOTrainer {
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
   readonly klController: KLController;
+  /** What to tell the user about the model at the start. */
+  readonly notes: readonly string[];
   /** PPO steps taken. */
   stepsTaken = 0;
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
   readonly #grads: ParameterBuffer;
+  readonly #truncation: TruncateOptions;
+  #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
+  /** Of all responses given to {@link step} as token ids. */
+  #draws = NO_DRAWS;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
   #skippedUpdates = 0;
@@ -76,13 +92,17 @@ export class PPOTrainer {
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
-    this.reference = reference ?? model.frozenCopy();
+    this.#truncation = truncateOptions(this.config, tokenizer);
+    checkModelOptions(this.config, model.config);
+    const note = initializeValueHead(model, this.config);
+    this.notes = note === undefined ? [] : [note];
+    this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    this.#grads = new ParameterBuffer(model.parameters.table);
-    const { learningRate, beta1, beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    this.optimizer = new AdamW(model.parameters.table, { learningRate, beta1, beta2, epsilon, weightDecay });
+    const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
+    this.#grads = new ParameterBuffer(trained);
+    this.optimizer = new AdamW(trained, adamOptions(this.config));
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -109,16 +129,63 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
+    const clock = new Stopwatch();
+    const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+    yield* this.#learn(prompts, answered, promptState, clock); // 4 to 7
+  }
+
+  /**
+   * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
+   *
+   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
+   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
+   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
+   * @param scores higher is better, one for each response
+   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
+   * @throws audit - as {@link train}
+   */
+  async step(
+    queries: readonly Int32Array[],
+    responses: readonly Int32Array[] | readonly Response[],
+    scores: readonly number[],
+  ): Promise<StepResult> {
+    const { config, model, tokenizer } = this;
+    checkGiven(queries, responses, scores);
+    const clock = new Stopwatch();
+    const warnings: string[] = [];
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
+    let data: Experience;
+    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
+    else {
+      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
+      data = given.data;
+      this.#draws = given.draws;
+      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
+      if (message) warnings.push(message);
+    }
+    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
+    const answered = { data, texts: data.responses.map(decode), scores: [...scores] };
+    for await (const event of this.#learn(queries.map(decode), answered, this.#promptState, clock)) {
+      if (event.type === "warning") warnings.push(event.message);
+      if (event.type === "step") return { ...event, warnings };
+    }
+    throw new Error("a step ended without a report");
+  }
+
+  async *#learn(
+    prompts: readonly string[],
+    { data, texts, scores: given }: { data: Experience; texts: string[]; scores: number[] },
+    promptState: PromptSamplerState | undefined,
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
-    const { gamma, lambda, klPenalty: penalty } = config;
+    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
-    const clock = new Stopwatch();
-
-    // 2 respond, 3 score
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
     const { batch, logprobs, values } = data;
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
+    const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = penalty === "exact" || config.klLog === "exact";
@@ -126,7 +193,7 @@ export class PPOTrainer {
     checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
@@ -137,14 +204,11 @@ export class PPOTrainer {
       penalty,
       batch,
     });
-    const scaled = config.whitenRewards ? whiten(rewards, batch.mask, { shiftMean: false }) : rewards;
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
-    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
-    const targets = { advantages, returns };
-    checkFinite(step, data, prompts, { rewards: scaled, returns, advantages });
+    const targets = learningTargets({ rewards, values, batch }, config);
+    checkFinite(step, data, prompts, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
@@ -154,12 +218,13 @@ export class PPOTrainer {
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    klController.update(logged.mean, queries.length);
+    klController.update(logged.mean, batch.rows);
     this.stepsTaken = step;
     this.#promptState = promptState;
+    this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
     this.#skippedUpdates = update.skippedUpdates;
-    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const facts = { config, data, texts, prompts, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
@@ -168,7 +233,19 @@ export class PPOTrainer {
   sampling(): GenerateOptions {
     const { stop: strings, ...config } = this.config;
     const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    return { ...config, stop, transforms: this.#transforms };
+    return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
+  }
+
+  /** What the reward function is shown of a response. */
+  rewardSample(prompt: string, tokens: Int32Array): RewardSample {
+    const { count } = scoredTokens(tokens, this.#truncation);
+    const response = this.tokenizer.decode(tokens.subarray(0, count), { skipSpecialTokens: true });
+    return { prompt, response, text: prompt + response };
+  }
+
+  /** The token that ends a response; null: none does. */
+  get #endOfResponse(): number | null {
+    return this.config.stopAtEos ? this.model.config.eosTokenId : null;
   }
 
   /** The factor on the learning rate. */
@@ -182,7 +259,7 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
-    const { config, tokenizer } = this;
+    const { config } = this;
     const step = this.stepsTaken + 1;
     const total = queries.length;
     const rollouts = [];
@@ -192,11 +269,7 @@ export class PPOTrainer {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
       const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
-      const samples = rollout.responses.map((r, i) => {
-        const prompt = prompts[start + i];
-        const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-        return { prompt, response, text: prompt + response };
-      });
+      const samples = rollout.responses.map((r, i) => this.rewardSample(prompts[start + i], r.tokens));
       const scoring = computeScores(this.#reward, samples, this.#rewardName);
       scoring.catch(() => {}); // reported below, when all parts are sampled
       pending.push(scoring);
@@ -222,8 +295,9 @@ export class PPOTrainer {
   }
 
   getState(): TrainerState {
+    const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
     const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
-    return { step, kl: this.klController.getState(), prompts: this.#promptState, skippedUpdates };
+    return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -233,6 +307,7 @@ export class PPOTrainer {
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
     this.#skippedUpdates = state.skippedUpdates ?? 0;
+    this.#scoreMoments = state.scores ?? NO_MOMENTS;
   }
 }
 

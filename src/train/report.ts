@@ -13,30 +13,33 @@ export interface StepFacts {
   data: Experience;
   prompts: readonly string[];
   texts: readonly string[];
+  /** What the reward function said. */
+  given: readonly number[];
+  /** The same after penalties, scaling and clipping. */
   scores: readonly number[];
   kl: KlEstimates;
   klCoef: number;
   nonScoreRewards: Float32Array;
-  targets: { advantages: Float32Array; returns: Float32Array };
   update: UpdateRecord;
   optimizer: AdamW;
 }
 
 export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sample[] } {
-  const { config, data, scores, kl, update, targets } = facts;
+  const { config, data, kl, update } = facts;
   const { batch } = data;
   const stats = ppoStatistics({
     logprobs: update.logprobs,
     oldLogprobs: pick(data.logprobs, update.index),
     values: update.values,
     oldValues: pick(data.values, update.index),
-    advantages: pick(targets.advantages, update.index),
-    returns: pick(targets.returns, update.index),
+    advantages: update.advantages,
+    returns: update.returns,
     mask: new Uint8Array(update.index.length).fill(1),
     clipRange: config.clipRange,
     clipRangeValue: config.clipRangeValue,
   });
-  const score = moments(scores);
+  const given = moments(facts.given);
+  const score = moments(facts.scores);
   const queryLengths = moments(data.queries.map((q) => q.length));
   const responseLengths = moments(data.responses.map((r) => r.length));
   const entropy = moments(Array.from(update.entropies)).mean;
@@ -56,8 +59,8 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     ...exact,
     "objective/kl_coef": facts.klCoef,
     "objective/entropy": sampledEntropy(data.logprobs, batch),
-    "env/reward_mean": score.mean,
-    "env/reward_std": score.std,
+    "env/reward_mean": given.mean,
+    "env/reward_std": given.std,
     "ppo/mean_scores": score.mean,
     "ppo/std_scores": score.std,
     "ppo/mean_non_score_reward": maskedMean(facts.nonScoreRewards, batch.mask),
@@ -82,6 +85,8 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "ppo/val/error": stats.valueError,
     "ppo/val/clipfrac": stats.valueClipFraction,
     "ppo/val/var_explained": stats.varExplained,
+    "ppo/epochs": update.epochs,
+    "ppo/skipped_minibatches": update.skipped,
     "ppo/learning_rate": facts.optimizer.options.learningRate,
     "ppo/grad_norm": update.gradNorm,
     "ppo/update_norm": update.updateNorm,
@@ -96,12 +101,12 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
   return { metrics, samples: facts.texts.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
 }
 
-function sample({ config, data, prompts, texts, scores, kl }: StepFacts, b: number): Sample {
+function sample({ config, data, prompts, texts, given, kl }: StepFacts, b: number): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
   const { perSequence } = kl[config.klLog] as KlEstimate;
-  return { prompt: prompts[b], response: texts[b], score: scores[b], kl: perSequence[b], tokens, values };
+  return { prompt: prompts[b], response: texts[b], score: given[b], kl: perSequence[b], tokens, values };
 }
 
 /** Mean and unbiased standard deviation (0 for a single number). */

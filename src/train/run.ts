@@ -102,7 +102,8 @@ export async function* run(
   const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
   const { vocabSize, nPositions } = model.config;
   const parameters = model.parameters.data.length;
-  yield { type: "loaded", parameters, vocabSize, nPositions, notes: model.notes, resumedAt: trainer.stepsTaken };
+  const notes = checkpoint ? model.notes : [...model.notes, ...trainer.notes];
+  yield { type: "loaded", parameters, vocabSize, nPositions, notes, resumedAt: trainer.stepsTaken };
   const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
   for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
   if (spec.resume && !checkpoint) yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
@@ -174,9 +175,7 @@ async function* evaluate(
     const streams = part.map((_, i) => EVALUATION_STREAM + start + i);
     const { responses } = await generate(model, part, { ...trainer.sampling(), streams });
     responses.forEach((r, i) => {
-      const prompt = prompts[start + i];
-      const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
-      batch.push({ prompt, response, text: prompt + response });
+      batch.push(trainer.rewardSample(prompts[start + i], r.tokens));
     });
     await breathe();
   }

@@ -37,7 +37,11 @@ describe("help", () => {
     for (const [name, [, value, meaning]] of Object.entries(ppoOptions)) {
       const flag = `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
       expect(text).toContain(`${flag} `);
-      const standard = Array.isArray(value) ? "none; may be given several times" : value;
+      const standard = Array.isArray(value)
+        ? "none; may be given several times"
+        : value === ""
+          ? "none"
+          : (value ?? "none");
       expect(text).toContain(`${meaning} (default: ${standard})`);
     }
   });
