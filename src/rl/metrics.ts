@@ -59,8 +59,8 @@ export const metrics = {
   "ppo/skipped_minibatches":
     "minibatches that no optimizer step was taken for, because their mean ρ was above ratioThreshold",
   "ppo/learning_rate": "learning rate of the last optimizer step",
-  "ppo/grad_norm": "√Σ g² over all parameters before clipping, mean over optimizer steps",
-  "ppo/update_norm": "√Σ Δ² over all parameters, Δ the change by an optimizer step, mean over optimizer steps",
+  "ppo/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
+  "ppo/update_norm": "Euclidean norm of the change of the weights, mean over optimizer steps",
   "ppo/skipped_updates":
     "optimizer steps of the run so far that were left out because a loss or gradient was not finite; see maxSkippedSteps",
 

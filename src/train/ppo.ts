@@ -51,10 +51,10 @@ export interface TrainerState {
   step: number;
   kl: KLControllerState;
   prompts?: PromptSamplerState;
-  /** Optimizer steps left out so far because a number was not finite. */
-  skippedUpdates?: number;
   /** Of all scores so far, when they are scaled. */
   scores?: RunningMoments;
+  /** Optimizer steps left out so far because a number was not finite. */
+  skippedUpdates?: number;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -129,6 +129,7 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
+    refuseTrainMode(this.model);
     const clock = new Stopwatch();
     const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
     yield* this.#learn(prompts, answered, promptState, clock); // 4 to 7
@@ -150,6 +151,7 @@ export class PPOTrainer {
     scores: readonly number[],
   ): Promise<StepResult> {
     const { config, model, tokenizer } = this;
+    refuseTrainMode(model);
     checkGiven(queries, responses, scores);
     const clock = new Stopwatch();
     const warnings: string[] = [];
@@ -178,7 +180,6 @@ export class PPOTrainer {
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
-    refuseTrainMode(this.model);
     const { config, klController, optimizer } = this;
     const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
@@ -306,8 +307,8 @@ export class PPOTrainer {
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);
     this.#promptState = state.prompts;
-    this.#skippedUpdates = state.skippedUpdates ?? 0;
     this.#scoreMoments = state.scores ?? NO_MOMENTS;
+    this.#skippedUpdates = state.skippedUpdates ?? 0;
   }
 }
 

@@ -1,5 +1,6 @@
 /** @file K epochs of minibatches: the only place where PPO changes weights. */
 import { Rng } from "../base/rng.ts";
+import type { RowLoss } from "../gpt2/head.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type ParameterBuffer, trainedPart } from "../gpt2/parameters.ts";
 import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
@@ -25,15 +26,18 @@ export interface UpdateRecord {
   gradNorm: number;
   /** Mean over optimizer steps of the norm of the weights' change. */
   updateNorm: number;
-  /** Optimizer steps of the run, up to now, that were left out because a number was not finite. */
-  skippedUpdates: number;
   /** Passes over the batch. */
   epochs: number;
   /** Minibatches without an optimizer step, because of ratioThreshold. */
   skipped: number;
+  /** Optimizer steps of the run, up to now, that were left out because a number was not finite. */
+  skippedUpdates: number;
   /** Largest |ratio - 1| in the first minibatch, before any weight moved: 0 but for rounding, whatever the sampler. */
   firstRatioDeviation: number;
 }
+
+type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
+type Part = Pick<UpdateRecord, PerToken | "index">;
 
 /** Random streams of a run, apart from those of single responses. */
 const MINIBATCH_STREAM = 0x6d62;
@@ -47,7 +51,8 @@ const EARLY_STOP_FACTOR = 1.5;
  * `targetKl` is compared after each epoch with k1 of its last minibatch, the mean over tokens of log π_old − log π;
  * `ratioThreshold` with the mean over tokens of π / π_old, before the optimizer's step.
  * Source: huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py `step`, `_early_stop`, `loss`.
- * @param skippedBefore optimizer steps of the run that were left out because a number was not finite
+ *
+ * @param skippedBefore optimizer steps of the run that were left out before
  * @throws numbers - a loss or gradient that is not finite, beyond config.maxSkippedSteps or in every minibatch
  */
 export async function* updatePolicy(
@@ -61,73 +66,40 @@ export async function* updatePolicy(
   skippedBefore = 0,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
   const loss = ppoLoss(config);
-  const keep = config.gradientCheckpointing ? "nothing" : "heavy";
   const { rows } = data.batch;
   const rng = new Rng(config.seed, MINIBATCH_STREAM, step);
-  const parts: Pick<UpdateRecord, PerToken | "index">[] = [];
-  let normSum = 0;
-  let updateNormSum = 0;
-  let skippedUpdates = skippedBefore;
-  let optimizerSteps = 0;
-  let firstRatioDeviation = 0;
-  let skipped = 0;
-  let epochs = 0;
+  const parts: Part[] = [];
+  let [normSum, updateNormSum, optimizerSteps] = [0, 0, 0];
+  let [firstRatioDeviation, skipped, skippedUpdates, epochs] = [0, 0, skippedBefore, 0];
   for (let policyKl = 0; epochs < config.ppoEpochs && !isFar(policyKl, config); epochs++) {
     const epoch = epochs;
     const order = rng.permutation(rows);
     for (let start = 0; start < rows; start += config.miniBatchSize) {
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
-      const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;
-      let ratio = 0;
-      policyKl = 0;
-      const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
-      const first = parts.length === 0;
-      const microBatchSize = config.microBatchSize || miniBatch.length;
-      const partsBefore = parts.length;
-      let bad: string | undefined;
-      for (let micro = 0; micro < miniBatch.length; micro += microBatchSize) {
-        const { asked, index } = ask(data, miniBatch.subarray(micro, micro + microBatchSize), model.config.nPositions);
-        const inputs = {
-          weight: new Float32Array(index.length).fill(1 / tokens),
-          oldLogprobs: pick(data.logprobs, index),
-          advantages: pick(advantages, index),
-          oldValues: pick(data.values, index),
-          returns: pick(returns, index),
-        };
-        const result = await model.lossAndGradients(asked, loss, inputs, grads, micro > 0, keep);
-        bad = badScores(result, model.parameters);
-        if (bad) break;
-        result.logprobs.forEach((logprob, i) => {
-          const d = logprob - inputs.oldLogprobs[i];
-          ratio += Math.exp(d) / tokens;
-          policyKl -= d / tokens;
-          if (first) firstRatioDeviation = Math.max(firstRatioDeviation, Math.abs(Math.exp(d) - 1));
-        });
-        const { logprobs, values, entropies } = result;
-        parts.push({ logprobs, values, entropies, advantages: inputs.advantages, returns: inputs.returns, index });
-      }
-      const norm = bad ? 0 : globalNorm(grads.data);
+      const pass = await minibatchGradient(model, loss, grads, data, targets, miniBatch, config);
+      const norm = pass.bad === undefined ? globalNorm(grads.data) : 0;
       const scale = clipFactor(norm, config.maxGradNorm);
-      bad ??= badGradient(grads, norm, scale);
-      if (bad) {
-        parts.length = partsBefore; // the statistics are of what was learned from
-        const nothingLearned = first && epoch === config.ppoEpochs - 1 && start + config.miniBatchSize >= rows;
-        if (nothingLearned || skippedUpdates >= config.maxSkippedSteps)
-          failMinibatch(step, epoch, start, bad, skippedUpdates);
+      const bad = pass.bad ?? badGradient(grads, norm, scale);
+      if (bad !== undefined) {
+        const last = parts.length === 0 && epoch === config.ppoEpochs - 1 && start + config.miniBatchSize >= rows;
+        if (last || skippedUpdates >= config.maxSkippedSteps) failMinibatch(step, epoch, start, bad, skippedUpdates);
         skippedUpdates++;
         yield { type: "warning", step, message: `an optimizer step was skipped: a number in ${bad} is not finite` };
-        continue;
+        continue; // the statistics are of what was learned from
       }
-      if (first) {
+      if (parts.length === 0) {
+        firstRatioDeviation = pass.ratioDeviation;
         const message = auditRatio(firstRatioDeviation, config, step);
         if (message) yield { type: "warning", step, message };
       }
-      if (config.ratioThreshold > 0 && ratio > config.ratioThreshold) skipped++;
+      parts.push(...pass.parts);
+      policyKl = pass.policyKl;
+      if (config.ratioThreshold > 0 && pass.ratio > config.ratioThreshold) skipped++;
       else {
-        const updateNorm = optimizer.update(trainedPart(model.parameters, grads), grads.data, scale);
-        const spoiled = badWeights(model.parameters, updateNorm);
-        if (spoiled) failMinibatch(step, epoch, start, spoiled, skippedUpdates);
-        updateNormSum += updateNorm;
+        const change = optimizer.update(trainedPart(model.parameters, grads), grads.data, scale);
+        const spoiled = badWeights(model.parameters, change);
+        if (spoiled !== undefined) failMinibatch(step, epoch, start, spoiled, skippedUpdates);
+        updateNormSum += change;
         normSum += norm;
         optimizerSteps++;
       }
@@ -152,7 +124,56 @@ export async function* updatePolicy(
   };
 }
 
-type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
-
 export const isFar = (policyKl: number, { targetKl }: Pick<PpoConfig, "targetKl">) =>
   targetKl > 0 && policyKl > EARLY_STOP_FACTOR * targetKl;
+
+/** What a pass over a minibatch says. Means are over its tokens, with d = log π − log π_old. */
+interface MinibatchPass {
+  parts: Part[];
+  /** Mean of exp(d). */
+  ratio: number;
+  /** Mean of −d. */
+  policyKl: number;
+  /** Largest |exp(d) − 1|. */
+  ratioDeviation: number;
+  /** What is not finite, in words. */
+  bad?: string;
+}
+
+/** The gradient of a minibatch's mean loss over tokens into `grads`, in passes of microBatchSize responses. */
+async function minibatchGradient(
+  model: GPT2HeadWithValueModel,
+  loss: RowLoss,
+  grads: ParameterBuffer,
+  data: Experience,
+  targets: Targets,
+  miniBatch: Int32Array,
+  config: PpoConfig,
+): Promise<MinibatchPass> {
+  const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;
+  const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
+  const size = config.microBatchSize || miniBatch.length;
+  const keep = config.gradientCheckpointing ? "nothing" : "heavy";
+  const pass: MinibatchPass = { parts: [], ratio: 0, policyKl: 0, ratioDeviation: 0 };
+  for (let micro = 0; micro < miniBatch.length && pass.bad === undefined; micro += size) {
+    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), model.config.nPositions);
+    const inputs = {
+      weight: new Float32Array(index.length).fill(1 / tokens),
+      oldLogprobs: pick(data.logprobs, index),
+      advantages: pick(advantages, index),
+      oldValues: pick(data.values, index),
+      returns: pick(returns, index),
+    };
+    const result = await model.lossAndGradients(asked, loss, inputs, grads, micro > 0, keep);
+    pass.bad = badScores(result, model.parameters);
+    const { logprobs, values, entropies } = result;
+    logprobs.forEach((logprob, i) => {
+      const d = logprob - inputs.oldLogprobs[i];
+      pass.ratio += Math.exp(d) / tokens;
+      pass.policyKl -= d / tokens;
+      pass.ratioDeviation = Math.max(pass.ratioDeviation, Math.abs(Math.exp(d) - 1));
+    });
+    pass.parts.push({ logprobs, values, entropies, advantages: inputs.advantages, returns: inputs.returns, index });
+  }
+  return pass;
+}
