@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -247,6 +248,28 @@ describe("a directory written atomically", () => {
     const error = await errorOf(writeDirectoryAtomic(at("checkpoint-1"), fill));
     expect(error.problem.found).toBe("a directory with 2 entries (a, sub)");
   });
+
+  test.skipIf(process.platform !== "linux")(
+    "every file and directory is flushed before it, its name after it",
+    async () => {
+      const handle = await open(dir);
+      const prototype = Object.getPrototypeOf(handle);
+      await handle.close();
+      const { sync } = prototype;
+      const flushed: string[] = [];
+      vi.spyOn(prototype, "sync").mockImplementation(function (this: unknown) {
+        const path = readlinkSync(`/proc/self/fd/${(this as { fd: number }).fd}`).slice(dir.length + 1);
+        flushed.push(
+          `${existsSync(at("checkpoint-1")) ? "after" : "before"} ${path.replace(/\.tmp-\d+(-\d+)?/g, "~")}`,
+        );
+        return sync.call(this);
+      });
+      await writeDirectoryAtomic(at("checkpoint-1"), fill);
+      for (const path of ["checkpoint-1~", "checkpoint-1~/a", "checkpoint-1~/sub", "checkpoint-1~/sub/b"])
+        expect(flushed).toContain(`before ${path}`);
+      expect(flushed.filter((entry) => entry.startsWith("after"))).toEqual(["after "]);
+    },
+  );
 
   test("replace: the old one stays until the new one is whole", async () => {
     mkdirSync(at("best"));
