@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { ValueheadError } from "../src/base/errors.ts";
 import { Rng } from "../src/base/rng.ts";
+import { readCorpus } from "../src/data/corpus.ts";
 import { readPrompts } from "../src/data/prompts.ts";
 import { configToJson, makeConfig, parseConfig } from "../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
@@ -106,6 +107,8 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
   const tokenizerConfig = { eos_token: "<|endoftext|>", pad_token: { content: "<|endoftext|>" }, model_max_length: 6 };
   const lines = ['{"prompt": "This movie"}', '"A string"', '{"text": "Two", "n": [1, {"a": null}]}', ""].join("\n");
 
+  const corpusLines = '{"text": "Some words", "n": [1, {"a": null}]}';
+
   return {
     safetensors: async (rng) => {
       const file = await openSafetensors(memorySource("f.safetensors", damagedSafetensors(rng, mixed)));
@@ -155,6 +158,14 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
         : mutateBytes(rng, new TextEncoder().encode(lines));
       writeFileSync(at("prompts.jsonl"), bytes);
       await readPrompts(at("prompts.jsonl"), { column: rng.int(4) ? undefined : "n" });
+    },
+    corpus: async (rng) => {
+      const bytes = new TextEncoder().encode(corpusLines);
+      writeFileSync(
+        at("corpus.jsonl"),
+        rng.int(2) ? mutateBytes(rng, bytes) : jsonText(rng, mutateJson(rng, JSON.parse(corpusLines))),
+      );
+      for await (const _ of readCorpus([at("corpus.jsonl")], { column: rng.int(4) ? undefined : "constructor" }));
     },
     tokenizer: async (rng) => {
       const which = rng.int(3);
