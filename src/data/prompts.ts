@@ -2,6 +2,7 @@
  * @file Prompts: reading them from a file, and drawing batches of them.
  */
 import { fail, messageOf } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import { Rng } from "../base/rng.ts";
 import { readLines } from "../runtime/files.ts";
 
@@ -56,7 +57,7 @@ export async function readPrompts(path: string, options: { column?: string } = {
 function promptOf(line: string, column: string | undefined, where: string): string {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = parseJson(line);
   } catch (error) {
     fail(
       "data",

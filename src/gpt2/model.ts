@@ -12,7 +12,7 @@ import { type ResolveOptions, resolveModel } from "./hub.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
-import { loadParameters, openWeights, saveParameters } from "./weights.ts";
+import { findParameters, loadParameters, openWeights, saveParameters } from "./weights.ts";
 
 export interface ModelOptions extends EngineOptions {
   /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
@@ -83,15 +83,12 @@ export class GPT2HeadWithValueModel {
     const directory = await resolveModel(id, options);
     const path = joinPath(directory, "config.json");
     const config = parseConfig(await readJson(path), path);
-    const parameters = new ParameterBuffer(parameterTable(config));
+    const table = parameterTable(config).map((p) => ({ ...p, optional: VALUE_HEAD.includes(p.name) }));
     const weights = await openWeights(directory);
     try {
-      const wanted = parameters.table.map((p) => ({
-        name: p.name,
-        shape: p.shape,
-        target: parameters.view(p.name),
-        optional: VALUE_HEAD.includes(p.name),
-      }));
+      findParameters(weights, table); // before the memory for them is taken: a broken config may claim any size
+      const parameters = new ParameterBuffer(table);
+      const wanted = table.map((p) => ({ ...p, target: parameters.view(p.name) }));
       const { missing, ignored } = await loadParameters(weights, wanted);
       const notes: string[] = [];
       if (missing.length > 0) {

@@ -108,6 +108,7 @@ export async function* run(
   for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
   if (spec.resume && !checkpoint) yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
   let saved = trainer.stepsTaken;
+  let logged = saved;
   const save = async (prune = true): Promise<RunEvent> => {
     saved = trainer.stepsTaken;
     await logs.flush();
@@ -120,6 +121,7 @@ export async function* run(
     for await (const event of trainer.train(spec.prompts, options)) {
       if (event.type === "step") {
         await logs.step(event);
+        logged = event.step;
         rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
@@ -135,8 +137,9 @@ export async function* run(
     // A reward that throws costs the step it threw in, not those before it. Nothing older is deleted after an error.
     const numbers = error instanceof ValueheadError && error.kind === "numbers";
     try {
-      if (trainer.stepsTaken > saved && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
-        if (!trainer.canBeSaved) yield warning(PARTLY(trainer));
+      const whole = logged > saved && logged === trainer.stepsTaken; // a resumed run finds its steps in the logs
+      if (whole && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
+        if (!trainer.canBeSaved) yield warning(partly(trainer));
         yield await save(false);
       }
     } catch (second) {
@@ -154,7 +157,7 @@ const REWARD_WINDOW = 50;
 
 const weightsAreFinite = ({ model }: PPOTrainer) => model.parameters.data.every(Number.isFinite);
 
-const PARTLY = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
+const partly = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
   `checkpoint-${stepsTaken} holds the weights as they were before the numbers went bad, ${unsettledUpdates} optimizer ` +
   `steps into step ${stepsTaken + 1}, which begins again when the run is resumed; delete it to resume from an older one`;
 
@@ -249,7 +252,8 @@ export async function readRunConfig(
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, "config.json");
   const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
-  if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")
+  const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
+  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options)
     fail("config", {
       where: path,
       found: "another kind of file",

@@ -17,8 +17,10 @@ test.each(golden.adamw.map((c) => [name(c), c] as const))("six steps equal torch
   const params = Float32Array.from(initial);
   grads.forEach((g, i) => {
     optimizer.options.learningRate = c.rates[i];
-    optimizer.update(params, Float32Array.from(g));
+    const change = optimizer.update(params, Float32Array.from(g));
     expect(optimizer.step).toBe(i + 1);
+    const before = i === 0 ? initial : c.after[i - 1];
+    expect(Math.abs(change - Math.hypot(...c.after[i].map((p, j) => p - before[j])))).toBeLessThan(3e-6);
     expect(maxDifference(params, c.after[i])).toBeLessThan(1e-6);
   });
   const { m, v } = optimizer.state;
