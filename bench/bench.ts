@@ -46,10 +46,11 @@ const results: CaseResult[] = [];
 const host = machine();
 let startup: StartupResult | undefined;
 let interrupted = false;
-process.on("SIGINT", () => {
-  interrupted = true;
-  killSides();
-});
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.on(signal, () => {
+    interrupted = true;
+    killSides();
+  });
 
 if (flags.list) for (const c of allCases(models)) console.log(`${c.name} ${c.model?.name ?? ""}`);
 else process.exitCode = await main();
@@ -70,7 +71,7 @@ async function main(): Promise<number> {
     if (interrupted) break;
     const start = performance.now();
     console.error(`${c.name} ${c.model?.name ?? ""} ...`);
-    const result = await measure(c, { threads, rounds, alone: flags.quick }, versions);
+    const result = await measure(c, { threads, rounds }, versions);
     if (interrupted) break; // half a case is none
     results.push(result);
     say(result, (performance.now() - start) / 1000);

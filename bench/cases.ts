@@ -180,14 +180,15 @@ function ppo(model: BenchModel): Case {
       );
     },
     async agreement(ask, warm) {
-      const peer = warm.get("TRL 0.11.4");
-      if (!peer) return undefined;
+      const [own, peer] = [warm.get(OURS), warm.get("TRL 0.11.4")];
+      if (!own || !peer) return undefined;
       const { numbers: found } = await ask("valuehead", {
         run: "ppoNumbers",
         queries: queries.slice(0, miniBatch),
         responses: peer.responses,
       });
-      return { found, expected: peer.numbers };
+      const steps = [own, peer].map((answer) => answer.optimizerSteps as number);
+      return { found: [...found, steps[0]], expected: [...peer.numbers, steps[1]] };
     },
     rows: (results, limits) => [
       faster(work, model, results, OURS, ["TRL 0.11.4"], x(2)),

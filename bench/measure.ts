@@ -12,8 +12,6 @@ const TOLERANCE = 1e-3;
 export interface MeasureOptions {
   threads: number;
   rounds: number;
-  /** Only our side. */
-  alone: boolean;
 }
 
 export interface CaseResult {
@@ -30,8 +28,11 @@ export interface CaseResult {
 
 /** Sides that run now. */
 const living = new Set<Side>();
+let ending = false;
 
+/** Ends every side at once, and keeps new ones from starting. */
 export function killSides(): void {
+  ending = true;
   for (const side of living) side.kill();
 }
 
@@ -56,6 +57,7 @@ export async function startSide(name: SideName | "numpy", threads: number, args:
   const [command, ...script] = commands[name];
   const side = await Side.start(command, [...script, ...args, "--threads", String(threads)], environment(threads));
   living.add(side);
+  if (ending) side.kill();
   return side;
 }
 
@@ -73,7 +75,6 @@ export async function measure(
   const sides = new Map<SideName, Side>();
   const absent = new Map<string, string>(); // by side or entrant
   const idle: Record<string, number> = {};
-  const started = living.size;
   const ask = async (name: SideName, command: Entrant["command"]): Promise<Answer> => {
     const side = sides.get(name);
     if (!side) throw new Error(absent.get(name) ?? `${name} was not started`);
@@ -84,17 +85,14 @@ export async function measure(
   const found: Omit<CaseResult, "results"> = { name: c.name, model: c.model?.name, idleCpuSeconds: idle };
   const runs = new Map<string, Answer[]>();
   try {
-    for (const name of new Set(c.entrants.map((e) => e.side))) {
-      if (options.alone && name !== "valuehead") absent.set(name, "left out");
-      else
-        try {
-          const side = await startSide(name, options.threads, c.model ? ["--model", c.model.directory] : []);
-          sides.set(name, side);
-          Object.assign(versions, { [name]: side.about });
-        } catch (error) {
-          absent.set(name, `missing: ${(error as Error).message}`);
-        }
-    }
+    for (const name of new Set(c.entrants.map((e) => e.side)))
+      try {
+        const side = await startSide(name, options.threads, c.model ? ["--model", c.model.directory] : []);
+        sides.set(name, side);
+        versions[name] = side.about;
+      } catch (error) {
+        absent.set(name, `missing: ${(error as Error).message}`);
+      }
     if (sides.has("valuehead")) await c.prepare?.(ask);
     const present = () => c.entrants.filter((e) => sides.has(e.side) && !absent.has(e.label));
     const warm = new Map<string, Answer>();
@@ -116,7 +114,6 @@ export async function measure(
   } finally {
     for (const side of sides.values()) await stopSide(side).catch(() => {});
   }
-  if (living.size > started) killSides();
   const result = ({ label, side }: Entrant): Measured | string => {
     const answers = runs.get(label);
     if (!answers) return absent.get(label) ?? absent.get(side) ?? found.problem ?? "not measured";

@@ -112,7 +112,10 @@ const prompts: Run = async (command) => {
   const texts: string[] = [];
   for (let i = 0; texts.length < count; i++) {
     // Letters with a space before each: one or two tokens, whatever the vocabulary.
-    const letters = Array.from({ length }, (_, j) => ` ${String.fromCharCode(97 + ((i * 31 + j * j * 7 + i * j) % 26))}`);
+    const letters = Array.from(
+      { length },
+      (_, j) => ` ${String.fromCharCode(97 + ((i * 31 + j * j * 7 + i * j) % 26))}`,
+    );
     const words = Array.from({ length }, (_, n) => letters.slice(0, n + 1).join(""));
     const text = words.find((candidate) => tokenizer.encode(candidate).length === length);
     if (text) texts.push(text);
@@ -159,10 +162,10 @@ const ppo: Run = async (command, clock) => {
   return { times, responseTokens, optimizerSteps: trainer.optimizer.step - before };
 };
 
-/** What a PPO step would report of given responses before its first update: entropy, mean return, mean value. */
+/** What the first PPO step reports of given responses: entropy, mean return, mean value. The reference has the first weights. */
 const ppoNumbers: Run = async (command) => {
   const { queries, responses } = command as unknown as Record<"queries" | "responses", number[][]>;
-  const model = await openModel();
+  const model = (opened.get("trainer") as PPOTrainer).reference;
   const width = Math.max(...responses.map((r) => r.length));
   const batch = { rows: responses.length, width, mask: new Uint8Array(responses.length * width) };
   const logprobs = new Float32Array(batch.mask.length);
@@ -173,7 +176,7 @@ const ppoNumbers: Run = async (command) => {
     logprobs.set(scored.logprobs, b * width);
     values.set(scored.values, b * width);
   }
-  // The reference is still the policy: no KL.
+  // Before the first update the reference is the policy: no KL.
   const scores = responses.map((_, place) => score(place));
   const given = { scores, logprobs, refLogprobs: logprobs, klCoef: 0.2, penalty: "k1" as const, batch };
   const { returns } = gae({ ...rewardsFromScores(given), values, batch, gamma: 1, lambda: 0.95 });

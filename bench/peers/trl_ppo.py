@@ -2,7 +2,7 @@
 
     {"run": "ppo", "queries": [[...], ...], "batch": B, "tokens": N, "epochs": E, "miniBatch": M, "sampleBatch": S}
     a PPO step; the reward is (place in the batch mod 4) / 4
-    -> also "responses", "times" (TRL's own), "optimizerSteps"
+    -> also "responses", "times" (TRL's own), "responseTokens" (mean), "optimizerSteps"
 """
 from serve import args, serve  # isort: skip (before the libraries, so that they print to stderr)
 
@@ -56,6 +56,7 @@ def ppo(command, clock):
         "numbers": [float(stats[n]) for n in ("objective/entropy", "ppo/returns/mean", "ppo/val/mean")],
         "responses": [r.tolist() for r in responses],
         "times": {"time/get_response": sampled} | times,
+        "responseTokens": sum(len(r) for r in responses) / len(responses),
         "optimizerSteps": optimizer_steps,
     }
 
