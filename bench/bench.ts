@@ -3,9 +3,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { allCases, type Case } from "./cases.ts";
+import { type CurvePoint, measureCurves } from "./curves.ts";
 import { bestLimits, type LimitRuns, measureLimits } from "./limits.ts";
 import { type CaseResult, killSides, measure } from "./measure.ts";
 import { type BenchModel, openBenchModel } from "./models.ts";
+import { curvesSvg } from "./plot.ts";
 import { machine, type Row, table } from "./report.ts";
 import { measureStartup, type StartupResult, startupRows } from "./startup.ts";
 
@@ -18,6 +20,7 @@ const { values: flags } = parseArgs({
     layers: { type: "string", default: "12,6" },
     only: { type: "string" },
     out: { type: "string" },
+    /** Names of the cases, and nothing else. */
     list: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
@@ -45,6 +48,7 @@ const limitRuns: LimitRuns = { sgemm: [], copy: [], read: [] };
 const results: CaseResult[] = [];
 const host = machine();
 let startup: StartupResult | undefined;
+let curves: CurvePoint[] | undefined;
 let interrupted = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const)
   process.on(signal, () => {
@@ -52,8 +56,10 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     killSides();
   });
 
-if (flags.list) for (const c of allCases(models)) console.log(`${c.name} ${c.model?.name ?? ""}`);
-else process.exitCode = await main();
+if (flags.list) {
+  for (const c of allCases(models)) console.log(`${c.name} ${c.model?.name ?? ""}`);
+  console.log("startup\ncurves");
+} else process.exitCode = await main();
 
 async function main(): Promise<number> {
   console.log(`${host.cpu}, ${host.cores} cores, ${(host.memoryBytes / 1e9).toFixed(0)} GB`);
@@ -77,6 +83,7 @@ async function main(): Promise<number> {
     say(result, (performance.now() - start) / 1000);
     save();
   }
+  if (!interrupted && isWanted("curves")) await tryCurves();
   if (!interrupted) await tryLimits();
   save();
   console.log(`\n${table(allRows())}\n\n${path}.json, ${path}.md`);
@@ -86,12 +93,20 @@ async function main(): Promise<number> {
 
 /** Without numpy there are no limits, and no shares of them. */
 async function tryLimits(): Promise<void> {
-  if (flags.quick) return;
   console.error("limits ...");
   try {
     await measureLimits(limitRuns, threads, versions);
   } catch (error) {
     console.error(`  missing: ${(error as Error).message}`);
+  }
+}
+
+async function tryCurves(): Promise<void> {
+  console.error("curves ...");
+  try {
+    curves = await measureCurves(threads, flags.quick ? "small" : "full");
+  } catch (error) {
+    console.error(`  ${(error as Error).message}`);
   }
 }
 
@@ -124,11 +139,12 @@ function save(): void {
     waitPolicy: process.env.OMP_WAIT_POLICY ?? "PASSIVE",
   };
   const limits = { best: bestLimits(limitRuns), runs: limitRuns };
-  const result = { date, machine: host, versions, settings, limits, rows, startup, cases: results };
+  const result = { date, machine: host, versions, settings, limits, rows, startup, curves, cases: results };
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(`${path}.json`, `${JSON.stringify(result, null, 2)}\n`);
   const about = `${host.cpu}, ${host.cores} cores, ${threads} threads, ${rounds} rounds; ${date.slice(0, 10)}`;
   writeFileSync(`${path}.md`, `${about}\n\n${table(rows)}\n`);
+  if (curves && limits.best) writeFileSync(`${path}-curves.svg`, curvesSvg(curves, limits.best, about));
 }
 
 function wholeNumber(name: string, text: string): number {

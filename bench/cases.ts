@@ -316,7 +316,7 @@ function share(
   return [{ ...row, ...judged(rate / limits[limit], target) }];
 }
 
-function randomIds(vocabSize: number, rows: number, length: number): number[][] {
+export function randomIds(vocabSize: number, rows: number, length: number): number[][] {
   const rng = new Rng(rows, length);
   return Array.from({ length: rows }, () => Array.from({ length }, () => Math.floor(rng.uniform() * vocabSize)));
 }

@@ -1,6 +1,7 @@
-/** @file Our side: node valuehead.js --model DIR [--threads N]. What it can do is in `runs`; see side.ts. */
+/** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
 import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
+import { makeConfig } from "../src/gpt2/config.ts";
 import { type AskedTokens, GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
 import { ParameterBuffer } from "../src/gpt2/parameters.ts";
 import { linear } from "../src/graph/ops/index.ts";
@@ -18,7 +19,12 @@ import { integers } from "./matmul.ts";
 import { type Run, serve } from "./serve.ts";
 
 const { values: flags } = parseArgs({
-  options: { model: { type: "string", default: "" }, threads: { type: "string", default: "2" } },
+  options: {
+    model: { type: "string", default: "" },
+    /** Of a random model, instead of one from a directory. */
+    sizes: { type: "string" },
+    threads: { type: "string", default: "2" },
+  },
 });
 const threads = Number(flags.threads);
 const opened = new Map<string, unknown>();
@@ -29,7 +35,12 @@ function once<T>(name: string, make: () => T): T {
   return opened.get(name) as T;
 }
 
-const openModel = () => once("model", () => GPT2HeadWithValueModel.fromPretrained(flags.model, { threads }));
+const openModel = () =>
+  once("model", async () =>
+    flags.sizes
+      ? GPT2HeadWithValueModel.fromConfig(makeConfig(JSON.parse(flags.sizes)), { threads })
+      : GPT2HeadWithValueModel.fromPretrained(flags.model, { threads }),
+  );
 const openTokenizer = () => once("tokenizer", () => loadTokenizer(flags.model));
 
 async function openTraining(learningRate: number) {
