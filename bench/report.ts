@@ -67,8 +67,9 @@ export function judged(ratio: number, target?: Target): Pick<Row, "ratio" | "tar
   const { atLeast, atMost, unit } = target;
   const bound = atLeast ?? (atMost as number);
   const number = unit === "%" ? `${bound * 100} %` : `${bound}${unit === "x" ? "x" : " s"}`;
-  const sign = atLeast !== undefined ? ">=" : unit === "s" ? "<" : "<=";
-  return { ratio, target: `${sign} ${number}`, met: atLeast !== undefined ? ratio >= bound : ratio <= bound };
+  if (atLeast !== undefined) return { ratio, target: `>= ${number}`, met: ratio >= bound };
+  if (unit === "s") return { ratio, target: `< ${number}`, met: ratio < bound };
+  return { ratio, target: `<= ${number}`, met: ratio <= bound };
 }
 
 export function machine() {

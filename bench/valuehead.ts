@@ -16,7 +16,7 @@ import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { PPO_DEFAULTS } from "../src/train/config.ts";
 import { PPOTrainer } from "../src/train/ppo.ts";
 import { integers } from "./matmul.ts";
-import { type Run, serve } from "./serve.ts";
+import { type Clock, type Run, serve } from "./serve.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -88,17 +88,21 @@ const adamw: Run = async (_, clock) => {
   return { numbers: Array.from(model.parameters.view("transformer.h.0.mlp.c_fc.weight").subarray(0, 16)) };
 };
 
-/** With `check`, that many of the sequences and the log-probabilities their tokens were drawn with. */
+interface SampleCommand {
+  ids: number[][];
+  tokens: number;
+  /** "int8" draws from a quantised copy. */
+  precision?: string;
+  /** Give so many of the sequences, and the log-probabilities their tokens were drawn with. */
+  check?: number;
+}
+
 const sample: Run = async (command, clock) => {
   const { ids, tokens, precision, check = 0 } = command as unknown as SampleCommand;
-  const options: GenerateOptions & { rolloutPrecision?: string } = { maxNewTokens: tokens, eosTokenId: null };
-  if (precision === "int8") {
-    if (!Object.hasOwn(PPO_DEFAULTS, "rolloutPrecision"))
-      return { skipped: "there is no option rolloutPrecision in this version" };
-    options.rolloutPrecision = precision;
-  }
   const model = await openModel();
   const queries = ids.map((row) => Int32Array.from(row));
+  const options = { maxNewTokens: tokens, eosTokenId: null };
+  if (precision === "int8") return sampleInt8(model, queries, options, clock);
   clock.start();
   const { responses } = await generate(model, queries, options);
   clock.stop();
@@ -109,11 +113,35 @@ const sample: Run = async (command, clock) => {
   };
 };
 
-interface SampleCommand {
-  ids: number[][];
-  tokens: number;
-  precision?: string;
-  check?: number;
+/** Sequences drawn with one quantised copy before the policy changes: a PPO batch. */
+const INT8_SEQUENCES = 128;
+
+/** A batch's time with its part of the quantising: all of it is done once for {@link INT8_SEQUENCES}. */
+async function sampleInt8(
+  model: GPT2HeadWithValueModel,
+  queries: readonly Int32Array[],
+  options: GenerateOptions,
+  clock: Clock,
+): ReturnType<Run> {
+  if (!Object.hasOwn(PPO_DEFAULTS, "rolloutPrecision"))
+    return { skipped: "there is no option rolloutPrecision in this version" };
+  // Not a static import: older versions do not have the module, and can be measured all the same.
+  const { decodingWeights } = await import(new URL("../src/sample/precision.js", import.meta.url).href);
+  const form = { precision: "int8", rows: queries.length, steps: options.maxNewTokens };
+  clock.start();
+  const weights = decodingWeights(model, form);
+  clock.stop();
+  const quantiseSeconds = clock.seconds;
+  try {
+    clock.start();
+    await generate(model, queries, { ...options, weights } as GenerateOptions);
+    clock.stop();
+  } finally {
+    weights.release();
+  }
+  const sampleSeconds = clock.seconds;
+  clock.seconds += (quantiseSeconds * queries.length) / INT8_SEQUENCES;
+  return { quantiseSeconds, sampleSeconds };
 }
 
 /** `count` prompts of `length` tokens each: what {@link ppo} then trains on. */
