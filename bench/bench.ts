@@ -8,7 +8,7 @@ import { bestLimits, type LimitRuns, measureLimits } from "./limits.ts";
 import { type CaseResult, killSides, measure } from "./measure.ts";
 import { type BenchModel, openBenchModel } from "./models.ts";
 import { curvesSvg } from "./plot.ts";
-import { machine, type Row, table } from "./report.ts";
+import { machine, phaseTable, type Row, table } from "./report.ts";
 import { measureStartup, type StartupResult, startupRows } from "./startup.ts";
 
 const CACHE = ".cache/bench/models";
@@ -86,7 +86,7 @@ async function main(): Promise<number> {
   if (!interrupted && isWanted("curves")) await tryCurves();
   if (!interrupted) await tryLimits();
   save();
-  console.log(`\n${table(allRows())}\n\n${path}.json, ${path}.md`);
+  console.log(`\n${tables()}\n\n${path}.json, ${path}.md`);
   if (interrupted) return 130;
   return results.some((r) => r.problem) ? 1 : 0;
 }
@@ -124,9 +124,15 @@ function allRows(): Row[] {
   const limits = bestLimits(limitRuns);
   const rowsOf = (c: Case) => {
     const found = results.find((r) => r.name === c.name && r.model === c.model?.name);
-    return found ? c.rows(found.results, limits) : [];
+    const rows = found ? c.rows(found.results, limits) : [];
+    return found?.problem ? rows.map((row) => ({ ...row, met: undefined, missing: found.problem })) : rows;
   };
   return [...(startup ? startupRows(startup) : []), ...cases.flatMap(rowsOf)];
+}
+
+function tables(): string {
+  const phases = results.map((r) => phaseTable(r.model ?? "", r.results));
+  return [table(allRows()), ...phases].filter((t) => t !== "").join("\n\n");
 }
 
 /** After every case: what there is is kept, whatever happens next. */
@@ -143,7 +149,7 @@ function save(): void {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(`${path}.json`, `${JSON.stringify(result, null, 2)}\n`);
   const about = `${host.cpu}, ${host.cores} cores, ${threads} threads, ${rounds} rounds; ${date.slice(0, 10)}`;
-  writeFileSync(`${path}.md`, `${about}\n\n${table(rows)}\n`);
+  writeFileSync(`${path}.md`, `${about}\n\n${tables()}\n`);
   if (curves && limits.best) writeFileSync(`${path}-curves.svg`, curvesSvg(curves, limits.best, about));
 }
 

@@ -1,4 +1,5 @@
 /** @file Statistics, the machine, rows of the result and the table they make. */
+import { createRequire } from "node:module";
 import os from "node:os";
 import type { Answer } from "./side.ts";
 
@@ -83,6 +84,11 @@ export function machine() {
   };
 }
 
+export function engineVersions() {
+  const require = createRequire(import.meta.url);
+  return { node: process.versions.node, onnxruntime: require("onnxruntime-node/package.json").version as string };
+}
+
 export function table(rows: readonly Row[]): string {
   const cells = rows.map((r) => [
     r.work,
@@ -94,7 +100,21 @@ export function table(rows: readonly Row[]): string {
     r.target ?? "",
     r.met === undefined ? "" : r.met ? "yes" : "no",
   ]);
-  const head = ["work", "model", "valuehead", "against", "theirs", "ratio", "target", "met"];
+  return lines(["work", "model", "valuehead", "against", "theirs", "ratio", "target", "met"], cells);
+}
+
+/** Where the time of a step goes, by the names TRL and we both report; seconds of the last round. Empty if nobody reported. */
+export function phaseTable(model: string, sides: Readonly<Record<string, Measured | string>>): string {
+  const there = Object.entries(sides).flatMap(([label, m]) =>
+    typeof m === "object" && m.findings.times ? [{ label, times: m.findings.times as Record<string, number> }] : [],
+  );
+  const names = [...new Set(there.flatMap(({ times }) => Object.keys(times)))].sort();
+  if (names.length === 0) return "";
+  const cells = names.map((name) => [name, ...there.map(({ times }) => times[name]?.toFixed(3) ?? "")]);
+  return lines([`PPO step, ${model}, s`, ...there.map(({ label }) => label)], cells);
+}
+
+function lines(head: string[], cells: string[][]): string {
   const widths = head.map((_, i) => Math.max(...[head, ...cells].map((row) => row[i].length)));
   const line = (row: string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
   return [line(head), line(widths.map((w) => "-".repeat(w))), ...cells.map(line)].join("\n");

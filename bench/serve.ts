@@ -26,7 +26,7 @@ export type Run = (command: Command, clock: Clock) => Promise<Partial<Answer>>;
 export async function serve(about: object, runs: Readonly<Record<string, Run>>): Promise<void> {
   console.log = console.error;
   const say = (answer: object) => process.stdout.write(`${JSON.stringify(answer)}\n`);
-  say({ node: process.versions.node, ...about });
+  say(about);
   let cpu = cpuSeconds();
   for await (const line of createInterface({ input: process.stdin })) {
     const idle = cpuSeconds() - cpu;

@@ -1,5 +1,4 @@
 /** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
-import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
 import { makeConfig } from "../src/gpt2/config.ts";
 import { type AskedTokens, GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
@@ -16,6 +15,7 @@ import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { PPO_DEFAULTS } from "../src/train/config.ts";
 import { PPOTrainer } from "../src/train/ppo.ts";
 import { integers } from "./matmul.ts";
+import { engineVersions } from "./report.ts";
 import { type Clock, type Run, serve } from "./serve.ts";
 
 const { values: flags } = parseArgs({
@@ -249,5 +249,4 @@ function lastTokens(ids: readonly number[][], keep: number): AskedTokens {
   };
 }
 
-const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json");
-await serve({ onnxruntime: version, threads }, { forward, train, adamw, sample, prompts, ppo, ppoNumbers, matmul });
+await serve({ ...engineVersions(), threads }, { forward, train, adamw, sample, prompts, ppo, ppoNumbers, matmul });

@@ -16,7 +16,7 @@ jax.defaultDevice("wasm");
 let operands: any[] | undefined;
 
 await serve(
-  { "jax-js": version },
+  { node: process.versions.node, "jax-js": version },
   {
     async matmul(command, clock) {
       const { M, K, N } = command as unknown as { M: number; K: number; N: number };
