@@ -5,6 +5,7 @@ import * as count from "./arithmetic.ts";
 import { randomIds } from "./cases.ts";
 import { startSide, stopSide } from "./measure.ts";
 import type { Limits } from "./report.ts";
+import type { Side } from "./side.ts";
 
 export type Axis = "batch" | "length" | "layers" | "width";
 type Work = "train" | "decode";
@@ -23,7 +24,7 @@ interface Point {
 export interface CurvePoint extends Omit<Point, "config"> {
   /** Of a training step; of one pass that draws a token for each row. */
   seconds: number[];
-  /** Of the whole run, by arithmetic.ts. */
+  /** Of a step or pass, by arithmetic.ts. */
   flops: number;
   bytes: number;
 }
@@ -74,20 +75,13 @@ export async function measureCurves(threads: number, scale: "full" | "small" = "
   for (const sizes of new Set(all.map(sizesOf))) {
     const side = await startSide("valuehead", threads, ["--sizes", sizes]);
     try {
-      for (const { config, ...point } of all.filter((p) => sizesOf(p) === sizes)) {
-        const { work, batch, length } = point;
-        const { vocabSize } = config;
-        const command =
-          work === "train"
-            ? { run: "train", ids: randomIds(vocabSize, batch, length + 1) }
-            : { run: "sample", ids: randomIds(vocabSize, batch, PROMPT), tokens: length };
-        await side.ask(command);
-        const seconds: number[] = [];
-        for (let round = 0; round < ROUNDS; round++) {
-          const answer = await side.ask(command);
-          seconds.push(answer.seconds / (work === "train" ? 1 : length));
-        }
-        measured.push({ ...point, seconds, ...arithmetic(work, config, batch, length) });
+      const own = all.filter((p) => sizesOf(p) === sizes);
+      const seconds = new Map<string, number[]>(); // axes meet in points: each is measured once
+      for (const point of own) {
+        const key = placeOf(point);
+        if (!seconds.has(key)) seconds.set(key, await measurePoint(side, point));
+        const { config, ...rest } = point;
+        measured.push({ ...rest, seconds: seconds.get(key)!, ...arithmetic(point) });
       }
     } finally {
       await stopSide(side);
@@ -98,8 +92,24 @@ export async function measureCurves(threads: number, scale: "full" | "small" = "
 
 const sizesOf = ({ config: { nLayer, nEmbd, nHead, vocabSize } }: Point) =>
   JSON.stringify({ nLayer, nEmbd, nHead, vocabSize });
+const placeOf = ({ work, batch, length }: Point) => `${work} ${batch} ${length}`;
 
-function arithmetic(work: Work, config: GPT2Config, batch: number, length: number): { flops: number; bytes: number } {
+async function measurePoint(side: Side, { work, config, batch, length }: Point): Promise<number[]> {
+  const { vocabSize } = config;
+  const command =
+    work === "train"
+      ? { run: "train", ids: randomIds(vocabSize, batch, length + 1) }
+      : { run: "sample", ids: randomIds(vocabSize, batch, PROMPT), tokens: length };
+  await side.ask(command);
+  const seconds: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const answer = await side.ask(command);
+    seconds.push(answer.seconds / (work === "train" ? 1 : length));
+  }
+  return seconds;
+}
+
+function arithmetic({ work, config, batch, length }: Point): { flops: number; bytes: number } {
   if (work === "train")
     return { flops: count.trainFlops(config, batch, length, batch * length), bytes: count.adamwBytes(config) };
   const cache = count.cacheBytes(config, batch, PROMPT + length / 2);
