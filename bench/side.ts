@@ -1,5 +1,6 @@
 /** @file One side of a benchmark: a child process that answers JSON lines with JSON lines, ours and every peer's. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { basename } from "node:path";
 import { createInterface } from "node:readline";
 
 /** What is asked: `run` names the work, the rest are its arguments. */
@@ -46,7 +47,9 @@ export class Side {
    */
   static async start(command: string, args: readonly string[], env: Record<string, string>): Promise<Side> {
     const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
-    const failed = new Promise<never>((_, reject) => child.once("error", reject));
+    const failed = new Promise<never>((_, reject) => {
+      child.once("error", ({ message }) => reject(new Error(message.replace(command, basename(command)))));
+    });
     child.stdin.on("error", () => {}); // a side that ended is noticed where its answer is missing
     let stderr = "";
     child.stderr.setEncoding("utf8").on("data", (text) => {

@@ -30,7 +30,7 @@ test("the table says why a peer is missing", () => {
 test("a side that cannot start is an error with what it said", async () => {
   const script = 'console.error("Traceback"); console.error("ModuleNotFoundError: no trl"); process.exit(1)';
   await expect(Side.start(process.execPath, ["-e", script], {})).rejects.toThrow("ModuleNotFoundError: no trl");
-  await expect(Side.start("no-such-python", [], {})).rejects.toThrow("no-such-python");
+  await expect(Side.start("/home/me/no-python", [], {})).rejects.toThrow(/^spawn no-python ENOENT$/);
 });
 
 test("a side answers line by line, and its end is an error", async () => {
