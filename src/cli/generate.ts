@@ -56,10 +56,12 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     await generate(model, queries, { ...flags, stop, onToken: (_, id) => process.stdout.write(stream.push(id)) });
     return print(stream.end());
   }
+  const { decodingWeights } = await import("../sample/weights.ts");
+  const weights = decodingWeights(model, Math.min(asked.length, BATCH), flags.maxNewTokens);
   for (let start = 0; start < asked.length; start += BATCH) {
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));
-    const { responses } = await generate(model, part, { ...flags, stop, streams });
+    const { responses } = await generate(model, part, { ...flags, stop, streams, weights });
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, response, tokenizer));

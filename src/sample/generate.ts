@@ -8,6 +8,7 @@ import { Decoder } from "./decoder.ts";
 import { type SamplingOptions, TokenSampler } from "./distribution.ts";
 import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
 import type { Adjustments } from "./transforms.ts";
+import { type DecodingWeights, decodingWeights } from "./weights.ts";
 
 export interface GenerateOptions extends Partial<SamplingOptions> {
   /** Tokens per response at most, the eos included. */
@@ -27,6 +28,8 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
    * number to its name.
    */
   streams?: readonly (number | readonly number[])[];
+  /** The weights to sample with, made once for several calls; default: the model's, transposed where that is the faster way. */
+  weights?: DecodingWeights;
   /** Whether raw log-probs are wanted (default true). Without a temperature, bias or penalty they cost nothing. */
   rawLogprobs?: boolean;
   /** Called with every token as it is drawn. */
@@ -96,7 +99,8 @@ export async function generate(
   const B = prompts.length;
   const rows = prompts.map((prompt, row) => newRow(prompt, maxNewTokens, randomStream(row, copies, options), stop));
   const next = new Int32Array(B);
-  const decoder = new Decoder(model, B, longest + maxNewTokens);
+  const { weights = decodingWeights(model, B, maxNewTokens) } = options;
+  const decoder = new Decoder(model, B, longest + maxNewTokens, weights);
   try {
     await decoder.prefill(prompts);
     for (let t = 0; t < maxNewTokens; t++) {

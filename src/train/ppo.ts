@@ -17,6 +17,7 @@ import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
 import { checkIds, type Transform } from "../sample/transforms.ts";
+import { decodingWeights } from "../sample/weights.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
@@ -180,10 +181,13 @@ export class PPOTrainer {
     const rollouts = [];
     const texts: string[] = [];
     const pending: Promise<number[]>[] = [];
+    // The gradients of the last step are not needed any more: their buffer takes the transposed weights.
+    const rows = Math.min(total, config.rolloutBatchSize);
+    const weights = decodingWeights(this.model, rows, config.maxNewTokens, this.#grads);
     for (let start = 0; start < total; start += config.rolloutBatchSize) {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
-      const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
+      const rollout = await generate(this.model, part, { ...this.sampling(), streams, weights, rawLogprobs: false });
       const samples = rollout.responses.map((r, i) => {
         const prompt = prompts[start + i];
         const response = tokenizer.decode(r.tokens, { skipSpecialTokens: true });
