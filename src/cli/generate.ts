@@ -56,8 +56,8 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     await generate(model, queries, { ...flags, stop, onToken: (_, id) => process.stdout.write(stream.push(id)) });
     return print(stream.end());
   }
-  const { decodingWeights } = await import("../sample/weights.ts");
-  const weights = decodingWeights(model, Math.min(asked.length, BATCH), flags.maxNewTokens);
+  const { decodingWeights } = await import("../sample/precision.ts");
+  const weights = decodingWeights(model, { rows: Math.min(asked.length, BATCH), steps: flags.maxNewTokens });
   for (let start = 0; start < asked.length; start += BATCH) {
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));

@@ -27,29 +27,12 @@ export interface DecodingWeights {
   block(layer: number, shape: CachedBlockShape, feeds: Buffers, fetches: Buffers): Promise<void>;
   /** Logits [R, V] and values [R] of R hidden states [R, C] before the final layer norm. */
   logits(hidden: Float32Array, R: number, logits: Float32Array, values: Float32Array): Promise<void>;
+  /** Free what was made for it. */
+  release(): void;
 }
 
 /** The model's own weights. Nothing is copied, and changes of the model show at once. */
 export const storedWeights = (model: GPT2HeadWithValueModel): DecodingWeights => fp32Weights(model);
-
-/** Rows from which products with transposed matrices are the faster ones. */
-const TRANSPOSE_FROM_ROWS = 4;
-/** Steps that make up for transposing. */
-const TRANSPOSE_FROM_STEPS = 12;
-
-/**
- * The weights for `rows` responses of up to `steps` tokens: transposed if that takes less time than it saves.
- * @param scratch as for {@link transposedWeights}
- */
-export function decodingWeights(
-  model: GPT2HeadWithValueModel,
-  rows: number,
-  steps: number,
-  scratch?: ParameterBuffer,
-): DecodingWeights {
-  const pays = rows >= TRANSPOSE_FROM_ROWS && steps >= TRANSPOSE_FROM_STEPS;
-  return pays ? transposedWeights(model, scratch) : storedWeights(model);
-}
 
 /**
  * A copy of the blocks' matrices, stored [out, in]: 340 MB for GPT-2 124M. A product of a few rows x [N, in] is then taken as
@@ -89,6 +72,7 @@ function fp32Weights(
       return engine.run(key, build, { ...feeds, ...weights }, fetches);
     },
     logits: (hidden, R, logits, values) => head.logits(parameters, hidden, R, logits, values),
+    release: () => {},
   };
 }
 

@@ -139,7 +139,7 @@ export async function scoreReference(
 }
 
 /** [R] -> the given places of [B, W]. */
-function put(from: Float32Array, to: Float32Array, index: Int32Array): void {
+export function put(from: Float32Array, to: Float32Array, index: Int32Array): void {
   index.forEach((j, i) => {
     to[j] = from[i];
   });

@@ -16,6 +16,12 @@ export const ppoOptions = {
   miniBatchSize: [count(), 32, "responses per optimizer step"],
   microBatchSize: [count(0), 0, "responses per forward and backward pass, gradients added up; 0: the whole minibatch"],
   rolloutBatchSize: [count(), 64, "responses sampled at a time; rewards of one part run while the next is sampled"],
+  rolloutPrecision: [
+    z.enum(["fp32", "int8"]),
+    "fp32",
+    "int8: sample from a quantised copy, faster, and weight its tokens",
+  ],
+  importanceWeightCap: [notNegative, 2, "largest weight of a token drawn in int8; 0: no weights, a biased gradient"],
   ppoEpochs: [count(), 4, "passes over each batch"],
   maxNewTokens: [count(), 24, "tokens per response at most"],
   minNewTokens: [count(0), 0, "no end of text before this many tokens"],
@@ -97,6 +103,8 @@ export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where
     contradiction("miniBatchSize", `${checked.miniBatchSize}`, `at most batchSize (${checked.batchSize})`);
   if (checked.minNewTokens > checked.maxNewTokens)
     contradiction("minNewTokens", `${checked.minNewTokens}`, `at most maxNewTokens (${checked.maxNewTokens})`);
+  if (checked.rolloutPrecision === "int8" && !checked.maskReplay)
+    contradiction("maskReplay", "false with rolloutPrecision int8", "true: importance weights are over the kept sets");
   if (checked.klController === "adaptive" && checked.batchSize >= 5 * checked.klHorizon)
     contradiction("klHorizon", `${checked.klHorizon}`, `more than a fifth of batchSize (${checked.batchSize})`);
   return checked;

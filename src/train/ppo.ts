@@ -16,8 +16,8 @@ import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { whiten } from "../rl/whiten.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
+import { decodingWeights } from "../sample/precision.ts";
 import { checkIds, type Transform } from "../sample/transforms.ts";
-import { decodingWeights } from "../sample/weights.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
@@ -25,6 +25,7 @@ import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
+import { INT8_NOTE, NO_CORRECTION, rescore, weightAdvantages } from "./rescore.ts";
 import { computeScores, type RewardFunction } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
 
@@ -93,6 +94,11 @@ export class PPOTrainer {
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
+    if (this.config.rolloutPrecision === "int8") {
+      yield { type: "note", step: this.stepsTaken, message: INT8_NOTE };
+      if (this.config.importanceWeightCap === 0)
+        yield { type: "warning", step: this.stepsTaken, message: NO_CORRECTION };
+    }
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
@@ -114,7 +120,8 @@ export class PPOTrainer {
     const clock = new Stopwatch();
 
     // 2 respond, 3 score
-    const { data, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
+    const { drawn, texts, scores } = yield* this.#respondAndScore(prompts, queries, clock);
+    const { data, importance } = await rescore(this.model, drawn, config); // where another policy drew them
     const { batch, logprobs, values } = data;
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
@@ -122,7 +129,7 @@ export class PPOTrainer {
     const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step);
+    const message = auditExperience(data, kl, this.model.config.eosTokenId, config, step, importance);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const { rewards, nonScoreRewards } = rewardsFromScores({
@@ -138,8 +145,8 @@ export class PPOTrainer {
 
     // 5 advantages
     const { advantages: raw, returns } = gae({ rewards: scaled, values, batch, gamma, lambda });
-    const advantages = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
-    const targets = { advantages, returns };
+    const whitened = config.whitenAdvantages ? whiten(raw, batch.mask) : raw;
+    const targets = { advantages: weightAdvantages(whitened, importance), returns };
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
@@ -152,7 +159,20 @@ export class PPOTrainer {
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#settledAt = optimizer.step;
-    const facts = { config, data, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets, update, optimizer };
+    const facts = {
+      config,
+      data,
+      texts,
+      prompts,
+      scores,
+      kl,
+      klCoef,
+      nonScoreRewards,
+      targets,
+      update,
+      optimizer,
+      importance,
+    };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
@@ -174,7 +194,7 @@ export class PPOTrainer {
     prompts: readonly string[],
     queries: readonly Int32Array[],
     clock: Stopwatch,
-  ): AsyncGenerator<TrainEvent, { data: Experience; texts: string[]; scores: number[] }> {
+  ): AsyncGenerator<TrainEvent, { drawn: Experience; texts: string[]; scores: number[] }> {
     const { config, tokenizer } = this;
     const step = this.stepsTaken + 1;
     const total = queries.length;
@@ -183,7 +203,8 @@ export class PPOTrainer {
     const pending: Promise<number[]>[] = [];
     // The gradients of the last step are not needed any more: their buffer takes the transposed weights.
     const rows = Math.min(total, config.rolloutBatchSize);
-    const weights = decodingWeights(this.model, rows, config.maxNewTokens, this.#grads);
+    const form = { precision: config.rolloutPrecision, rows, steps: config.maxNewTokens };
+    const weights = decodingWeights(this.model, form, this.#grads);
     for (let start = 0; start < total; start += config.rolloutBatchSize) {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
@@ -200,11 +221,12 @@ export class PPOTrainer {
       texts.push(...samples.map((s) => s.response));
       yield { type: "progress", step, phase: "respond", done: start + part.length, total };
     }
+    weights.release();
     clock.lap("time/get_response");
     const scores = (await Promise.all(pending)).flat();
     clock.lap("time/get_scores");
     yield { type: "progress", step, phase: "score", done: total, total };
-    return { data: experience(rollouts, config.maskReplay), texts, scores };
+    return { drawn: experience(rollouts, config.maskReplay), texts, scores };
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */

@@ -5,7 +5,8 @@ import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
 import { BLOCK_MATRICES } from "../../src/gpt2/transformer.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { generate } from "../../src/sample/generate.ts";
-import { decodingWeights, storedWeights, transposedWeights } from "../../src/sample/weights.ts";
+import { decodingWeights } from "../../src/sample/precision.ts";
+import { storedWeights, transposedWeights } from "../../src/sample/weights.ts";
 import { maxDifference, tinyDir } from "../support/golden.ts";
 import { prompts } from "../support/prompts.ts";
 
@@ -57,7 +58,7 @@ test("a transposed copy keeps the matrices of the moment it was made", async () 
 test("transposing is for several rows and enough steps", () => {
   const copies = (rows: number, steps: number) => {
     const scratch = new ParameterBuffer(model.parameters.table);
-    decodingWeights(model, rows, steps, scratch);
+    decodingWeights(model, { rows, steps }, scratch);
     return scratch.data.some((x) => x !== 0);
   };
   expect([copies(1, 100), copies(3, 100), copies(4, 11), copies(4, 12), copies(64, 24)]).toEqual([
