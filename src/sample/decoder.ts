@@ -17,8 +17,9 @@ export class Decoder {
   readonly B: number;
   /** Tokens each row has in the cache. int32 [B] */
   readonly lengths: Int32Array;
-  /** What the last call predicts: logits of the next token, [B, V], and the value of the state before it, [B]. */
+  /** What the last call predicts: logits of the next token and their softmax, [B, V], and the value of the state before it, [B]. */
   readonly logits: Float32Array;
+  readonly probabilities: Float32Array;
   readonly values: Float32Array;
   readonly #model: GPT2HeadWithValueModel;
   readonly #weights: DecodingWeights;
@@ -44,6 +45,7 @@ export class Decoder {
     const take = () => model.pool.take(B * H * this.#capacity * this.#headSize);
     this.#cache = Array.from({ length: nLayer }, () => ({ keys: take(), values: take() }));
     this.logits = model.pool.take(B * V);
+    this.probabilities = model.pool.take(B * V);
     this.values = new Float32Array(B);
   }
 
@@ -67,7 +69,7 @@ export class Decoder {
   /** Give the buffers back. */
   release(): void {
     for (const { keys, values } of this.#cache) this.#model.pool.release(keys, values);
-    this.#model.pool.release(this.logits);
+    this.#model.pool.release(this.logits, this.probabilities);
   }
 
   /** T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right. */
@@ -93,7 +95,7 @@ export class Decoder {
       const t = T === 1 ? 0 : last[b];
       ends.set(x.subarray((b * T + t) * C, (b * T + t + 1) * C), b * C);
     }
-    await this.#weights.logits(ends, B, this.logits, this.values);
+    await this.#weights.head(ends, B, this);
     pool.release(x, y, ends);
   }
 }

@@ -111,9 +111,10 @@ export async function generate(
       rows.forEach((row, b) => {
         if (row.ended) return;
         const logits = decoder.logits.subarray(b * V, (b + 1) * V);
+        const probabilities = decoder.probabilities.subarray(b * V, (b + 1) * V);
         const banned = t < minNewTokens && eosTokenId !== null ? eosTokenId : -1;
         const context = { prompt: row.prompt, response: row.tokens.subarray(0, t) };
-        const draw = sampler.draw(logits, row.rng, banned, context);
+        const draw = sampler.draw(logits, row.rng, banned, context, probabilities);
         row.tokens[t] = draw.id;
         row.logprobs.push(draw.logprob);
         row.rawLogprobs.push(draw.rawLogprob);

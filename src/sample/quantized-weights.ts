@@ -5,7 +5,7 @@ import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type QuantizedMatrix, quantize, quantizeTransposed } from "../gpt2/quantized.ts";
 import { attentionScale, BLOCK_MATRICES, blockInputs, feedForward, queriesKeysValues } from "../gpt2/transformer.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, cachedAttention, layerNorm, quantizedLinear, split } from "../graph/ops/index.ts";
+import { add, cachedAttention, layerNorm, quantizedLinear, softmax, split } from "../graph/ops/index.ts";
 import { input, stored, type Tensor } from "../graph/tensor.ts";
 import type { DecodingWeights } from "./weights.ts";
 
@@ -34,8 +34,8 @@ export function int8Weights(model: GPT2HeadWithValueModel): DecodingWeights {
     async block(layer, { B, T, M }, feeds, fetches) {
       layers[layer].run(feeds, fetches, { B, T, M });
     },
-    async logits(hidden, R, logits, values) {
-      head.run({ hidden }, { logits, values }, { R });
+    async head(hidden, R, { logits, probabilities, values }) {
+      head.run({ hidden }, { logits, probabilities, values }, { R });
     },
     release() {
       for (const session of [...layers, head]) session.dispose();
@@ -92,7 +92,11 @@ function headProgram(model: GPT2HeadWithValueModel): Program {
   const normed = layerNorm(hidden, p["transformer.ln_f.weight"], p["transformer.ln_f.bias"], config.layerNormEpsilon);
   const { weight, scales } = storedMatrix(quantizeTransposed(model.getOutputEmbeddings().data, V, C));
   const logits = quantizedLinear(normed, weight, scales); // [R, V]
-  return { name: "int8 head", free: ["R"], outputs: { logits, values: vHead.build(normed, p, false) } };
+  return {
+    name: "int8 head",
+    free: ["R"],
+    outputs: { logits, probabilities: softmax(logits), values: vHead.build(normed, p, false) },
+  };
 }
 
 const storedMatrix = ({ data, scales, K, N }: QuantizedMatrix) => ({

@@ -18,6 +18,15 @@ export interface CachedBlockShape {
   readonly scale: number;
 }
 
+export interface HeadResults {
+  /** [R, V] */
+  logits: Float32Array;
+  /** Their softmax. [R, V] */
+  probabilities: Float32Array;
+  /** [R] */
+  values: Float32Array;
+}
+
 /** A model's weights in the form that decoding uses. What is copied stays as it was when the copy was made. */
 export interface DecodingWeights {
   /**
@@ -25,8 +34,8 @@ export interface DecodingWeights {
    * keys and values, which may be the buffers of the past.
    */
   block(layer: number, shape: CachedBlockShape, feeds: Buffers, fetches: Buffers): Promise<void>;
-  /** Logits [R, V] and values [R] of R hidden states [R, C] before the final layer norm. */
-  logits(hidden: Float32Array, R: number, logits: Float32Array, values: Float32Array): Promise<void>;
+  /** Of R hidden states [R, C] before the final layer norm. */
+  head(hidden: Float32Array, R: number, results: HeadResults): Promise<void>;
   /** Free what was made for it. */
   release(): void;
 }
@@ -71,7 +80,8 @@ function fp32Weights(
       const weights = transposed ? transposed[layer] : parameters.block(layer);
       return engine.run(key, build, { ...feeds, ...weights }, fetches);
     },
-    logits: (hidden, R, logits, values) => head.logits(parameters, hidden, R, logits, values),
+    head: (hidden, R, { logits, values, probabilities }) =>
+      head.logits(parameters, hidden, R, logits, values, { probabilities }),
     release: () => {},
   };
 }
