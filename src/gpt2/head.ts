@@ -6,7 +6,18 @@
 
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
-import { entropy, exp, gatherLast, layerNorm, linear, mul, reduceSum, reshape, sub } from "../graph/ops/index.ts";
+import {
+  entropy,
+  exp,
+  gatherLast,
+  layerNorm,
+  linear,
+  mul,
+  reduceSum,
+  reshape,
+  softmax,
+  sub,
+} from "../graph/ops/index.ts";
 import { forwardBackward } from "../graph/partition.ts";
 import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
 import type { BufferPool, Engine } from "../runtime/engine.ts";
@@ -190,8 +201,8 @@ export class Head {
   }
 
   /**
-   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them; and
-   * the rows after the final layer norm, [R, C], if asked.
+   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them.
+   * @param more    also the rows after the final layer norm, [R, C], or the softmax of the logits, [R, V]
    * @param dropout draw masks for the value head's dropout and apply them
    */
   async logits(
@@ -200,17 +211,19 @@ export class Head {
     R: number,
     logits: Float32Array,
     values: Float32Array,
-    normed?: Float32Array,
+    more: { normed?: Float32Array; probabilities?: Float32Array } = {},
     dropout = false,
   ): Promise<void> {
+    const wanted = { logits, values, ...more };
     const build = (): Program => {
-      const { logits, values, normed: n } = this.#outputs(R, dropout);
-      return { name: "logits", outputs: normed ? { logits, values, normed: n } : { logits, values } };
+      const { logits, values, normed } = this.#outputs(R, dropout);
+      const outputs: Record<string, Tensor> = { logits, values, normed, probabilities: softmax(logits) };
+      return { name: "logits", outputs: Object.fromEntries(Object.keys(wanted).map((name) => [name, outputs[name]])) };
     };
-    const key = this.#key(normed ? "logits.normed" : "logits", R, dropout);
+    const key = this.#key(Object.keys({ logits, ...more }).join("."), R, dropout);
     const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
     const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
-    await this.#engine.run(key, build, feeds, normed ? { logits, values, normed } : { logits, values });
+    await this.#engine.run(key, build, feeds, wanted);
   }
 
   /** Rows that fit in one chunk. */

@@ -53,19 +53,24 @@ const estimate = (floats: Record<string, number>, process: number): MemoryEstima
  */
 const blockFloats = ({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) => 6 * C + I + H * T;
 
-/** Weights, key-value cache of keys and values in each layer, the prompts' pass through one block, next-token logits. */
+/** Weights, key-value cache of keys and values in each layer, the prompts' pass through one block, next-token logits and their softmax. */
 function samplingFloats(config: GPT2Config, rows: number, length: number): Record<string, number> {
   return {
     weights: countParameters(config).total,
     cache: rows * length * 2 * config.nLayer * config.nEmbd,
     activations: rows * length * blockFloats(config, length),
-    logits: rows * config.vocabSize,
+    logits: 2 * rows * config.vocabSize,
   };
 }
 
-/** Sampling `rows` responses together; `length` is prompt and response. */
+/**
+ * Sampling `rows` responses together in fp32; `length` is prompt and response. Several rows are decoded with a transposed
+ * copy of the blocks' matrices (sample/weights.ts); in training it lies in the gradients' buffer.
+ */
 export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
-  return estimate(samplingFloats(config, rows, length), PROCESS_BYTES.sampling);
+  const { nEmbd: C, nInner: I, nLayer } = config;
+  const transposed = rows > 1 ? nLayer * (4 * C * C + 2 * C * I) : 0;
+  return estimate({ ...samplingFloats(config, rows, length), transposed }, PROCESS_BYTES.sampling);
 }
 
 /**

@@ -42,7 +42,7 @@ export class Engine {
     let session = this.#sessions.get(key);
     if (session) this.#sessions.delete(key);
     else {
-      session = new Session(build(), { threads: this.threads, profile: this.#profile });
+      session = this.compile(build());
       while (this.#sessions.size >= this.#maxSessions) {
         const [oldest, unused] = this.#sessions.entries().next().value as [string, Session];
         unused.dispose();
@@ -51,6 +51,11 @@ export class Engine {
     }
     this.#sessions.set(key, session); // last in the map is the last one used
     return session;
+  }
+
+  /** A program compiled for one owner, who disposes of it. */
+  compile(program: Program): Session {
+    return new Session(program, { threads: this.threads, profile: this.#profile });
   }
 
   /** Free every session. The engine can be used again; it builds them anew. */

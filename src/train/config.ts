@@ -19,6 +19,12 @@ export const ppoOptions = {
   miniBatchSize: [count(), 32, "responses per optimizer step"],
   microBatchSize: [count(0), 0, "responses per forward and backward pass, gradients added up; 0: the whole minibatch"],
   rolloutBatchSize: [count(), 64, "responses sampled at a time; rewards of one part run while the next is sampled"],
+  rolloutPrecision: [
+    z.enum(["fp32", "int8"]),
+    "fp32",
+    "int8: sample from a quantised copy, faster, and weight its tokens",
+  ],
+  importanceWeightCap: [notNegative, 2, "largest weight of a token drawn in int8; 0: no weights, a biased gradient"],
   ppoEpochs: [count(), 4, "passes over each batch"],
   maxNewTokens: [count(), 24, "tokens per response at most"],
   minNewTokens: [count(0), 0, "no end of text before this many tokens"],
@@ -174,6 +180,12 @@ function unknownOption(name: string, where: string): never {
 function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expected: string, wrong: boolean][] {
   return [
     ["miniBatchSize", `${c.miniBatchSize}`, `at most batchSize (${c.batchSize})`, c.miniBatchSize > c.batchSize],
+    [
+      "maskReplay",
+      "false with rolloutPrecision int8",
+      "true: importance weights are over the kept sets",
+      c.rolloutPrecision === "int8" && !c.maskReplay,
+    ],
     ["minNewTokens", `${c.minNewTokens}`, `at most maxNewTokens (${c.maxNewTokens})`, c.minNewTokens > c.maxNewTokens],
     [
       "minNewTokens",

@@ -18,6 +18,7 @@ import { learningTargets } from "../rl/targets.ts";
 import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import { type GenerateOptions, generate, type Response } from "../sample/generate.ts";
+import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditDraws, auditExperience } from "./audit.ts";
@@ -30,6 +31,7 @@ import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
+import { INT8_NOTE, NO_CORRECTION, rescore, weightTargets } from "./rescore.ts";
 import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
@@ -121,6 +123,11 @@ export class PPOTrainer {
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
+    if (this.config.rolloutPrecision === "int8") {
+      yield { type: "note", step: this.stepsTaken, message: INT8_NOTE };
+      if (this.config.importanceWeightCap === 0)
+        yield { type: "warning", step: this.stepsTaken, message: NO_CORRECTION };
+    }
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
@@ -189,7 +196,8 @@ export class PPOTrainer {
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
     const partSize = config.microBatchSize || config.miniBatchSize;
-    const data = this.critic ? { ...answered, values: await this.critic.values(answered, partSize) } : answered;
+    const { data: scored, importance } = await rescore(this.model, answered, config); // where another policy drew them
+    const data = this.critic ? { ...scored, values: await this.critic.values(scored, partSize) } : scored;
     const { batch, logprobs, values } = data;
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
@@ -200,7 +208,7 @@ export class PPOTrainer {
     checkFinite(step, data, prompts, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step, importance);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
@@ -208,7 +216,7 @@ export class PPOTrainer {
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const targets = learningTargets({ rewards, values, batch }, config);
+    const targets = weightTargets(learningTargets({ rewards, values, batch }, config), importance);
     checkFinite(step, data, prompts, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
@@ -226,7 +234,20 @@ export class PPOTrainer {
     this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
     this.#skippedUpdates = update.skippedUpdates;
-    const facts = { config, data, texts, prompts, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
+    const facts = {
+      config,
+      data,
+      texts,
+      prompts,
+      given,
+      scores,
+      kl,
+      klCoef,
+      nonScoreRewards,
+      update,
+      optimizer,
+      importance,
+    };
     const { metrics, samples } = stepReport(facts);
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
@@ -267,10 +288,14 @@ export class PPOTrainer {
     const rollouts = [];
     const texts: string[] = [];
     const pending: Promise<number[]>[] = [];
+    // The gradients of the last step are not needed any more: their buffer takes the transposed weights.
+    const rows = Math.min(total, config.rolloutBatchSize);
+    const form = { precision: config.rolloutPrecision, rows, steps: config.maxNewTokens };
+    const weights = decodingWeights(this.model, form, this.#grads);
     for (let start = 0; start < total; start += config.rolloutBatchSize) {
       const part = queries.slice(start, start + config.rolloutBatchSize);
       const streams = part.map((_, i) => this.stepsTaken * config.batchSize + start + i);
-      const rollout = await generate(this.model, part, { ...this.sampling(), streams, rawLogprobs: false });
+      const rollout = await generate(this.model, part, { ...this.sampling(), streams, weights, rawLogprobs: false });
       const samples = rollout.responses.map((r, i) => this.rewardSample(prompts[start + i], r.tokens));
       const scoring = computeScores(this.#reward, samples, this.#rewardName);
       scoring.catch(() => {}); // reported below, when all parts are sampled
@@ -279,6 +304,7 @@ export class PPOTrainer {
       texts.push(...samples.map((s) => s.response));
       yield { type: "progress", step, phase: "respond", done: start + part.length, total };
     }
+    weights.release();
     clock.lap("time/get_response");
     const scores = (await Promise.all(pending)).flat();
     clock.lap("time/get_scores");
