@@ -155,7 +155,8 @@ export async function* run(
 /** Steps whose mean reward is a checkpoint's, where saveEvery does not say. */
 const REWARD_WINDOW = 50;
 
-const weightsAreFinite = ({ model }: PPOTrainer) => model.parameters.data.every(Number.isFinite);
+const weightsAreFinite = ({ model, critic }: PPOTrainer) =>
+  [model, critic?.model].every((learner) => learner?.parameters.data.every(Number.isFinite) ?? true);
 
 const partly = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
   `checkpoint-${stepsTaken} holds the weights as they were before the numbers went bad, ${unsettledUpdates} optimizer ` +
