@@ -221,7 +221,7 @@ export class PPOTrainer {
       texts.push(...samples.map((s) => s.response));
       yield { type: "progress", step, phase: "respond", done: start + part.length, total };
     }
-    weights.release();
+    weights.release(); // where an error got in between, the garbage collector frees it
     clock.lap("time/get_response");
     const scores = (await Promise.all(pending)).flat();
     clock.lap("time/get_scores");
