@@ -25,7 +25,7 @@ import { type PpoConfig, ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { INT8_NOTE, NO_CORRECTION, rescore, weightAdvantages } from "./rescore.ts";
+import { rescore, rolloutRemarks, weightAdvantages } from "./rescore.ts";
 import { computeScores, type RewardFunction } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
 
@@ -94,11 +94,7 @@ export class PPOTrainer {
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
-    if (this.config.rolloutPrecision === "int8") {
-      yield { type: "note", step: this.stepsTaken, message: INT8_NOTE };
-      if (this.config.importanceWeightCap === 0)
-        yield { type: "warning", step: this.stepsTaken, message: NO_CORRECTION };
-    }
+    for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
@@ -159,21 +155,8 @@ export class PPOTrainer {
     this.stepsTaken = step;
     this.#promptState = promptState;
     this.#settledAt = optimizer.step;
-    const facts = {
-      config,
-      data,
-      texts,
-      prompts,
-      scores,
-      kl,
-      klCoef,
-      nonScoreRewards,
-      targets,
-      update,
-      optimizer,
-      importance,
-    };
-    const { metrics, samples } = stepReport(facts);
+    const facts = { config, data, importance, texts, prompts, scores, kl, klCoef, nonScoreRewards, targets };
+    const { metrics, samples } = stepReport({ ...facts, update, optimizer });
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
 
