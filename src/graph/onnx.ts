@@ -195,6 +195,14 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     ],
   });
   const opTypes = new Set(nodes.map((n) => n.opType));
+  const sized = ["Reshape", "Expand"].find((opType) => opTypes.has(opType));
+  if (free.length > 0 && sized)
+    fail("shape", {
+      where: `program ${program.name}`,
+      found: `${sized}, which has sizes among its constants, and free axes ${free.join(", ")}`,
+      expected: "operations that take any size",
+      fix: "keep the axes apart instead of reshaping, or leave no axis free",
+    });
   return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, free, opTypes };
 }
 

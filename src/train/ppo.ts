@@ -31,7 +31,7 @@ import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { stepReport } from "./report.ts";
-import { INT8_NOTE, NO_CORRECTION, rescore, weightTargets } from "./rescore.ts";
+import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
@@ -123,11 +123,7 @@ export class PPOTrainer {
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
-    if (this.config.rolloutPrecision === "int8") {
-      yield { type: "note", step: this.stepsTaken, message: INT8_NOTE };
-      if (this.config.importanceWeightCap === 0)
-        yield { type: "warning", step: this.stepsTaken, message: NO_CORRECTION };
-    }
+    for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [texts, ids] = [chosen.map((i) => prompts[i]), chosen.map((i) => queries[i])];
@@ -234,21 +230,8 @@ export class PPOTrainer {
     this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
     this.#skippedUpdates = update.skippedUpdates;
-    const facts = {
-      config,
-      data,
-      texts,
-      prompts,
-      given,
-      scores,
-      kl,
-      klCoef,
-      nonScoreRewards,
-      update,
-      optimizer,
-      importance,
-    };
-    const { metrics, samples } = stepReport(facts);
+    const facts = { config, data, importance, texts, prompts, given, scores, kl, klCoef, nonScoreRewards };
+    const { metrics, samples } = stepReport({ ...facts, update, optimizer });
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
 
@@ -304,7 +287,7 @@ export class PPOTrainer {
       texts.push(...samples.map((s) => s.response));
       yield { type: "progress", step, phase: "respond", done: start + part.length, total };
     }
-    weights.release();
+    weights.release(); // where an error got in between, the garbage collector frees it
     clock.lap("time/get_response");
     const scores = (await Promise.all(pending)).flat();
     clock.lap("time/get_scores");

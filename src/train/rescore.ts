@@ -52,10 +52,17 @@ export function weightTargets(targets: Targets, importance?: ImportanceWeights):
   return { ...weighted(targets), ofRows: ofRows && ((rows) => weighted(ofRows(rows))) };
 }
 
-export const INT8_NOTE =
+/** What a run says of its rollouts before it starts. */
+export function rolloutRemarks(config: PpoConfig): { type: "note" | "warning"; message: string }[] {
+  if (config.rolloutPrecision === "fp32") return [];
+  const note = { type: "note" as const, message: INT8_NOTE };
+  return config.importanceWeightCap > 0 ? [note] : [note, { type: "warning", message: NO_CORRECTION }];
+}
+
+const INT8_NOTE =
   "rolloutPrecision is int8: responses are drawn from a quantised copy of the policy. Old log-probs and values come from " +
   "another forward pass in fp32, and importance weights correct the policy loss token by token";
 
-export const NO_CORRECTION =
+const NO_CORRECTION =
   "importanceWeightCap is 0: tokens drawn by the int8 copy are learned from as if the policy itself had drawn them, and the " +
   "gradient is biased";

@@ -3,7 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expect, test } from "vitest";
 import { type Program, SENTINEL, writeOnnx } from "../../../src/graph/onnx.ts";
-import { add, gatherRows, layerNorm, linear, mul, scale, split, tanh } from "../../../src/graph/ops/index.ts";
+import { add, gatherRows, layerNorm, linear, mul, reshape, scale, split, tanh } from "../../../src/graph/ops/index.ts";
 import { constant, dims, input, stored } from "../../../src/graph/tensor.ts";
 import { Session } from "../../../src/runtime/session.ts";
 import { run, runProgram } from "../../support/run.ts";
@@ -213,4 +213,11 @@ test("the size of a free axis is told at each run, and buffers are checked again
     "input x of p: found Float32Array of 6, expected [N=3, C=3]:float32",
   );
   session.dispose();
+});
+
+test("a free axis and an operation with sizes among its constants do not go together", () => {
+  const y = reshape(input("x", { N: 2, C: 3 }), dims({ M: 6 }));
+  expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y } })).toThrow(
+    "program p: found Reshape, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: keep the axes apart instead of reshaping, or leave no axis free",
+  );
 });
