@@ -1,7 +1,7 @@
-/** @file Statistics, memory, the machine, and the table: what benchmarks share. */
-import { readFileSync, writeFileSync } from "node:fs";
+/** @file Statistics, the machine, rows of the result and the table they make. */
 import { createRequire } from "node:module";
 import os from "node:os";
+import type { Answer } from "./side.ts";
 
 export interface Timing {
   /** Of each round, in order. */
@@ -9,19 +9,11 @@ export interface Timing {
   median: number;
   min: number;
   max: number;
-  /** The highest of the rounds. */
+  /** The highest resident memory of the rounds. */
   peakBytes: number;
 }
 
-export interface Comparison {
-  name: string;
-  valuehead: Timing;
-  torch: Timing;
-  /** Median of valuehead over median of PyTorch: below 1, valuehead is faster. */
-  ratio: number;
-}
-
-export function timing(runs: readonly { seconds: number; rss: number }[]): Timing {
+export function timing(runs: readonly Pick<Answer, "seconds" | "rss">[]): Timing {
   const seconds = runs.map((r) => r.seconds);
   const sorted = [...seconds].sort((a, b) => a - b);
   const half = sorted.length >> 1;
@@ -30,29 +22,55 @@ export function timing(runs: readonly { seconds: number; rss: number }[]): Timin
   return { seconds, median, min: sorted[0], max: sorted[sorted.length - 1], peakBytes };
 }
 
-/** From here on {@link peakBytes} counts anew. On Linux; elsewhere the peak is that of the whole process. */
-export function resetPeak(): void {
-  try {
-    writeFileSync("/proc/self/clear_refs", "5");
-  } catch {
-    // not Linux
-  }
+/** One side of one case. */
+export interface Measured extends Timing {
+  /** What the last round found besides: TRL's times, the number of optimizer steps. */
+  findings: Record<string, unknown>;
 }
 
-export function peakBytes(): number {
-  try {
-    const kilobytes = /VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
-    if (kilobytes !== undefined) return Number(kilobytes) * 1024;
-  } catch {
-    // not Linux
-  }
-  return process.resourceUsage().maxRSS * 1024;
+/** What the machine can do: the best of all rounds. */
+export interface Limits {
+  /** FLOP/s of a large square product in OpenBLAS. */
+  sgemm: number;
+  /** Bytes/s of a large copy, read and written. */
+  copy: number;
+  /** Bytes/s of reading a large array once. */
+  read: number;
 }
 
-/** CPU seconds of this process so far, all threads. */
-export function cpuSeconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
+export interface Target {
+  atLeast?: number;
+  atMost?: number;
+  unit: "x" | "%" | "s";
+}
+
+/** One line of the table: what we measured against what, and whether that meets the issue's target. */
+export interface Row {
+  work: string;
+  model: string;
+  ours: string;
+  against: string;
+  theirs: string;
+  /** Above 1 is better for us, but for memory and seconds, where a target says "<=" or "<". */
+  ratio?: number;
+  target?: string;
+  met?: boolean;
+  /** Why there is no ratio: which side is missing. */
+  missing?: string;
+}
+
+export const showSeconds = (t: Timing) => `${t.median.toFixed(3)} s (${t.min.toFixed(3)}-${t.max.toFixed(3)})`;
+export const showBytes = (t: Timing) => `${(t.peakBytes / 1e9).toFixed(2)} GB`;
+
+/** The ratio and whether it meets the target. */
+export function judged(ratio: number, target?: Target): Pick<Row, "ratio" | "target" | "met"> {
+  if (!target) return { ratio };
+  const { atLeast, atMost, unit } = target;
+  const bound = atLeast ?? (atMost as number);
+  const number = unit === "%" ? `${bound * 100} %` : `${bound}${unit === "x" ? "x" : " s"}`;
+  if (atLeast !== undefined) return { ratio, target: `>= ${number}`, met: ratio >= bound };
+  if (unit === "s") return { ratio, target: `< ${number}`, met: ratio < bound };
+  return { ratio, target: `<= ${number}`, met: ratio <= bound };
 }
 
 export function machine() {
@@ -71,19 +89,33 @@ export function engineVersions() {
   return { node: process.versions.node, onnxruntime: require("onnxruntime-node/package.json").version as string };
 }
 
-export function table(cases: readonly Comparison[]): string {
-  const time = (t: Timing) => `${t.median.toFixed(3)} (${t.min.toFixed(3)}-${t.max.toFixed(3)})`;
-  const memory = (t: Timing) => `${(t.peakBytes / 1e9).toFixed(2)} GB`;
-  const rows = cases.map((c) => [
-    c.name,
-    time(c.valuehead),
-    time(c.torch),
-    c.ratio.toFixed(2),
-    memory(c.valuehead),
-    memory(c.torch),
+export function table(rows: readonly Row[]): string {
+  const cells = rows.map((r) => [
+    r.work,
+    r.model,
+    r.ours,
+    r.against,
+    r.missing ?? r.theirs,
+    r.ratio?.toFixed(2) ?? "",
+    r.target ?? "",
+    r.met === undefined ? "" : r.met ? "yes" : "no",
   ]);
-  const head = ["", "valuehead, s", "PyTorch, s", "ratio", "valuehead", "PyTorch"];
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
-  const line = (cells: string[]) => `| ${cells.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
-  return [line(head), line(widths.map((w) => "-".repeat(w))), ...rows.map(line)].join("\n");
+  return lines(["work", "model", "valuehead", "against", "theirs", "ratio", "target", "met"], cells);
+}
+
+/** Where the time of a step goes, by the names TRL and we both report; seconds of the last round. Empty if nobody reported. */
+export function phaseTable(model: string, sides: Readonly<Record<string, Measured | string>>): string {
+  const there = Object.entries(sides).flatMap(([label, m]) =>
+    typeof m === "object" && m.findings.times ? [{ label, times: m.findings.times as Record<string, number> }] : [],
+  );
+  const names = [...new Set(there.flatMap(({ times }) => Object.keys(times)))].sort();
+  if (names.length === 0) return "";
+  const cells = names.map((name) => [name, ...there.map(({ times }) => times[name]?.toFixed(3) ?? "")]);
+  return lines([`PPO step, ${model}, s`, ...there.map(({ label }) => label)], cells);
+}
+
+function lines(head: string[], cells: string[][]): string {
+  const widths = head.map((_, i) => Math.max(...[head, ...cells].map((row) => row[i].length)));
+  const line = (row: string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
+  return [line(head), line(widths.map((w) => "-".repeat(w))), ...cells.map(line)].join("\n");
 }

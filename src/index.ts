@@ -14,6 +14,7 @@ export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./g
 export { gae } from "./rl/advantages.ts";
 export { pairedDifference } from "./rl/compare.ts";
 export { AdaptiveKLController, FixedKLController, type KLController } from "./rl/controllers.ts";
+export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export { type KlEstimates, klEstimates } from "./rl/kl.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
@@ -29,14 +30,17 @@ export {
   replay,
   respondToBatch,
 } from "./sample/generate.ts";
+export { decodingWeights, type Precision } from "./sample/precision.ts";
 export { scoreTokens, type TokenTable } from "./sample/score.ts";
 export type { StopOptions } from "./sample/stop.ts";
 export type { TokenContext, Transform, TruncateInput } from "./sample/transforms.ts";
+export type { DecodingWeights } from "./sample/weights.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
+export { type PresetName, presets } from "./train/presets.ts";
 export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
 export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
 export {

@@ -14,7 +14,7 @@ export interface SmallRun {
 }
 
 /** A random model of two layers with the embedded tokenizer, and a few prompts. */
-export async function prepare({ root, directory }: SmallRun): Promise<void> {
+async function prepare({ root, directory }: SmallRun): Promise<void> {
   const shape = { vocabSize: 8192, nPositions: 48, nEmbd: 16, nLayer: 2, nHead: 2, eosTokenId: 8191, bosTokenId: 8191 };
   const model = GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { seed: 1, threads: 1 });
   mkdirSync(directory, { recursive: true });
@@ -68,6 +68,13 @@ export function ended(child: ChildProcess, onOutput: (soFar: string) => void = (
     stderr += piece;
   });
   return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
+}
+
+/** {@link prepare}, and a run that nothing happens to, in `whole`. */
+export async function wholeRun(run: SmallRun, flags: readonly string[] = []): Promise<void> {
+  await prepare(run);
+  const { status, stderr } = await ended(startRun(run, "whole", flags));
+  if (status !== 0) throw new Error(`the run that nothing happens to failed: ${stderr}`);
 }
 
 /** What of a run directory does not depend on the clock, by file name. */

@@ -1,121 +1,84 @@
-"""python torch_gpt2.py [--model DIR] [--layers N] [--threads N]
+"""python torch_gpt2.py --model DIR [--threads N]: GPT-2 in PyTorch and transformers. See serve.py.
 
-GPT-2 in PyTorch and transformers, for bench/torch.ts. Says what it is in one JSON line, then answers each JSON line on
-stdin with one on stdout, until stdin ends:
-
-    {"run": "forward", "ids": [[...], ...]}              log-probability of every next token
-    {"run": "train", "ids": [[...], ...]}                cross-entropy, backward, gradient norm, AdamW
-    {"run": "sample", "ids": [[...], ...], "tokens": N}  N new tokens for each row
-    -> {"seconds": ..., "rss": peak resident bytes of this run, "idle": CPU seconds used since the last answer,
-        "numbers": log-probabilities, row by row; or the loss; or nothing}
+    {"run": "forward", "ids": [[...], ...], "keep": K, "full": bool}   log-probabilities of the last K tokens of each row
+    {"run": "train", "ids": [[...], ...], "optimizer": "fused" | "foreach"}   cross-entropy, backward, norm, AdamW: the loss
+    {"run": "adamw", "optimizer": "fused" | "foreach"}                        AdamW alone: what it made of a few parameters
+    {"run": "sample", "ids": [[...], ...], "tokens": N}                       N new tokens for each row
 """
-import argparse
-import gc
-import json
-import os
-import resource
-import sys
-import time
+from serve import args, serve  # isort: skip (before the libraries, so that they print to stderr)
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--model")
-parser.add_argument("--layers", type=int, default=12)
-parser.add_argument("--threads", type=int, default=2)
-args = parser.parse_args()
-
-# What libraries print must not get among the answers.
-answers = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)
-
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-import transformers  # noqa: E402
-from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
+import torch
+import torch.nn.functional as F
+import transformers
+from transformers import GPT2LMHeadModel
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 
-
-def reset_peak():
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        pass  # not Linux: the peak is that of the whole process
-
-
-def peak_bytes():
-    try:
-        with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-model = GPT2LMHeadModel.from_pretrained(args.model) if args.model else GPT2LMHeadModel(GPT2Config(n_layer=args.layers))
-model = model.float().eval()  # eval: no dropout, in training too
+model = GPT2LMHeadModel.from_pretrained(args.model).float().eval()  # eval: no dropout, in training too
 model.generation_config.eos_token_id = None  # nothing ends a response early
 V = model.config.vocab_size
 optimizer = None
 
 
-def forward(ids):
-    with torch.inference_mode():
-        logits = model(ids[:, :-1], use_cache=False).logits
-        return -F.cross_entropy(logits.reshape(-1, V), ids[:, 1:].reshape(-1), reduction="none")
-
-
-def train(ids):
-    logits = model(ids[:, :-1], use_cache=False).logits
-    loss = F.cross_entropy(logits.reshape(-1, V), ids[:, 1:].reshape(-1))
-    loss.backward()
-    torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach().reshape(1)
-
-
-def sample(ids, tokens):
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, use_cache=True, max_new_tokens=tokens,
-        pad_token_id=0,
-    )
-    assert out.shape == (ids.shape[0], ids.shape[1] + tokens), f"generate returned {tuple(out.shape)}"
-    return out.new_empty(0)
-
-
-def run(command):
+def use_adamw(kind, lr):
+    """One optimizer, so one pair of moments; `kind` is how its next step is computed."""
     global optimizer
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+    for group in optimizer.param_groups:
+        group["lr"], group["fused"], group["foreach"] = lr, kind == "fused", kind == "foreach"
+
+
+def forward(command, clock):
+    ids, keep = torch.tensor(command["ids"]), command["keep"]
+    with clock, torch.inference_mode():
+        if command.get("full"):
+            logits = model(ids[:, :-1], use_cache=False).logits[:, -keep:]
+        else:
+            logits = model(ids[:, :-1], use_cache=False, logits_to_keep=keep).logits
+        logprobs = -F.cross_entropy(logits.reshape(-1, V), ids[:, -keep:].reshape(-1), reduction="none")
+    return {"numbers": logprobs.tolist()}
+
+
+def train(command, clock):
     ids = torch.tensor(command["ids"])
-    if command["run"] == "train" and optimizer is None:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01, fused=True)
-    reset_peak()
-    start = time.perf_counter()
-    if command["run"] == "forward":
-        numbers = forward(ids)
-    elif command["run"] == "train":
-        numbers = train(ids)
-    else:
-        numbers = sample(ids, command["tokens"])
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "rss": peak_bytes(), "numbers": numbers.tolist()}
+    use_adamw(command["optimizer"], 1e-5)
+    with clock:
+        logits = model(ids[:, :-1], use_cache=False).logits
+        loss = F.cross_entropy(logits.reshape(-1, V), ids[:, 1:].reshape(-1))
+        loss.backward()
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"numbers": [loss.item()]}
 
 
-def say(answer):
-    answers.write(json.dumps(answer) + "\n")
+def adamw(command, clock):
+    use_adamw(command["optimizer"], 0.1)
+    for p in model.parameters():
+        if p.grad is None:
+            p.grad = ((torch.arange(p.numel()) % 7 - 3) * 1e-3).reshape(p.shape)
+    with clock:
+        optimizer.step()
+    return {"numbers": model.transformer.h[0].mlp.c_fc.weight.flatten()[:16].tolist()}
 
 
-say({
-    "python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__,
-    "threads": torch.get_num_threads(), "attention": model.config._attn_implementation, "layers": model.config.n_layer,
-})
-cpu = time.process_time()
-for line in sys.stdin:
-    idle = time.process_time() - cpu
-    say(run(json.loads(line)) | {"idle": idle})
-    gc.collect()
-    cpu = time.process_time()
+def sample(command, clock):
+    ids, tokens = torch.tensor(command["ids"]), command["tokens"]
+    with clock:
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, use_cache=True, max_new_tokens=tokens,
+            pad_token_id=0,
+        )
+    assert out.shape == (ids.shape[0], ids.shape[1] + tokens), f"generate returned {tuple(out.shape)}"
+    return {}
+
+
+about = {
+    "torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
+    "attention": model.config._attn_implementation,
+}
+serve(about, {"forward": forward, "train": train, "adamw": adamw, "sample": sample})

@@ -12,8 +12,12 @@ export function editDistance(a: string, b: string): number {
   return row[b.length];
 }
 
+/** What is compared of a word; nothing longer is a typing error. */
+const LONGEST = 64;
+
 /** The candidate with the smallest edit distance, upper and lower case being the same. */
 export function nearest(word: string, candidates: readonly string[]): string {
-  const distance = (candidate: string) => editDistance(word.toLowerCase(), candidate.toLowerCase());
-  return [...candidates].sort((a, b) => distance(a) - distance(b))[0];
+  const short = word.slice(0, LONGEST).toLowerCase();
+  const distances = new Map(candidates.map((candidate) => [candidate, editDistance(short, candidate.toLowerCase())]));
+  return [...candidates].sort((a, b) => (distances.get(a) as number) - (distances.get(b) as number))[0];
 }

@@ -1,5 +1,5 @@
 /** @file `valuehead generate`. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { fail } from "../base/errors.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -24,6 +24,7 @@ interface GenerateFlags extends SamplingFlags {
   prompts?: string;
   promptColumn?: string;
   num: number;
+  precision: "fp32" | "int8";
   threads?: number;
   json?: boolean;
 }
@@ -34,7 +35,12 @@ export function define(command: Command): void {
     .option("--prompt <text>", "a prompt; may be given several times", collect)
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
-    .option("--num <n>", "responses to each prompt", whole(1), 1);
+    .option("--num <n>", "responses to each prompt", whole(1), 1)
+    .addOption(
+      new Option("--precision <name>", "int8: sample from a quantised copy, whose log-probs are printed then")
+        .choices(["fp32", "int8"])
+        .default("fp32"),
+    );
   addSamplingOptions(command);
   command.option(
     "--json",
@@ -65,10 +71,13 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     await generate(model, queries, { ...flags, stop, onToken: (_, id) => process.stdout.write(stream.push(id)) });
     return print(stream.end());
   }
+  const { decodingWeights } = await import("../sample/precision.ts");
+  const { precision, maxNewTokens: steps } = flags;
+  const weights = decodingWeights(model, { precision, rows: Math.min(asked.length, BATCH), steps });
   for (let start = 0; start < asked.length; start += BATCH) {
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));
-    const { responses } = await generate(model, part, { ...flags, stop, streams });
+    const { responses } = await generate(model, part, { ...flags, stop, streams, weights });
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, response, tokenizer));

@@ -15,7 +15,8 @@ import { collect, collectNumbers, number, readObject } from "./options.ts";
 /** Every option of the PPO table, as flags without defaults: what is not given stays undefined. */
 export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {}): void {
   for (const [name, [schema, value, meaning]] of Object.entries(ppoOptions)) {
-    if (Object.hasOwn(optionGroups, name)) command.optionsGroup(`${optionGroups[name]}`);
+    const heading = optionGroups[name as PpoOptionName];
+    if (heading) command.optionsGroup(heading);
     const text = `${meaning} (default: ${describe(standard[name as PpoOptionName] ?? value)})`;
     if (typeof value === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
     else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);

@@ -81,6 +81,7 @@ export class RunView {
     this.progress.clear();
     if (event.type === "loaded") this.#loaded(event);
     else if (event.type === "step") this.#step(event);
+    else if (event.type === "note") note(`note: ${event.message}`);
     else if (event.type === "warning") note(`warning: step ${event.step}: ${event.message}`);
     this.#bar("");
   }

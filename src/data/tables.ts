@@ -3,6 +3,7 @@ import { type Compressors, parquetMetadataAsync, parquetReadObjects } from "hypa
 import { compressors } from "hyparquet-compressors";
 import Papa from "papaparse";
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import { nearest } from "../base/nearest.ts";
 import { openFile, readLines } from "../runtime/files.ts";
 
@@ -83,7 +84,7 @@ async function* jsonLines(path: string): AsyncGenerator<Row, void, undefined> {
     const fix = "correct or remove the line; a file of plain text must be called .txt";
     let value: unknown;
     try {
-      value = JSON.parse(line);
+      value = parseJson(line);
     } catch (error) {
       fail("data", { where, found: `broken JSON (${messageOf(error)})`, expected, fix }, error);
     }

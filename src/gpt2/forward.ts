@@ -123,7 +123,7 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
     const end = Math.min(N, start + head.chunkRows);
     const part = (data: Float32Array, width: number) => data.subarray(start * width, end * width);
     const [l, v, n] = [part(logits, V), part(values, L), part(normed, C)];
-    await head.logits(parameters, part(x, C), end - start, l, v, n, model.vHead.training);
+    await head.logits(parameters, part(x, C), end - start, l, v, { normed: n }, model.vHead.training);
   }
   if (given.outputHiddenStates) hiddenStates.push({ data: normed, shape: [B, T, C] });
   return {

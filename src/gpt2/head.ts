@@ -6,7 +6,18 @@
 
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
-import { entropy, exp, gatherLast, layerNorm, linear, mul, reduceSum, reshape, sub } from "../graph/ops/index.ts";
+import {
+  entropy,
+  exp,
+  gatherLast,
+  layerNorm,
+  linear,
+  mul,
+  reduceSum,
+  reshape,
+  softmax,
+  sub,
+} from "../graph/ops/index.ts";
 import { forwardBackward } from "../graph/partition.ts";
 import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
 import type { BufferPool, Engine } from "../runtime/engine.ts";
@@ -39,6 +50,8 @@ export interface TokenScores {
 export interface RowLoss {
   /** Part of the program's key: everything the graph depends on. */
   readonly key: string;
+  /** Those of a row's scores that are computed; the others come out as 0. Default: all. */
+  readonly scores?: readonly (keyof TokenScores)[];
   build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
 }
 
@@ -68,6 +81,8 @@ export interface ExactKl {
   readonly refLogprobs: Float32Array;
 }
 
+const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
+
 /** Elements of the largest [rows, V] chunk: 64 MB. */
 const CHUNK_ELEMENTS = 1 << 24;
 export const ROW_MULTIPLE = 32;
@@ -91,13 +106,20 @@ export class Head {
     this.#valueHead = valueHead;
   }
 
-  /** log p, entropy and value of each row. */
-  async score(params: ParameterBuffer, asked: HeadRows): Promise<RowScores> {
+  /**
+   * log p, entropy and value of each row.
+   * @param wanted which of them are computed; the others are 0. Values alone need no [rows, V]
+   */
+  async score(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    wanted: readonly (keyof TokenScores)[] = ALL_SCORES,
+  ): Promise<RowScores> {
     return this.#chunks(params, asked, {}, async (R, form, feeds, results) => {
-      const key = `${this.#key("score", R)}.${form.key}`;
+      const key = `${this.#key(`score.${wanted}`, R)}.${form.key}`;
       const build = (): Program => {
         const { scores } = this.#symbolic(R, form, false);
-        return { name: "score", outputs: { ...scores } };
+        return { name: "score", outputs: only(scores, wanted) };
       };
       await this.#engine.run(key, build, feeds, results);
     });
@@ -185,8 +207,8 @@ export class Head {
   }
 
   /**
-   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them; and
-   * the rows after the final layer norm, [R, C], if asked.
+   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them.
+   * @param more    also the rows after the final layer norm, [R, C], or the softmax of the logits, [R, V]
    * @param dropout draw masks for the value head's dropout and apply them
    */
   async logits(
@@ -195,17 +217,19 @@ export class Head {
     R: number,
     logits: Float32Array,
     values: Float32Array,
-    normed?: Float32Array,
+    more: { normed?: Float32Array; probabilities?: Float32Array } = {},
     dropout = false,
   ): Promise<void> {
+    const wanted = { logits, values, ...more };
     const build = (): Program => {
-      const { logits, values, normed: n } = this.#outputs(R, dropout);
-      return { name: "logits", outputs: normed ? { logits, values, normed: n } : { logits, values } };
+      const { logits, values, normed } = this.#outputs(R, dropout);
+      const outputs: Record<string, Tensor> = { logits, values, normed, probabilities: softmax(logits) };
+      return { name: "logits", outputs: Object.fromEntries(Object.keys(wanted).map((name) => [name, outputs[name]])) };
     };
-    const key = this.#key(normed ? "logits.normed" : "logits", R, dropout);
+    const key = this.#key(Object.keys({ logits, ...more }).join("."), R, dropout);
     const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
     const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
-    await this.#engine.run(key, build, feeds, normed ? { logits, values, normed } : { logits, values });
+    await this.#engine.run(key, build, feeds, wanted);
   }
 
   /** Rows that fit in one chunk. */
@@ -239,7 +263,7 @@ export class Head {
         finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
       },
     );
-    return { name: loss.key, outputs: { loss: lossTensor, ...scores, ...backward.outputs } };
+    return { name: loss.key, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
   }
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
@@ -346,6 +370,9 @@ export class Head {
     return out;
   }
 }
+
+const only = (scores: TokenScores, names: readonly (keyof TokenScores)[] = ALL_SCORES): Record<string, Tensor> =>
+  Object.fromEntries(names.map((name) => [name, scores[name]]));
 
 type RowBuffers = { logprobs: Float32Array; entropies: Float32Array; values: Float32Array };
 

@@ -73,15 +73,20 @@ function samplingFloats(config: GPT2Config, rows: number, length: number): Recor
   const { nLayer, nEmbd: C, vocabSize } = config;
   return {
     cache: rows * length * 2 * nLayer * C,
-    logits: rows * vocabSize,
+    logits: 2 * rows * vocabSize, // and their softmax
     activations: rows * length * (2 * C + ARENA * blockWork(config, length).forward),
   };
 }
 
-/** Sampling `rows` responses together; `length` is prompt and response. */
+/**
+ * Sampling `rows` responses together in fp32; `length` is prompt and response. Several rows are decoded with a transposed
+ * copy of the blocks' matrices (sample/weights.ts); in training it lies in the gradients' buffer.
+ */
 export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
+  const { nEmbd: C, nInner: I, nLayer } = config;
   const weights = countParameters(config).total;
-  return estimate({ weights, ...samplingFloats(config, rows, length) }, PROCESS_BYTES.sampling);
+  const transposed = rows > 1 ? nLayer * (4 * C * C + 2 * C * I) : 0;
+  return estimate({ weights, ...samplingFloats(config, rows, length), transposed }, PROCESS_BYTES.sampling);
 }
 
 /** The options of a PPO run that decide about its memory. */
@@ -101,6 +106,8 @@ export interface TrainingSizes {
   truncates?: boolean;
   /** Blocks below which nothing has gradients, moments or a copy in the reference, with the embeddings; 0: everything has. */
   frozenLayers?: number;
+  /** Whether the value head has a model of its own. */
+  separateValues?: boolean;
 }
 
 /**
@@ -125,11 +132,11 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
 
   const work = blockWork(config, length);
   const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
-  const scored = chunks(miniBatchSize).map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score));
+  const scored = chunks(micro).map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score));
   const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
   const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
   const programs = [
-    miniBatchSize * length * work.forward,
+    micro * length * work.forward,
     micro * length * work.keeping,
     ...new Array(adding ? 2 : 1).fill(
       micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
@@ -140,13 +147,14 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
   ];
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
-  const dense = truncates ? Math.max(...chunks(miniBatchSize)) : 0;
+  const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(
     {
       weights,
       reference: trained,
       gradients: trained,
       moments: 2 * trained,
+      ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
       "activations and cache": buffers,
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },

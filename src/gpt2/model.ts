@@ -12,7 +12,7 @@ import { type ResolveOptions, resolveModel } from "./hub.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
-import { loadParameters, openWeights, saveParameters } from "./weights.ts";
+import { findParameters, loadParameters, openWeights, saveParameters } from "./weights.ts";
 
 export interface ModelOptions extends EngineOptions {
   /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
@@ -89,15 +89,12 @@ export class GPT2HeadWithValueModel {
     const directory = await resolveModel(id, options);
     const path = joinPath(directory, "config.json");
     const config = await readConfig(directory);
-    const parameters = new ParameterBuffer(parameterTable(config));
+    const table = parameterTable(config).map((p) => ({ ...p, optional: VALUE_HEAD.includes(p.name) }));
     const weights = await openWeights(directory);
     try {
-      const wanted = parameters.table.map((p) => ({
-        name: p.name,
-        shape: p.shape,
-        target: parameters.view(p.name),
-        optional: VALUE_HEAD.includes(p.name),
-      }));
+      findParameters(weights, table); // before the memory for them is taken: a broken config may claim any size
+      const parameters = new ParameterBuffer(table);
+      const wanted = table.map((p) => ({ ...p, target: parameters.view(p.name) }));
       const { missing, ignored } = await loadParameters(weights, wanted);
       const notes: string[] = [];
       if (missing.length > 0) {
@@ -202,11 +199,17 @@ export class GPT2HeadWithValueModel {
     return { data: this.parameters.view(name), shape: [this.config.vocabSize, this.config.nEmbd] };
   }
 
-  /** log p, entropy and value for asked tokens: one forward pass, without dropout. */
-  async score({ tokens, rows, ids, distribution }: AskedTokens): Promise<RowScores> {
+  /**
+   * log p, entropy and value for asked tokens: one forward pass, without dropout.
+   * @param wanted which of them are computed, by default all; the others are 0
+   */
+  async score(
+    { tokens, rows, ids, distribution }: AskedTokens,
+    wanted?: readonly (keyof RowScores)[],
+  ): Promise<RowScores> {
     this.checkTokens(tokens);
     const hidden = await this.transformer.hidden(this.parameters, tokens);
-    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution });
+    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution }, wanted);
     this.pool.release(hidden);
     return scores;
   }

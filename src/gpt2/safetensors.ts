@@ -4,6 +4,7 @@
  * All numbers in the file are little-endian, and so is every platform the engine runs on.
  */
 import { fail, messageOf } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import type { ByteSink, ByteSource } from "../runtime/files.ts";
 import { type Converter, converters, halfBits } from "./dtypes.ts";
 
@@ -149,7 +150,7 @@ async function readHeader(source: ByteSource) {
   let header: unknown;
   try {
     const bytes = await source.read(8, headerBytes);
-    header = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+    header = parseJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (error) {
     broken(where, `a header that is not JSON (${messageOf(error)})`, "a JSON object");
   }

@@ -32,8 +32,17 @@ export interface Activations {
   readonly saved: Record<string, Float32Array>[];
 }
 
-/** Symbolic parameters of a block, by short name; the shapes follow from the config. */
-export function blockInputs(config: GPT2Config, prefix = ""): Record<string, Tensor> {
+/** x times a weight plus a bias: how a program multiplies follows from how the weight is stored. */
+export type Product = (x: Tensor, weight: Tensor, bias: Tensor) => Tensor;
+
+/** The matrices of a block, [in, out]. */
+export const BLOCK_MATRICES = ["attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight"];
+
+/**
+ * Symbolic parameters of a block, by short name; the shapes follow from the config.
+ * @param transposed the matrices are stored [out, in]
+ */
+export function blockInputs(config: GPT2Config, prefix = "", transposed = false): Record<string, Tensor> {
   const { nEmbd: C, nInner: I } = config;
   const sizes: Record<string, Record<string, number>> = {
     "attn.c_attn.weight": { C, "3C": 3 * C },
@@ -43,21 +52,33 @@ export function blockInputs(config: GPT2Config, prefix = ""): Record<string, Ten
     "mlp.c_fc.bias": { I },
     "mlp.c_proj.weight": { I, C },
   };
-  return Object.fromEntries(BLOCK_NAMES.map((n) => [n, input(prefix + n, sizes[n] ?? { C })]));
+  const axes = (n: string) =>
+    transposed && BLOCK_MATRICES.includes(n) ? dims(sizes[n]).reverse() : dims(sizes[n] ?? { C });
+  return Object.fromEntries(BLOCK_NAMES.map((n) => [n, input(prefix + n, axes(n))]));
 }
 
 /** x + mlp(ln_2(x)), the second half of a block. x [N, C] */
-export function feedForward(x: Tensor, p: Record<string, Tensor>, config: GPT2Config): Tensor {
+export function feedForward(
+  x: Tensor,
+  p: Record<string, Tensor>,
+  config: GPT2Config,
+  product: Product = linear,
+): Tensor {
   const normed = layerNorm(x, p["ln_2.weight"], p["ln_2.bias"], config.layerNormEpsilon);
-  const wide = linear(normed, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"]); // [N, I]
+  const wide = product(normed, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"]); // [N, I]
   const active = activations[config.activationFunction](wide);
-  return add(x, linear(active, p["mlp.c_proj.weight"], p["mlp.c_proj.bias"]));
+  return add(x, product(active, p["mlp.c_proj.weight"], p["mlp.c_proj.bias"]));
 }
 
 /** Queries, keys and values of ln_1(x), side by side. [N, C] -> [N, 3C] */
-export function queriesKeysValues(x: Tensor, p: Record<string, Tensor>, config: GPT2Config): Tensor {
+export function queriesKeysValues(
+  x: Tensor,
+  p: Record<string, Tensor>,
+  config: GPT2Config,
+  product: Product = linear,
+): Tensor {
   const normed = layerNorm(x, p["ln_1.weight"], p["ln_1.bias"], config.layerNormEpsilon);
-  return linear(normed, p["attn.c_attn.weight"], p["attn.c_attn.bias"]);
+  return product(normed, p["attn.c_attn.weight"], p["attn.c_attn.bias"]);
 }
 
 /** The factor on q k^T in one layer. */

@@ -166,7 +166,7 @@ const withoutPrefix = (name: string) => (name.startsWith(PREFIX) ? name.slice(PR
 /** Causal masks that old versions of transformers saved beside the weights. */
 const isMask = (name: string) => /^h\.\d+\.attn\.(masked_)?bias$/.test(withoutPrefix(name));
 
-function checkTensor(wanted: WantedTensor, stored: StoredTensor): void {
+function checkTensor(wanted: Omit<WantedTensor, "target">, stored: StoredTensor): void {
   const { info, file } = stored;
   const where = `${file.name}, tensor ${wanted.name}`;
   const expected = `[${wanted.shape.join(", ")}]`;
@@ -196,12 +196,13 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
   });
 }
 
-/**
- * Reads the wanted tensors as fp32 into their targets. Nothing is read before every name, shape and type is right.
- */
-export async function loadParameters(weights: Weights, wanted: readonly WantedTensor[]): Promise<LoadReport> {
-  const found: [WantedTensor, StoredTensor][] = [];
-  const missing: WantedTensor[] = [];
+/** Where each wanted tensor is stored, and what is left over. Reads nothing: throws unless names, shapes and types are right. */
+export function findParameters<W extends Omit<WantedTensor, "target">>(
+  weights: Weights,
+  wanted: readonly W[],
+): LoadReport & { found: [W, StoredTensor][] } {
+  const found: [W, StoredTensor][] = [];
+  const missing: W[] = [];
   const used = new Set<StoredTensor>();
   for (const want of wanted) {
     const bare = withoutPrefix(want.name);
@@ -215,13 +216,21 @@ export async function loadParameters(weights: Weights, wanted: readonly WantedTe
   }
   const required = missing.filter((want) => !want.optional).map((want) => want.name);
   if (required.length > 0) missingTensors(weights, required);
-  for (const [want, { file, name }] of found) await file.readFloat32Into(name, want.target);
-
   const unused = [...weights.tensors].filter(([, stored]) => !used.has(stored)).map(([name]) => name);
   return {
+    found,
     missing: missing.map((want) => want.name),
     ignored: unused.filter((name) => !isMask(name) && name !== "lm_head.weight"),
   };
+}
+
+/**
+ * Reads the wanted tensors as fp32 into their targets. Nothing is read before every name, shape and type is right.
+ */
+export async function loadParameters(weights: Weights, wanted: readonly WantedTensor[]): Promise<LoadReport> {
+  const { found, missing, ignored } = findParameters(weights, wanted);
+  for (const [want, { file, name }] of found) await file.readFloat32Into(name, want.target);
+  return { missing, ignored };
 }
 
 /** Writes `model.safetensors` in fp32 into an existing directory, atomically. */

@@ -21,7 +21,15 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import { fail } from "../base/errors.ts";
-import { type AttributeValue, type Emitter, isInput, type Node, type Tensor, type TensorType } from "./tensor.ts";
+import {
+  type AttributeValue,
+  type Emitter,
+  isInput,
+  type Node,
+  storedData,
+  type Tensor,
+  type TensorType,
+} from "./tensor.ts";
 
 /** A graph ready to run: named outputs, and tensors that are fed instead of computed. */
 export interface Program {
@@ -29,6 +37,11 @@ export interface Program {
   readonly name: string;
   /** Results, in order. Names are what the caller fetches. */
   readonly outputs: Readonly<Record<string, Tensor>>;
+  /**
+   * Names of axes whose size is told at each run. The graph is built with any size for them, and must hold no operation that
+   * has a size among its constants (reshape, expand).
+   */
+  readonly free?: readonly string[];
   /** Tensors fed by the caller although an operation could compute them: what a forward pass saved. */
   readonly cuts?: ReadonlyMap<Tensor, string>;
 }
@@ -38,6 +51,8 @@ export interface OnnxModel {
   readonly bytes: Uint8Array;
   readonly inputs: ReadonlyMap<string, TensorType>;
   readonly outputs: ReadonlyMap<string, TensorType>;
+  /** Names of the axes whose size is told at each run. */
+  readonly free: readonly string[];
   /** ONNX operators that occur in it. */
   readonly opTypes: ReadonlySet<string>;
 }
@@ -46,7 +61,7 @@ export interface OnnxModel {
 const OPSET = 21;
 const IR_VERSION = 10n;
 
-const dataType = { float32: DataType.FLOAT, int32: DataType.INT32 } as const;
+const dataType = { float32: DataType.FLOAT, int32: DataType.INT32, int8: DataType.INT8 } as const;
 
 /** Name of the extra first output of {@link writeOnnx}'s `sentinel` form. */
 export const SENTINEL = "sentinel";
@@ -89,6 +104,10 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
           int64Data: values.map(BigInt),
         }),
       ),
+    uint8: (value) =>
+      initializer(`u${value}`, (name) =>
+        create(TensorProtoSchema, { name, dataType: DataType.UINT8, dims: [], int32Data: [value] }),
+      ),
     float: (value, sizes = []) => {
       const scalar = initializer(`f${value}`, (name) =>
         create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [], floatData: [value] }),
@@ -122,8 +141,13 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       const cut = program.cuts?.get(t);
       if (cut !== undefined && used.tensors.has(t)) feed(t, cut);
     }
+    const data = storedData(node.outputs[0]);
     if (isInput(node.outputs[0])) {
       feed(node.outputs[0], node.attrs.name);
+    } else if (data) {
+      const name = `.w${initializers.length}`;
+      names.set(node.outputs[0], name);
+      initializers.push(storedTensor(name, node.outputs[0], data));
     } else if (node.outputs.some((t) => used.tensors.has(t) && !names.has(t))) {
       const outs = node.outputs.map((t) => {
         if (!used.tensors.has(t)) return "";
@@ -151,7 +175,9 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     outputs.set(name, t);
   }
 
-  const valueInfos = (values: ReadonlyMap<string, TensorType>) => [...values].map(([name, t]) => valueInfo(name, t));
+  const { free = [] } = program;
+  const valueInfos = (values: ReadonlyMap<string, TensorType>) =>
+    [...values].map(([name, t]) => valueInfo(name, t, free));
   const graph = create(GraphProtoSchema, {
     name: program.name,
     node: nodes,
@@ -169,7 +195,15 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     ],
   });
   const opTypes = new Set(nodes.map((n) => n.opType));
-  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, opTypes };
+  const sized = ["Reshape", "Expand"].find((opType) => opTypes.has(opType));
+  if (free.length > 0 && sized)
+    fail("shape", {
+      where: `program ${program.name}`,
+      found: `${sized}, which has sizes among its constants, and free axes ${free.join(", ")}`,
+      expected: "operations that take any size",
+      fix: "keep the axes apart instead of reshaping, or leave no axis free",
+    });
+  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, free, opTypes };
 }
 
 /** What must be computed for the outputs, going back no further than the cuts; nodes in the order they were made. */
@@ -198,11 +232,21 @@ function attributeProto(name: string, value: AttributeValue): AttributeProto {
   return create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });
 }
 
-function tensorType(t: TensorType) {
+function storedTensor(name: string, { dtype, shape }: TensorType, data: Float32Array | Int8Array): TensorProto {
+  const rawData = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength); // ONNX is little-endian, as is all we run on
+  return create(TensorProtoSchema, {
+    name,
+    dataType: dataType[dtype],
+    dims: shape.map((d) => BigInt(d.size)),
+    rawData,
+  });
+}
+
+function tensorType(t: TensorType, free: readonly string[]) {
   // dim_value carries the size ONNX Runtime plans with; the axis name goes into the denotation beside it.
   const dim = t.shape.map((d) =>
     create(TensorShapeProto_DimensionSchema, {
-      value: { case: "dimValue", value: BigInt(d.size) },
+      value: free.includes(d.name) ? { case: "dimParam", value: d.name } : { case: "dimValue", value: BigInt(d.size) },
       denotation: d.name,
     }),
   );
@@ -212,14 +256,14 @@ function tensorType(t: TensorType) {
   });
 }
 
-function valueInfo(name: string, t: TensorType): ValueInfoProto {
-  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t) } });
+function valueInfo(name: string, t: TensorType, free: readonly string[]): ValueInfoProto {
+  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t, free) } });
   return create(ValueInfoProtoSchema, { name, type });
 }
 
 function sentinelInfo(): ValueInfoProto {
   const elemType = create(TypeProtoSchema, {
-    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }) },
+    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }, []) },
   });
   const sequence = create(TypeProto_SequenceSchema, { elemType });
   return create(ValueInfoProtoSchema, {

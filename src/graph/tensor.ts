@@ -4,7 +4,8 @@
  */
 import { fail } from "../base/errors.ts";
 
-export type DType = "float32" | "int32";
+/** int8: {@link stored} weights only. */
+export type DType = "float32" | "int32" | "int8";
 
 /** One axis: `{ name: "T", size: 128 }`. */
 export interface Dim {
@@ -70,6 +71,8 @@ export interface Emitter {
   temp(): string;
   /** The name of an int64 constant vector, as ONNX wants for shapes and axes. */
   int64(values: readonly number[]): string;
+  /** The name of a scalar uint8 constant. */
+  uint8(value: number): string;
   /** The name of a float32 constant of the given shape (default: a scalar), every element `value`. */
   float(value: number, sizes?: readonly number[]): string;
 }
@@ -158,6 +161,24 @@ const constantOp: Op = {
 /** A float32 constant, the same number everywhere; a scalar (shape []) unless axes are given. */
 export function constant(value: number, shape: readonly Dim[] = []): Tensor {
   return apply(constantOp, [], { value, shape })[0];
+}
+
+const storedOp: Op = {
+  name: "stored",
+  light: true,
+  infer: (_, attrs) => [{ dtype: attrs.data instanceof Int8Array ? "int8" : "float32", shape: attrs.shape }],
+  emit: () => {},
+};
+
+/** Numbers that become part of the program, and are copied into it: weights of a model that is only used. */
+export function stored(data: Float32Array | Int8Array, sizes: Record<string, number> | readonly Dim[]): Tensor {
+  const shape = Array.isArray(sizes) ? (sizes as readonly Dim[]) : dims(sizes as Record<string, number>);
+  return apply(storedOp, [], { data, shape })[0];
+}
+
+/** The numbers of a {@link stored} tensor, or undefined for any other. */
+export function storedData(t: Tensor): Float32Array | Int8Array | undefined {
+  return t.node.op === storedOp ? t.node.attrs.data : undefined;
 }
 
 export function isInput(t: Tensor): boolean {

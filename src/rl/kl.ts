@@ -7,7 +7,7 @@
 import { fail } from "../base/errors.ts";
 import { checkPadded, type Padded, rowSums } from "./padded.ts";
 
-/** A function of the sampled token's log-probs alone. TRL 0.11.4 calls k1 "kl" and k2 "mse". */
+/** A function of the sampled token's log-probs alone. TRL 0.11.4 calls k1 "kl", k2 "mse" and exact "full". */
 export type SampledKl = "k1" | "abs" | "k2" | "k3";
 
 /** Which per-token penalty enters the reward. `exact` is the sum over the vocabulary, which costs both models' logits. */

@@ -19,7 +19,7 @@ export interface PpoLossOptions {
   clipRange: number;
   /** How far a value may move from its old one before the loss stops rewarding it. */
   clipRangeValue: number;
-  /** Weight of the value loss. */
+  /** Weight of the value loss; 0: there is none. */
   vfCoef: number;
   /** Weight of the entropy bonus. */
   entropyCoef: number;
@@ -39,12 +39,22 @@ export function ppoLoss(options: PpoLossOptions): RowLoss {
   return {
     key: `ppoLoss.${clipRange}.${clipRangeValue}.${vfCoef}.${entropyCoef}`,
     build: ({ logprobs, values, entropies }, input) => {
-      const weight = input("weight");
-      const loss = add(
-        policyLoss(logprobs, input("oldLogprobs"), input("advantages"), clipRange),
-        scale(valueLoss(values, input("oldValues"), input("returns"), clipRangeValue), vfCoef),
-      );
-      return total(mul(weight, entropyCoef === 0 ? loss : sub(loss, scale(entropies, entropyCoef))));
+      const policy = policyLoss(logprobs, input("oldLogprobs"), input("advantages"), clipRange);
+      const value = () => valueLoss(values, input("oldValues"), input("returns"), clipRangeValue);
+      const loss = vfCoef === 0 ? policy : add(policy, scale(value(), vfCoef));
+      return total(mul(input("weight"), entropyCoef === 0 ? loss : sub(loss, scale(entropies, entropyCoef))));
+    },
+  };
+}
+
+/** The value term of {@link ppoLoss} alone: vfCoef/2 mean max((v - R)^2, ...). Inputs per token: oldValues, returns, weight. */
+export function criticLoss({ clipRangeValue, vfCoef }: Pick<PpoLossOptions, "clipRangeValue" | "vfCoef">): RowLoss {
+  return {
+    key: `criticLoss.${clipRangeValue}.${vfCoef}`,
+    scores: ["values"],
+    build: ({ values }, input) => {
+      const loss = valueLoss(values, input("oldValues"), input("returns"), clipRangeValue);
+      return total(mul(input("weight"), scale(loss, vfCoef)));
     },
   };
 }

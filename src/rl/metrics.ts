@@ -44,6 +44,15 @@ export const metrics = {
   "ppo/policy/first_ratio_deviation":
     "largest |ρ − 1| in the first minibatch, before any weight moved: 0 but for rounding, or sampling and scoring disagree",
 
+  "rollout/kl":
+    "KL(rollout policy ‖ old policy) per response in nats by k3; if rolloutPrecision is int8, as are the next five",
+  "rollout/importance_weight_mean":
+    "mean over tokens of π_old(x_t) / π_rollout(x_t) before truncation: 1 but for noise",
+  "rollout/importance_weight_std": "standard deviation (unbiased) of these over tokens",
+  "rollout/importance_weight_min": "the smallest of these",
+  "rollout/importance_weight_max": "the largest of these",
+  "rollout/importance_weight_clipped": "share of tokens whose weight is cut to importanceWeightCap",
+
   "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
   "ppo/returns/var": "variance (unbiased) of the returns over tokens",
 

@@ -53,7 +53,7 @@ export class Engine {
       const program = build();
       const bytes = workingBytes(program);
       this.#makeRoom(bytes);
-      entry = { session: new Session(program, { threads: this.threads, profile: this.#profile }), bytes };
+      entry = { session: this.compile(program), bytes };
     }
     this.#sessions.set(key, entry); // last in the map is the last one used
     return entry.session;
@@ -69,6 +69,11 @@ export class Engine {
       unused.session.dispose();
       this.#sessions.delete(oldest);
     }
+  }
+
+  /** A program compiled for one owner, who disposes of it. */
+  compile(program: Program): Session {
+    return new Session(program, { threads: this.threads, profile: this.#profile });
   }
 
   /** Free every session. The engine can be used again; it builds them anew. */

@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createGunzip } from "node:zlib";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import { codeOf, readError } from "./file-errors.ts";
 
 export * from "./file-writing.ts";
@@ -148,7 +149,7 @@ export async function readText(path: string, kind: ErrorKind = "checkpoint"): Pr
 export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
   const text = await readText(path, kind);
   try {
-    return JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+    return parseJson(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
   } catch (error) {
     const message = messageOf(error);
     const at = /end of JSON/.test(message) ? text.length : Number(/position (\d+)/.exec(message)?.[1] ?? Number.NaN);
@@ -166,6 +167,9 @@ export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Pr
     );
   }
 }
+
+/** Characters of the longest line that is read: a small .gz may hold a line that fits in no memory. */
+const LONGEST_LINE = 1 << 26;
 
 /** The lines of a UTF-8 text file, gunzipped when the name ends in `.gz`, without their line ends. Streams. */
 export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncGenerator<string, void, undefined> {
@@ -186,6 +190,10 @@ export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncG
       const lines = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
       lines[0] = pending + lines[0];
       pending = lines.pop() as string;
+      if (pending.length > LONGEST_LINE) {
+        const [where, found] = [`${path}, line ${count + lines.length + 1}`, `more than ${LONGEST_LINE} characters`];
+        fail(kind, { where, found, expected: "lines of text", fix: "put line breaks between texts" });
+      }
       for (const line of lines) yield finish(line);
     }
     pending += decoder.decode();

@@ -148,12 +148,14 @@ export class Session {
    * @param feeds   one buffer for each input, as long as its shape says; others are ignored
    * @param fetches one buffer for each output, written in place; may be an input's buffer where the operation that
    *                writes it is the last to read it
+   * @param free    sizes of the program's free axes, by name
    */
-  run(feeds: Buffers, fetches: Buffers): void {
+  run(feeds: Buffers, fetches: Buffers, free: Readonly<Record<string, number>> = {}): void {
     const { Tensor } = loadNative();
     const wrap = (types: ReadonlyMap<string, TensorType>, given: Buffers, what: string) => {
       const tensors: Record<string, unknown> = {};
-      for (const [name, type] of types) {
+      for (const [name, fixed] of types) {
+        const type = this.#model.free.length === 0 ? fixed : withSizes(fixed, free);
         const data = given[name];
         checkBuffer(this.#model.name, what, name, type, data);
         const sizes = type.shape.map((d) => d.size);
@@ -209,6 +211,11 @@ export function zeroCopyWorks(): boolean {
   }
   return zeroCopy;
 }
+
+const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
+  dtype,
+  shape: shape.map(({ name, size }) => ({ name, size: sizes[name] ?? size })),
+});
 
 function checkBuffer(program: string, what: string, name: string, type: TensorType, data: Buffer32 | undefined): void {
   const right = type.dtype === "float32" ? data instanceof Float32Array : data instanceof Int32Array;

@@ -9,6 +9,7 @@ import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Adjustment, Bias } from "../gpt2/distribution.ts";
 import { KeptSet } from "../gpt2/kept-set.ts";
+import { badLogits, type Draw, drawPlain } from "./plain.ts";
 import { Adjustments, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
 export interface SamplingOptions {
@@ -54,19 +55,6 @@ export function samplingOptions(options: Partial<SamplingOptions>): SamplingOpti
   return { ...SAMPLING_DEFAULTS, ...Object.fromEntries(defined) };
 }
 
-/** A token, and what it was drawn from. */
-export interface Draw {
-  id: number;
-  /** Natural log of the probability it was drawn with: over the kept set, adjusted, at the temperature. */
-  logprob: number;
-  /** Natural log of its probability under the model alone: temperature 1, all tokens, no adjustments. NaN if not asked. */
-  rawLogprob: number;
-  /** Ids that could have been drawn; undefined: all. */
-  kept: KeptSet | undefined;
-  /** Probability of the kept set before the others were left out, adjusted, at the temperature. In (0, 1]. */
-  keptMass: number;
-}
-
 /** Candidates that follow from the step alone: what stays, and what does not. Both ascending. */
 interface Allowed {
   readonly ids: Int32Array;
@@ -75,6 +63,14 @@ interface Allowed {
 }
 
 const NOWHERE: TokenContext = { prompt: new Int32Array(0), response: new Int32Array(0) };
+
+/** Whether nothing is done to the logits, and no token left out. */
+function isPlain(options: SamplingOptions): boolean {
+  const { temperature, topK, topP, minP, repetitionPenalty, bias, transforms = [] } = options;
+  const { bannedTokens = [], forcedTokens = {} } = options;
+  const numbers = temperature === 1 && topK === 0 && topP === 1 && minP === 0 && repetitionPenalty === 1;
+  return numbers && !bias && transforms.length + bannedTokens.length + Object.keys(forcedTokens).length === 0;
+}
 
 /** How often the range that holds the edge of the nucleus is halved, on a log scale, before what is left is sorted. */
 const HALVINGS = 5;
@@ -85,6 +81,8 @@ export class TokenSampler {
   readonly #options: SamplingOptions;
   readonly #vocabSize: number;
   readonly #wantsRaw: boolean;
+  /** Whether tokens are drawn from the softmax of the logits as they are. */
+  readonly #isPlain: boolean;
   readonly #truncations: readonly Extract<Transform, { kind: "truncate" }>[];
   /** Unnormalised probabilities of the candidates, in the order of their ids. */
   readonly #weights: Float64Array;
@@ -107,6 +105,7 @@ export class TokenSampler {
     this.adjustments = new Adjustments(this.#options, vocabSize);
     this.#vocabSize = vocabSize;
     this.#wantsRaw = wantsRaw;
+    this.#isPlain = isPlain(this.#options);
     this.#truncations = transforms.filter((t) => t.kind === "truncate");
     this.#weights = new Float64Array(vocabSize);
     this.#adjusted = new Float32Array(vocabSize);
@@ -120,10 +119,12 @@ export class TokenSampler {
    * @param logits  [V], not changed
    * @param banned  a token that must not be drawn, such as eos before the minimum length; -1: none
    * @param context the tokens before
+   * @param probabilities softmax of the logits, float32 [V], if there is one: plain sampling need not make it again
    * @throws numbers - logits that are NaN or infinite
    * @throws usage - a user's transform that returns what it must not
    */
-  draw(logits: Float32Array, rng: Rng, banned = -1, context = NOWHERE): Draw {
+  draw(logits: Float32Array, rng: Rng, banned = -1, context = NOWHERE, probabilities?: Float32Array): Draw {
+    if (probabilities && this.#isPlain && banned < 0) return drawPlain(probabilities, rng, this.#wantsRaw);
     const { temperature, topK, topP, minP, forcedTokens } = this.#options;
     const V = this.#vocabSize;
     const adjustment = this.adjustments.at(context);
@@ -338,15 +339,6 @@ export class TokenSampler {
       });
     return { ids, others: all.filter((v) => !isAllowed(v)), kept: KeptSet.of(ids, this.#vocabSize) };
   }
-}
-
-function badLogits(found: string): never {
-  return fail("numbers", {
-    where: "logits of the next token",
-    found,
-    expected: "finite numbers",
-    fix: "the weights have gone bad: go back to an earlier checkpoint, lower the learning rate",
-  });
 }
 
 /** sum of exp((z - max) / temperature) over some ids or all: Infinity where they are far more likely than max. */

@@ -7,8 +7,10 @@ import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { breathe } from "../runtime/worker.ts";
 import { Decoder } from "./decoder.ts";
 import { type SamplingOptions, TokenSampler } from "./distribution.ts";
+import { decodingWeights, type Precision } from "./precision.ts";
 import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
 import type { Adjustments } from "./transforms.ts";
+import type { DecodingWeights } from "./weights.ts";
 
 export interface GenerateOptions extends Partial<SamplingOptions> {
   /** Tokens per response at most, the eos included. */
@@ -28,6 +30,10 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
    * number to its name.
    */
   streams?: readonly (number | readonly number[])[];
+  /** Default fp32. With int8 the log-probs are those of the quantised copy the tokens are drawn from, not the model's. */
+  precision?: Precision;
+  /** The weights to sample with, made once for several calls; default: made for this one, of the asked precision. */
+  weights?: DecodingWeights;
   /** Whether raw log-probs are wanted (default true). Without a temperature, bias or penalty they cost nothing. */
   rawLogprobs?: boolean;
   /** Called with every token as it is drawn. */
@@ -97,16 +103,19 @@ export async function generate(
   const B = prompts.length;
   const rows = prompts.map((prompt, row) => newRow(prompt, maxNewTokens, randomStream(row, copies, options), stop));
   const next = new Int32Array(B);
-  const decoder = new Decoder(model, B, longest + maxNewTokens);
+  const weights =
+    options.weights ?? decodingWeights(model, { precision: options.precision, rows: B, steps: maxNewTokens });
+  const decoder = new Decoder(model, B, longest + maxNewTokens, weights);
   try {
     await decoder.prefill(prompts);
     for (let t = 0; t < maxNewTokens; t++) {
       rows.forEach((row, b) => {
         if (row.ended) return;
         const logits = decoder.logits.subarray(b * V, (b + 1) * V);
+        const probabilities = decoder.probabilities.subarray(b * V, (b + 1) * V);
         const banned = t < minNewTokens && eosTokenId !== null ? eosTokenId : -1;
         const context = { prompt: row.prompt, response: row.tokens.subarray(0, t) };
-        const draw = sampler.draw(logits, row.rng, banned, context);
+        const draw = sampler.draw(logits, row.rng, banned, context, probabilities);
         row.tokens[t] = draw.id;
         row.logprobs.push(draw.logprob);
         row.rawLogprobs.push(draw.rawLogprob);
@@ -124,6 +133,7 @@ export async function generate(
     }
   } finally {
     decoder.release();
+    if (weights !== options.weights) weights.release();
   }
   const responses = rows.map((row) => ({
     tokens: row.tokens.slice(0, row.logprobs.length),

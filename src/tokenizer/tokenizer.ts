@@ -287,11 +287,16 @@ function checkedVocabulary(json: TokenizerJson, where: string): Map<string, numb
   if (json.model.type === "BPE" && !Array.isArray(json.model.merges)) {
     return bad("a BPE model without model.merges", "the list of merges");
   }
+  const added: unknown = json.added_tokens ?? [];
+  if (!Array.isArray(added) || !added.every((token) => typeof token?.content === "string"))
+    return bad("added_tokens that are no tokens", "a list of objects with id and content");
+  if (Array.isArray(vocab) && !vocab.every(Array.isArray))
+    return bad("a model.vocab that lists no pieces", "a list of pairs");
   // Unigram models list [piece, score] pairs: the id is the place in the list.
   const entries: [string, unknown][] = Array.isArray(vocab)
     ? vocab.map((piece, id) => [String(piece[0]), id])
     : Object.entries(vocab);
-  for (const token of json.added_tokens ?? []) entries.push([token.content, token.id]);
+  for (const token of added) entries.push([token.content, token.id]);
   if (entries.length === 0) return bad("an empty vocabulary", "at least one token");
   for (const [content, id] of entries) {
     if (!Number.isInteger(id) || (id as number) < 0) {

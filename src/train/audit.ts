@@ -1,5 +1,6 @@
 /** @file What must hold at every step, whatever the options. A breach means text was not scored as it was sampled. */
 import { fail } from "../base/errors.ts";
+import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KlEstimates } from "../rl/kl.ts";
 import type { Experience } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
@@ -19,9 +20,12 @@ interface Breach {
  * Before a batch is learned from:
  * - every token's kept set held some probability, and not more than all of it;
  * - nothing was counted after the first end-of-text token;
- * - the mean KL is not below zero by more than 4 standard errors: x ~ p.
+ * - the mean KL is not below zero by more than 4 standard errors: x ~ p. Tokens drawn by a rollout policy of its own give
+ *   KL(π_rollout ‖ π_ref) - KL(π_rollout ‖ π_old), which may lie below zero by the latter;
+ * - importance weights, if there are any, are 1 on average within 5 standard errors.
  *
  * @param eosTokenId what ends a response; null: nothing
+ * @param importance of tokens that another policy drew
  * @returns a message to warn with, or undefined when all is well
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
@@ -31,8 +35,11 @@ export function auditExperience(
   eosTokenId: number | null,
   config: PpoConfig,
   step: number,
+  importance?: ImportanceWeights,
 ): string | undefined {
-  return report(() => badMass(data) ?? afterEnd(data, eosTokenId) ?? negativeKl(kl), config, step);
+  const find = () =>
+    badMass(data) ?? afterEnd(data, eosTokenId) ?? badWeights(importance) ?? negativeKl(kl, importance?.kl);
+  return report(find, config, step);
 }
 
 /**
@@ -123,8 +130,20 @@ function afterEnd({ responses }: Experience, eosTokenId: number | null): Breach 
   return undefined;
 }
 
-function negativeKl({ k1: { mean, standardError } }: KlEstimates): Breach | undefined {
-  if (!(Number.isFinite(standardError) && mean < -4 * standardError - RATIO_TOLERANCE)) return undefined;
+function badWeights(importance?: ImportanceWeights): Breach | undefined {
+  if (!importance) return undefined;
+  const { mean, std, tokens } = importance;
+  const standardError = std / Math.sqrt(tokens); // given the tokens before it, each weight is 1 on average
+  if (Math.abs(mean - 1) <= 5 * standardError + RATIO_TOLERANCE) return undefined;
+  return {
+    found: `a mean importance weight of ${mean.toFixed(4)} with a standard error of ${standardError.toFixed(4)}`,
+    expected: "1 within 5 standard errors",
+    fix: "the recorded log-probs are not those of the policy that drew the tokens, or the old policy scores them under other kept sets",
+  };
+}
+
+function negativeKl({ k1: { mean, standardError } }: KlEstimates, rolloutKl = 0): Breach | undefined {
+  if (!(Number.isFinite(standardError) && mean < -4 * standardError - RATIO_TOLERANCE - rolloutKl)) return undefined;
   return {
     found: `a mean KL of ${mean.toFixed(4)} with a standard error of ${standardError.toFixed(4)}`,
     expected: "a mean KL that is not below zero",

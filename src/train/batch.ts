@@ -133,7 +133,7 @@ export async function scoreReference(
       const scores = await model.exactKl(asked, reference);
       put(scores.refLogprobs, refLogprobs, index);
       put(scores.kl, exactKl, index);
-    } else put((await reference.score(asked)).logprobs, refLogprobs, index);
+    } else put((await reference.score(asked, ["logprobs"])).logprobs, refLogprobs, index);
   }
   return { refLogprobs, exactKl };
 }

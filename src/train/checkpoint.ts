@@ -1,6 +1,5 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
 import { fail } from "../base/errors.ts";
-import { openSafetensors, writeSafetensors } from "../gpt2/safetensors.ts";
 import { findDamage, writeChecksums } from "../runtime/file-checksums.ts";
 import {
   baseName,
@@ -9,15 +8,15 @@ import {
   isLeftover,
   joinPath,
   listDirectory,
-  openFile,
   readJson,
   remove,
   removeLeftovers,
-  writeAtomic,
   writeDirectoryAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
 import type { BestCheckpoint } from "./events.ts";
+import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
 import type { PPOTrainer, TrainerState } from "./ppo.ts";
 
 const NAME = /^checkpoint-(\d+)$/;
@@ -52,21 +51,16 @@ export async function saveCheckpoint(
   rewards: readonly number[],
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
-  const { step, m, v } = trainer.optimizer.state;
-  const bytes = trainer.model.parameters.data.byteLength + (m?.byteLength ?? 0) + (v?.byteLength ?? 0);
+  const learners = trainer.critic ? [trainer, trainer.critic] : [trainer];
+  const bytes = learners.reduce((n, l) => n + l.model.parameters.data.byteLength + momentBytes(l.optimizer), 0);
   await writeDirectoryAtomic(
     path,
     async (temporary) => {
       await trainer.model.savePretrained(temporary);
       await trainer.tokenizer.save(temporary);
-      const state = { trainer: trainer.getState(), optimizerStep: step, rewards };
-      if (m && v)
-        await writeAtomic(joinPath(temporary, MOMENTS_FILE), (sink) =>
-          writeSafetensors(sink, [
-            { name: "m", shape: [m.length], dtype: "F32", data: m },
-            { name: "v", shape: [v.length], dtype: "F32", data: v },
-          ]),
-        );
+      await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
+      if (trainer.critic) await saveCritic(temporary, trainer.critic);
+      const state = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, rewards };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
       await writeChecksums(temporary);
     },
@@ -172,28 +166,8 @@ async function readState(path: string): Promise<{ trainer: TrainerState; optimiz
  */
 export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise<number[]> {
   const state = await readState(path);
-  const length = trainer.optimizer.size;
-  const moments: { m?: Float32Array; v?: Float32Array } = {};
-  if (state.optimizerStep > 0) {
-    const file = await openSafetensors(await openFile(joinPath(path, MOMENTS_FILE)));
-    try {
-      for (const name of ["m", "v"] as const) {
-        const shape = file.tensors.get(name)?.shape;
-        if (shape?.length !== 1 || shape[0] !== length)
-          fail("checkpoint", {
-            where: `${file.name}, tensor ${name}`,
-            found: shape ? `shape [${shape}]` : "no such tensor",
-            expected: `[${length}], one number for each parameter that is trained`,
-            fix: "resume from another checkpoint of the run, or start anew from this one's model",
-          });
-        moments[name] = new Float32Array(length);
-        await file.readFloat32Into(name, moments[name]);
-      }
-    } finally {
-      await file.close();
-    }
-  }
-  trainer.optimizer.setState({ step: state.optimizerStep, ...moments });
+  await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
+  if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
   trainer.setState(state.trainer);
   return state.rewards;
 }

@@ -19,6 +19,12 @@ export const ppoOptions = {
   miniBatchSize: [count(), 32, "responses per optimizer step"],
   microBatchSize: [count(0), 0, "responses per forward and backward pass, gradients added up; 0: the whole minibatch"],
   rolloutBatchSize: [count(), 64, "responses sampled at a time; rewards of one part run while the next is sampled"],
+  rolloutPrecision: [
+    z.enum(["fp32", "int8"]),
+    "fp32",
+    "int8: sample from a quantised copy, faster, and weight its tokens",
+  ],
+  importanceWeightCap: [notNegative, 2, "largest weight of a token drawn in int8; 0: no weights, a biased gradient"],
   ppoEpochs: [count(), 4, "passes over each batch"],
   maxNewTokens: [count(), 24, "tokens per response at most"],
   minNewTokens: [count(0), 0, "no end of text before this many tokens"],
@@ -79,12 +85,21 @@ export const ppoOptions = {
     "a value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear",
   ],
   valueHeadStd: [notNegative, 0, "standard deviation of a normal value head; 0: the model's initializer_range"],
+  valueModel: [
+    z.enum(["shared", "separate"]),
+    "shared",
+    "a value head on the policy, or a model of its own that starts as a copy of the policy",
+  ],
   frozenLayers: [count(0), 0, "the embeddings and so many blocks are not trained; 0: everything is"],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
   klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
   klHorizon: [positive, 10_000, "responses over which an adaptive beta moves"],
-  klPenalty: [z.enum(["k1", "abs", "k2", "k3", "exact"]), "k1", "per-token estimate of the KL in the reward"],
+  klPenalty: [
+    z.enum(["k1", "abs", "k2", "k3", "exact"]),
+    "k1",
+    "per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full",
+  ],
   klLog: [z.enum(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
   gamma: [share, 1, "discount per token"],
   lambda: [share, 0.95, "GAE's trade of bias for variance"],
@@ -107,7 +122,7 @@ export const ppoOptions = {
 } as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;
 
 /** Headings for those who show the table: each stands before the option it is named for. */
-export const optionGroups: Readonly<Record<string, string>> = {
+export const optionGroups: { readonly [name in keyof typeof ppoOptions]?: string } = {
   preset: "The run:",
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
@@ -175,6 +190,12 @@ function unknownOption(name: string, where: string): never {
 function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expected: string, wrong: boolean][] {
   return [
     ["miniBatchSize", `${c.miniBatchSize}`, `at most batchSize (${c.batchSize})`, c.miniBatchSize > c.batchSize],
+    [
+      "maskReplay",
+      "false with rolloutPrecision int8",
+      "true: importance weights are over the kept sets",
+      c.rolloutPrecision === "int8" && !c.maskReplay,
+    ],
     ["minNewTokens", `${c.minNewTokens}`, `at most maxNewTokens (${c.maxNewTokens})`, c.minNewTokens > c.maxNewTokens],
     [
       "minNewTokens",
@@ -223,6 +244,12 @@ function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expe
       "minibatch, with minibatches of one token",
       "batch: one advantage less its mean is 0, and nothing would be learned",
       c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
+    ],
+    [
+      "vfCoef",
+      "0 with a separate valueModel",
+      "more than 0: nothing else trains it",
+      c.vfCoef === 0 && c.valueModel === "separate",
     ],
     [
       "targetKl",

@@ -29,5 +29,7 @@ export type TrainEvent =
   | { type: "step"; step: number; steps: number; metrics: Metrics; samples: Sample[] }
   | { type: "checkpoint"; step: number; directory: string; best?: BestCheckpoint }
   | { type: "warning"; step: number; message: string }
+  /** Something the user has chosen and should be told of. */
+  | { type: "note"; step: number; message: string }
   /** The last event: all steps done, or stopped early after `step`. */
   | { type: "done"; step: number; interrupted: boolean; directory?: string };

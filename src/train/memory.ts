@@ -19,6 +19,7 @@ export type MemoryOptions = Pick<
   | "topP"
   | "minP"
   | "frozenLayers"
+  | "valueModel"
 >;
 
 /** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
@@ -29,6 +30,7 @@ export function runMemory(model: GPT2Config, options: MemoryOptions, promptToken
     rolloutBatchSize: Math.min(options.rolloutBatchSize, options.batchSize),
     promptTokens,
     exactKl: klPenalty === "exact" || klLog === "exact",
+    separateValues: options.valueModel === "separate",
     truncates: topK > 0 || topP < 1 || minP > 0,
   });
 }
@@ -49,9 +51,6 @@ export function fittingOptions(
   const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
   const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
   const recompute = { gradientCheckpointing: true };
-  const mini = halves(options.miniBatchSize).flatMap((miniBatchSize) =>
-    rollout.map((change) => ({ ...change, ...recompute, miniBatchSize, microBatchSize: 0 })),
-  );
   const layers = Array.from({ length: Math.max(0, model.nLayer - 1 - options.frozenLayers) }, (_, i) => i + 1);
   const frozen = layers.flatMap((n) =>
     both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
@@ -63,7 +62,6 @@ export function fittingOptions(
     ...both,
     ...[...micro, ...rollout, ...both].map((change) => ({ ...change, ...recompute })),
     ...frozen,
-    ...mini,
   ];
   return candidates.find((change) => runMemory(model, { ...options, ...change }, promptTokens).total <= bytes);
 }

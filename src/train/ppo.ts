@@ -18,17 +18,20 @@ import { learningTargets } from "../rl/targets.ts";
 import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import type { GenerateOptions, Response } from "../sample/generate.ts";
+import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditDraws, auditExperience } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
+import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
 import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { type Episode, stepReport } from "./report.ts";
+import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
 import { updatePolicy } from "./update.ts";
@@ -74,6 +77,8 @@ export class PPOTrainer {
   readonly tokenizer: Tokenizer;
   readonly config: PpoConfig;
   readonly optimizer: AdamW;
+  /** The value model, when it is not a head on the policy. */
+  readonly critic?: Critic;
   readonly klController: KLController;
   /** What to tell the user about the model at the start. */
   readonly notes: readonly string[];
@@ -111,6 +116,8 @@ export class PPOTrainer {
     const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
     this.#grads = new ParameterBuffer(trained);
     this.optimizer = new AdamW(trained, adamOptions(this.config));
+    if (this.config.valueModel === "separate")
+      this.critic = new Critic(model.frozenCopy(this.config.frozenLayers), this.config);
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -133,6 +140,7 @@ export class PPOTrainer {
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!("ids" in given)) for (const message of notes) yield { type: "warning", step: this.stepsTaken, message };
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
+    for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
       const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
       const [asked, queries] = [chosen.map((i) => prompts[i]), chosen.map((i) => ids[i])];
@@ -193,47 +201,44 @@ export class PPOTrainer {
   }
 
   async *#learn(
-    { data, episodes, scores: given }: Answered,
+    { data: answered, episodes, scores: given }: Answered,
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
     const { config, klController, optimizer } = this;
-    const { klPenalty: penalty } = config;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
+    const partSize = config.microBatchSize || config.miniBatchSize;
+    const { data: scored, importance } = await rescore(this.model, answered, config); // where another policy drew them
+    const data = this.critic ? { ...scored, values: await this.critic.values(scored, partSize) } : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
-    const wantsExact = penalty === "exact" || config.klLog === "exact";
-    const reference = await scoreReference(this.model, this.reference, data, config.miniBatchSize, wantsExact);
+    const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
+    const reference = await scoreReference(this.model, this.reference, data, partSize, wantsExact);
     checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.#endOfResponse, config, step);
+    const message = auditExperience(data, kl, this.#endOfResponse, config, step, importance);
     if (message) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
-    const { rewards, nonScoreRewards } = rewardsFromScores({
-      scores,
-      logprobs,
-      ...reference,
-      klCoef,
-      penalty,
-      batch,
-    });
+    const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
+    const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
-    const targets = learningTargets({ rewards, values, batch }, config);
+    const targets = weightTargets(learningTargets({ rewards, values, batch }, config), importance);
     checkFinite(step, data, asked, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
     optimizer.options.learningRate = config.learningRate * this.#schedule(step);
+    const { critic, model } = this;
     const skipped = this.#skippedUpdates;
-    const update = yield* updatePolicy(this.model, optimizer, this.#grads, data, targets, config, step, skipped);
+    const update = yield* updatePolicy(model, optimizer, this.#grads, data, targets, config, step, skipped, critic);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -243,8 +248,8 @@ export class PPOTrainer {
     this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
     this.#skippedUpdates = update.skippedUpdates;
-    const facts = { config, data, episodes, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
-    const { metrics, samples } = stepReport(facts);
+    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards };
+    const { metrics, samples } = stepReport({ ...facts, update, optimizer });
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
   }
 
@@ -280,11 +285,18 @@ export class PPOTrainer {
     queries: readonly Int32Array[],
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, Answered> {
-    const firstStream = this.stepsTaken * this.config.batchSize;
-    const lap = (done: "respond" | "score") => clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
-    const place = { step: this.stepsTaken + 1, firstStream, lap };
-    const { rollouts, samples, scores } = yield* respondAndScore(this.responder, prompts, queries, place);
-    return { data: experience(rollouts, this.config.maskReplay), episodes: samples, scores };
+    const { rolloutPrecision: precision, rolloutBatchSize, maxNewTokens, batchSize, maskReplay } = this.config;
+    // The gradients of the last step are not needed any more: their buffer takes the transposed weights.
+    const form = { precision, rows: Math.min(queries.length, rolloutBatchSize), steps: maxNewTokens };
+    const weights = decodingWeights(this.model, form, this.#grads);
+    const responder = { ...this.responder, sampling: { ...this.sampling(), weights } };
+    const lap = (done: "respond" | "score") => {
+      if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
+      clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
+    };
+    const place = { step: this.stepsTaken + 1, firstStream: this.stepsTaken * batchSize, lap };
+    const { rollouts, samples, scores } = yield* respondAndScore(responder, prompts, queries, place);
+    return { data: experience(rollouts, maskReplay), episodes: samples, scores };
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */

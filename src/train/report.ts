@@ -1,5 +1,6 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
 import type { AdamW } from "../nn/adamw.ts";
+import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KlEstimate, KlEstimates } from "../rl/kl.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
@@ -27,6 +28,7 @@ export interface StepFacts {
   nonScoreRewards: Float32Array;
   update: UpdateRecord;
   optimizer: AdamW;
+  importance?: ImportanceWeights;
 }
 
 export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sample[] } {
@@ -54,6 +56,15 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "objective/kl_exact": kl.exact.mean,
     "objective/kl_exact_stderr": kl.exact.standardError,
   };
+  const { importance } = facts;
+  const rollout = importance && {
+    "rollout/kl": importance.kl,
+    "rollout/importance_weight_mean": importance.mean,
+    "rollout/importance_weight_std": importance.std,
+    "rollout/importance_weight_min": importance.min,
+    "rollout/importance_weight_max": importance.max,
+    "rollout/importance_weight_clipped": importance.clipped,
+  };
   const metrics: Metrics = {
     "objective/kl": logged.mean,
     "objective/kl_stderr": logged.standardError,
@@ -62,6 +73,7 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "objective/kl_k3": kl.k3.mean,
     "objective/kl_k3_stderr": kl.k3.standardError,
     ...exact,
+    ...rollout,
     "objective/kl_coef": facts.klCoef,
     "objective/entropy": sampledEntropy(data.logprobs, batch),
     "env/reward_mean": given.mean,

@@ -123,6 +123,7 @@ export async function* run(
   for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
   if (spec.resume && !checkpoint) yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
   let saved = trainer.stepsTaken;
+  let logged = saved;
   const save = async (prune = true): Promise<RunEvent> => {
     saved = trainer.stepsTaken;
     await logs.flush();
@@ -135,6 +136,7 @@ export async function* run(
     for await (const event of trainer.train(prompts, options)) {
       if (event.type === "step") {
         await logs.step(event);
+        logged = event.step;
         rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
@@ -150,8 +152,9 @@ export async function* run(
     // A reward that throws costs the step it threw in, not those before it. Nothing older is deleted after an error.
     const numbers = error instanceof ValueheadError && error.kind === "numbers";
     try {
-      if (trainer.stepsTaken > saved && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
-        if (!trainer.canBeSaved) yield warning(PARTLY(trainer));
+      const whole = logged > saved && logged === trainer.stepsTaken; // a resumed run finds its steps in the logs
+      if (whole && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
+        if (!trainer.canBeSaved) yield warning(partly(trainer));
         yield await save(false);
       }
     } catch (second) {
@@ -167,9 +170,10 @@ export async function* run(
 /** Steps whose mean reward is a checkpoint's, where saveEvery does not say. */
 const REWARD_WINDOW = 50;
 
-const weightsAreFinite = ({ model }: PPOTrainer) => model.parameters.data.every(Number.isFinite);
+const weightsAreFinite = ({ model, critic }: PPOTrainer) =>
+  [model, critic?.model].every((learner) => learner?.parameters.data.every(Number.isFinite) ?? true);
 
-const PARTLY = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
+const partly = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
   `checkpoint-${stepsTaken} holds the weights as they were before the numbers went bad, ${unsettledUpdates} optimizer ` +
   `steps into step ${stepsTaken + 1}, which begins again when the run is resumed; delete it to resume from an older one`;
 
@@ -254,7 +258,8 @@ export async function readRunConfig(
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, "config.json");
   const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
-  if (typeof json?.model !== "string" || typeof json.reward !== "string" || typeof json.options !== "object")
+  const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
+  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options)
     fail("config", {
       where: path,
       found: "another kind of file",

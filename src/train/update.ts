@@ -9,6 +9,7 @@ import type { Targets } from "../rl/targets.ts";
 import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
+import type { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { badGradient, badScores, badWeights, failMinibatch } from "./finite.ts";
 
@@ -46,7 +47,7 @@ const MINIBATCH_STREAM = 0x6d62;
 const EARLY_STOP_FACTOR = 1.5;
 
 /**
- * Updates the model in place; yields progress, returns what happened.
+ * Updates the model in place; yields progress, returns what happened. With a `critic` the value loss trains that instead.
  *
  * `targetKl` is compared after each epoch with k1 of its last minibatch, the mean over tokens of log π_old − log π;
  * `ratioThreshold` with the mean over tokens of π / π_old, before the optimizer's step.
@@ -64,8 +65,9 @@ export async function* updatePolicy(
   config: PpoConfig,
   step: number,
   skippedBefore = 0,
+  critic?: Critic,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
-  const loss = ppoLoss(config);
+  const loss = ppoLoss(critic ? { ...config, vfCoef: 0 } : config);
   const { rows } = data.batch;
   const rng = new Rng(config.seed, MINIBATCH_STREAM, step);
   const parts: Part[] = [];
@@ -76,10 +78,10 @@ export async function* updatePolicy(
     const order = rng.permutation(rows);
     for (let start = 0; start < rows; start += config.miniBatchSize) {
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
-      const pass = await minibatchGradient(model, loss, grads, data, targets, miniBatch, config);
+      const pass = await minibatchGradient(model, loss, grads, data, targets, miniBatch, config, critic);
       const norm = pass.bad === undefined ? globalNorm(grads.data) : 0;
       const scale = clipFactor(norm, config.maxGradNorm);
-      const bad = pass.bad ?? badGradient(grads, norm, scale);
+      const bad = pass.bad ?? badGradient(grads, norm, scale) ?? critic?.badGradient();
       if (bad !== undefined) {
         const last = parts.length === 0 && epoch === config.ppoEpochs - 1 && start + config.miniBatchSize >= rows;
         if (last || skippedUpdates >= config.maxSkippedSteps) failMinibatch(step, epoch, start, bad, skippedUpdates);
@@ -97,7 +99,7 @@ export async function* updatePolicy(
       if (config.ratioThreshold > 0 && pass.ratio > config.ratioThreshold) skipped++;
       else {
         const change = optimizer.update(trainedPart(model.parameters, grads), grads.data, scale);
-        const spoiled = badWeights(model.parameters, change);
+        const spoiled = badWeights(model.parameters, change) ?? critic?.update(optimizer.options.learningRate);
         if (spoiled !== undefined) failMinibatch(step, epoch, start, spoiled, skippedUpdates);
         updateNormSum += change;
         normSum += norm;
@@ -149,6 +151,7 @@ async function minibatchGradient(
   targets: Targets,
   miniBatch: Int32Array,
   config: PpoConfig,
+  critic: Critic | undefined,
 ): Promise<MinibatchPass> {
   const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;
   const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
@@ -165,8 +168,10 @@ async function minibatchGradient(
       returns: pick(returns, index),
     };
     const result = await model.lossAndGradients(asked, loss, inputs, grads, micro > 0, keep);
-    pass.bad = badScores(result, model.parameters);
-    const { logprobs, values, entropies } = result;
+    const learned = await critic?.learn(asked, inputs, micro > 0, keep);
+    pass.bad = badScores(result, model.parameters) ?? learned?.bad;
+    const { logprobs, entropies } = result;
+    const { values } = learned ?? result;
     logprobs.forEach((logprob, i) => {
       const d = logprob - inputs.oldLogprobs[i];
       pass.ratio += Math.exp(d) / tokens;

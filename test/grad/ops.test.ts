@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { gradients } from "../../src/graph/gradient.ts";
 import { operations } from "../../src/graph/ops/index.ts";
-import { apply, type Dim, type DType, input, type Tensor } from "../../src/graph/tensor.ts";
+import { apply, type Dim, type DType, input, stored, type Tensor } from "../../src/graph/tensor.ts";
 import { Session } from "../../src/runtime/session.ts";
 
 interface Case {
@@ -18,14 +18,16 @@ interface Case {
 const cases: Case[] = JSON.parse(readFileSync(new URL("../golden/ops.json", import.meta.url), "utf8"));
 const axes = (shape: number[]): Dim[] => shape.map((size, i) => ({ name: `a${i}`, size }));
 const symbolicAttrs = ["reshape", "expand"]; // their `shape` is a list of named axes here
-const samplingOnly = ["cachedAttention"];
+const samplingOnly = ["cachedAttention", "quantizedLinear"];
 
 /** The case as a graph with its gradients, compiled. */
 function compile(c: Case) {
   const op = operations.get(c.op);
   if (!op) throw new Error(`no operation ${c.op}`);
   const attrs = symbolicAttrs.includes(c.op) ? { ...c.attrs, shape: axes(c.attrs.shape as number[]) } : c.attrs;
-  const inputs = c.inputs.map((x, i) => input(`x${i}`, axes(x.shape), x.dtype));
+  const inputs = c.inputs.map((x, i) =>
+    x.dtype === "int8" ? stored(Int8Array.from(x.data), axes(x.shape)) : input(`x${i}`, axes(x.shape), x.dtype),
+  );
   const outputs = apply(op, inputs, attrs).slice(0, c.outputs.length);
   const feeds = Object.fromEntries(
     c.inputs.map((x, i) => [`x${i}`, x.dtype === "int32" ? Int32Array.from(x.data) : Float32Array.from(x.data)]),

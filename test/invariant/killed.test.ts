@@ -3,11 +3,14 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { killTest } from "../../tools/kill-test.ts";
-import { differences, ended, prepare, type SmallRun, startRun } from "../../tools/small-run.ts";
+import { differences, ended, type SmallRun, startRun, wholeRun } from "../../tools/small-run.ts";
 import { buildCli, root, temporaryDirectory } from "../support/cli.ts";
 
 const run: SmallRun = { root, directory: temporaryDirectory(), steps: 6 };
-beforeAll(buildCli);
+beforeAll(() => {
+  buildCli();
+  return wholeRun(run);
+});
 
 test("killed with SIGKILL and resumed, a run ends as if nothing had happened", async () => {
   const report = await killTest(run, 3, 5);
@@ -25,7 +28,6 @@ const limit = ["sh", "-c", 'ulimit -f 1600 && exec "$@"', "sh"];
 test.skipIf(process.platform === "win32")(
   "no room for a checkpoint: the file is named, the one before is whole, nothing half-written is left",
   async () => {
-    await prepare(run);
     const keep = ["--keep-checkpoints", "2"];
     expect((await ended(startRun(run, "small", [...keep, "--steps", "2"]))).status).toBe(0);
     const full = await ended(startRun(run, "small", [...keep, "--resume"], limit));

@@ -7,11 +7,13 @@ import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { ParameterBuffer, trainedTable } from "../../src/gpt2/parameters.ts";
 import { openSafetensors, writeSafetensors } from "../../src/gpt2/safetensors.ts";
-import { languageModelLoss } from "../../src/rl/losses.ts";
+import { AdamW } from "../../src/nn/adamw.ts";
+import { languageModelLoss, ppoLoss } from "../../src/rl/losses.ts";
 import { openFile, packagePath, writeAtomic } from "../../src/runtime/files.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
+import { type PpoConfig, ppoConfig } from "../../src/train/config.ts";
+import { Critic } from "../../src/train/critic.ts";
 import type { Metrics } from "../../src/train/events.ts";
 import { PPOTrainer } from "../../src/train/ppo.ts";
 import type { RewardFunction, RewardSample } from "../../src/train/rewards.ts";
@@ -63,6 +65,9 @@ async function train(config: Partial<PpoConfig>, options: { transforms?: Transfo
     }
   return { trainer, metrics, tokens, seen, weights: trained.parameters.data };
 }
+/** Not toEqual: it would describe a difference of many numbers for minutes. */
+const same = (a: Float32Array, b: Float32Array) => a.length === b.length && a.every((x, i) => x === b[i]);
+
 /** Adds to the logits of some tokens, everywhere. */
 const favour = (ids: number[], by: number): Transform => ({
   kind: "adjust",
@@ -82,7 +87,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 describe("updates", () => {
   test("ratioThreshold: a minibatch above it leaves everything as it is", async () => {
     const { metrics, weights, trainer } = await train({ ratioThreshold: 0.5 }); // every ratio is near 1
-    expect(weights).toEqual(before);
+    expect(same(weights, before)).toBe(true);
     expect(trainer.optimizer.step).toBe(0);
     for (const m of metrics) expect([m["ppo/skipped_minibatches"], m["ppo/grad_norm"]]).toEqual([4, 0]);
     expect(metrics).toHaveLength(2);
@@ -110,19 +115,14 @@ describe("updates", () => {
   test("whitening per minibatch is whitening per batch when there is one minibatch, and is not with two", async () => {
     const weights = async (whiteningScope: "batch" | "minibatch", miniBatchSize: number) =>
       (await train({ whiteningScope, miniBatchSize, whitenRewards: true })).weights;
-    expect(await weights("minibatch", 4)).toEqual(await weights("batch", 4));
-    expect(await weights("minibatch", 2)).not.toEqual(await weights("batch", 2));
-  });
-
-  test("whitening per minibatch: each has advantages of mean 0", async () => {
-    const { metrics } = await train({ whiteningScope: "minibatch", miniBatchSize: 1, stopAtEos: false });
-    for (const m of metrics) expect(Math.abs(m["ppo/policy/advantages_mean"])).toBeLessThan(1e-6);
+    expect(same(await weights("minibatch", 4), await weights("batch", 4))).toBe(true);
+    expect(same(await weights("minibatch", 2), await weights("batch", 2))).toBe(false);
   });
 
   test("variance and bias correction reach the update", async () => {
     const plain = await train({ steps: 1 });
     for (const config of [{ whiteningVariance: "biased" }, { adamBiasCorrection: "tensorflow" }] as const)
-      expect((await train({ steps: 1, ...config })).weights).not.toEqual(plain.weights);
+      expect(same((await train({ steps: 1, ...config })).weights, plain.weights)).toBe(false);
   });
 });
 
@@ -136,13 +136,13 @@ describe("responses and scores", () => {
   });
 
   test("missingEosPenalty is subtracted where there is no end of text", async () => {
-    const transforms = [favour([EOS], 7)]; // some end, some do not
-    const { metrics, tokens } = await train({ missingEosPenalty: 8 }, { transforms });
-    const missing = [0, 4].map((start) => tokens.slice(start, start + 4).filter((t) => !t.includes(EOS)).length);
-    expect(missing[0] + missing[1]).toBeGreaterThan(0);
-    expect(missing[0] + missing[1]).toBeLessThan(8);
+    const transforms = [favour([EOS], 7)]; // some end, some do not; of 5 never as many
+    const config = { missingEosPenalty: 10, batchSize: 5, miniBatchSize: 5, logSamples: 5 };
+    const { metrics, tokens } = await train(config, { transforms });
     metrics.forEach((m, i) => {
-      expect(m["ppo/mean_scores"]).toBeCloseTo(m["env/reward_mean"] - 2 * missing[i], 10);
+      const missing = tokens.slice(5 * i, 5 * i + 5).filter((response) => !response.includes(EOS)).length;
+      if (i === 0) expect([1, 2, 3, 4]).toContain(missing);
+      expect(m["ppo/mean_scores"]).toBeCloseTo(m["env/reward_mean"] - 2 * missing, 10);
     });
   });
 
@@ -257,7 +257,7 @@ describe("frozen layers", () => {
     expect(rest.has("transformer.wte.weight")).toBe(false);
     expect(rest.has("lm_head.weight")).toBe(!tieWordEmbeddings);
     expect(rest.table.map((p) => p.name)).toEqual(m.parameters.table.slice(2 + 12 * n).map((p) => p.name));
-    for (const { name } of rest.table) expect(rest.view(name), name).toEqual(whole.view(name));
+    for (const { name } of rest.table) expect(same(rest.view(name), whole.view(name)), name).toBe(true);
     expect(rest.view("transformer.ln_f.weight").some((g) => g !== 0)).toBe(true);
     m.dispose();
   });
@@ -271,11 +271,11 @@ describe("frozen layers", () => {
     const frozen = table.filter((p) => /wte|wpe|h\.0\./.test(p.name));
     expect(frozen).toHaveLength(14);
     for (const p of table) {
-      const same = weights.subarray(p.start, p.end).every((x, i) => x === before[p.start + i]);
-      expect(same, p.name).toBe(frozen.includes(p));
+      const old = before.subarray(p.start, p.end);
+      expect(same(weights.subarray(p.start, p.end), old), p.name).toBe(frozen.includes(p));
       const reference = trainer.reference.parameters.view(p.name);
       expect(reference === view(p.name), p.name).toBe(frozen.includes(p));
-      expect([...reference], p.name).toEqual([...before.subarray(p.start, p.end)]);
+      expect(same(reference, old), p.name).toBe(true);
     }
     const trained = before.length - frozen.reduce((n, p) => n + p.end - p.start, 0);
     const { m, v } = trainer.optimizer.state;
@@ -289,8 +289,101 @@ describe("frozen layers", () => {
   });
 });
 
-test("a run with running moments and frozen layers, resumed, equals an uninterrupted one bit for bit", async () => {
-  const start = join(directory, "start");
+describe("a separate value model", () => {
+  const config: Partial<PpoConfig> = {
+    miniBatchSize: 4,
+    learningRate: 3e-3,
+    adamEpsilon: 1e-3,
+    steps: 1,
+    ppoEpochs: 8,
+  };
+
+  test("is trained by the value loss as the value head of a policy that has no policy loss", async () => {
+    // Both losses on one model, with advantages that are all 0: only the value loss is left.
+    const asked = {
+      tokens: { ids: Int32Array.from([5, 9, 2, 8]), B: 1, T: 4 },
+      rows: Int32Array.from([1, 2]),
+      ids: Int32Array.from([2, 8]),
+      distribution: { temperature: 1 },
+    };
+    const one = newModel();
+    const grads = new ParameterBuffer(one.parameters.table);
+    const inputs = {
+      weight: Float32Array.of(0.5, 0.5),
+      oldLogprobs: Float32Array.of(-3, -4),
+      advantages: new Float32Array(2),
+      oldValues: Float32Array.of(0.1, 0.2),
+      returns: Float32Array.of(1, -1),
+    };
+    const options = { ...ppoConfig(), vfCoef: 0.3, maxGradNorm: 0, learningRate: 1e-2 };
+    await one.lossAndGradients(asked, ppoLoss(options), inputs, grads);
+    new AdamW(one.parameters.table, { learningRate: 1e-2 }).update(one.parameters.data, grads.data);
+
+    const critic = new Critic(newModel(), options);
+    const { loss, values } = await critic.learn(asked, inputs, false, "heavy");
+    critic.update(1e-2);
+    const clipped = (v: number, old: number, r: number) =>
+      Math.max((v - r) ** 2, (Math.min(Math.max(v, old - 0.2), old + 0.2) - r) ** 2);
+    expect(loss).toBeCloseTo(0.15 * 0.5 * (clipped(values[0], 0.1, 1) + clipped(values[1], 0.2, -1)), 6);
+    const gap = critic.model.parameters.data.reduce(
+      (worst, x, i) => Math.max(worst, Math.abs(x - one.parameters.data[i])),
+      0,
+    );
+    expect(gap).toBeLessThan(1e-6);
+    expect(same(critic.model.parameters.data, before)).toBe(false);
+
+    const all = await one.score(asked);
+    for (const name of ["logprobs", "entropies", "values"] as const) {
+      const alone = await one.score(asked, [name]);
+      const others = {
+        ...all,
+        logprobs: new Float32Array(2),
+        entropies: new Float32Array(2),
+        values: new Float32Array(2),
+      };
+      expect({ ...alone, [name]: all[name] }).toEqual({ ...others, [name]: all[name] });
+      expect(alone[name].every((x, i) => x !== 0 && Math.abs(x - all[name][i]) < 1e-6)).toBe(true);
+    }
+    const broken = await critic.learn(asked, { ...inputs, returns: Float32Array.of(Number.NaN, 0) }, false, "heavy");
+    expect(broken.bad).toBe("the value model: the loss (NaN)");
+    expect(critic.badGradient()).toMatch(/^the value model: the gradient of transformer/);
+  });
+
+  test("gives the values, learns them, and leaves the policy to the policy loss", async () => {
+    const { trainer, metrics } = await train({ ...config, valueModel: "separate" });
+    const shared = await train(config);
+    // The first values are those of the same weights.
+    expect(metrics[0]["ppo/val/mean"]).toBeCloseTo(shared.metrics[0]["ppo/val/mean"], 5);
+    const head = (p: ParameterBuffer) => p.view("v_head.summary.weight");
+    const { critic, model: policy } = trainer;
+    expect(same(head(policy.parameters), head(model.parameters))).toBe(true);
+    expect(same(head(critic!.model.parameters), head(model.parameters))).toBe(false);
+    expect(critic!.optimizer.step).toBe(trainer.optimizer.step);
+    expect(same(policy.parameters.data, shared.weights)).toBe(false);
+    // Without a value loss the body of a policy with a shared head moves as this one does.
+    const alone = await train({ ...config, vfCoef: 0 });
+    const body = (w: Float32Array) => w.subarray(0, policy.parameters.table.at(-2)?.start);
+    const gap = body(alone.weights).reduce(
+      (worst, x, i) => Math.max(worst, Math.abs(x - policy.parameters.data[i])),
+      0,
+    );
+    expect(gap).toBeLessThan(1e-6);
+  });
+
+  test("that nothing would train is refused", () => {
+    expect(() => ppoConfig({ valueModel: "separate", vfCoef: 0 })).toThrow(
+      "vfCoef: found 0 with a separate valueModel",
+    );
+  });
+});
+
+test.each([
+  ["running moments and frozen layers", { frozenLayers: 1 }],
+  ["a value model of its own", { valueModel: "separate" as const }],
+  ["a value model of its own and frozen layers", { valueModel: "separate" as const, frozenLayers: 1 }],
+])("a run with %s, resumed, equals an uninterrupted one bit for bit", async (_, options) => {
+  const under = mkdtempSync(join(directory, "resume-"));
+  const start = join(under, "start");
   await newModel().savePretrained(start);
   await tokenizer.save(start);
   const config: Partial<PpoConfig> = {
@@ -298,13 +391,13 @@ test("a run with running moments and frozen layers, resumed, equals an uninterru
     steps: 3,
     scoreScaling: "normalize",
     scoreClip: 1.5,
-    frozenLayers: 1,
     preset: "trl-0.11",
     microBatchSize: 0,
+    ...options,
   };
   const go = async (out: string, resume: boolean, stopAt = 0) => {
     const controller = new AbortController();
-    const spec = { model: start, prompts, out: join(directory, out), rewardName: "test", config, threads: 1, resume };
+    const spec = { model: start, prompts, out: join(under, out), rewardName: "test", config, threads: 1, resume };
     const events: RunEvent[] = [];
     for await (const event of run(spec, reward, { signal: controller.signal })) {
       events.push(event);
@@ -316,11 +409,12 @@ test("a run with running moments and frozen layers, resumed, equals an uninterru
   await go("parts", false, 1);
   const resumed = await go("parts", true);
   expect(resumed.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 1 });
-  const read = (out: string, file: string) => readFileSync(join(directory, out, "checkpoint-3", file));
-  for (const file of ["model.safetensors", "trainer.safetensors", "trainer.json"])
-    expect(read("parts", file).equals(read("whole", file)), file).toBe(true);
+  const read = (out: string, file: string) => readFileSync(join(under, out, "checkpoint-3", file));
+  const files = ["model.safetensors", "trainer.safetensors", "trainer.json"];
+  if ("valueModel" in options) files.push("value_model/model.safetensors", "value_model/optimizer.safetensors");
+  for (const file of files) expect(read("parts", file).equals(read("whole", file)), file).toBe(true);
   const state = JSON.parse(read("parts", "trainer.json").toString());
   expect(state.trainer.scores.count).toBe(12);
-  const { options } = JSON.parse(readFileSync(join(directory, "parts", "config.json"), "utf8"));
-  expect(options).toMatchObject({ preset: "trl-0.11", batchSize: 4, maxGradNorm: 0 });
+  const { options: saved } = JSON.parse(readFileSync(join(under, "parts", "config.json"), "utf8"));
+  expect(saved).toMatchObject({ preset: "trl-0.11", batchSize: 4, maxGradNorm: 0 });
 });

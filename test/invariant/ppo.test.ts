@@ -63,6 +63,7 @@ describe("the policy ratio", () => {
     { topK: 5 },
     { topP: 0.8 },
     { minNewTokens: 10 },
+    { maxNewTokens: 14 }, // long enough for transposed weights
     { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
     { repetitionPenalty: 1.2, minP: 0.01, bannedTokens: [11, 50], stop: ["e", "."], klLog: "exact" as const },
   ];

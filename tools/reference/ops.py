@@ -42,7 +42,7 @@ def ints(high, *shape):
 def numbers(array):
     """float32 as its shortest decimal that reads back as the same float32."""
     array = np.asarray(array)
-    if array.dtype == np.int32:
+    if array.dtype in (np.int32, np.int8):
         return array.ravel().tolist()
     values = [float(str(x)) for x in array.astype(np.float32).ravel()]
     assert np.array_equal(np.array(values, np.float32), array.astype(np.float32).ravel())
@@ -200,6 +200,21 @@ for shape, last, M in [((2, 1, 16), [2, 1], 3), ((1, 2, 16), [3], 4)]:
     case("cachedAttention", lambda *x: cached_attention(*(t.detach() for t in x), heads=1, scale=0.3), inputs, {"heads": 1, "scale": 0.3})
 
 case("stopGradient", lambda x: x.detach(), [normal(2, 3)])
+
+
+def quantized_linear(x, w, scales, bias=None):
+    """Rows of x rounded to whole steps of max |x| / 127, then an ordinary product with the dequantised weights."""
+    x, w, scales = x.detach(), w.double(), scales.detach()
+    step = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    y = ((x / step).round() * step) @ (w * scales)
+    return y if bias is None else y + bias.detach()
+
+
+# Sampling only, too. Three rows of very different sizes, and one of zeros.
+sizes = np.array([1, 100, 0.01, 0], np.float32)[:, None]
+weights = rng.integers(-127, 128, (8, 5)).astype(np.int8)
+case("quantizedLinear", quantized_linear, [normal(4, 8) * sizes, weights, positive(5), normal(5)])
+case("quantizedLinear", quantized_linear, [normal(2, 3, 8), weights, positive(5)])
 
 OUT.parent.mkdir(parents=True, exist_ok=True)
 OUT.write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")

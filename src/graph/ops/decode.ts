@@ -1,4 +1,4 @@
-/** @file Attention against a key-value cache. Sampling only: it has no gradient, and differentiating it is an error. */
+/** @file Attention against a key-value cache, products in int8. Sampling only: they have no gradient, and differentiating them is an error. */
 import { apply, type Op, shapeError, type Tensor } from "../tensor.ts";
 
 interface CachedAttentionAttrs {
@@ -45,3 +45,45 @@ export const cachedAttentionOp: Op = {
 };
 export const cachedAttention = (inputs: readonly Tensor[], attrs: CachedAttentionAttrs) =>
   apply(cachedAttentionOp, inputs, attrs);
+
+/**
+ * y = (sx q(x)) (w scales) + bias, in integers: x [..., K], w int8 [K, N], scales [N] (one for each column), bias [N] or none.
+ * Each row of x is rounded to -127 .. 127 times a scale of its own, sx = max |x| / 127, so that no row changes another: a
+ * sequence is sampled alike in any batch. (DynamicQuantizeMatMul takes one scale for all rows.)
+ * ONNX Runtime's MatMulIntegerToFloat (com.microsoft).
+ */
+export const quantizedLinearOp: Op = {
+  name: "quantizedLinear",
+  light: false,
+  infer: (inputs) => {
+    const [x, w, scales, bias] = inputs;
+    const fits =
+      x.rank >= 1 &&
+      x.dtype === "float32" &&
+      w.dtype === "int8" &&
+      w.rank === 2 &&
+      w.shape[0].size === x.shape[x.rank - 1].size &&
+      [scales, bias ?? scales].every((t) => t.rank === 1 && t.shape[0].size === w.shape[1].size);
+    if (!fits) shapeError("quantizedLinear", inputs, "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]");
+    return [{ dtype: "float32", shape: [...x.shape.slice(0, -1), w.shape[1]] }];
+  },
+  emit: (e, [x, w, scales, bias], [y]) => {
+    const [size, largest, step, positive, steps, q, product] = Array.from({ length: 7 }, () => e.temp());
+    e.node("Abs", [x], [size]);
+    e.node("ReduceMax", [size, e.int64([-1])], [largest], { keepdims: 1 });
+    e.node("Mul", [largest, e.float(1 / 127)], [step]);
+    e.node("Max", [step, e.float(SMALLEST_STEP)], [positive]);
+    e.node("Div", [x, positive], [steps]);
+    e.node("QuantizeLinear", [steps, e.float(1), e.uint8(ZERO)], [q]);
+    e.node("MatMulIntegerToFloat", [q, w, e.float(1), scales, e.uint8(ZERO)], [product], {}, "com.microsoft");
+    const scaled = bias ? e.temp() : y;
+    e.node("Mul", [product, positive], [scaled]);
+    if (bias) e.node("Add", [scaled, bias], [y]);
+  },
+};
+/** What 0 is among the unsigned numbers that stand for x. */
+const ZERO = 128;
+/** A row of zeros has a step too. */
+const SMALLEST_STEP = 1e-30;
+export const quantizedLinear = (x: Tensor, w: Tensor, scales: Tensor, bias?: Tensor) =>
+  apply(quantizedLinearOp, bias ? [x, w, scales, bias] : [x, w, scales])[0];

@@ -27,6 +27,16 @@ const SMALL = ["--batch-size", "4", "--mini-batch-size", "2", "--max-new-tokens"
 const run = ["train", "--model", "m", "--prompts", "p.txt", ...SMALL];
 
 describe("generate", () => {
+  it("samples from the quantised copy with --precision int8", () => {
+    const args = ["generate", "--model", "m", "--json", "--max-new-tokens", "4", "--prompt", "This movie"];
+    const [fp32, again, int8] = [[], ["--precision", "fp32"], ["--precision", "int8"]].map(
+      (precision) => jsonLines(valuehead(cwd, ...args, ...precision).stdout)[0].logprobs as number[],
+    );
+    expect(again).toEqual(fp32);
+    expect(int8[0]).not.toBe(fp32[0]);
+    expect(Math.abs(int8[0] - fp32[0])).toBeLessThan(0.5);
+  });
+
   it("says what the library samples with that seed, whole characters only", async () => {
     const model = await GPT2HeadWithValueModel.fromPretrained(at("m"));
     const tokenizer = await loadTokenizer(at("m"));

@@ -73,6 +73,10 @@ describe("wrong usage ends with 2 and writes nothing", () => {
       status: 2,
       stderr: expect.stringContaining("Did you mean --batch-size?"),
     });
+    expect(train("--init_kl_coef", "0.2")).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining("unknown option '--init_kl_coef': it is called --kl-coef here"),
+    });
     expect(valuehead(cwd, "train")).toMatchObject({
       status: 2,
       stderr: expect.stringContaining("required option '--prompts <file>'"),

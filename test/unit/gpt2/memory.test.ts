@@ -39,6 +39,8 @@ it("adds up to its parts, and training holds five times the weights", () => {
   expect(w + gradients + moments + reference).toBe(5 * weights);
   // Keys and values: 2 x 12 layers x 768 x 4 bytes = 73,728 bytes a token.
   expect(sampling.parts.cache).toBe(16 * 56 * 73_728);
+  // 12 x (3 + 1 + 4 + 4) x 768 x 768 weights.
+  expect(sampling.parts.transposed).toBe(4 * 84_934_656);
 });
 
 it("frozen layers have no gradients, no moments and no copy: 4 of 12 layers of GPT-2 and its embeddings", () => {

@@ -3,8 +3,9 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expect, test } from "vitest";
 import { type Program, SENTINEL, writeOnnx } from "../../../src/graph/onnx.ts";
-import { add, gatherRows, layerNorm, linear, mul, scale, split, tanh } from "../../../src/graph/ops/index.ts";
-import { constant, dims, input } from "../../../src/graph/tensor.ts";
+import { add, gatherRows, layerNorm, linear, mul, reshape, scale, split, tanh } from "../../../src/graph/ops/index.ts";
+import { constant, dims, input, stored } from "../../../src/graph/tensor.ts";
+import { Session } from "../../../src/runtime/session.ts";
 import { run, runProgram } from "../../support/run.ts";
 
 function decode(program: Program, options?: { sentinel?: boolean }) {
@@ -182,4 +183,41 @@ test("a cut that the outputs do not need is not an input", () => {
   const aside = tanh(x);
   const program: Program = { name: "p", outputs: { y: add(x, x) }, cuts: new Map([[aside, "saved"]]) };
   expect(decode(program).graph.input.map((i) => i.name)).toEqual(["x"]);
+});
+
+test("stored numbers become part of the program, of their own type", () => {
+  const data = Float32Array.of(1, 2, 3, 4).subarray(1); // a view, not a whole buffer
+  const program = { name: "p", outputs: { y: add(input("x", { C: 3 }), stored(data, { C: 3 })) } };
+  const { graph } = decode(program);
+  expect(graph.initializer.map((t) => [DataType[t.dataType ?? 0], t.dims])).toEqual([["FLOAT", [3n]]]);
+  expect(runProgram(program, { x: Float32Array.of(10, 20, 30) })).toEqual({ y: Float32Array.of(12, 23, 34) });
+});
+
+test("the size of a free axis is told at each run, and buffers are checked against it", () => {
+  const x = input("x", { N: 2, C: 3 });
+  const program: Program = {
+    name: "p",
+    free: ["N"],
+    outputs: { y: add(x, stored(Float32Array.of(1, 2, 3), { C: 3 })) },
+  };
+  expect(decode(program).graph.input[0].type?.value).toMatchObject({
+    value: { shape: { dim: [{ value: { case: "dimParam", value: "N" } }, { value: { value: 3n } }] } },
+  });
+  const session = new Session(program, { threads: 1 });
+  for (const N of [1, 4]) {
+    const y = new Float32Array(3 * N);
+    session.run({ x: new Float32Array(3 * N).fill(5) }, { y }, { N });
+    expect([...y]).toEqual(Array.from({ length: N }, () => [6, 7, 8]).flat());
+  }
+  expect(() => session.run({ x: new Float32Array(6) }, { y: new Float32Array(6) }, { N: 3 })).toThrow(
+    "input x of p: found Float32Array of 6, expected [N=3, C=3]:float32",
+  );
+  session.dispose();
+});
+
+test("a free axis and an operation with sizes among its constants do not go together", () => {
+  const y = reshape(input("x", { N: 2, C: 3 }), dims({ M: 6 }));
+  expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y } })).toThrow(
+    "program p: found Reshape, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: keep the axes apart instead of reshaping, or leave no axis free",
+  );
 });

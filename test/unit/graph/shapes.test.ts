@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { operations } from "../../../src/graph/ops/index.ts";
-import { apply, dims, input } from "../../../src/graph/tensor.ts";
+import { apply, dims, input, stored } from "../../../src/graph/tensor.ts";
 
 const f = (sizes: Record<string, number>) => input("x", sizes);
 const ids = (sizes: Record<string, number>) => input("ids", sizes, "int32");
@@ -201,6 +201,20 @@ const cases: Case[] = [
     "[B=3, T=1, C=6]:float32, [B=3, T=1, C=6]:float32, [B=3, T=1, C=6]:float32, [B=2, H=2, M=8, D=3]:float32, " +
       "[B=2, H=2, M=8, D=3]:float32, [B=2]:int32, [one=1]:int32",
     "q, k, v [B, T, C], two caches [B, H, M, D], lengths [B], total [1]",
+  ],
+  [
+    "quantizedLinear",
+    [f({ M: 2, K: 3 }), f({ K: 3, N: 5 }), f({ N: 5 })],
+    {},
+    "[M=2, K=3]:float32, [K=3, N=5]:float32, [N=5]:float32",
+    "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]",
+  ],
+  [
+    "quantizedLinear",
+    [f({ M: 2, K: 3 }), stored(new Int8Array(15), { K: 3, N: 5 }), f({ N: 5 }), f({ N: 4 })],
+    {},
+    "[M=2, K=3]:float32, [K=3, N=5]:int8, [N=5]:float32, [N=4]:float32",
+    "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]",
   ],
 ];
 

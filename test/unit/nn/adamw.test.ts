@@ -17,8 +17,10 @@ test.each(golden.adamw.map((c) => [name(c), c] as const))("six steps equal torch
   const params = Float32Array.from(initial);
   grads.forEach((g, i) => {
     optimizer.options.learningRate = c.rates[i];
-    optimizer.update(params, Float32Array.from(g));
+    const change = optimizer.update(params, Float32Array.from(g));
     expect(optimizer.step).toBe(i + 1);
+    const before = i === 0 ? initial : c.after[i - 1];
+    expect(Math.abs(change - Math.hypot(...c.after[i].map((p, j) => p - before[j])))).toBeLessThan(3e-6);
     expect(maxDifference(params, c.after[i])).toBeLessThan(1e-6);
   });
   const { m, v } = optimizer.state;
@@ -30,6 +32,35 @@ test.each(golden.adamw.map((c) => [name(c), c] as const))("six steps equal torch
   c.v.forEach((x, i) => {
     expect(Math.abs(v![i] - x)).toBeLessThanOrEqual(1e-6 * x);
   });
+});
+
+test("long buffers, in chunks with a remainder, equal torch at every place", () => {
+  const { options, after, rates } = golden.adamw[1];
+  const copies = Math.ceil(40_000 / initial.length);
+  const tile = (x: ArrayLike<number>) =>
+    Float32Array.from({ length: copies * initial.length }, (_, i) => x[i % initial.length]);
+  const start = 3; // nothing is aligned
+  const params = new Float32Array(start + copies * initial.length);
+  params.set(tile(initial), start);
+  const g = new Float32Array(params.length);
+  const parts = Array.from({ length: copies }, (_, i) =>
+    ranges.map((r) => ({ ...r, start: start + i * initial.length + r.start, end: start + i * initial.length + r.end })),
+  ).flat();
+  // One decay for all would be one long range; these many short ones and the long one below must agree.
+  const short = new AdamW(parts, options);
+  const plain = golden.adamw.find((c) => c.options.weightDecay === 0) ?? golden.adamw[0];
+  const long = new AdamW([{ start, end: params.length, decay: false }], plain.options);
+  const other = params.slice();
+  grads.forEach((grad, i) => {
+    short.options.learningRate = rates[i];
+    long.options.learningRate = plain.rates[i];
+    g.set(tile(grad), start);
+    short.update(params, g);
+    long.update(other, g);
+    expect(maxDifference(params.subarray(start), tile(after[i]))).toBeLessThan(1e-6);
+    expect(maxDifference(other.subarray(start), tile(plain.after[i]))).toBeLessThan(1e-6);
+  });
+  expect([...params.subarray(0, start)]).toEqual([0, 0, 0]);
 });
 
 test("gradScale equals scaled gradients", () => {

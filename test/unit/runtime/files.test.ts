@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -21,6 +22,7 @@ import {
   env,
   exists,
   isDirectory,
+  isLeftover,
   linkFile,
   listDirectory,
   makeDirectory,
@@ -28,6 +30,8 @@ import {
   readJson,
   readLines,
   readText,
+  remove,
+  removeLeftovers,
   writeAtomic,
   writeDirectoryAtomic,
   writeTextAtomic,
@@ -202,6 +206,20 @@ describe("a file written atomically", () => {
     expect(readdirSync(dir)).toEqual(["f"]);
   });
 
+  test("a quota, and a file larger than is allowed", async () => {
+    const failing = (code: string) =>
+      errorOf(
+        writeAtomic(at("f"), async () => {
+          throw osError(code);
+        }),
+      );
+    expect((await failing("EDQUOT")).problem.found).toBe("an exhausted disk quota (EDQUOT)");
+    expect((await failing("EFBIG")).message).toBe(
+      `${at("f")}: found a file larger than the system lets this process write (EFBIG), expected room to write it. ` +
+        "Fix: raise the limit (ulimit -f) or choose another place (what was there before is intact)",
+    );
+  });
+
   test("a place that cannot be written", async () => {
     expect((await errorOf(writeTextAtomic(at("no/f"), "x"))).problem).toMatchObject({
       where: at("no/f"),
@@ -231,6 +249,28 @@ describe("a directory written atomically", () => {
     expect(error.problem.found).toBe("a directory with 2 entries (a, sub)");
   });
 
+  test.skipIf(process.platform !== "linux")(
+    "every file and directory is flushed before it, its name after it",
+    async () => {
+      const handle = await open(dir);
+      const prototype = Object.getPrototypeOf(handle);
+      await handle.close();
+      const { sync } = prototype;
+      const flushed: string[] = [];
+      vi.spyOn(prototype, "sync").mockImplementation(function (this: unknown) {
+        const path = readlinkSync(`/proc/self/fd/${(this as { fd: number }).fd}`).slice(dir.length + 1);
+        flushed.push(
+          `${existsSync(at("checkpoint-1")) ? "after" : "before"} ${path.replace(/\.tmp-\d+(-\d+)?/g, "~")}`,
+        );
+        return sync.call(this);
+      });
+      await writeDirectoryAtomic(at("checkpoint-1"), fill);
+      for (const path of ["checkpoint-1~", "checkpoint-1~/a", "checkpoint-1~/sub", "checkpoint-1~/sub/b"])
+        expect(flushed).toContain(`before ${path}`);
+      expect(flushed.filter((entry) => entry.startsWith("after"))).toEqual(["after "]);
+    },
+  );
+
   test("replace: the old one stays until the new one is whole", async () => {
     mkdirSync(at("best"));
     writeFileSync(at("best/old"), "old");
@@ -254,6 +294,32 @@ describe("a directory written atomically", () => {
     expect(error.problem.where).toBe(at("checkpoint-1/sub/b"));
     expect(error.problem.found).toMatch(/^a full disk \(ENOSPC\): \d+\.\d MB free$/);
     expect(readdirSync(dir)).toEqual([]);
+  });
+});
+
+describe("removing", () => {
+  test("a directory, a file, what is not there", async () => {
+    mkdirSync(at("d/sub"), { recursive: true });
+    writeFileSync(at("d/sub/x"), "");
+    writeFileSync(at("f"), "");
+    for (const name of ["d", "f", "no"]) await remove(at(name));
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
+  test("leftovers of killed processes; one that was about to be replaced gets its name back", async () => {
+    for (const name of ["c-1.tmp-7", "c-2.old-7", "c-3.old-7", "c-3", "e.tmp-x", "log.tmp"]) mkdirSync(at(name));
+    writeFileSync(at("m.json.tmp-7-0"), "");
+    expect(["c-1.tmp-7", "m.json.tmp-7-0", "c-2.old-7", "c-3", "e.tmp-x", "log.tmp"].map(isLeftover)).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
+    await removeLeftovers(dir);
+    expect(readdirSync(dir).sort()).toEqual(["c-2", "c-3", "e.tmp-x", "log.tmp"]);
+    await removeLeftovers(at("no"));
   });
 });
 

@@ -229,3 +229,55 @@ describe("errors", () => {
     }
   });
 });
+
+describe("plain sampling from given probabilities", () => {
+  const V = 501;
+  const rng = new Rng(12);
+  const logits = Float32Array.from({ length: V }, () => 3 * rng.normal());
+  const max = logits.reduce((a, x) => Math.max(a, x));
+  const sum = logits.reduce((a, x) => a + Math.exp(x - max), 0);
+  const probabilities = Float32Array.from(logits, (x) => Math.exp(x - max) / sum);
+
+  test("is the draw that the logits give", () => {
+    const sampler = new TokenSampler(V, {});
+    for (let seed = 0; seed < 200; seed++) {
+      const want = sampler.draw(logits, new Rng(seed));
+      const got = sampler.draw(logits, new Rng(seed), -1, undefined, probabilities);
+      expect(got).toEqual({
+        ...want,
+        logprob: expect.closeTo(want.logprob, 6),
+        rawLogprob: expect.closeTo(want.logprob, 6),
+      });
+    }
+    expect(new TokenSampler(V, {}, false).draw(logits, new Rng(0), -1, undefined, probabilities).rawLogprob).toBeNaN();
+  });
+
+  const changed: Partial<SamplingOptions>[] = [
+    { temperature: 0.5 },
+    { topK: 3 },
+    { topP: 0.5 },
+    { minP: 0.5 },
+    { bannedTokens: [logits.indexOf(max)] },
+    { forcedTokens: { 0: 7 } },
+    { bias: { ids: Int32Array.of(7), values: Float32Array.of(30) } },
+  ];
+  test.each(changed.map((options) => ({ options })))("is not done with $options", ({ options }) => {
+    const sampler = new TokenSampler(V, options);
+    const uniform = new Float32Array(V).fill(1 / V); // would be seen at once
+    for (let seed = 0; seed < 5; seed++)
+      expect(sampler.draw(logits, new Rng(seed), -1, undefined, uniform)).toEqual(sampler.draw(logits, new Rng(seed)));
+  });
+
+  test("a banned token is not drawn", () => {
+    const certain = new Float32Array(V);
+    certain[9] = 1;
+    expect(new TokenSampler(V, {}).draw(logits, new Rng(0), 9, undefined, certain).id).not.toBe(9);
+  });
+
+  test("probabilities that are not numbers are an error", () => {
+    const bad = new Float32Array(V).fill(Number.NaN);
+    expect(() => new TokenSampler(V, {}).draw(logits, new Rng(0), -1, undefined, bad)).toThrow(
+      "logits of the next token: found NaN or infinity, expected finite numbers",
+    );
+  });
+});

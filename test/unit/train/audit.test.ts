@@ -1,5 +1,6 @@
 /** @file Each breach of the audit, made on purpose. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { type ImportanceWeights, importanceWeights } from "../../../src/rl/importance.ts";
 import { klEstimates } from "../../../src/rl/kl.ts";
 import { auditExperience, auditRatio } from "../../../src/train/audit.ts";
 import type { Experience } from "../../../src/train/batch.ts";
@@ -43,6 +44,35 @@ test("a negative KL stops the run, unless it is within sampling noise", () => {
     /^PPO step 7: found a mean KL of -\d\.\d+ with a standard error of \d\.\d+, expected a mean KL that is not below zero\. Fix: responses are not samples/,
   );
   expect(audit(sound(), -0.02)).toBeUndefined();
+});
+
+describe("tokens drawn by another policy", () => {
+  const data = sound();
+  /** Ratios of alternately +spread and -spread around the mean. */
+  const weights = (mean: number, spread: number) => {
+    const ratios = Array.from(data.batch.mask, (_, i) => mean + (i % 2 === 0 ? spread : -spread));
+    return importanceWeights(ratios.map(Math.log), new Float32Array(ratios.length), data.batch, 2);
+  };
+  const audited = (importance: ImportanceWeights, shift = 0.1) =>
+    auditExperience(data, kl(data, shift), EOS, config, 7, importance);
+
+  test("weights that are 1 on average pass", () => {
+    expect(audited(weights(1, 0))).toBeUndefined();
+    expect(audited(weights(1.1, 0.5))).toBeUndefined();
+  });
+
+  test("weights that are not stop the run", () => {
+    expect(() => audited(weights(1.1, 0.01))).toThrow(
+      /^PPO step 7: found a mean importance weight of 1\.10\d\d with a standard error of 0\.00\d\d, expected 1 within 5 standard errors\. Fix: the recorded log-probs are not those of the policy that drew the tokens/,
+    );
+    expect(() => audited(weights(0.9, 0.01))).toThrow(/mean importance weight of 0\.9/);
+  });
+
+  test("the KL may lie below zero by that between the two policies", () => {
+    const apart = { ...weights(1, 0.2), kl: 6.5 };
+    expect(() => audited({ ...apart, kl: 0 }, -2)).toThrow(/a mean KL of/);
+    expect(audited(apart, -2)).toBeUndefined();
+  });
 });
 
 test("tokens counted after the end of text stop the run", () => {

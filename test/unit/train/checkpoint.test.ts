@@ -13,10 +13,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { makeConfig } from "../../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
-import { packagePath } from "../../../src/runtime/files.ts";
+import { AppendFile, packagePath } from "../../../src/runtime/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import type { PpoConfig } from "../../../src/train/config.ts";
 import type { RewardFunction } from "../../../src/train/rewards.ts";
@@ -189,6 +189,19 @@ describe("a damaged checkpoint", () => {
     expect(events.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 3 });
     expect(readdirSync(at("copy")).sort()).toEqual(readdirSync(at("whole")).sort());
   });
+});
+
+test("a step that could not be logged is in no checkpoint: the resumed run logs it", async () => {
+  const { appendLine } = AppendFile.prototype;
+  let lines = 0;
+  vi.spyOn(AppendFile.prototype, "appendLine").mockImplementation(function (this: AppendFile, line) {
+    return ++lines === 2 ? Promise.reject(new Error("no room")) : appendLine.call(this, line);
+  });
+  await expect(train("unlogged", { saveEvery: 0 })).rejects.toThrow("no room");
+  vi.restoreAllMocks();
+  await train("unlogged", { saveEvery: 0 }, true);
+  const steps = readFileSync(at("unlogged", "metrics.jsonl"), "utf8").trim().split("\n");
+  expect(steps.map((line) => JSON.parse(line).step)).toEqual([1, 2, 3]);
 });
 
 const sha256sum = (...args: string[]) =>

@@ -1,7 +1,6 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
-import { nearest } from "../../../src/base/nearest.ts";
-import { optionGroups, PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/train/config.ts";
+import { PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/train/config.ts";
 import { type PresetName, presets } from "../../../src/train/presets.ts";
 import { nameHere, trlNames } from "../../../src/train/trl-names.ts";
 
@@ -55,10 +54,6 @@ describe("names of other programs", () => {
     expect(nameHere("batchsize")).toBeUndefined();
     expect(() => ppoConfig({ batchsize: 1 })).toThrow("Fix: did you mean batchSize?");
   });
-});
-
-it("headings stand before options that exist", () => {
-  for (const name of Object.keys(optionGroups)) expect(nearest(name, Object.keys(ppoOptions))).toBe(name);
 });
 
 describe("contradictions name the option to change", () => {

@@ -1,0 +1,160 @@
+/** @file `npm run bench`: every case, its peers and the limits of the machine, in one run; see README.md. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { parseArgs } from "node:util";
+import { allCases, type Case } from "./cases.ts";
+import { type CurvePoint, measureCurves } from "./curves.ts";
+import { bestLimits, type LimitRuns, measureLimits } from "./limits.ts";
+import { type CaseResult, killSides, measure } from "./measure.ts";
+import { type BenchModel, openBenchModel } from "./models.ts";
+import { curvesSvg } from "./plot.ts";
+import { machine, phaseTable, type Row, table } from "./report.ts";
+import { measureStartup, type StartupResult, startupRows } from "./startup.ts";
+
+const CACHE = ".cache/bench/models";
+
+const { values: flags } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    threads: { type: "string", default: "2" },
+    layers: { type: "string", default: "12,6" },
+    only: { type: "string" },
+    out: { type: "string" },
+    /** Names of the cases, and nothing else. */
+    list: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+  },
+});
+const rounds = flags.quick ? 1 : wholeNumber("--rounds", flags.rounds);
+const threads = wholeNumber("--threads", flags.threads);
+const layers = flags.layers.split(",").map((n) => wholeNumber("--layers", n));
+const wanted = flags.only?.split(",");
+const isWhole = !flags.quick && !wanted && flags.layers === "12,6";
+const date = new Date().toISOString();
+const path = `${flags.out ?? (isWhole ? "bench/results/bench" : ".cache/bench/results/try")}-${date.slice(0, 10)}`;
+
+const models: BenchModel[] = [];
+if (flags.quick) {
+  const sizes = { nEmbd: 32, nHead: 2, vocabSize: 300 };
+  models.push(await openBenchModel(1, undefined, CACHE, sizes));
+} else for (const n of layers) models.push(await openBenchModel(n, process.env.VALUEHEAD_GPT2, CACHE));
+
+const isWanted = (name: string, model = "") =>
+  !wanted || wanted.some((text) => `${name} ${model}`.toLowerCase().includes(text.toLowerCase()));
+const cases = allCases(models).filter((c) => isWanted(c.name, c.model?.name));
+
+const versions: Record<string, unknown> = {};
+const limitRuns: LimitRuns = { sgemm: [], copy: [], read: [] };
+const results: CaseResult[] = [];
+const host = machine();
+let startup: StartupResult | undefined;
+let curves: CurvePoint[] | undefined;
+let interrupted = false;
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.on(signal, () => {
+    interrupted = true;
+    killSides();
+  });
+
+if (flags.list) {
+  for (const c of allCases(models)) console.log(`${c.name} ${c.model?.name ?? ""}`);
+  console.log("startup\ncurves");
+} else process.exitCode = await main();
+
+async function main(): Promise<number> {
+  console.log(`${host.cpu}, ${host.cores} cores, ${(host.memoryBytes / 1e9).toFixed(0)} GB`);
+  if (host.loadAverage > 0.3)
+    console.log(
+      `The load average is ${host.loadAverage.toFixed(2)}: something else may be running. Times will be off.`,
+    );
+  await tryLimits();
+  if (isWanted("startup") && !flags.quick) {
+    console.error("startup ...");
+    startup = await measureStartup(2 * rounds);
+    save();
+  }
+  for (const c of cases) {
+    if (interrupted) break;
+    const start = performance.now();
+    console.error(`${c.name} ${c.model?.name ?? ""} ...`);
+    const result = await measure(c, { threads, rounds }, versions);
+    if (interrupted) break; // half a case is none
+    results.push(result);
+    say(result, (performance.now() - start) / 1000);
+    save();
+  }
+  if (!interrupted && isWanted("curves")) await tryCurves();
+  if (!interrupted) await tryLimits();
+  save();
+  console.log(`\n${tables()}\n\n${path}.json, ${path}.md`);
+  if (interrupted) return 130;
+  return results.some((r) => r.problem) ? 1 : 0;
+}
+
+/** Without numpy there are no limits, and no shares of them. */
+async function tryLimits(): Promise<void> {
+  console.error("limits ...");
+  try {
+    await measureLimits(limitRuns, threads, versions);
+  } catch (error) {
+    console.error(`  missing: ${(error as Error).message}`);
+  }
+}
+
+async function tryCurves(): Promise<void> {
+  console.error("curves ...");
+  try {
+    curves = await measureCurves(threads, flags.quick ? "small" : "full");
+  } catch (error) {
+    console.error(`  ${(error as Error).message}`);
+  }
+}
+
+function say(result: CaseResult, seconds: number): void {
+  const missing = Object.entries(result.results).filter(([, r]) => typeof r === "string");
+  const idle = Object.entries(result.idleCpuSeconds).map(([side, s]) => `${side} ${s.toFixed(2)} s`);
+  for (const [label, why] of missing) console.error(`  ${label}: ${why}`);
+  if (result.problem) console.error(`  ${result.problem}`);
+  else if (result.difference !== undefined)
+    console.error(`  the sides differ by ${result.difference.toExponential(1)}`);
+  console.error(`  ${seconds.toFixed(0)} s in all; CPU while another side ran: ${idle.join(", ")}`);
+}
+
+function allRows(): Row[] {
+  const limits = bestLimits(limitRuns);
+  const rowsOf = (c: Case) => {
+    const found = results.find((r) => r.name === c.name && r.model === c.model?.name);
+    const rows = found ? c.rows(found.results, limits) : [];
+    return found?.problem ? rows.map((row) => ({ ...row, met: undefined, missing: found.problem })) : rows;
+  };
+  return [...(startup ? startupRows(startup) : []), ...cases.flatMap(rowsOf)];
+}
+
+function tables(): string {
+  const phases = results.map((r) => phaseTable(r.model ?? "", r.results));
+  return [table(allRows()), ...phases].filter((t) => t !== "").join("\n\n");
+}
+
+/** After every case: what there is is kept, whatever happens next. */
+function save(): void {
+  const rows = allRows();
+  const settings = {
+    threads,
+    rounds,
+    models: models.map((m) => m.name),
+    waitPolicy: process.env.OMP_WAIT_POLICY ?? "PASSIVE",
+  };
+  const limits = { best: bestLimits(limitRuns), runs: limitRuns };
+  const result = { date, machine: host, versions, settings, limits, rows, startup, curves, cases: results };
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.json`, `${JSON.stringify(result, null, 2)}\n`);
+  const about = `${host.cpu}, ${host.cores} cores, ${threads} threads, ${rounds} rounds; ${date.slice(0, 10)}`;
+  writeFileSync(`${path}.md`, `${about}\n\n${tables()}\n`);
+  if (curves && limits.best) writeFileSync(`${path}-curves.svg`, curvesSvg(curves, limits.best, about));
+}
+
+function wholeNumber(name: string, text: string): number {
+  const n = Number(text);
+  if (!(Number.isInteger(n) && n >= 1)) throw new Error(`${name}: found ${text}, expected a whole number from 1`);
+  return n;
+}

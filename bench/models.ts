@@ -1,0 +1,82 @@
+/** @file The checkpoints both sides load: one that is there, or random weights written once. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type GPT2Config, makeConfig, parseConfig } from "../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+
+export interface BenchModel {
+  directory: string;
+  config: GPT2Config;
+  name: string;
+}
+
+/**
+ * A checkpoint of GPT-2's size with that many layers: `given` if it has that many, else random weights under `cache`.
+ * @param sizes other fields of the config, for curves and trials
+ */
+export async function openBenchModel(
+  layers: number,
+  given: string | undefined,
+  cache: string,
+  sizes: Partial<GPT2Config> = {},
+): Promise<BenchModel> {
+  if (given) {
+    const config = readConfig(given);
+    if (config.nLayer === layers) return { directory: given, config, name: nameOf(config) };
+  }
+  // Twice GPT-2's 0.02: with it the attention of random weights is close to uniform.
+  const config = makeConfig({ nLayer: layers, initializerRange: 0.04, ...sizes });
+  const directory = join(cache, `gpt2-${config.nLayer}x${config.nEmbd}-${config.vocabSize}`);
+  // The last file written says that the others are whole.
+  if (!existsSync(join(directory, "tokenizer.json"))) {
+    const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1 });
+    await model.savePretrained(directory);
+    writeTokenizer(directory, config.vocabSize);
+  }
+  return { directory, config, name: nameOf(config) };
+}
+
+function readConfig(directory: string): GPT2Config {
+  const path = join(directory, "config.json");
+  return parseConfig(JSON.parse(readFileSync(path, "utf8")), path);
+}
+
+function nameOf({ nLayer, nEmbd }: GPT2Config): string {
+  if (nEmbd !== 768) return `${nLayer} layers of ${nEmbd}`;
+  return nLayer === 12 ? "GPT-2 124M" : nLayer === 6 ? "distilgpt2's size" : `${nLayer} layers`;
+}
+
+/** A byte-level tokenizer without merges: 256 bytes, names for the other ids, the end of text last. */
+function writeTokenizer(directory: string, vocabSize: number): void {
+  const printable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+  let next = 256; // GPT-2's table: bytes that are no visible character get one from U+0100 on
+  const bytes = Array.from({ length: 256 }, (_, b) => String.fromCharCode(printable(b) ? b : next++));
+  const names = Array.from({ length: vocabSize - 257 }, (_, i) => `t${256 + i}`);
+  const end = "<|endoftext|>";
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: true };
+  const vocab = Object.fromEntries([...bytes, ...names, end].map((token, id) => [token, id]));
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  const write = (name: string, json: object) => writeFileSync(join(directory, name), JSON.stringify(json));
+  write("tokenizer_config.json", { tokenizer_class: "PreTrainedTokenizerFast", eos_token: end, bos_token: end });
+  write("tokenizer.json", {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: [{ id: vocabSize - 1, content: end, ...flags }],
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: byteLevel,
+    decoder: byteLevel,
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      vocab,
+      merges: [],
+    },
+  });
+}

@@ -1,0 +1,252 @@
+/** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
+import { parseArgs } from "node:util";
+import { makeConfig } from "../src/gpt2/config.ts";
+import { type AskedTokens, GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+import { ParameterBuffer } from "../src/gpt2/parameters.ts";
+import { linear } from "../src/graph/ops/index.ts";
+import { input } from "../src/graph/tensor.ts";
+import { AdamW, globalNorm } from "../src/nn/adamw.ts";
+import { gae } from "../src/rl/advantages.ts";
+import { languageModelLoss } from "../src/rl/losses.ts";
+import { rewardsFromScores } from "../src/rl/rewards.ts";
+import { Engine } from "../src/runtime/engine.ts";
+import { type GenerateOptions, generate } from "../src/sample/generate.ts";
+import { loadTokenizer } from "../src/tokenizer/load.ts";
+import { PPO_DEFAULTS } from "../src/train/config.ts";
+import { PPOTrainer } from "../src/train/ppo.ts";
+import { integers } from "./matmul.ts";
+import { engineVersions } from "./report.ts";
+import { type Clock, type Run, serve } from "./serve.ts";
+
+const { values: flags } = parseArgs({
+  options: {
+    model: { type: "string", default: "" },
+    /** Of a random model, instead of one from a directory. */
+    sizes: { type: "string" },
+    threads: { type: "string", default: "2" },
+  },
+});
+const threads = Number(flags.threads);
+const opened = new Map<string, unknown>();
+
+/** Made at its first use: a side holds what its case needs and nothing else. */
+function once<T>(name: string, make: () => T): T {
+  if (!opened.has(name)) opened.set(name, make());
+  return opened.get(name) as T;
+}
+
+const openModel = () =>
+  once("model", async () =>
+    flags.sizes
+      ? GPT2HeadWithValueModel.fromConfig(makeConfig(JSON.parse(flags.sizes)), { threads })
+      : GPT2HeadWithValueModel.fromPretrained(flags.model, { threads }),
+  );
+const openTokenizer = () => once("tokenizer", () => loadTokenizer(flags.model));
+
+async function openTraining(learningRate: number) {
+  const model = await openModel();
+  const { table } = model.parameters;
+  const grads = once("grads", () => new ParameterBuffer(table));
+  const optimizer = once("optimizer", () => new AdamW(table, { learningRate, weightDecay: 0.01 }));
+  return { model, grads, optimizer };
+}
+
+/** Of rows of T + 1 tokens the last `keep` are predicted: log-probability, entropy and value of each. */
+const forward: Run = async (command, clock) => {
+  const { ids, keep } = command as unknown as { ids: number[][]; keep: number };
+  const model = await openModel();
+  clock.start();
+  const { logprobs } = await model.score(lastTokens(ids, keep));
+  clock.stop();
+  return { numbers: Array.from(logprobs) };
+};
+
+const train: Run = async (command, clock) => {
+  const { ids } = command as unknown as { ids: number[][] };
+  const { model, grads, optimizer } = await openTraining(1e-5);
+  const asked = lastTokens(ids, ids[0].length - 1);
+  const weight = new Float32Array(asked.rows.length).fill(1 / asked.rows.length);
+  clock.start();
+  const { loss } = await model.lossAndGradients(asked, languageModelLoss, { weight }, grads);
+  globalNorm(grads.data);
+  await optimizer.update(model.parameters.data, grads.data);
+  clock.stop();
+  return { numbers: [loss] };
+};
+
+const adamw: Run = async (_, clock) => {
+  const { model, grads, optimizer } = await openTraining(0.1);
+  once("adamw", () => {
+    for (const { name } of grads.table) {
+      const view = grads.view(name);
+      for (let i = 0; i < view.length; i++) view[i] = ((i % 7) - 3) * 1e-3;
+    }
+  });
+  clock.start();
+  await optimizer.update(model.parameters.data, grads.data);
+  clock.stop();
+  return { numbers: Array.from(model.parameters.view("transformer.h.0.mlp.c_fc.weight").subarray(0, 16)) };
+};
+
+interface SampleCommand {
+  ids: number[][];
+  tokens: number;
+  /** "int8" draws from a quantised copy. */
+  precision?: string;
+  /** Give so many of the sequences, and the log-probabilities their tokens were drawn with. */
+  check?: number;
+}
+
+const sample: Run = async (command, clock) => {
+  const { ids, tokens, precision, check = 0 } = command as unknown as SampleCommand;
+  const model = await openModel();
+  const queries = ids.map((row) => Int32Array.from(row));
+  const options = { maxNewTokens: tokens, eosTokenId: null };
+  if (precision === "int8") return sampleInt8(model, queries, options, clock);
+  clock.start();
+  const { responses } = await generate(model, queries, options);
+  clock.stop();
+  const checked = responses.slice(0, check);
+  return {
+    sequences: checked.map((r, b) => [...ids[b], ...r.tokens]),
+    logprobs: checked.flatMap((r) => Array.from(r.logprobs)),
+  };
+};
+
+/** Sequences drawn with one quantised copy before the policy changes: a PPO batch. */
+const INT8_SEQUENCES = 128;
+
+/** A batch's time with its part of the quantising: all of it is done once for {@link INT8_SEQUENCES}. */
+async function sampleInt8(
+  model: GPT2HeadWithValueModel,
+  queries: readonly Int32Array[],
+  options: GenerateOptions,
+  clock: Clock,
+): ReturnType<Run> {
+  if (!Object.hasOwn(PPO_DEFAULTS, "rolloutPrecision"))
+    return { skipped: "there is no option rolloutPrecision in this version" };
+  // Not a static import: older versions do not have the module, and can be measured all the same.
+  const { decodingWeights } = await import(new URL("../src/sample/precision.js", import.meta.url).href);
+  const form = { precision: "int8", rows: queries.length, steps: options.maxNewTokens };
+  clock.start();
+  const weights = decodingWeights(model, form);
+  clock.stop();
+  const quantiseSeconds = clock.seconds;
+  try {
+    clock.start();
+    await generate(model, queries, { ...options, weights } as GenerateOptions);
+    clock.stop();
+  } finally {
+    weights.release();
+  }
+  const sampleSeconds = clock.seconds;
+  clock.seconds += (quantiseSeconds * queries.length) / INT8_SEQUENCES;
+  return { quantiseSeconds, sampleSeconds };
+}
+
+/** `count` prompts of `length` tokens each: what {@link ppo} then trains on. */
+const prompts: Run = async (command) => {
+  const { count, length } = command as unknown as { count: number; length: number };
+  const tokenizer = await openTokenizer();
+  const texts: string[] = [];
+  for (let i = 0; texts.length < count; i++) {
+    // Letters with a space before each: one or two tokens, whatever the vocabulary.
+    const letters = Array.from(
+      { length },
+      (_, j) => ` ${String.fromCharCode(97 + ((i * 31 + j * j * 7 + i * j) % 26))}`,
+    );
+    const words = Array.from({ length }, (_, n) => letters.slice(0, n + 1).join(""));
+    const text = words.find((candidate) => tokenizer.encode(candidate).length === length);
+    if (text) texts.push(text);
+    else if (i === 100 * count) throw new Error(`no prompts of ${length} tokens with this tokenizer`);
+  }
+  opened.set("prompts", texts);
+  return { queries: texts.map((text) => Array.from(tokenizer.encode(text))) };
+};
+
+interface PpoCommand {
+  /** The batch: the first of the prompts. */
+  batch: number;
+  tokens: number;
+  epochs: number;
+  miniBatch: number;
+  sampleBatch: number;
+}
+
+/** The reward: a number for each place in the batch, which takes no time. */
+const score = (place: number) => (place % 4) / 4;
+
+/** A PPO step. */
+const ppo: Run = async (command, clock) => {
+  const { batch, tokens, epochs, miniBatch, sampleBatch } = command as unknown as PpoCommand;
+  const model = await openModel();
+  const tokenizer = await openTokenizer();
+  const trainer = once("trainer", () => {
+    let scored = 0; // a batch is a multiple of four
+    const reward = (samples: unknown[]) => samples.map(() => score(scored++));
+    const config = { batchSize: batch, miniBatchSize: miniBatch, maxNewTokens: tokens, maxGradNorm: 0 };
+    return new PPOTrainer({ model, tokenizer, reward, config: { ...config, rolloutBatchSize: sampleBatch } });
+  });
+  Object.assign(trainer.config, { batchSize: batch, ppoEpochs: epochs, steps: trainer.stepsTaken + 1 });
+  const before = trainer.optimizer.step;
+  let times: Record<string, number> = {};
+  let responseTokens = 0;
+  clock.start();
+  for await (const event of trainer.train(once("prompts", () => [] as string[]))) {
+    if (event.type !== "step") continue;
+    times = Object.fromEntries(Object.entries(event.metrics).filter(([name]) => name.startsWith("time/")));
+    responseTokens = event.metrics["tokens/responses_len_mean"] as number;
+  }
+  clock.stop();
+  return { times, responseTokens, optimizerSteps: trainer.optimizer.step - before };
+};
+
+/** What the first PPO step reports of given responses: entropy, mean return, mean value. The reference has the first weights. */
+const ppoNumbers: Run = async (command) => {
+  const { queries, responses } = command as unknown as Record<"queries" | "responses", number[][]>;
+  const model = (opened.get("trainer") as PPOTrainer).reference;
+  const width = Math.max(...responses.map((r) => r.length));
+  const batch = { rows: responses.length, width, mask: new Uint8Array(responses.length * width) };
+  const logprobs = new Float32Array(batch.mask.length);
+  const values = new Float32Array(batch.mask.length);
+  for (const [b, response] of responses.entries()) {
+    const scored = await model.score(lastTokens([[...queries[b], ...response]], response.length));
+    batch.mask.fill(1, b * width, b * width + response.length);
+    logprobs.set(scored.logprobs, b * width);
+    values.set(scored.values, b * width);
+  }
+  // Before the first update the reference is the policy: no KL.
+  const scores = responses.map((_, place) => score(place));
+  const given = { scores, logprobs, refLogprobs: logprobs, klCoef: 0.2, penalty: "k1" as const, batch };
+  const { returns } = gae({ ...rewardsFromScores(given), values, batch, gamma: 1, lambda: 0.95 });
+  const mean = (x: Float32Array, count: number) => x.reduce((sum, xi, i) => sum + (batch.mask[i] ? xi : 0), 0) / count;
+  const tokens = batch.mask.reduce((a, b) => a + b, 0);
+  return { numbers: [-mean(logprobs, batch.rows), mean(returns, tokens), mean(values, tokens)] };
+};
+
+const matmul: Run = async (command, clock) => {
+  const { M, K, N } = command as unknown as { M: number; K: number; N: number };
+  const engine = once("engine", () => new Engine({ threads }));
+  const feeds = once("operands", () => ({ a: integers(M * K), b: integers(K * N) }));
+  const product = once("product", () => new Float32Array(M * N));
+  const build = () => ({ name: "product", outputs: { product: linear(input("a", { M, K }), input("b", { K, N })) } });
+  clock.start();
+  await engine.run("product", build, feeds, { product });
+  clock.stop();
+  return { numbers: Array.from(product.subarray(0, 16)) };
+};
+
+/** Of rows of T + 1 tokens, the last `keep` given those before. */
+function lastTokens(ids: readonly number[][], keep: number): AskedTokens {
+  const B = ids.length;
+  const T = ids[0].length - 1;
+  const rows = Int32Array.from({ length: B * keep }, (_, i) => Math.floor(i / keep) * T + T - keep + (i % keep));
+  return {
+    tokens: { ids: Int32Array.from(ids.flatMap((row) => row.slice(0, T))), B, T },
+    rows,
+    ids: Int32Array.from(ids.flatMap((row) => row.slice(-keep))),
+    distribution: { temperature: 1 },
+  };
+}
+
+await serve({ ...engineVersions(), threads }, { forward, train, adamw, sample, prompts, ppo, ppoNumbers, matmul });

@@ -1,0 +1,134 @@
+/**
+ * @file AdamW's inner loop in WebAssembly, four float32 at a time, put together here from its instructions (the binary
+ * format is webassembly.github.io/spec/core/binary, vectors included). It works in a small memory of its own that stays in the
+ * processor's cache; chunks of the flat buffers are copied in and out, so those need not lie in WebAssembly memory. A plain
+ * loop spends most of its time on one root and one division at a time.
+ */
+
+/** Elements of a chunk. Four arrays of them are 256 kB. */
+const CHUNK = 1 << 14;
+const BYTES = 4 * CHUNK;
+const PAGE = 1 << 16;
+/** Where each array of the chunk begins, in bytes. */
+const P = 0;
+const G = BYTES;
+const M = 2 * BYTES;
+const V = 3 * BYTES;
+
+/** The loop's numbers, in order: parameters of the function after the end of the chunk. */
+const SCALARS = ["gradScale", "beta1", "oneMinusBeta1", "beta2", "oneMinusBeta2", "eps", "rate", "decay"] as const;
+type Scalar = (typeof SCALARS)[number];
+export type AdamScalars = Readonly<Record<Scalar, number>>;
+
+type Code = readonly number[];
+
+/** Unsigned LEB128: how the format writes whole numbers. */
+function leb(n: number): number[] {
+  const low = n & 0x7f;
+  return n < 0x80 ? [low] : [low | 0x80, ...leb(n >>> 7)];
+}
+const vector = (opcode: number, ...operands: Code[]): Code => [...operands.flat(), 0xfd, ...leb(opcode)];
+const add = (a: Code, b: Code) => vector(0xe4, a, b);
+const sub = (a: Code, b: Code) => vector(0xe5, a, b);
+const mul = (a: Code, b: Code) => vector(0xe6, a, b);
+const div = (a: Code, b: Code) => vector(0xe7, a, b);
+const sqrt = (a: Code) => vector(0xe3, a);
+const get = (local: number): Code => [0x20, ...leb(local)];
+const set = (local: number, value: Code): Code => [...value, 0x21, ...leb(local)];
+
+// Locals: the end of the chunk in bytes, the scalars, the place in bytes, the scalars four times over, g, m and v, what p
+// changes by, four sums of its squares.
+const END = 0;
+const AT = SCALARS.length + 1;
+const FIRST = AT + 1;
+const [g, m, v, change, squares] = [0, 1, 2, 3, 4].map((i) => FIRST + SCALARS.length + i);
+const scalar = (name: Scalar) => get(FIRST + SCALARS.indexOf(name));
+const ALIGNMENT = 4; // 2^4 bytes
+const load = (array: number): Code => [...vector(0x00, get(AT)), ALIGNMENT, ...leb(array)];
+const store = (array: number, value: Code): Code => [...vector(0x0b, get(AT), value), ALIGNMENT, ...leb(array)];
+
+const LOOP: Code = [
+  ...set(g, mul(load(G), scalar("gradScale"))),
+  ...set(m, add(mul(load(M), scalar("beta1")), mul(get(g), scalar("oneMinusBeta1")))),
+  ...set(v, add(mul(load(V), scalar("beta2")), mul(mul(get(g), get(g)), scalar("oneMinusBeta2")))),
+  ...store(M, get(m)),
+  ...store(V, get(v)),
+  // p - (decay p + rate m / (sqrt(v) + eps)): the small terms first, so that p is rounded once
+  ...set(
+    change,
+    add(mul(load(P), scalar("decay")), div(mul(get(m), scalar("rate")), add(sqrt(get(v)), scalar("eps")))),
+  ),
+  ...set(squares, add(get(squares), mul(get(change), get(change)))),
+  ...store(P, sub(load(P), get(change))),
+];
+const lane = (i: number): Code => [...get(squares), 0xfd, 0x1f, i];
+
+function assemble(): Uint8Array<ArrayBuffer> {
+  const [I32, F32, V128, FUNCTION, NOTHING] = [0x7f, 0x7d, 0x7b, 0x60, 0x40];
+  const section = (id: number, content: Code) => [id, ...leb(content.length), ...content];
+  const name = (text: string) => [text.length, ...Array.from(text, (c) => c.charCodeAt(0))];
+  const body: Code = [
+    ...[2, 1, I32, ...leb(SCALARS.length + 5), V128], // two kinds of locals
+    ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(1 + i)))), // splat
+    ...[0x03, NOTHING], // loop
+    ...LOOP,
+    ...[...get(AT), 0x41, 16, 0x6a, 0x22, AT], // at += 16
+    ...[...get(END), 0x49, 0x0d, 0], // again while at < end
+    0x0b,
+    ...[...lane(0), ...lane(1), 0x92, ...lane(2), 0x92, ...lane(3), 0x92], // f32.add
+    0x0b,
+  ];
+  return Uint8Array.from([
+    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...section(1, [1, FUNCTION, 1 + SCALARS.length, I32, ...SCALARS.map(() => F32), 1, F32]),
+    ...section(3, [1, 0]),
+    ...section(5, [1, 0, (4 * BYTES) / PAGE]),
+    ...section(7, [2, ...name("memory"), 2, 0, ...name("adam"), 0, 0]),
+    ...section(10, [1, ...leb(body.length), ...body]),
+  ]);
+}
+
+interface Kernel {
+  readonly memory: Float32Array;
+  adam(end: number, ...scalars: number[]): number;
+}
+
+let kernel: Kernel | undefined;
+
+function loadKernel(): Kernel {
+  if (kernel) return kernel;
+  const { memory, adam } = new WebAssembly.Instance(new WebAssembly.Module(assemble())).exports;
+  kernel = { memory: new Float32Array((memory as WebAssembly.Memory).buffer), adam: adam as Kernel["adam"] };
+  return kernel;
+}
+
+/**
+ * m, v and p of start to end, in place; the formula is in {@link AdamW}.
+ * @returns sum (change of p)^2, added up in float32 within a chunk
+ */
+export function adamRange(
+  p: Float32Array,
+  grads: Float32Array,
+  m: Float32Array,
+  v: Float32Array,
+  start: number,
+  end: number,
+  scalars: AdamScalars,
+): number {
+  const { memory, adam } = loadKernel();
+  const numbers = SCALARS.map((name) => scalars[name]);
+  let squares = 0;
+  for (let from = start; from < end; from += CHUNK) {
+    const to = Math.min(end, from + CHUNK);
+    const n = to - from;
+    [p, grads, m, v].forEach((array, i) => {
+      memory.set(array.subarray(from, to), i * CHUNK);
+      memory.fill(0, i * CHUNK + n, i * CHUNK + 4 * Math.ceil(n / 4)); // a zero gradient changes nothing
+    });
+    squares += adam(4 * n, ...numbers);
+    p.set(memory.subarray(0, n), from);
+    m.set(memory.subarray(2 * CHUNK, 2 * CHUNK + n), from);
+    v.set(memory.subarray(3 * CHUNK, 3 * CHUNK + n), from);
+  }
+  return squares;
+}

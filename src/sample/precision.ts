@@ -1,0 +1,28 @@
+/** @file Which copy of a model's weights is sampled from. */
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { ParameterBuffer } from "../gpt2/parameters.ts";
+import { int8Weights } from "./quantized-weights.ts";
+import { type DecodingWeights, storedWeights, transposedWeights } from "./weights.ts";
+
+/** fp32: the model itself. int8: a quantised copy of it, another policy: near to it, and several times as fast. */
+export type Precision = "fp32" | "int8";
+
+/** Rows from which products with transposed matrices are the faster ones. */
+const TRANSPOSE_FROM_ROWS = 4;
+/** Steps that make up for transposing. */
+const TRANSPOSE_FROM_STEPS = 12;
+
+/**
+ * The weights for `rows` responses of up to `steps` tokens. In fp32 their matrices are transposed if that takes less time than
+ * it saves.
+ * @param scratch as for {@link transposedWeights}
+ */
+export function decodingWeights(
+  model: GPT2HeadWithValueModel,
+  { precision = "fp32", rows, steps }: { precision?: Precision; rows: number; steps: number },
+  scratch?: ParameterBuffer,
+): DecodingWeights {
+  if (precision === "int8") return int8Weights(model);
+  const pays = rows >= TRANSPOSE_FROM_ROWS && steps >= TRANSPOSE_FROM_STEPS;
+  return pays ? transposedWeights(model, scratch) : storedWeights(model);
+}

@@ -1,0 +1,141 @@
+/** @file PPO steps whose responses an int8 copy of the policy draws. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { makeConfig } from "../../src/gpt2/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import type { MetricName } from "../../src/rl/metrics.ts";
+import { packagePath } from "../../src/runtime/files.ts";
+import { loadTokenizer } from "../../src/tokenizer/load.ts";
+import { type PpoConfig, ppoConfig } from "../../src/train/config.ts";
+import type { Metrics, TrainEvent } from "../../src/train/events.ts";
+import { PPOTrainer } from "../../src/train/ppo.ts";
+import { builtInRewards } from "../../src/train/rewards.ts";
+import { type RunSpec, run } from "../../src/train/run.ts";
+
+const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
+const prompts = ["This movie", "The acting in this film was", "I", "Well, the director"];
+const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64, nPositions: 48, eosTokenId: 8191 };
+const newModel = () =>
+  GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 1, seed: 5 });
+const small: Partial<PpoConfig> = {
+  steps: 2,
+  batchSize: 8,
+  miniBatchSize: 4,
+  rolloutBatchSize: 4,
+  maxNewTokens: 10,
+  learningRate: 1e-3,
+  seed: 3,
+};
+const int8 = { rolloutPrecision: "int8" as const };
+
+const directory = mkdtempSync(join(tmpdir(), "valuehead-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+async function train(config: Partial<PpoConfig>) {
+  const model = newModel();
+  const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config: { ...small, ...config } });
+  const metrics: Metrics[] = [];
+  for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
+  model.dispose();
+  return { metrics, weights: model.parameters.data };
+}
+
+test.each([
+  {},
+  { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
+  { repetitionPenalty: 1.2, minP: 0.01, bannedTokens: [11, 50], stop: ["e", "."], klLog: "exact" as const },
+])("the ratio to the old policy is 1, and weights lead from the rollout policy to it, with %o", async (sampling) => {
+  const { metrics } = await train({ ...int8, ...sampling, learningRate: 0 });
+  for (const m of metrics) {
+    const get = (name: MetricName) => m[name] as number;
+    expect(get("ppo/policy/first_ratio_deviation")).toBeLessThan(1e-4);
+    expect(Math.abs(get("ppo/policy/ratio_max") - 1)).toBeLessThan(1e-4);
+    expect(Math.abs(get("objective/kl"))).toBeLessThan(1e-4); // of the old policy, which is the reference still
+    expect(get("rollout/importance_weight_std")).toBeGreaterThan(0);
+    expect(Math.abs(get("rollout/importance_weight_mean") - 1)).toBeLessThan(0.1);
+    expect(get("rollout/kl")).toBeGreaterThan(0);
+    expect(get("rollout/importance_weight_max")).toBeGreaterThan(get("rollout/importance_weight_min"));
+  }
+});
+
+test("fp32 rollouts need no weights and log none", async () => {
+  const { metrics } = await train({ steps: 1 });
+  expect(Object.keys(metrics[0]).filter((name) => name.startsWith("rollout/"))).toEqual([]);
+});
+
+test("what is learned depends on the weights", async () => {
+  const one = { ...int8, steps: 1 };
+  const [corrected, capped, plain] = [
+    await train(one),
+    await train({ ...one, importanceWeightCap: 0.9 }),
+    await train({ ...one, importanceWeightCap: 0 }),
+  ];
+  expect(corrected.weights.some((w, i) => w !== plain.weights[i])).toBe(true);
+  expect(corrected.weights.some((w, i) => w !== capped.weights[i])).toBe(true);
+  expect(capped.metrics[0]["rollout/importance_weight_clipped"]).toBeGreaterThan(0.5);
+});
+
+test("a run says so at its start, and warns without a correction", async () => {
+  const model = newModel();
+  const started = async (config: Partial<PpoConfig>) => {
+    const trainer = new PPOTrainer({
+      model,
+      tokenizer,
+      reward: builtInRewards.length,
+      config: { ...small, ...config },
+    });
+    const seen: TrainEvent[] = [];
+    for await (const event of trainer.train(prompts)) {
+      if (event.type === "progress") break;
+      seen.push(event);
+    }
+    return seen;
+  };
+  expect(await started({})).toEqual([]);
+  expect(await started(int8)).toEqual([
+    {
+      type: "note",
+      step: 0,
+      message: expect.stringMatching(/^rolloutPrecision is int8: responses are drawn from a/),
+    },
+  ]);
+  expect((await started({ ...int8, importanceWeightCap: 0 }))[1]).toMatchObject({
+    type: "warning",
+    message: expect.stringMatching(/^importanceWeightCap is 0: .* the gradient is biased$/),
+  });
+  model.dispose();
+});
+
+test("without the kept sets there are no weights: refused", () => {
+  expect(() => ppoConfig({ ...int8, maskReplay: false })).toThrow(
+    "options, maskReplay: found false with rolloutPrecision int8, expected true: importance weights are over the kept sets. Fix: change maskReplay",
+  );
+});
+
+test("resumed equals uninterrupted, bit for bit", async () => {
+  await newModel().savePretrained(join(directory, "model"));
+  await tokenizer.save(join(directory, "model"));
+  const model = join(directory, "model");
+  const config = { ...small, ...int8 };
+  const into = (out: string): RunSpec => ({
+    model,
+    prompts,
+    out: join(directory, out),
+    rewardName: "length",
+    config,
+    threads: 1,
+  });
+  const go = async (spec: RunSpec, signal?: AbortController) => {
+    for await (const event of run(spec, builtInRewards.length, { signal: signal?.signal }))
+      if (event.type === "step") signal?.abort();
+  };
+  await go(into("whole"));
+  await go(into("parts"), new AbortController());
+  await go({ ...into("parts"), resume: true });
+  for (const file of ["model.safetensors", "trainer.safetensors"]) {
+    const [whole, parts] = ["whole", "parts"].map((out) => readFileSync(join(directory, out, "checkpoint-2", file)));
+    expect(parts.equals(whole), file).toBe(true);
+  }
+});
