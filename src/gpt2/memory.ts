@@ -40,8 +40,8 @@ export interface MemoryEstimate {
  */
 const PROCESS_BYTES = { sampling: 110e6, training: 160e6 };
 
-/** [R, V] results alive at once in the head's programs: logits, log-softmax and one more; two of each for the exact KL. */
-const HEAD_BUFFERS = { loss: 3, score: 3, exactKl: 5 };
+/** [R, V] results alive at once in the head's programs: logits and log-softmax, and what else comes of them. */
+const HEAD_BUFFERS = { loss: 3, score: 2, exactKl: 5 };
 
 /** What ONNX Runtime's arena takes for each byte in use: it grows in powers of two. Measured. */
 const ARENA = 1.2;
@@ -137,7 +137,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
   const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
   const programs = [
     micro * length * work.forward,
-    micro * length * work.keeping,
+    ...(sizes.gradientCheckpointing ? [] : [micro * length * work.keeping]), // that of scoring serves
     ...new Array(adding ? 2 : 1).fill(
       micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
     ),
@@ -147,6 +147,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
   ];
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
+  const transposed = frozenLayers > 0 ? nLayer * (4 * C * C + 2 * C * I) : 0; // otherwise in the gradients' buffer
   const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(
     {
@@ -155,7 +156,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
       gradients: trained,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
-      "activations and cache": buffers,
+      "activations and cache": Math.max(buffers, cache + logits + rest.activations + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },
     PROCESS_BYTES.training,

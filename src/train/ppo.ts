@@ -286,9 +286,10 @@ export class PPOTrainer {
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, Answered> {
     const { rolloutPrecision: precision, rolloutBatchSize, maxNewTokens, batchSize, maskReplay } = this.config;
-    // The gradients of the last step are not needed any more: their buffer takes the transposed weights.
+    // The gradients of the last step are not needed any more: their buffer takes the transposed weights, where it has room for all.
+    const scratch = this.config.frozenLayers === 0 ? this.#grads : undefined;
     const form = { precision, rows: Math.min(queries.length, rolloutBatchSize), steps: maxNewTokens };
-    const weights = decodingWeights(this.model, form, this.#grads);
+    const weights = decodingWeights(this.model, form, scratch);
     const responder = { ...this.responder, sampling: { ...this.sampling(), weights } };
     const lap = (done: "respond" | "score") => {
       if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it

@@ -207,6 +207,15 @@ test("recomputing activations changes nothing but time", async () => {
   expect(largestGap(kept.weights, recomputed.weights)).toBeLessThan(1e-6);
 });
 
+test("frozen layers stay as they are, also where sampling transposes the weights of several rows", async () => {
+  const { weights } = await train({ ...oneUpdate, frozenLayers: 1, maxNewTokens: 16 });
+  const model = newModel();
+  const { start } = model.parameters.table.find((p) => p.name === "transformer.h.1.ln_1.weight") as { start: number };
+  expect(weights.subarray(0, start)).toEqual(model.parameters.data.subarray(0, start));
+  expect(weights.subarray(start)).not.toEqual(model.parameters.data.subarray(start));
+  model.dispose();
+});
+
 test("the KL of the reward, of the log and of the controller are the ones named", async () => {
   const config: Partial<PpoConfig> = { steps: 3, batchSize: 32, learningRate: 1e-2, klHorizon: 100 };
   const sampled = await train(config);
