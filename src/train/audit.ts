@@ -2,6 +2,7 @@
 import { fail } from "../base/errors.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KlEstimates } from "../rl/kl.ts";
+import { studentBound } from "../rl/student.ts";
 import type { Experience } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 import type { DrawStatistics } from "./given.ts";
@@ -20,7 +21,7 @@ interface Breach {
  * Before a batch is learned from:
  * - every token's kept set held some probability, and not more than all of it;
  * - nothing was counted after the first end-of-text token;
- * - the mean KL is not below zero by more than 4 standard errors: x ~ p. Tokens drawn by a rollout policy of its own give
+ * - the mean KL is not below zero by more than 4 standard errors (more, with few responses): x ~ p. Tokens drawn by a rollout policy of its own give
  *   KL(π_rollout ‖ π_ref) - KL(π_rollout ‖ π_old), which may lie below zero by the latter;
  * - importance weights, if there are any, are 1 on average within 5 standard errors.
  *
@@ -142,8 +143,9 @@ function badWeights(importance?: ImportanceWeights): Breach | undefined {
   };
 }
 
-function negativeKl({ k1: { mean, standardError } }: KlEstimates, rolloutKl = 0): Breach | undefined {
-  if (!(Number.isFinite(standardError) && mean < -4 * standardError - RATIO_TOLERANCE - rolloutKl)) return undefined;
+function negativeKl({ k1: { mean, standardError, perSequence } }: KlEstimates, rolloutKl = 0): Breach | undefined {
+  const noise = studentBound(4, perSequence.length) * standardError;
+  if (!(mean < -noise - RATIO_TOLERANCE - rolloutKl)) return undefined;
   return {
     found: `a mean KL of ${mean.toFixed(4)} with a standard error of ${standardError.toFixed(4)}`,
     expected: "a mean KL that is not below zero",

@@ -8,16 +8,18 @@ import { ppoConfig } from "../../../src/train/config.ts";
 
 const EOS = 9;
 const W = 3;
-/** Four responses: [1, 2, eos], [3, 4, 5], [eos], [6, 7, 8]. */
+/** Four responses, four times: [1, 2, eos], [3, 4, 5], [eos], [6, 7, 8]. */
 function sound(): Experience {
-  const responses = [Int32Array.of(1, 2, EOS), Int32Array.of(3, 4, 5), Int32Array.of(EOS), Int32Array.of(6, 7, 8)];
-  const mask = Uint8Array.of(1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1);
+  const four = [Int32Array.of(1, 2, EOS), Int32Array.of(3, 4, 5), Int32Array.of(EOS), Int32Array.of(6, 7, 8)];
+  const responses = [...four, ...four, ...four, ...four];
+  const maskOfFour = [1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1];
+  const mask = Uint8Array.of(...maskOfFour, ...maskOfFour, ...maskOfFour, ...maskOfFour);
   return {
     queries: responses,
     responses,
-    batch: { rows: 4, width: W, mask },
-    logprobs: new Float32Array(4 * W),
-    values: new Float32Array(4 * W),
+    batch: { rows: 16, width: W, mask },
+    logprobs: new Float32Array(16 * W),
+    values: new Float32Array(16 * W),
     adjustments: undefined as never,
     kept: [],
     keptMass: Float64Array.from(mask, (m) => 0.8 * m),
