@@ -151,7 +151,7 @@ describe("a number that is not finite stops the run and is named", () => {
       "v_head.summary.weight",
       /^PPO step 2, response 0 of 4, to "(This|Two movies)": found (NaN|-?Infinity) in values, token 0/,
     ],
-    ["transformer.ln_f.bias", /^logits of the next token: found a largest logit of -Infinity/],
+    ["transformer.ln_f.bias", /^logits of the next token: found NaN or infinity, expected finite numbers/],
   ])("a weight that was spoiled (%s): at the next step, which is not saved", async (name, message) => {
     const model = newModel();
     const trainer = new PPOTrainer({ model, tokenizer, reward, config: small });
