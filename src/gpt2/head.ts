@@ -83,14 +83,20 @@ export interface ExactKl {
 
 const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
 
-/** Elements of the largest [rows, V] chunk: 64 MB. */
-const CHUNK_ELEMENTS = 1 << 24;
+/** Elements of the largest [rows, V] chunk: 96 MB. Every chunk adds the whole gradient of the embedding to the one before. */
+const CHUNK_ELEMENTS = 3 << 23;
 export const ROW_MULTIPLE = 32;
 
 /** Rows that go through the head at a time, at most. */
 export function chunkRows(vocabSize: number): number {
   const rows = Math.floor(CHUNK_ELEMENTS / vocabSize / ROW_MULTIPLE) * ROW_MULTIPLE;
   return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
+}
+
+/** Rows of each chunk when so many go through: as few chunks as may be, all of one size, the last filled up. */
+export function chunksOf(rows: number, vocabSize: number): number {
+  const chunks = Math.max(1, Math.ceil(rows / chunkRows(vocabSize)));
+  return Math.ceil(rows / chunks / ROW_MULTIPLE) * ROW_MULTIPLE;
 }
 
 export class Head {
@@ -343,9 +349,9 @@ export class Head {
       entropies: new Float32Array(rows.length),
       values: new Float32Array(rows.length),
     };
-    for (let start = 0; start < rows.length; start += this.chunkRows) {
-      const part = rows.subarray(start, start + this.chunkRows);
-      const R = Math.ceil(part.length / ROW_MULTIPLE) * ROW_MULTIPLE;
+    const R = chunksOf(rows.length, V);
+    for (let start = 0; start < rows.length; start += R) {
+      const part = rows.subarray(start, start + R);
       const picked = this.#pickRows(hidden, part, R);
       const chunkIds = new Int32Array(R);
       chunkIds.set(ids.subarray(start, start + part.length));

@@ -1,7 +1,7 @@
 /** @file How large a model is and how much memory it takes to sample from it and to train it. All in float32, 4 bytes. */
 import { MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../runtime/engine.ts";
 import type { GPT2Config } from "./config.ts";
-import { chunkRows, ROW_MULTIPLE } from "./head.ts";
+import { chunksOf } from "./head.ts";
 import { parameterTable } from "./parameters.ts";
 
 export interface ParameterCounts {
@@ -165,9 +165,8 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
 
 /** Rows of each chunk that `rows` go through the head in. */
 function headChunks(rows: number, V: number): number[] {
-  const most = chunkRows(V);
-  const rest = Math.ceil((rows % most) / ROW_MULTIPLE) * ROW_MULTIPLE;
-  return [...new Array(Math.floor(rows / most)).fill(most), ...(rest > 0 ? [rest] : [])];
+  const size = chunksOf(rows, V);
+  return new Array(Math.ceil(rows / size)).fill(size);
 }
 
 /** The embeddings (with a tied head) and the lowest blocks. */

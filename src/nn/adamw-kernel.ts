@@ -1,5 +1,5 @@
 /**
- * @file AdamW's inner loop in WebAssembly, four float32 at a time, put together here from its instructions (the binary
+ * @file AdamW's inner loop, and the sum of squares, in WebAssembly, four float32 at a time, put together here from its instructions (the binary
  * format is webassembly.github.io/spec/core/binary, vectors included). It works in a small memory of its own that stays in the
  * processor's cache; chunks of the flat buffers are copied in and out, so those need not lie in WebAssembly memory. A plain
  * loop spends most of its time on one root and one division at a time.
@@ -33,12 +33,15 @@ const sub = (a: Code, b: Code) => vector(0xe5, a, b);
 const mul = (a: Code, b: Code) => vector(0xe6, a, b);
 const div = (a: Code, b: Code) => vector(0xe7, a, b);
 const sqrt = (a: Code) => vector(0xe3, a);
+const [I32, F32, F64, V128, FUNCTION, NOTHING] = [0x7f, 0x7d, 0x7c, 0x7b, 0x60, 0x40];
 const get = (local: number): Code => [0x20, ...leb(local)];
 const set = (local: number, value: Code): Code => [...value, 0x21, ...leb(local)];
 
-// Locals: the end of the chunk in bytes, the scalars, the place in bytes, the scalars four times over, g, m and v, what p
+/** The end of a loop over 16 bytes at a time: once more while the place is before local 0, the end. */
+const again = (at: number): Code => [...get(at), 0x41, 16, 0x6a, 0x22, at, ...get(0), 0x49, 0x0d, 0];
+
+// Locals of the step: the end of the chunk in bytes, the scalars, the place in bytes, the scalars four times over, g, m and v, what p
 // changes by, four sums of its squares.
-const END = 0;
 const AT = SCALARS.length + 1;
 const FIRST = AT + 1;
 const [g, m, v, change, squares] = [0, 1, 2, 3, 4].map((i) => FIRST + SCALARS.length + i);
@@ -63,8 +66,24 @@ const LOOP: Code = [
 ];
 const lane = (i: number): Code => [...get(squares), 0xfd, 0x1f, i];
 
+/** sum x^2 of the float32 in the memory up to local 0, in bytes, as float64: two and two, so that no sum waits for itself. */
+const SQUARES: Code = (() => {
+  const [at, pair, sums] = [1, 2, [3, 4]];
+  const two = (offset: number) => vector(0x5f, [...vector(0x5d, get(at)), 3, offset]); // two float32 -> float64
+  const step = sums.flatMap((sum, i) => [
+    ...set(pair, two(8 * i)),
+    ...set(sum, vector(0xf0, get(sum), vector(0xf2, get(pair), get(pair)))),
+  ]);
+  const lanes = sums.flatMap((sum) => [0, 1].map((i) => [...get(sum), 0xfd, 0x21, i]));
+  return [
+    ...[2, 1, I32, 3, V128], // locals
+    ...[0x03, NOTHING, ...step, ...again(at), 0x0b],
+    ...[...lanes[0], ...lanes[1], 0xa0, ...lanes[2], 0xa0, ...lanes[3], 0xa0], // f64.add
+    0x0b,
+  ];
+})();
+
 function assemble(): Uint8Array<ArrayBuffer> {
-  const [I32, F32, V128, FUNCTION, NOTHING] = [0x7f, 0x7d, 0x7b, 0x60, 0x40];
   const section = (id: number, content: Code) => [id, ...leb(content.length), ...content];
   const name = (text: string) => [text.length, ...Array.from(text, (c) => c.charCodeAt(0))];
   const body: Code = [
@@ -72,33 +91,39 @@ function assemble(): Uint8Array<ArrayBuffer> {
     ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(1 + i)))), // splat
     ...[0x03, NOTHING], // loop
     ...LOOP,
-    ...[...get(AT), 0x41, 16, 0x6a, 0x22, AT], // at += 16
-    ...[...get(END), 0x49, 0x0d, 0], // again while at < end
+    ...again(AT),
     0x0b,
     ...[...lane(0), ...lane(1), 0x92, ...lane(2), 0x92, ...lane(3), 0x92], // f32.add
     0x0b,
   ];
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [1, FUNCTION, 1 + SCALARS.length, I32, ...SCALARS.map(() => F32), 1, F32]),
-    ...section(3, [1, 0]),
+    ...section(1, [
+      ...[2, FUNCTION, 1 + SCALARS.length, I32, ...SCALARS.map(() => F32), 1, F32],
+      ...[FUNCTION, 1, I32, 1, F64],
+    ]),
+    ...section(3, [2, 0, 1]),
     ...section(5, [1, 0, (4 * BYTES) / PAGE]),
-    ...section(7, [2, ...name("memory"), 2, 0, ...name("adam"), 0, 0]),
-    ...section(10, [1, ...leb(body.length), ...body]),
+    ...section(7, [3, ...name("memory"), 2, 0, ...name("adam"), 0, 0, ...name("squares"), 0, 1]),
+    ...section(10, [2, ...leb(body.length), ...body, ...leb(SQUARES.length), ...SQUARES]),
   ]);
 }
 
 interface Kernel {
   readonly memory: Float32Array;
   adam(end: number, ...scalars: number[]): number;
+  squares(end: number): number;
 }
 
 let kernel: Kernel | undefined;
 
 function loadKernel(): Kernel {
   if (kernel) return kernel;
-  const { memory, adam } = new WebAssembly.Instance(new WebAssembly.Module(assemble())).exports;
-  kernel = { memory: new Float32Array((memory as WebAssembly.Memory).buffer), adam: adam as Kernel["adam"] };
+  const { memory, ...functions } = new WebAssembly.Instance(new WebAssembly.Module(assemble())).exports;
+  kernel = {
+    memory: new Float32Array((memory as WebAssembly.Memory).buffer),
+    ...(functions as Omit<Kernel, "memory">),
+  };
   return kernel;
 }
 
@@ -131,4 +156,17 @@ export function adamRange(
     v.set(memory.subarray(3 * CHUNK, 3 * CHUNK + n), from);
   }
   return squares;
+}
+
+/** sum x^2, in float64. */
+export function sumOfSquares(x: Float32Array): number {
+  const { memory, squares } = loadKernel();
+  let sum = 0;
+  for (let from = 0; from < x.length; from += memory.length) {
+    const n = Math.min(memory.length, x.length - from);
+    memory.set(x.subarray(from, from + n));
+    memory.fill(0, n, 4 * Math.ceil(n / 4));
+    sum += squares(4 * n);
+  }
+  return sum;
 }

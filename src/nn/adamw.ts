@@ -1,5 +1,5 @@
 /** @file AdamW over flat buffers, and gradient clipping. */
-import { adamRange } from "./adamw-kernel.ts";
+import { adamRange, sumOfSquares } from "./adamw-kernel.ts";
 
 export interface AdamWOptions {
   learningRate: number;
@@ -98,18 +98,7 @@ export class AdamW {
 }
 
 /** sqrt(sum g^2), summed in double precision. */
-export function globalNorm(grads: Float32Array): number {
-  const whole = grads.length - (grads.length % 4);
-  let [a, b, c, d] = [0, 0, 0, 0]; // four sums side by side: one would wait for itself
-  for (let i = 0; i < whole; i += 4) {
-    a += grads[i] * grads[i];
-    b += grads[i + 1] * grads[i + 1];
-    c += grads[i + 2] * grads[i + 2];
-    d += grads[i + 3] * grads[i + 3];
-  }
-  for (let i = whole; i < grads.length; i++) a += grads[i] * grads[i];
-  return Math.sqrt(a + b + c + d);
-}
+export const globalNorm = (grads: Float32Array): number => Math.sqrt(sumOfSquares(grads));
 
 /** The factor that brings a gradient of that norm down to maxNorm; 1 when it is below already or maxNorm is 0. */
 export function clipFactor(norm: number, maxNorm: number): number {
