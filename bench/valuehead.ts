@@ -11,8 +11,8 @@ import { languageModelLoss } from "../src/rl/losses.ts";
 import { rewardsFromScores } from "../src/rl/rewards.ts";
 import { Engine } from "../src/runtime/engine.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
+import { decodingWeights } from "../src/sample/precision.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
-import { PPO_DEFAULTS } from "../src/train/config.ts";
 import { PPOTrainer } from "../src/train/ppo.ts";
 import { integers } from "./matmul.ts";
 import { engineVersions } from "./report.ts";
@@ -123,18 +123,14 @@ async function sampleInt8(
   options: GenerateOptions,
   clock: Clock,
 ): ReturnType<Run> {
-  if (!Object.hasOwn(PPO_DEFAULTS, "rolloutPrecision"))
-    return { skipped: "there is no option rolloutPrecision in this version" };
-  // Not a static import: older versions do not have the module, and can be measured all the same.
-  const { decodingWeights } = await import(new URL("../src/sample/precision.js", import.meta.url).href);
-  const form = { precision: "int8", rows: queries.length, steps: options.maxNewTokens };
+  const form = { precision: "int8" as const, rows: queries.length, steps: options.maxNewTokens };
   clock.start();
   const weights = decodingWeights(model, form);
   clock.stop();
   const quantiseSeconds = clock.seconds;
   try {
     clock.start();
-    await generate(model, queries, { ...options, weights } as GenerateOptions);
+    await generate(model, queries, { ...options, weights });
     clock.stop();
   } finally {
     weights.release();

@@ -83,8 +83,8 @@ export interface ExactKl {
 
 const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
 
-/** Elements of the largest [rows, V] chunk: 96 MB. Every chunk adds the whole gradient of the embedding to the one before. */
-const CHUNK_ELEMENTS = 3 << 23;
+/** Elements of the largest [rows, V] chunk: 64 MB. Every chunk adds the whole gradient of the embedding to the one before. */
+const CHUNK_ELEMENTS = 1 << 24;
 export const ROW_MULTIPLE = 32;
 
 /** Rows that go through the head at a time, at most. */

@@ -149,6 +149,7 @@ export class PPOTrainer {
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
   }
 
+  /** A PPO step: prompts were chosen (1); respond and score (2, 3), then learn (4 to 7). */
   async *#step(
     prompts: readonly Prompt[],
     queries: readonly Int32Array[],
@@ -158,46 +159,6 @@ export class PPOTrainer {
     const clock = new Stopwatch();
     const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
     yield* this.#learn(answered, promptState, clock); // 4 to 7
-  }
-
-  /**
-   * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
-   *
-   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
-   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
-   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
-   * @param scores higher is better, one for each response
-   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
-   * @throws audit - as {@link train}
-   */
-  async step(
-    queries: readonly Int32Array[],
-    responses: readonly Int32Array[] | readonly Response[],
-    scores: readonly number[],
-  ): Promise<StepResult> {
-    const { config, model, tokenizer } = this;
-    refuseTrainMode(model);
-    checkGiven(queries, responses, scores);
-    const clock = new Stopwatch();
-    const warnings: string[] = [];
-    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
-    let data: Experience;
-    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
-    else {
-      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
-      data = given.data;
-      this.#draws = given.draws;
-      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
-      if (message) warnings.push(message);
-    }
-    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
-    const episodes = data.responses.map((response, b) => ({ prompt: decode(queries[b]), response: decode(response) }));
-    const answered = { data, episodes, scores: [...scores] };
-    for await (const event of this.#learn(answered, this.#promptState, clock)) {
-      if (event.type === "warning") warnings.push(event.message);
-      if (event.type === "step") return { ...event, warnings };
-    }
-    throw new Error("a step ended without a report");
   }
 
   async *#learn(
@@ -251,6 +212,46 @@ export class PPOTrainer {
     const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards };
     const { metrics, samples } = stepReport({ ...facts, update, optimizer });
     yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
+  }
+
+  /**
+   * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
+   *
+   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
+   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
+   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
+   * @param scores higher is better, one for each response
+   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
+   * @throws audit - as {@link train}
+   */
+  async step(
+    queries: readonly Int32Array[],
+    responses: readonly Int32Array[] | readonly Response[],
+    scores: readonly number[],
+  ): Promise<StepResult> {
+    const { config, model, tokenizer } = this;
+    refuseTrainMode(model);
+    checkGiven(queries, responses, scores);
+    const clock = new Stopwatch();
+    const warnings: string[] = [];
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
+    let data: Experience;
+    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
+    else {
+      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
+      data = given.data;
+      this.#draws = given.draws;
+      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
+      if (message) warnings.push(message);
+    }
+    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
+    const episodes = data.responses.map((response, b) => ({ prompt: decode(queries[b]), response: decode(response) }));
+    const answered = { data, episodes, scores: [...scores] };
+    for await (const event of this.#learn(answered, this.#promptState, clock)) {
+      if (event.type === "warning") warnings.push(event.message);
+      if (event.type === "step") return { ...event, warnings };
+    }
+    throw new Error("a step ended without a report");
   }
 
   /** How responses are sampled, all but the random streams. */
