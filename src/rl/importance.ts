@@ -1,5 +1,6 @@
 /** @file Importance weights: what makes up for tokens that another policy drew. */
 import { checkPadded, type Padded } from "./padded.ts";
+import { maskedMean, maskedVariance } from "./whiten.ts";
 
 export interface ImportanceWeights {
   /** π_old(x_t) / π_rollout(x_t), before truncation. [B * T]; 1 where there is no token. */
@@ -40,13 +41,11 @@ export function importanceWeights(
   );
   const weights = ratios.map((ratio) => (cap === 0 ? 1 : Math.min(ratio, cap)));
   const of = Array.from(ratios).filter((_, i) => batch.mask[i] === 1);
-  const mean = of.reduce((a, b) => a + b, 0) / of.length;
-  const squares = of.reduce((a, b) => a + (b - mean) ** 2, 0);
   return {
     ratios,
     weights,
-    mean,
-    std: of.length > 1 ? Math.sqrt(squares / (of.length - 1)) : 0,
+    mean: maskedMean(ratios, batch.mask),
+    std: Math.sqrt(maskedVariance(ratios, batch.mask)),
     min: of.reduce((a, b) => Math.min(a, b)),
     max: of.reduce((a, b) => Math.max(a, b)),
     clipped: cap === 0 ? 0 : of.filter((ratio) => ratio > cap).length / of.length,

@@ -9,7 +9,7 @@ import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Adjustment, Bias } from "../gpt2/distribution.ts";
 import { KeptSet } from "../gpt2/kept-set.ts";
-import { badLogits, type Draw, drawPlain } from "./plain.ts";
+import { badLogits, type Draw, drawIndex, drawPlain } from "./plain.ts";
 import { Adjustments, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
 export interface SamplingOptions {
@@ -148,15 +148,7 @@ export class TokenSampler {
     for (const transform of this.#truncations) [ids, sum] = this.#truncate(transform, z, ids, sum, context);
 
     const w = this.#weights;
-    const n = ids?.length ?? V;
-    let left = rng.uniform() * sum;
-    let pick = 0;
-    for (let i = 0; i < n; i++) {
-      if (w[i] === 0) continue;
-      pick = i; // rounding may leave a little over: then the last one
-      left -= w[i];
-      if (left < 0) break;
-    }
+    const pick = drawIndex(w, ids?.length ?? V, sum, rng);
     const id = ids ? ids[pick] : pick;
     let rawLogprob = Number.NaN;
     if (this.#wantsRaw)

@@ -30,16 +30,22 @@ export function drawPlain(p: Float32Array, rng: Rng, wantsRaw: boolean): Draw {
   for (let i = whole; i < n; i++) a += p[i];
   const sum = a + b + c + d;
   if (!(sum > 0)) badLogits("NaN or infinity");
-  let left = rng.uniform() * sum;
-  let id = 0;
-  for (let i = 0; i < n; i++) {
-    if (p[i] === 0) continue;
-    id = i; // rounding may leave a little over: then the last one
-    left -= p[i];
-    if (left < 0) break;
-  }
+  const id = drawIndex(p, n, sum, rng);
   const logprob = Math.log(p[id] / sum);
   return { id, logprob, rawLogprob: wantsRaw ? logprob : Number.NaN, kept: undefined, keptMass: 1 };
+}
+
+/** An index below n with probability w[i] / sum; `sum` is that of the first n. */
+export function drawIndex(w: Float32Array | Float64Array, n: number, sum: number, rng: Rng): number {
+  let left = rng.uniform() * sum;
+  let pick = 0;
+  for (let i = 0; i < n; i++) {
+    if (w[i] === 0) continue;
+    pick = i; // rounding may leave a little over: then the last one
+    left -= w[i];
+    if (left < 0) break;
+  }
+  return pick;
 }
 
 export function badLogits(found: string): never {

@@ -47,16 +47,16 @@ export const storedWeights = (model: GPT2HeadWithValueModel): DecodingWeights =>
  * A copy of the blocks' matrices, stored [out, in]: 340 MB for GPT-2 124M. A product of a few rows x [N, in] is then taken as
  * (W x^T)^T, which reads the weights once, in order. With them as the second factor ONNX Runtime first packs them into
  * panels at every product, and takes 1.4 to 1.8 times as long for 4 to 64 rows.
- * @param scratch room for it, overwritten: a buffer of the model's layout, such as that of the gradients
+ * @param scratch room for what it has a place for, overwritten: the buffer of the gradients
  */
 export function transposedWeights(model: GPT2HeadWithValueModel, scratch?: ParameterBuffer): DecodingWeights {
   const { config, parameters } = model;
   const layers = Array.from({ length: config.nLayer }, (_, layer) => {
     const stored = parameters.block(layer);
-    const room = scratch?.block(layer);
     const outputs = blockInputs(config, "", true);
     const copies = BLOCK_MATRICES.map((name) => {
-      const copy = room?.[name] ?? new Float32Array(stored[name].length);
+      const full = `transformer.h.${layer}.${name}`;
+      const copy = scratch?.has(full) ? scratch.view(full) : new Float32Array(stored[name].length);
       const [N, K] = outputs[name].sizes;
       transposeInto(stored[name], K, N, copy);
       return [name, copy];

@@ -105,6 +105,15 @@ export function ask(
   };
 }
 
+/** All rows of a batch, as questions of `partSize` rows each. */
+export function* askInParts(data: Experience, partSize: number, nPositions: number): Generator<ReturnType<typeof ask>> {
+  const { rows } = data.batch;
+  for (let start = 0; start < rows; start += partSize) {
+    const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
+    yield ask(data, part, nPositions);
+  }
+}
+
 /** What the reference says of every response token, [B, W]. */
 export interface ReferenceScores {
   readonly refLogprobs: Float32Array;
@@ -126,9 +135,7 @@ export async function scoreReference(
   const { rows, width } = data.batch;
   const refLogprobs = new Float32Array(rows * width);
   const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;
-  for (let start = 0; start < rows; start += partSize) {
-    const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
-    const { asked, index } = ask(data, part, model.config.nPositions);
+  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions)) {
     if (exactKl) {
       const scores = await model.exactKl(asked, reference);
       put(scores.refLogprobs, refLogprobs, index);

@@ -4,7 +4,7 @@ import { ParameterBuffer, trainedPart, trainedTable } from "../gpt2/parameters.t
 import type { Keep } from "../graph/partition.ts";
 import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { criticLoss } from "../rl/losses.ts";
-import { ask, type Experience, put } from "./batch.ts";
+import { askInParts, type Experience, put } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 import { badGradient, badScores, badWeights } from "./finite.ts";
 import { adamOptions } from "./model-options.ts";
@@ -21,6 +21,8 @@ export class Critic {
   readonly optimizer: AdamW;
   readonly #config: PpoConfig;
   readonly #grads: ParameterBuffer;
+  /** What clipping multiplies the gradient with. */
+  #scale = 1;
 
   /** @param model weights of its own; those of frozen layers may be the policy's */
   constructor(model: GPT2HeadWithValueModel, config: PpoConfig) {
@@ -35,11 +37,8 @@ export class Critic {
   async values(data: Experience, partSize: number): Promise<Float32Array> {
     const { rows, width } = data.batch;
     const values = new Float32Array(rows * width);
-    for (let start = 0; start < rows; start += partSize) {
-      const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
-      const { asked, index } = ask(data, part, this.model.config.nPositions);
+    for (const { asked, index } of askInParts(data, partSize, this.model.config.nPositions))
       put((await this.model.score({ ...asked, distribution: NONE }, ["values"])).values, values, index);
-    }
     return values;
   }
 
@@ -60,17 +59,18 @@ export class Critic {
     return { values: result.values, loss: result.loss, bad: ofThis(badScores(result, this.model.parameters)) };
   }
 
-  /** What is wrong with the gradient, in words; undefined when all is well. */
+  /** Take the gradient's norm. @returns what is wrong with the gradient, in words; undefined when all is well */
   badGradient(): string | undefined {
     const norm = globalNorm(this.#grads.data);
-    return ofThis(badGradient(this.#grads, norm, clipFactor(norm, this.#config.maxGradNorm)));
+    this.#scale = clipFactor(norm, this.#config.maxGradNorm);
+    return ofThis(badGradient(this.#grads, norm, this.#scale));
   }
 
-  /** An optimizer step, clipped by its own gradient norm. @returns what it spoiled, in words; undefined when all is well */
+  /** An optimizer step, clipped by the norm that {@link badGradient} took. @returns what it spoiled, in words; undefined when all is well */
   update(learningRate: number): string | undefined {
     this.optimizer.options.learningRate = learningRate;
-    const scale = clipFactor(globalNorm(this.#grads.data), this.#config.maxGradNorm);
-    const change = this.optimizer.update(trainedPart(this.model.parameters, this.#grads), this.#grads.data, scale);
+    const weights = trainedPart(this.model.parameters, this.#grads);
+    const change = this.optimizer.update(weights, this.#grads.data, this.#scale);
     return ofThis(badWeights(this.model.parameters, change));
   }
 }

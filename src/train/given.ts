@@ -3,7 +3,7 @@ import { fail } from "../base/errors.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Adjustments } from "../sample/transforms.ts";
-import { ask, type Experience, put } from "./batch.ts";
+import { askInParts, type Experience, put } from "./batch.ts";
 
 /**
  * Whether tokens can be draws from the distributions they are scored under. Sums over tokens.
@@ -56,9 +56,7 @@ export async function givenExperience(
   };
   const draws = { ...before };
   const { eosTokenId, nPositions } = model.config;
-  for (let start = 0; start < rows; start += partSize) {
-    const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
-    const { asked, index } = ask(data, part, nPositions);
+  for (const { asked, index } of askInParts(data, partSize, nPositions)) {
     const { logprobs, values, entropies } = await model.score(asked);
     put(logprobs, data.logprobs, index);
     put(values, data.values, index);

@@ -169,9 +169,8 @@ export class PPOTrainer {
     const { config, klController, optimizer } = this;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
-    const partSize = config.microBatchSize || config.miniBatchSize;
-    const { data: scored, importance } = await rescore(this.model, answered, config); // where another policy drew them
-    const data = this.critic ? { ...scored, values: await this.critic.values(scored, partSize) } : scored;
+    const { data: scored, importance } = await rescore(this.model, answered, config, this.#partSize); // where another policy drew them
+    const data = this.critic ? { ...scored, values: await this.critic.values(scored, this.#partSize) } : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
@@ -179,7 +178,7 @@ export class PPOTrainer {
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
-    const reference = await scoreReference(this.model, this.reference, data, partSize, wantsExact);
+    const reference = await scoreReference(this.model, this.reference, data, this.#partSize, wantsExact);
     checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
@@ -238,7 +237,7 @@ export class PPOTrainer {
     let data: Experience;
     if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
     else {
-      const given = await givenExperience(model, queries, responses, adjustments, config.miniBatchSize, this.#draws);
+      const given = await givenExperience(model, queries, responses, adjustments, this.#partSize, this.#draws);
       data = given.data;
       this.#draws = given.draws;
       const message = auditDraws(given.draws, config, this.stepsTaken + 1);
@@ -271,6 +270,11 @@ export class PPOTrainer {
     return { model, read, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
   }
 
+  /** Responses per forward pass. */
+  get #partSize(): number {
+    return this.config.microBatchSize || this.config.miniBatchSize;
+  }
+
   /** The token that ends a response; null: none does. */
   get #endOfResponse(): number | null {
     return this.config.stopAtEos ? this.model.config.eosTokenId : null;
@@ -287,10 +291,8 @@ export class PPOTrainer {
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent, Answered> {
     const { rolloutPrecision: precision, rolloutBatchSize, maxNewTokens, batchSize, maskReplay } = this.config;
-    // The gradients of the last step are not needed any more: their buffer takes the transposed weights, where it has room for all.
-    const scratch = this.config.frozenLayers === 0 ? this.#grads : undefined;
     const form = { precision, rows: Math.min(queries.length, rolloutBatchSize), steps: maxNewTokens };
-    const weights = decodingWeights(this.model, form, scratch);
+    const weights = decodingWeights(this.model, form, this.#grads); // those of the last step are not needed any more
     const responder = { ...this.responder, sampling: { ...this.sampling(), weights } };
     const lap = (done: "respond" | "score") => {
       if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it

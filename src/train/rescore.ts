@@ -11,25 +11,25 @@
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
 import type { Targets } from "../rl/targets.ts";
-import { ask, type Experience, put } from "./batch.ts";
+import { askInParts, type Experience, put } from "./batch.ts";
 import type { PpoConfig } from "./config.ts";
 
 /**
  * The batch as the old policy sees it: its log-probs, under the kept sets and adjustments the tokens were drawn with, and its
- * values; and the importance weights π_old / π_rollout. One forward pass; in fp32 the batch as it is and no weights.
+ * values; and the importance weights π_old / π_rollout. One forward pass, in parts of `partSize` rows; in fp32 the batch as it
+ * is and no weights.
  */
 export async function rescore(
   model: GPT2HeadWithValueModel,
   data: Experience,
   config: PpoConfig,
+  partSize: number,
 ): Promise<{ data: Experience; importance?: ImportanceWeights }> {
   if (config.rolloutPrecision === "fp32") return { data };
   const { rows, width } = data.batch;
   const logprobs = new Float32Array(rows * width);
   const values = new Float32Array(rows * width);
-  for (let start = 0; start < rows; start += config.miniBatchSize) {
-    const part = Array.from({ length: Math.min(config.miniBatchSize, rows - start) }, (_, i) => start + i);
-    const { asked, index } = ask(data, part, model.config.nPositions);
+  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions)) {
     const scores = await model.score(asked);
     put(scores.logprobs, logprobs, index);
     put(scores.values, values, index);

@@ -185,7 +185,7 @@ describe("learning from what the int8 copy draws", async () => {
     }));
     const drawn = experience([{ queries: all.map(() => prompt), responses, adjustments }]);
     const config = ppoConfig({ rolloutPrecision: "int8", importanceWeightCap: cap });
-    return { rolloutLogprobs, ...(await rescore(tiny, drawn, config)) };
+    return { rolloutLogprobs, ...(await rescore(tiny, drawn, config, config.miniBatchSize)) };
   };
 
   /** The expected gradient of the policy loss at the first update: the sum over all responses, each as likely as it is. */

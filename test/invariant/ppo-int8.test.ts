@@ -6,41 +6,23 @@ import { afterAll, expect, test } from "vitest";
 import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import type { MetricName } from "../../src/rl/metrics.ts";
-import { packagePath } from "../../src/runtime/files.ts";
-import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import { type PpoConfig, ppoConfig } from "../../src/train/config.ts";
-import type { Metrics, TrainEvent } from "../../src/train/events.ts";
+import type { TrainEvent } from "../../src/train/events.ts";
 import { PPOTrainer } from "../../src/train/ppo.ts";
 import { builtInRewards } from "../../src/train/rewards.ts";
 import { type RunSpec, run } from "../../src/train/run.ts";
+import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
-const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director"];
 const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64, nPositions: 48, eosTokenId: 8191 };
 const newModel = () =>
   GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 1, seed: 5 });
-const small: Partial<PpoConfig> = {
-  steps: 2,
-  batchSize: 8,
-  miniBatchSize: 4,
-  rolloutBatchSize: 4,
-  maxNewTokens: 10,
-  learningRate: 1e-3,
-  seed: 3,
-};
 const int8 = { rolloutPrecision: "int8" as const };
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-async function train(config: Partial<PpoConfig>) {
-  const model = newModel();
-  const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config: { ...small, ...config } });
-  const metrics: Metrics[] = [];
-  for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
-  model.dispose();
-  return { metrics, weights: model.parameters.data };
-}
+const train = (config: Partial<PpoConfig>) => trainSmall(newModel(), prompts, config);
 
 test.each([
   {},

@@ -5,16 +5,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeConfig } from "../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { packagePath } from "../../src/runtime/files.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
-import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import type { PpoConfig } from "../../src/train/config.ts";
-import type { Metrics, TrainEvent } from "../../src/train/events.ts";
+import type { TrainEvent } from "../../src/train/events.ts";
 import { PPOTrainer } from "../../src/train/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
 import { type RunEvent, type RunSpec, run } from "../../src/train/run.ts";
+import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
-const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director", "It was about a", "Two"];
 const shape = {
   vocabSize: 8192,
@@ -28,16 +26,6 @@ const shape = {
 };
 const newModel = () =>
   GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 2, seed: 5 });
-const small: Partial<PpoConfig> = {
-  steps: 2,
-  batchSize: 8,
-  miniBatchSize: 4,
-  rolloutBatchSize: 4,
-  maxNewTokens: 10,
-  learningRate: 1e-3,
-  rewardRetries: 0,
-  seed: 3,
-};
 
 let directory = "";
 beforeAll(async () => {
@@ -47,14 +35,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-async function train(config: Partial<PpoConfig>, reward: RewardFunction = builtInRewards.length) {
-  const model = newModel();
-  const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, ...config } });
-  const metrics: Metrics[] = [];
-  for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
-  model.dispose();
-  return { metrics, weights: model.parameters.data };
-}
+const train = (config: Partial<PpoConfig>, reward?: RewardFunction) => trainSmall(newModel(), prompts, config, reward);
 
 describe("the policy ratio", () => {
   const grid = [

@@ -1,0 +1,35 @@
+/** @file A small PPO run, for tests of what holds whatever the options. */
+import type { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { packagePath } from "../../src/runtime/files.ts";
+import { loadTokenizer } from "../../src/tokenizer/load.ts";
+import type { PpoConfig } from "../../src/train/config.ts";
+import type { Metrics } from "../../src/train/events.ts";
+import { PPOTrainer } from "../../src/train/ppo.ts";
+import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
+
+export const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
+
+export const small: Partial<PpoConfig> = {
+  steps: 2,
+  batchSize: 8,
+  miniBatchSize: 4,
+  rolloutBatchSize: 4,
+  maxNewTokens: 10,
+  learningRate: 1e-3,
+  rewardRetries: 0,
+  seed: 3,
+};
+
+/** Train and dispose of the model; gives each step's metrics and the weights at the end. */
+export async function trainSmall(
+  model: GPT2HeadWithValueModel,
+  prompts: readonly string[],
+  config: Partial<PpoConfig>,
+  reward: RewardFunction = builtInRewards.length,
+): Promise<{ metrics: Metrics[]; weights: Float32Array }> {
+  const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, ...config } });
+  const metrics: Metrics[] = [];
+  for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
+  model.dispose();
+  return { metrics, weights: model.parameters.data };
+}
