@@ -21,6 +21,7 @@ export type { Padded } from "./rl/padded.ts";
 export { rewardsFromScores } from "./rl/rewards.ts";
 export { ppoStatistics } from "./rl/stats.ts";
 export { whiten } from "./rl/whiten.ts";
+export { runInWorker } from "./run/worker.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {
   type GenerateOptions,
@@ -51,4 +52,3 @@ export {
   resolveReward,
 } from "./train/rewards.ts";
 export { type RunEvent, type RunSpec, run } from "./train/run.ts";
-export { runInWorker } from "./train/worker.ts";

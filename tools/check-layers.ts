@@ -15,6 +15,7 @@ export const LAYERS: readonly string[] = [
   "rl",
   "data",
   "train",
+  "run",
   "index",
   "cli",
 ];

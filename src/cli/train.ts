@@ -77,7 +77,7 @@ async function train(flags: TrainFlags): Promise<void> {
 export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }) {
   const { ppoConfig } = await import("../train/config.ts");
   const { resolveReward } = await import("../train/rewards.ts");
-  const { runInWorker } = await import("../train/worker.ts");
+  const { runInWorker } = await import("../run/worker.ts");
   const { fetchModel } = await import("./model.ts");
   const { RunView } = await import("./run-view.ts");
   const { steps, batchSize } = ppoConfig(spec.config);

@@ -7,13 +7,13 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createGunzip } from "node:zlib";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
 import { codeOf, readError } from "./file-errors.ts";
 
 export * from "./file-writing.ts";
+export { packagePath } from "./package.ts";
 
 /** Bytes moved per read call. */
 const PIECE = 16 * 1024 * 1024;
@@ -217,9 +217,4 @@ export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncG
     file.destroy();
     unzipped?.destroy();
   }
-}
-
-/** A file or directory of this package, whether it runs from `src/` or from `dist/`. */
-export function packagePath(...parts: string[]): string {
-  return join(fileURLToPath(new URL("../..", import.meta.url)), ...parts);
 }

@@ -13,14 +13,14 @@
  * - ScatterND with repeated indices loses updates on two threads: the registry emits ScatterElements instead
  *   (graph/ops/gather.ts), and a session refuses a model that contains ScatterND.
  *
- * A run blocks the calling thread until it is done; the binding has no asynchronous form (see train/worker.ts).
+ * A run blocks the calling thread until it is done; the binding has no asynchronous form (see run/worker.ts).
  */
-import { createRequire } from "node:module";
 import { fail, messageOf } from "../base/errors.ts";
 import type { OnnxModel, Program } from "../graph/onnx.ts";
 import { SENTINEL, writeOnnx } from "../graph/onnx.ts";
 import { add } from "../graph/ops/index.ts";
 import { describe, elementCount, input, type TensorType } from "../graph/tensor.ts";
+import { packageRequire } from "./package.ts";
 
 export type Buffer32 = Float32Array | Int32Array;
 export type Buffers = Readonly<Record<string, Buffer32>>;
@@ -63,7 +63,7 @@ let native: Native | undefined;
 /** The binding behind onnxruntime-node: the same calls without a Promise and a macrotask for each run. */
 function loadNative(): Native {
   if (native) return native;
-  const require = createRequire(import.meta.url);
+  const require = packageRequire();
   try {
     const { binding, initOrt } = require("onnxruntime-node/dist/binding.js");
     const { Tensor } = require("onnxruntime-common");

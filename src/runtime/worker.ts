@@ -1,5 +1,6 @@
 /** @file Threads: a worker that runs what would block, and messages to and from it. */
-import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { parentPort, Worker, workerData } from "node:worker_threads";
+import { fail } from "../base/errors.ts";
 
 export interface Channel {
   post(message: unknown): void;
@@ -28,10 +29,16 @@ export function spawnWorker(url: URL, data: unknown): SpawnedWorker {
   };
 }
 
-/** Inside a worker: the way back to who started it; undefined in the main thread. */
-export function parentChannel(): (Channel & { close(): void }) | undefined {
-  if (isMainThread || !parentPort) return undefined;
-  const port = parentPort;
+/** Inside a worker: the way back to who started it. Only the entry of a worker may ask for it. */
+export function parentChannel(): Channel & { close(): void } {
+  const port =
+    parentPort ??
+    fail("usage", {
+      where: "the entry of a worker",
+      found: "the main thread of a process",
+      expected: "a thread that runInWorker started",
+      fix: 'import "valuehead" and call runInWorker',
+    });
   return { post: (m) => port.postMessage(m), onMessage: (h) => port.on("message", h), close: () => port.close() };
 }
 

@@ -1,17 +1,19 @@
 /**
  * @file A run in a thread of its own, so that the caller's thread stays free for progress bars, Ctrl-C and reward functions:
- * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled.
+ * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled. What runs
+ * in that thread is worker-main.ts, which nothing imports.
  */
 import { type ErrorKind, messageOf, type Problem, ValueheadError } from "../base/errors.ts";
-import { parentChannel, spawnWorker, workerInput } from "../runtime/worker.ts";
-import type { RewardFunction, RewardSample } from "./rewards.ts";
-import { type RunEvent, type RunSpec, run } from "./run.ts";
+import { packageModule } from "../runtime/package.ts";
+import { spawnWorker } from "../runtime/worker.ts";
+import type { RewardFunction, RewardSample } from "../train/rewards.ts";
+import type { RunEvent, RunSpec } from "../train/run.ts";
 
-type ToWorker =
+export type ToWorker =
   | { type: "stop" }
   | { type: "scores"; id: number; scores: number[] }
   | { type: "failed"; id: number; error: Plain };
-type ToParent =
+export type ToParent =
   | { type: "event"; event: RunEvent }
   | { type: "score"; id: number; batch: RewardSample[] }
   | { type: "error"; error: Plain };
@@ -23,11 +25,11 @@ interface Plain {
   problem?: Problem;
 }
 
-const plain = (error: unknown): Plain =>
+export const plain = (error: unknown): Plain =>
   error instanceof ValueheadError
     ? { message: error.message, kind: error.kind, problem: error.problem }
     : { message: messageOf(error) };
-const revive = ({ message, kind, problem }: Plain): Error =>
+export const revive = ({ message, kind, problem }: Plain): Error =>
   kind && problem ? new ValueheadError(kind, problem) : new Error(message);
 
 /** The events of {@link run}, from a worker thread. The reward function runs on this thread. */
@@ -36,7 +38,7 @@ export async function* runInWorker(
   reward: RewardFunction,
   options: { signal?: AbortSignal } = {},
 ): AsyncGenerator<RunEvent> {
-  const worker = spawnWorker(new URL(import.meta.url), spec);
+  const worker = spawnWorker(packageModule("run/worker-main"), spec);
   const queue: (RunEvent | Error | null)[] = [];
   let wake = () => {};
   const push = (item: RunEvent | Error | null) => {
@@ -77,32 +79,3 @@ export async function* runInWorker(
     await worker.terminate();
   }
 }
-
-/** What the worker itself does. */
-async function serve(parent: NonNullable<ReturnType<typeof parentChannel>>): Promise<void> {
-  const controller = new AbortController();
-  const waiting = new Map<number, { resolve: (scores: number[]) => void; reject: (error: Error) => void }>();
-  parent.onMessage((message: ToWorker) => {
-    if (message.type === "stop") return controller.abort();
-    const asked = waiting.get(message.id);
-    waiting.delete(message.id);
-    if (message.type === "scores") asked?.resolve(message.scores);
-    else asked?.reject(revive(message.error));
-  });
-  let id = 0;
-  const reward: RewardFunction = (batch) =>
-    new Promise((resolve, reject) => {
-      waiting.set(++id, { resolve, reject });
-      parent.post({ type: "score", id, batch } satisfies ToParent);
-    });
-  try {
-    for await (const event of run(workerInput<RunSpec>(), reward, { signal: controller.signal }))
-      parent.post({ type: "event", event } satisfies ToParent);
-  } catch (error) {
-    parent.post({ type: "error", error: plain(error) } satisfies ToParent);
-  }
-  parent.close();
-}
-
-const parent = parentChannel();
-if (parent) await serve(parent);

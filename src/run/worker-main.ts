@@ -1,0 +1,35 @@
+/**
+ * @file What the thread of {@link runInWorker} runs. An entry: started by its address and imported by nothing, so that
+ * importing the library, in whatever thread or process, starts nothing.
+ */
+import { parentChannel, workerInput } from "../runtime/worker.ts";
+import type { RewardFunction } from "../train/rewards.ts";
+import { type RunSpec, run } from "../train/run.ts";
+import { plain, revive, type ToParent, type ToWorker } from "./worker.ts";
+
+async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
+  const controller = new AbortController();
+  const waiting = new Map<number, { resolve: (scores: number[]) => void; reject: (error: Error) => void }>();
+  parent.onMessage((message: ToWorker) => {
+    if (message.type === "stop") return controller.abort();
+    const asked = waiting.get(message.id);
+    waiting.delete(message.id);
+    if (message.type === "scores") asked?.resolve(message.scores);
+    else asked?.reject(revive(message.error));
+  });
+  let id = 0;
+  const reward: RewardFunction = (batch) =>
+    new Promise((resolve, reject) => {
+      waiting.set(++id, { resolve, reject });
+      parent.post({ type: "score", id, batch } satisfies ToParent);
+    });
+  try {
+    for await (const event of run(workerInput<RunSpec>(), reward, { signal: controller.signal }))
+      parent.post({ type: "event", event } satisfies ToParent);
+  } catch (error) {
+    parent.post({ type: "error", error: plain(error) } satisfies ToParent);
+  }
+  parent.close();
+}
+
+void serve(parentChannel());
