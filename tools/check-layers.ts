@@ -1,6 +1,7 @@
 /**
  * @file The layer rule: a folder of src/ imports only from folders above it, only runtime/ and cli/ know Node and ONNX
- * Runtime, and files do not import each other in circles (but for the operations, whose gradients are operations).
+ * Runtime, nothing imports what threads and processes start with, and files do not import each other in circles (but for the
+ * operations, whose gradients are operations).
  */
 
 /** Folders of src/ from the foundation up; src/index.ts is a floor of its own. */
@@ -21,6 +22,8 @@ export const LAYERS: readonly string[] = [
 ];
 
 const MAY_IMPORT_NATIVE = ["runtime", "cli"];
+/** What a thread or process starts with: it acts as soon as it is loaded. */
+const ENTRY = /-main\.ts$/;
 const MAY_BE_CIRCULAR = "src/graph/ops/";
 
 /** import ... from "x", export ... from "x", import "x", import("x"), require("x") */
@@ -79,6 +82,7 @@ export function layerProblems(files: ReadonlyMap<string, string>): string[] {
           continue;
         }
         targets.push(file);
+        if (ENTRY.test(file)) problems.push(`${where}: imports ${file}, which a thread or process starts with`);
         if (height >= 0 && LAYERS.indexOf(layerOf(file)) > height)
           problems.push(`${where}: ${layer} imports ${file}, but ${layerOf(file)} comes after ${layer}`);
       }

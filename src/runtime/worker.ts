@@ -16,7 +16,8 @@ export interface SpawnedWorker extends Channel {
 
 /** Start a module as a worker; `data` arrives there as {@link workerInput}. */
 export function spawnWorker(url: URL, data: unknown): SpawnedWorker {
-  const worker = new Worker(url, { workerData: data });
+  // Not the flags of this process: --input-type refuses files, and --import would run the user's program in the thread.
+  const worker = new Worker(url, { workerData: data, execArgv: [] });
   const ended = new Promise<void>((resolve, reject) => {
     worker.once("error", reject);
     worker.once("exit", () => resolve());

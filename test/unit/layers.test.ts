@@ -65,6 +65,14 @@ test("Node and ONNX Runtime outside runtime/ and cli/ are found", () => {
   ]);
 });
 
+test("an import of what a thread starts with is found", () => {
+  const files = { "src/run/worker-main.ts": 'import "./worker.ts";', "src/run/worker.ts": "" };
+  expect(check(files)).toEqual([]);
+  expect(check({ ...files, "src/index.ts": 'import "./run/worker-main.ts";' })).toEqual([
+    "src/index.ts:1: imports src/run/worker-main.ts, which a thread or process starts with",
+  ]);
+});
+
 test("comments are not imports, and a string with // in it hides none", () => {
   const source = [
     '// import fs from "node:fs";',
