@@ -65,7 +65,8 @@ export interface GPT2Config {
   attnPdrop: number;
   residPdrop: number;
   bosTokenId: number | null;
-  eosTokenId: number | null;
+  /** What ends a text: a token, several, or none. {@link endTokens} gives a list. */
+  eosTokenId: number | readonly number[] | null;
   padTokenId: number | null;
   /** The JSON this came from, so that fields unknown here survive a save. */
   raw: Record<string, unknown>;
@@ -81,11 +82,13 @@ const flag = z.boolean({ error: "true or false" });
 const dropout = numberWhere("a probability from 0 up to but not including 1", (x) => x >= 0 && x < 1);
 const activation = z.enum(SUPPORTED_ACTIVATIONS, { error: `one of ${orOf(SUPPORTED_ACTIVATIONS)}` });
 const isTokenId = (x: unknown) => Number.isInteger(x) && (x as number) >= 0 && (x as number) < 2 ** 31;
-// Some configs list several end tokens; the first is the one used here.
-const tokenIdOrNull = z.custom<number | number[] | null>(
+/** `eos_token_id` in config.json and generation_config.json. */
+export const eosTokenIdSchema = z.custom<number | number[] | null>(
   (x) => x === null || isTokenId(x) || (Array.isArray(x) && x.length > 0 && x.every(isTokenId)),
-  { error: "a token id (a whole number from 0) or null" },
+  { error: "a token id (a whole number from 0), a list of them, or null" },
 );
+// Nothing here depends on these two. Some configs write -1 for none.
+const tokenIdOrNull = z.number({ error: "a token id (a whole number) or null" }).int().nullable();
 
 /** One line per field of config.json, with transformers' default. The limits only keep out sizes no machine can hold. */
 const schema = z.object({
@@ -115,7 +118,7 @@ const schema = z.object({
   attn_pdrop: dropout.default(0.1),
   resid_pdrop: dropout.default(0.1),
   bos_token_id: tokenIdOrNull.default(50256),
-  eos_token_id: tokenIdOrNull.default(50256),
+  eos_token_id: eosTokenIdSchema.default(50256),
   pad_token_id: tokenIdOrNull.default(null),
   add_cross_attention: z.literal(false, { error: "false: cross-attention is not supported" }).default(false),
 });
@@ -165,7 +168,6 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
     const expected = `a divisor of n_embd = ${c.n_embd}, so that every head has the same whole size`;
     wrongField(where, "n_head", c.n_head, expected, "correct n_head or n_embd");
   }
-  const first = (id: number | number[] | null) => (Array.isArray(id) ? id[0] : id);
   return {
     vocabSize: c.vocab_size,
     nPositions: c.n_positions,
@@ -190,12 +192,16 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
     embdPdrop: c.embd_pdrop,
     attnPdrop: c.attn_pdrop,
     residPdrop: c.resid_pdrop,
-    bosTokenId: first(c.bos_token_id),
-    eosTokenId: first(c.eos_token_id),
-    padTokenId: first(c.pad_token_id),
+    bosTokenId: c.bos_token_id,
+    eosTokenId: c.eos_token_id,
+    padTokenId: c.pad_token_id,
     raw,
   };
 }
+
+/** The ids in an `eosTokenId`, each once. */
+export const endTokens = (eosTokenId: GPT2Config["eosTokenId"]): readonly number[] =>
+  eosTokenId === null ? [] : [...new Set([eosTokenId].flat() as number[])];
 
 /** `n_embd` for `nEmbd`: the two names of a field differ in nothing else. */
 const jsonName = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

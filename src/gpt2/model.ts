@@ -7,6 +7,12 @@ import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/f
 import { configToJson, type GPT2Config, parseConfig } from "./config.ts";
 import type { Distribution } from "./distribution.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
+import {
+  type GenerationConfig,
+  generationFromConfig,
+  readGenerationConfig,
+  saveGenerationConfig,
+} from "./generation-config.ts";
 import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
@@ -47,6 +53,8 @@ export class GPT2HeadWithValueModel {
   readonly transformer: Transformer;
   readonly head: Head;
   readonly vHead: ValueHead;
+  /** What generation_config.json says, or config.json where there is none. */
+  readonly generationConfig: GenerationConfig;
   /** The directory it was loaded from. */
   readonly directory?: string;
   /** Whether the value head was made rather than loaded. */
@@ -58,7 +66,7 @@ export class GPT2HeadWithValueModel {
     config: GPT2Config,
     parameters: ParameterBuffer,
     options: ModelOptions,
-    from?: { directory: string; notes: string[]; valueHeadIsNew: boolean },
+    from: Partial<Pick<GPT2HeadWithValueModel, "directory" | "notes" | "valueHeadIsNew" | "generationConfig">> = {},
   ) {
     this.config = config;
     this.parameters = parameters;
@@ -66,9 +74,10 @@ export class GPT2HeadWithValueModel {
     this.transformer = new Transformer(config, this.engine, this.pool);
     this.vHead = new ValueHead(config, options.seed);
     this.head = new Head(config, this.engine, this.pool, this.vHead);
-    this.directory = from?.directory;
-    this.notes = from?.notes ?? [];
-    this.valueHeadIsNew = from?.valueHeadIsNew ?? true;
+    this.generationConfig = from.generationConfig ?? generationFromConfig(config);
+    this.directory = from.directory;
+    this.notes = from.notes ?? [];
+    this.valueHeadIsNew = from.valueHeadIsNew ?? true;
   }
 
   /** A new model with random weights, as the parameter table says. */
@@ -89,6 +98,7 @@ export class GPT2HeadWithValueModel {
     const directory = await resolveModel(id, options);
     const path = joinPath(directory, "config.json");
     const config = await readConfig(directory);
+    const generationConfig = await readGenerationConfig(directory, config);
     const table = parameterTable(config).map((p) => ({ ...p, optional: VALUE_HEAD.includes(p.name) }));
     const weights = await openWeights(directory);
     try {
@@ -113,13 +123,22 @@ export class GPT2HeadWithValueModel {
           `${path}: summary_activation "${config.summaryActivation}" is not applied: a value head knows "tanh" only`,
         );
       const valueHeadIsNew = missing.length > 0;
-      return new GPT2HeadWithValueModel(config, parameters, options, { directory, notes, valueHeadIsNew });
+      const from = { directory, notes, valueHeadIsNew, generationConfig };
+      return new GPT2HeadWithValueModel(config, parameters, options, from);
     } finally {
       await weights.close();
     }
   }
 
-  /** Write config.json and model.safetensors (fp32, Hugging Face names, value head included). Each file is replaced whole. */
+  /** The tokens that end a text, each once; empty: none does. */
+  get eosTokenIds(): readonly number[] {
+    return this.generationConfig.eosTokenIds;
+  }
+
+  /**
+   * Write config.json, model.safetensors (fp32, Hugging Face names, value head included) and, where there was one,
+   * generation_config.json. Each file is replaced whole.
+   */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
     const entries = this.parameters.table.map((p) => ({
@@ -132,6 +151,7 @@ export class GPT2HeadWithValueModel {
       joinPath(directory, "config.json"),
       `${JSON.stringify(configToJson(this.config), null, 2)}\n`,
     );
+    await saveGenerationConfig(directory, this.generationConfig);
   }
 
   /** From now on the value loss moves the value head alone; no gradient of it reaches the body. The notebook's code. */
@@ -152,7 +172,8 @@ export class GPT2HeadWithValueModel {
     const { table, data } = this.parameters;
     const copied = trainedTable(table, sharedLayers).at(-1)?.end ?? 0;
     const copy = new ParameterBuffer(table, data.slice(data.length - copied), this.parameters);
-    return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine });
+    const { generationConfig } = this;
+    return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine }, { generationConfig });
   }
 
   /**

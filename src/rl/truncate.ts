@@ -23,14 +23,14 @@ export function scoredTokens(
   return end < 0 ? { count: tokens.length, complete: false } : { count: end + 1, complete: true };
 }
 
-/** What {@link shapeScores} asks of each response. `eosTokenId` null: every response counts as ended. */
+/** What {@link shapeScores} asks of each response. Without end tokens every response counts as ended. */
 export function scoreFacts(
   responses: readonly Int32Array[],
   truncation: TruncateOptions,
-  eosTokenId: number | null,
+  endTokens: readonly number[],
 ): ScoreFacts {
   return {
     complete: responses.map((tokens) => scoredTokens(tokens, truncation).complete),
-    hasEos: responses.map((tokens) => eosTokenId === null || tokens.includes(eosTokenId)),
+    hasEos: responses.map((tokens) => endTokens.length === 0 || endTokens.some((id) => tokens.includes(id))),
   };
 }

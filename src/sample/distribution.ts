@@ -92,8 +92,8 @@ export class TokenSampler {
   readonly #heavy: Float64Array;
   readonly #ids: Int32Array;
   readonly #heap: Float32Array;
-  /** By banned eos, -1 for none. */
-  readonly #allowed = new Map<number, Allowed | undefined>();
+  /** By what is banned for a while, joined. */
+  readonly #allowed = new Map<string, Allowed | undefined>();
 
   /** @param wantsRaw whether {@link Draw.rawLogprob} is wanted: another pass over the logits unless they are plain */
   constructor(vocabSize: number, options: Partial<SamplingOptions>, wantsRaw = true) {
@@ -117,14 +117,20 @@ export class TokenSampler {
 
   /**
    * @param logits  [V], not changed
-   * @param banned  a token that must not be drawn, such as eos before the minimum length; -1: none
+   * @param banned  tokens that must not be drawn here, such as those that end a response before its minimum length
    * @param context the tokens before
    * @param probabilities softmax of the logits, float32 [V], if there is one: plain sampling need not make it again
    * @throws numbers - logits that are NaN or infinite
    * @throws usage - a user's transform that returns what it must not
    */
-  draw(logits: Float32Array, rng: Rng, banned = -1, context = NOWHERE, probabilities?: Float32Array): Draw {
-    if (probabilities && this.#isPlain && banned < 0) return drawPlain(probabilities, rng, this.#wantsRaw);
+  draw(
+    logits: Float32Array,
+    rng: Rng,
+    banned: readonly number[] = [],
+    context = NOWHERE,
+    probabilities?: Float32Array,
+  ): Draw {
+    if (probabilities && this.#isPlain && banned.length === 0) return drawPlain(probabilities, rng, this.#wantsRaw);
     const { temperature, topK, topP, minP, forcedTokens } = this.#options;
     const V = this.#vocabSize;
     const adjustment = this.adjustments.at(context);
@@ -306,13 +312,13 @@ export class TokenSampler {
   }
 
   /** Every token but those banned. The same object for every draw: kept sets are remembered for each token of a rollout. */
-  #allowedWithout(eos: number): Allowed | undefined {
-    if (!this.#allowed.has(eos)) {
-      const banned = new Set(this.#options.bannedTokens);
-      if (eos >= 0) banned.add(eos);
-      this.#allowed.set(eos, banned.size === 0 ? undefined : this.#split((v) => !banned.has(v)));
+  #allowedWithout(bannedHere: readonly number[]): Allowed | undefined {
+    const key = bannedHere.join();
+    if (!this.#allowed.has(key)) {
+      const banned = new Set([...(this.#options.bannedTokens ?? []), ...bannedHere]);
+      this.#allowed.set(key, banned.size === 0 ? undefined : this.#split((v) => !banned.has(v)));
     }
-    return this.#allowed.get(eos);
+    return this.#allowed.get(key);
   }
 
   #only(forced: number): Allowed {

@@ -1,6 +1,7 @@
 /** @file Responses to prompts, each token with the log-probability it was drawn with. */
 import { fail } from "../base/errors.ts";
 import { Rng } from "../base/rng.ts";
+import { endTokens } from "../gpt2/config.ts";
 import type { Distribution } from "../gpt2/distribution.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
@@ -15,10 +16,10 @@ import type { DecodingWeights } from "./weights.ts";
 export interface GenerateOptions extends Partial<SamplingOptions> {
   /** Tokens per response at most, the eos included. */
   maxNewTokens: number;
-  /** eos is not drawn before the response has this many tokens. */
+  /** No token that ends a response is drawn before it has this many. */
   minNewTokens?: number;
-  /** Ends a response. Default: the model's; null: nothing does. */
-  eosTokenId?: number | null;
+  /** The token, or the tokens, that end a response. Default: the model's; null: nothing does. */
+  eosTokenId?: number | readonly number[] | null;
   /** A response also ends with the token that completes one of these strings, be it shorter than minNewTokens. */
   stop?: StopOptions;
   /** Responses to each query: n rows, one after another, for each. Default 1. */
@@ -42,7 +43,7 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
 
 /** One response. Everything per token has the response's length; nothing exists after the token that ended it. */
 export interface Response {
-  /** int32 [n], the eos included. */
+  /** int32 [n], the token that ended it included. */
   readonly tokens: Int32Array;
   /** log p of each token under the distribution it was drawn from, natural log. [n] */
   readonly logprobs: Float32Array;
@@ -54,7 +55,7 @@ export interface Response {
   readonly kept: readonly (KeptSet | undefined)[];
   /** How likely the kept set was, before the rest was left out: in (0, 1]. [n] */
   readonly keptMass: Float64Array;
-  /** Whether it ended with eos or a stop string, not at the maximum length. */
+  /** Whether an end token or a stop string ended it, not the maximum length. */
   readonly finished: boolean;
 }
 
@@ -87,13 +88,14 @@ export async function generate(
   queries: readonly Int32Array[],
   options: GenerateOptions,
 ): Promise<Rollout> {
-  const { maxNewTokens, minNewTokens = 0, eosTokenId = model.config.eosTokenId, stop, onToken } = options;
+  const { maxNewTokens, minNewTokens = 0, eosTokenId = model.eosTokenIds, stop, onToken } = options;
   const { numReturnSequences: copies = 1, rawLogprobs = true } = options;
   checkWhole("maxNewTokens", maxNewTokens, 1);
   checkWhole("minNewTokens", minNewTokens, 0);
   checkWhole("numReturnSequences", copies, 1);
   if (stop) checkStop(stop);
   const { vocabSize: V } = model.config;
+  const ends = endTokens(eosTokenId);
   const sampler = new TokenSampler(V, options, rawLogprobs);
   const { adjustments } = sampler;
   if (queries.length === 0) return { queries, responses: [], adjustments };
@@ -113,7 +115,7 @@ export async function generate(
         if (row.ended) return;
         const logits = decoder.logits.subarray(b * V, (b + 1) * V);
         const probabilities = decoder.probabilities.subarray(b * V, (b + 1) * V);
-        const banned = t < minNewTokens && eosTokenId !== null ? eosTokenId : -1;
+        const banned = t < minNewTokens ? ends : NONE;
         const context = { prompt: row.prompt, response: row.tokens.subarray(0, t) };
         const draw = sampler.draw(logits, row.rng, banned, context, probabilities);
         row.tokens[t] = draw.id;
@@ -124,7 +126,7 @@ export async function generate(
         row.keptMass.push(draw.keptMass);
         next[b] = draw.id;
         const stops = row.watch?.push(draw.id) ?? false; // reads every token
-        row.ended = draw.id === eosTokenId || stops;
+        row.ended = ends.includes(draw.id) || stops;
         onToken?.(b, draw.id);
       });
       if (t + 1 === maxNewTokens || rows.every((row) => row.ended)) break;
@@ -146,6 +148,8 @@ export async function generate(
   }));
   return { queries: prompts, responses, adjustments };
 }
+
+const NONE: readonly number[] = [];
 
 function newRow(prompt: Int32Array, maxNewTokens: number, rng: Rng, stop: StopOptions | undefined) {
   return {

@@ -25,7 +25,7 @@ interface Breach {
  *   KL(π_rollout ‖ π_ref) - KL(π_rollout ‖ π_old), which may lie below zero by the latter;
  * - importance weights, if there are any, are 1 on average within 5 standard errors.
  *
- * @param eosTokenId what ends a response; null: nothing
+ * @param endTokens what ends a response; none: nothing does
  * @param importance of tokens that another policy drew
  * @returns a message to warn with, or undefined when all is well
  * @throws audit - a breach, unless config.audit is "warn" or "off"
@@ -33,13 +33,13 @@ interface Breach {
 export function auditExperience(
   data: Experience,
   kl: KlEstimates,
-  eosTokenId: number | null,
+  endTokens: readonly number[],
   config: PpoConfig,
   step: number,
   importance?: ImportanceWeights,
 ): string | undefined {
   const find = () =>
-    badMass(data) ?? afterEnd(data, eosTokenId) ?? badWeights(importance) ?? negativeKl(kl, importance?.kl);
+    badMass(data) ?? afterEnd(data, endTokens) ?? badWeights(importance) ?? negativeKl(kl, importance?.kl);
   return report(find, config, step);
 }
 
@@ -117,10 +117,9 @@ function badMass({ batch, keptMass }: Experience): Breach | undefined {
   };
 }
 
-function afterEnd({ responses }: Experience, eosTokenId: number | null): Breach | undefined {
-  if (eosTokenId === null) return undefined;
+function afterEnd({ responses }: Experience, endTokens: readonly number[]): Breach | undefined {
   for (const [b, response] of responses.entries()) {
-    const end = response.indexOf(eosTokenId);
+    const end = response.findIndex((id) => endTokens.includes(id));
     if (end >= 0 && end < response.length - 1)
       return {
         found: `${response.length - 1 - end} tokens counted after the end of text (response ${b}, token ${end})`,

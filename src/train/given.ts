@@ -16,7 +16,7 @@ export interface DrawStatistics {
   excessSurprise: number;
   /** Σ (-log p(x) - H(p))²: its variance. */
   variance: number;
-  /** End-of-text tokens. */
+  /** Tokens that end a response. */
   ends: number;
   /** Σ p(end of text). */
   expectedEnds: number;
@@ -55,7 +55,8 @@ export async function givenExperience(
     keptMass: Float64Array.from(mask),
   };
   const draws = { ...before };
-  const { eosTokenId, nPositions } = model.config;
+  const { nPositions } = model.config;
+  const { eosTokenIds } = model;
   for (const { asked, index } of askInParts(data, partSize, nPositions)) {
     const { logprobs, values, entropies } = await model.score(asked);
     put(logprobs, data.logprobs, index);
@@ -64,12 +65,13 @@ export async function givenExperience(
       const excess = -logprob - entropies[i];
       draws.excessSurprise += excess;
       draws.variance += excess ** 2;
-      if (asked.ids[i] === eosTokenId) draws.ends++;
+      if (eosTokenIds.includes(asked.ids[i])) draws.ends++;
     });
     draws.tokens += index.length;
-    if (eosTokenId === null) continue;
-    const ends = await model.score({ ...asked, ids: new Int32Array(index.length).fill(eosTokenId) });
-    for (const logprob of ends.logprobs) draws.expectedEnds += Math.exp(logprob);
+    for (const id of eosTokenIds) {
+      const ends = await model.score({ ...asked, ids: new Int32Array(index.length).fill(id) }, ["logprobs"]);
+      for (const logprob of ends.logprobs) draws.expectedEnds += Math.exp(logprob);
+    }
   }
   return { data, draws };
 }

@@ -106,7 +106,7 @@ export class PPOTrainer {
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
     this.#truncation = truncateOptions(this.config, tokenizer);
-    checkModelOptions(this.config, model.config);
+    checkModelOptions(this.config, model);
     const note = initializeValueHead(model, this.config);
     this.notes = note === undefined ? [] : [note];
     this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
@@ -173,7 +173,7 @@ export class PPOTrainer {
     const data = this.critic ? { ...scored, values: await this.critic.values(scored, this.#partSize) } : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
-    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.config.eosTokenId);
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.eosTokenIds);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
@@ -275,9 +275,9 @@ export class PPOTrainer {
     return this.config.microBatchSize || this.config.miniBatchSize;
   }
 
-  /** The token that ends a response; null: none does. */
-  get #endOfResponse(): number | null {
-    return this.config.stopAtEos ? this.model.config.eosTokenId : null;
+  /** The tokens that end a response. */
+  get #endOfResponse(): readonly number[] {
+    return this.config.stopAtEos ? this.model.eosTokenIds : [];
   }
 
   /** The factor on the learning rate. */

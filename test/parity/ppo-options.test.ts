@@ -80,7 +80,7 @@ test("the scored text ends where OpenAI's does", () => {
   const { responses, count, complete, ...options } = golden.truncation;
   const tokens = responses.map((r: number[]) => Int32Array.from(r));
   expect(tokens.map((r: Int32Array) => scoredTokens(r, options).count)).toEqual(count);
-  expect(scoreFacts(tokens, options, 5)).toEqual({ complete, hasEos: responses.map((r: number[]) => r.includes(5)) });
+  expect(scoreFacts(tokens, options, [5])).toEqual({ complete, hasEos: responses.map((r: number[]) => r.includes(5)) });
   expect(scoredTokens(tokens[0], { truncateToken: null, truncateAfter: 0 })).toEqual({ count: 24, complete: true });
 });
 

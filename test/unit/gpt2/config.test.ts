@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import { configToJson, type GPT2Config, makeConfig, parseConfig } from "../../../src/gpt2/config.ts";
+import { configToJson, endTokens, type GPT2Config, makeConfig, parseConfig } from "../../../src/gpt2/config.ts";
 
 /** openai-community/gpt2's config.json as the hub has it. */
 const published = {
@@ -82,7 +82,7 @@ describe("parseConfig", () => {
     );
     expect(config).toMatchObject({
       nInner: 100,
-      eosTokenId: 7,
+      eosTokenId: [7, 8],
       padTokenId: 3,
       bosTokenId: null,
       activationFunction: "relu",
@@ -106,8 +106,9 @@ describe("parseConfig", () => {
     ["initializer_range", -1, "initializer_range = -1", "a number above 0 and below 1"],
     ["resid_pdrop", 1, "resid_pdrop = 1", "a probability from 0 up to but not including 1"],
     ["scale_attn_weights", "yes", 'scale_attn_weights = "yes"', "true or false"],
-    ["eos_token_id", -1, "eos_token_id = -1", "a token id (a whole number from 0) or null"],
-    ["eos_token_id", [], "eos_token_id = []", "a token id (a whole number from 0) or null"],
+    ["eos_token_id", -1, "eos_token_id = -1", "a token id (a whole number from 0), a list of them, or null"],
+    ["eos_token_id", [], "eos_token_id = []", "a token id (a whole number from 0), a list of them, or null"],
+    ["bos_token_id", [7], "bos_token_id = [7]", "a token id (a whole number) or null"],
     ["summary_activation", 3, "summary_activation = 3", '"tanh", another name, or null'],
     ["summary_type", "attn", 'summary_type = "attn"', 'one of "cls_index", "last", "first", "mean"'],
     ["add_cross_attention", true, "add_cross_attention = true", "false: cross-attention is not supported"],
@@ -148,6 +149,12 @@ describe("parseConfig", () => {
   });
 });
 
+test("the end tokens of a config, each once", () => {
+  expect(endTokens(null)).toEqual([]);
+  expect(endTokens(7)).toEqual([7]);
+  expect(endTokens([7, 8, 7])).toEqual([7, 8]);
+});
+
 describe("makeConfig and configToJson", () => {
   test("a new config", () => {
     const config = makeConfig({ vocabSize: 100, nEmbd: 32, nHead: 2, bosTokenId: null });
@@ -167,7 +174,15 @@ describe("makeConfig and configToJson", () => {
   });
 
   test("what is saved is what was read, unknown fields too, in fp32", () => {
-    const file = { ...published, torch_dtype: "float16", dtype: "float16", my_field: [1], n_inner: 3072 };
+    const file = {
+      ...published,
+      eos_token_id: [50256, 7],
+      pad_token_id: -1,
+      torch_dtype: "float16",
+      dtype: "float16",
+      my_field: [1],
+      n_inner: 3072,
+    };
     const json = configToJson(parseConfig(file, "c"));
     const { dtype: _, ...kept } = file;
     expect(json).toMatchObject({ ...kept, n_inner: null, torch_dtype: "float32" });

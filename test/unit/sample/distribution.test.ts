@@ -49,6 +49,8 @@ function exact(logits: ArrayLike<number>, options: Partial<SamplingOptions>, ban
 const positive = (p: number[]) => p.flatMap((x, v) => (x > 0 ? [v] : []));
 const normals = (n: number, sd: number, rng: Rng) => Float32Array.from({ length: n }, () => sd * rng.normal());
 const all = (n: number) => Array.from({ length: n }, (_, v) => v);
+/** What the golden file and the naive code call -1: nothing. */
+const without = (banned: number) => (banned < 0 ? [] : [banned]);
 
 describe("kept sets and log-probs", () => {
   test.each([0, 1, 2])("as transformers, row %s of logits", (row) => {
@@ -58,7 +60,7 @@ describe("kept sets and log-probs", () => {
       const sampler = new TokenSampler(logits.length, c);
       const want = new Map(c.kept.map((id, i) => [id, c.logprobs[i]]));
       for (let seed = 0; seed < 20; seed++) {
-        const { id, logprob, kept } = sampler.draw(logits, new Rng(seed), c.banned);
+        const { id, logprob, kept } = sampler.draw(logits, new Rng(seed), without(c.banned));
         expect(Array.from(kept?.ids() ?? all(logits.length)), name).toEqual(c.kept);
         expect(logprob, name).toBeCloseTo(want.get(id) ?? Number.NaN, 7);
       }
@@ -83,7 +85,7 @@ describe("kept sets and log-probs", () => {
         const logits = normals(V, 4 * rng.uniform(), rng);
         const { p, margin } = exact(logits, options, banned);
         if (margin < 1e-9) continue;
-        const { id, logprob, kept } = sampler.draw(logits, rng, banned);
+        const { id, logprob, kept } = sampler.draw(logits, rng, without(banned));
         expect(Array.from(kept?.ids() ?? all(V))).toEqual(positive(p));
         expect(logprob).toBeCloseTo(Math.log(p[id]), 9);
         compared++;
@@ -103,7 +105,7 @@ describe("kept sets and log-probs", () => {
     const logits = normals(V, 2, rng);
     const { p, margin } = exact(logits, options, V - 1);
     expect(margin).toBeGreaterThan(1e-10);
-    const { id, logprob, kept } = new TokenSampler(V, options).draw(logits, rng, V - 1);
+    const { id, logprob, kept } = new TokenSampler(V, options).draw(logits, rng, [V - 1]);
     expect(Array.from(kept?.ids() ?? [])).toEqual(positive(p));
     expect(logprob).toBeCloseTo(Math.log(p[id]), 9);
   });
@@ -112,7 +114,7 @@ describe("kept sets and log-probs", () => {
     const logits = new Float32Array(8);
     const kept = (topK: number, topP: number, banned = -1) => {
       const sampler = new TokenSampler(8, { temperature: 1, topK, topP });
-      return Array.from(sampler.draw(logits, new Rng(0), banned).kept?.ids() ?? all(8));
+      return Array.from(sampler.draw(logits, new Rng(0), without(banned)).kept?.ids() ?? all(8));
     };
     expect(kept(3, 1)).toEqual(all(8));
     expect(kept(0, 0.6)).toEqual([0, 1, 2, 3, 4]);
@@ -138,10 +140,10 @@ describe("kept sets and log-probs", () => {
     const logits = normals(20, 1, new Rng(3));
     const sampler = new TokenSampler(20, { temperature: 1, topK: 20, topP: 1 });
     expect(sampler.draw(logits, new Rng(0)).kept).toBeUndefined();
-    const first = sampler.draw(logits, new Rng(0), 4).kept;
+    const first = sampler.draw(logits, new Rng(0), [4]).kept;
     expect(Array.from(first?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 4));
-    expect(sampler.draw(logits, new Rng(1), 4).kept).toBe(first);
-    expect(Array.from(sampler.draw(logits, new Rng(1), 5).kept?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 5));
+    expect(sampler.draw(logits, new Rng(1), [4]).kept).toBe(first);
+    expect(Array.from(sampler.draw(logits, new Rng(1), [5]).kept?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 5));
   });
 
   test("logits far apart and a tiny temperature", () => {
@@ -181,7 +183,7 @@ describe("frequencies", () => {
     const sampler = new TokenSampler(101, options);
     const rng = new Rng(11, 3);
     const counts = new Array(101).fill(0);
-    for (let i = 0; i < DRAWS; i++) counts[sampler.draw(logits, rng, banned).id]++;
+    for (let i = 0; i < DRAWS; i++) counts[sampler.draw(logits, rng, without(banned)).id]++;
     const { p } = exact(logits, options, banned);
     expect(pValue(counts, p)).toBeGreaterThan(1e-4);
 
@@ -242,14 +244,14 @@ describe("plain sampling from given probabilities", () => {
     const sampler = new TokenSampler(V, {});
     for (let seed = 0; seed < 200; seed++) {
       const want = sampler.draw(logits, new Rng(seed));
-      const got = sampler.draw(logits, new Rng(seed), -1, undefined, probabilities);
+      const got = sampler.draw(logits, new Rng(seed), [], undefined, probabilities);
       expect(got).toEqual({
         ...want,
         logprob: expect.closeTo(want.logprob, 6),
         rawLogprob: expect.closeTo(want.logprob, 6),
       });
     }
-    expect(new TokenSampler(V, {}, false).draw(logits, new Rng(0), -1, undefined, probabilities).rawLogprob).toBeNaN();
+    expect(new TokenSampler(V, {}, false).draw(logits, new Rng(0), [], undefined, probabilities).rawLogprob).toBeNaN();
   });
 
   const changed: Partial<SamplingOptions>[] = [
@@ -265,18 +267,18 @@ describe("plain sampling from given probabilities", () => {
     const sampler = new TokenSampler(V, options);
     const uniform = new Float32Array(V).fill(1 / V); // would be seen at once
     for (let seed = 0; seed < 5; seed++)
-      expect(sampler.draw(logits, new Rng(seed), -1, undefined, uniform)).toEqual(sampler.draw(logits, new Rng(seed)));
+      expect(sampler.draw(logits, new Rng(seed), [], undefined, uniform)).toEqual(sampler.draw(logits, new Rng(seed)));
   });
 
   test("a banned token is not drawn", () => {
     const certain = new Float32Array(V);
     certain[9] = 1;
-    expect(new TokenSampler(V, {}).draw(logits, new Rng(0), 9, undefined, certain).id).not.toBe(9);
+    expect(new TokenSampler(V, {}).draw(logits, new Rng(0), [9], undefined, certain).id).not.toBe(9);
   });
 
   test("probabilities that are not numbers are an error", () => {
     const bad = new Float32Array(V).fill(Number.NaN);
-    expect(() => new TokenSampler(V, {}).draw(logits, new Rng(0), -1, undefined, bad)).toThrow(
+    expect(() => new TokenSampler(V, {}).draw(logits, new Rng(0), [], undefined, bad)).toThrow(
       "logits of the next token: found NaN or infinity, expected finite numbers",
     );
   });

@@ -59,7 +59,7 @@ describe.each(golden.adjusted.map((c, i) => ({ ...c, i })))(
     test.each([sampling, own(true), own(false)])("kept set, mass and log-probs %#", (given) => {
       const sampler = new TokenSampler(V, given);
       for (let seed = 0; seed < 10; seed++) {
-        const draw = sampler.draw(logits, new Rng(seed), -1, contextOf(c));
+        const draw = sampler.draw(logits, new Rng(seed), [], contextOf(c));
         expect(Array.from(draw.kept?.ids() ?? all)).toEqual(kept);
         expect(draw.logprob).toBeCloseTo(logprobs[kept.indexOf(draw.id)], 5); // adjusted logits are float32
         expect(draw.keptMass).toBeCloseTo(keptMass, 5);
@@ -139,7 +139,7 @@ describe("frequencies", () => {
     const rng = new Rng(11, 5);
     const counts = new Array(V).fill(0);
     for (let i = 0; i < DRAWS; i++) {
-      const { id, logprob } = sampler.draw(logits, rng, -1, context);
+      const { id, logprob } = sampler.draw(logits, rng, [], context);
       counts[id]++;
       if (i < 50) expect(logprob).toBeCloseTo(Math.log(p[id]), 5);
     }
@@ -161,7 +161,7 @@ describe("frequencies", () => {
     const sampler = new TokenSampler(V, { forcedTokens: { 6: forced }, bannedTokens: [forced] });
     const p = probabilities(same)[forced];
     for (let seed = 0; seed < 20; seed++) {
-      const { id, logprob, kept, keptMass } = sampler.draw(logits, new Rng(seed), forced, context);
+      const { id, logprob, kept, keptMass } = sampler.draw(logits, new Rng(seed), [forced], context);
       expect([id, logprob, Array.from(kept?.ids() ?? [])]).toEqual([forced, 0, [forced]]);
       expect(keptMass).toBeCloseTo(p, 9);
       expect(sampler.draw(logits, new Rng(seed)).id).not.toBe(forced); // place 0

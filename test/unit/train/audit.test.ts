@@ -34,7 +34,7 @@ const kl = (data: Experience, shift: number) =>
   );
 const config = ppoConfig();
 const audit = (data: Experience, shift = 0.1, options = config) =>
-  auditExperience(data, kl(data, shift), EOS, options, 7);
+  auditExperience(data, kl(data, shift), [EOS], options, 7);
 
 test("a sound batch passes", () => {
   expect(audit(sound())).toBeUndefined();
@@ -56,7 +56,7 @@ describe("tokens drawn by another policy", () => {
     return importanceWeights(ratios.map(Math.log), new Float32Array(ratios.length), data.batch, 2);
   };
   const audited = (importance: ImportanceWeights, shift = 0.1) =>
-    auditExperience(data, kl(data, shift), EOS, config, 7, importance);
+    auditExperience(data, kl(data, shift), [EOS], config, 7, importance);
 
   test("weights that are 1 on average pass", () => {
     expect(audited(weights(1, 0))).toBeUndefined();
@@ -86,7 +86,7 @@ test("tokens counted after the end of text stop the run", () => {
   expect(() => audit(padded)).toThrow(
     "PPO step 7: found 2 tokens counted after the end of text (response 2, token 0), expected nothing after the first end of text. Fix: padding was taken for text: cut responses after their first end-of-text token",
   );
-  expect(auditExperience(padded, kl(padded, 0.1), null, config, 7)).toBeUndefined(); // nothing ends a response
+  expect(auditExperience(padded, kl(padded, 0.1), [], config, 7)).toBeUndefined(); // nothing ends a response
 });
 
 test.each([0, 1.01, Number.NaN, -0.1])(
