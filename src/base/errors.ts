@@ -31,11 +31,16 @@ export class ValueheadError extends Error {
   override readonly name = "ValueheadError";
   readonly kind: ErrorKind;
   readonly problem: Problem;
+  /** Whether the same call may well succeed when it is made again. */
+  readonly transient: boolean;
 
-  constructor(kind: ErrorKind, problem: Problem, options?: { cause?: unknown }) {
-    super(`${problem.where}: found ${problem.found}, expected ${problem.expected}. Fix: ${problem.fix}`, options);
+  constructor(kind: ErrorKind, problem: Problem, options: { cause?: unknown; transient?: boolean } = {}) {
+    const { cause, transient = false } = options;
+    const because = cause === undefined ? undefined : { cause };
+    super(`${problem.where}: found ${problem.found}, expected ${problem.expected}. Fix: ${problem.fix}`, because);
     this.kind = kind;
     this.problem = problem;
+    this.transient = transient;
   }
 }
 
@@ -46,5 +51,10 @@ export function fail(kind: ErrorKind, problem: Problem, cause?: unknown): never 
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Error) return error.message;
+  try {
+    return String(error);
+  } catch {
+    return "an object without text"; // Object.create(null)
+  }
 }
