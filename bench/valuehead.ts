@@ -225,9 +225,12 @@ const matmul: Run = async (command, clock) => {
   const engine = once("engine", () => new Engine({ threads }));
   const feeds = once("operands", () => ({ a: integers(M * K), b: integers(K * N) }));
   const product = once("product", () => new Float32Array(M * N));
-  const build = () => ({ name: "product", outputs: { product: linear(input("a", { M, K }), input("b", { K, N })) } });
+  const program = once("program", () => ({
+    name: "product",
+    outputs: { product: linear(input("a", { M, K }), input("b", { K, N })) },
+  }));
   clock.start();
-  await engine.run("product", build, feeds, { product });
+  await engine.run(program, feeds, { product });
   clock.stop();
   return { numbers: Array.from(product.subarray(0, 16)) };
 };

@@ -1,6 +1,6 @@
 /** @file Text files to one array of token ids, for language-model training. */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import { readLines } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { FILE_KINDS, fileKind, readRows, textOf } from "./tables.ts";
@@ -24,9 +24,6 @@ export interface CorpusProgress {
 }
 
 const PROGRESS_EVERY = 256; // documents
-
-/** Keeps the choice of held-out documents apart from other streams of the same seed. */
-const STREAM = 3;
 
 /**
  * The documents of files, in order. `.txt`: paragraphs; a document ends where one or more blank lines are. `.jsonl`: each line
@@ -149,7 +146,7 @@ export function heldOut(corpus: Corpus, fraction: number, seed: number): { train
   const length = (document: number) => corpus.documentEnds[document] - (corpus.documentEnds[document - 1] ?? 0);
   const aside = new Set<number>();
   let tokens = 0;
-  for (const document of new Rng(seed, STREAM).permutation(count)) {
+  for (const document of stream(seed, "heldOutDocuments").permutation(count)) {
     if (tokens >= fraction * corpus.ids.length) break;
     aside.add(document);
     tokens += length(document);

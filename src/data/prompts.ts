@@ -2,7 +2,7 @@
  * @file Prompts: reading them from a file, and drawing batches of them.
  */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import { readLines } from "../runtime/files.ts";
 import { FILE_KINDS, fileKind, type Row, readRows, textOf } from "./tables.ts";
 
@@ -90,9 +90,6 @@ export interface PromptSamplerState {
   position: number;
 }
 
-/** Keeps these permutations apart from other streams of the same seed. */
-const STREAM = 1;
-
 /**
  * Endless batches of prompt indices: every epoch is a fresh permutation of 0 … count − 1, so no prompt comes twice before all
  * others came once. A batch may span epochs. The order depends on `seed` and `count` alone.
@@ -153,6 +150,6 @@ export class PromptSampler {
   }
 
   #permutation(): Int32Array {
-    return new Rng(this.seed, STREAM, this.#epoch).permutation(this.count);
+    return stream(this.seed, "promptOrder", this.#epoch).permutation(this.count);
   }
 }

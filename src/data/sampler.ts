@@ -1,10 +1,7 @@
 /** @file Windows of a tokenized corpus: shuffled batches for training, consecutive ones for evaluation. */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { TokenIds } from "./corpus.ts";
-
-/** Keeps these draws apart from other streams of the same seed (prompts use 1). */
-const STREAM = 2;
 
 /** Where a {@link CorpusSampler} is. Plain data, safe for JSON. */
 export interface CorpusSamplerState {
@@ -96,7 +93,7 @@ export class CorpusSampler {
   /** Offset and order depend on seed and epoch alone, so the state need not hold them. */
   #startEpoch(): void {
     const T = this.sequenceLength;
-    const rng = new Rng(this.#seed, STREAM, this.#epoch);
+    const rng = stream(this.#seed, "corpusWindows", this.#epoch);
     this.#offset = rng.int(Math.min(T, this.#ids.length - T));
     this.#order = rng.permutation(Math.floor((this.#ids.length - 1 - this.#offset) / T));
   }

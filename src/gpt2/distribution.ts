@@ -40,15 +40,13 @@ export interface Distribution {
   readonly kept?: readonly (KeptSet | undefined)[];
 }
 
-/** Everything about a distribution that changes the graph. */
+/** Everything about a distribution that changes the graph; plain data. */
 export interface DistributionForm {
   readonly temperature: number;
   /** Whether there is a kept set or a bias: a dense input `shift` [R, V], added to the logits. */
   readonly shifted: boolean;
   /** Whether there are penalised ids: a dense input `penalty` [R, V], p for those and 1 for others. */
   readonly penalty: "none" | "less" | "more";
-  /** Part of a program's key. */
-  readonly key: string;
 }
 
 export function distributionForm(of: Distribution): DistributionForm {
@@ -57,7 +55,7 @@ export function distributionForm(of: Distribution): DistributionForm {
   const shifted = biased || (kept?.some((set) => set !== undefined) ?? false);
   const penalised = p !== 1 && (adjustments?.some((a) => a?.penalised) ?? false);
   const penalty = !penalised ? "none" : p > 1 ? "less" : "more";
-  return { temperature, shifted, penalty, key: `t${temperature}${shifted ? ".shift" : ""}.${penalty}` };
+  return { temperature, shifted, penalty };
 }
 
 /** The symbolic inputs that a form needs, made once for a program: two models may be scored under one distribution. */

@@ -92,7 +92,6 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
     if (given.outputHiddenStates) hiddenStates.push({ data: x, shape: [B, T, C] });
     const scale = attentionScale(config, layer);
     const options = { B, T, P, scale, headMask: headMasks !== undefined, attentions: given.outputAttentions ?? false };
-    const key = `forward.${JSON.stringify(options)}.C${C}.I${config.nInner}.H${H}.${config.activationFunction}.${config.layerNormEpsilon}`;
     const past = given.pastKeyValues?.[layer];
     const cacheShape = [B, H, S, C / H];
     const cache = { keys: new Float32Array(N * C + B * P * C), values: new Float32Array(N * C + B * P * C) };
@@ -106,7 +105,7 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
       ...(headMasks ? { headMask: headMasks[layer] } : {}),
     };
     const results = { y, ...cache, ...(options.attentions ? { attentions: weights } : {}) };
-    await engine.run(key, () => blockProgram(model, options), feeds, results);
+    await engine.run(blockProgram(model, options), feeds, results);
     pastKeyValues.push({
       keys: { data: cache.keys, shape: cacheShape },
       values: { data: cache.values, shape: cacheShape },

@@ -4,6 +4,7 @@
  * log-prob needs go through at all.
  */
 
+import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
 import {
@@ -31,7 +32,7 @@ import {
   logProbs,
 } from "./distribution.ts";
 import type { ParameterBuffer } from "./parameters.ts";
-import type { ValueHead } from "./value-head.ts";
+import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
 /** Per row of the head: what the loss can be written in. */
 export interface TokenScores {
@@ -48,8 +49,8 @@ export interface TokenScores {
  * fill the last chunk have 0 in every such input, and must add nothing to the loss then.
  */
 export interface RowLoss {
-  /** Part of the program's key: everything the graph depends on. */
-  readonly key: string;
+  /** Printed in errors and profiles. */
+  readonly name: string;
   /** Those of a row's scores that are computed; the others come out as 0. Default: all. */
   readonly scores?: readonly (keyof TokenScores)[];
   build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
@@ -81,6 +82,19 @@ export interface ExactKl {
   readonly refLogprobs: Float32Array;
 }
 
+/** What the programs of {@link Head.score} and {@link Head.logits} depend on. */
+interface ScoreForm {
+  R: number;
+  form: DistributionForm;
+  wanted: readonly (keyof TokenScores)[];
+  head: ValueHeadForm;
+}
+interface LogitForm {
+  R: number;
+  wanted: readonly string[];
+  head: ValueHeadForm;
+}
+
 const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
 
 /** Elements of the largest [rows, V] chunk: 64 MB. Every chunk adds the whole gradient of the embedding to the one before. */
@@ -105,6 +119,16 @@ export class Head {
   readonly #pool: BufferPool;
   readonly #valueHead: ValueHead;
 
+  readonly #scorePrograms = new Memo((form: ScoreForm): Program => {
+    const { scores } = this.#symbolic(form.R, form.form, form.head);
+    return { name: "score", outputs: only(scores, form.wanted) };
+  });
+  readonly #logitPrograms = new Memo(({ R, wanted, head }: LogitForm): Program => {
+    const { logits, values, normed } = this.#outputs(R, head);
+    const outputs: Record<string, Tensor> = { logits, values, normed, probabilities: softmax(logits) };
+    return { name: "logits", outputs: Object.fromEntries(wanted.map((name) => [name, outputs[name]])) };
+  });
+
   constructor(config: GPT2Config, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
     this.#config = config;
     this.#engine = engine;
@@ -122,12 +146,8 @@ export class Head {
     wanted: readonly (keyof TokenScores)[] = ALL_SCORES,
   ): Promise<RowScores> {
     return this.#chunks(params, asked, {}, async (R, form, feeds, results) => {
-      const key = `${this.#key(`score.${wanted}`, R)}.${form.key}`;
-      const build = (): Program => {
-        const { scores } = this.#symbolic(R, form, false);
-        return { name: "score", outputs: only(scores, wanted) };
-      };
-      await this.#engine.run(key, build, feeds, results);
+      const program = this.#scorePrograms.get({ R, form, wanted, head: this.#valueHead.form(false) });
+      await this.#engine.run(program, feeds, results);
     });
   }
 
@@ -145,22 +165,20 @@ export class Head {
     const { head } = reference;
     const out = { kl: new Float32Array(asked.rows.length), refLogprobs: new Float32Array(asked.rows.length) };
     const { logprobs } = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
-      const build = (): Program => {
-        const inputs = distributionInputs(form, R, V);
-        const p = logProbs(this.#outputs(R, false).logits, form, inputs);
-        const q = logProbs(head.#outputs(R, false, "reference.").logits, form, inputs);
-        const ids = input("ids", { R }, "int32");
-        const kl = reduceSum(mul(exp(p), sub(p, q)), [1]); // [R, V] -> [R]
-        return { name: "exact KL", outputs: { logprobs: gatherLast(p, ids), refLogprobs: gatherLast(q, ids), kl } };
-      };
-      const key = `${this.#key("exactKl", R)}.${head.#key("reference", R)}.${form.key}`;
+      const distribution = distributionInputs(form, R, V);
+      const p = logProbs(this.#outputs(R, this.#valueHead.form(false)).logits, form, distribution);
+      const q = logProbs(head.#outputs(R, head.#valueHead.form(false), "reference.").logits, form, distribution);
+      const ids = input("ids", { R }, "int32");
+      const kl = reduceSum(mul(exp(p), sub(p, q)), [1]); // [R, V] -> [R]
+      const outputs = { logprobs: gatherLast(p, ids), refLogprobs: gatherLast(q, ids), kl };
       const refRows = head.#pickRows(reference.hidden, rows, R);
       const refFeeds = {
         "reference.hidden": refRows,
         ...views(reference.parameters, head.#parameterNames(), "reference."),
       };
       const chunk = { kl: new Float32Array(R), refLogprobs: new Float32Array(R) };
-      await this.#engine.run(key, build, { ...feeds, ...refFeeds }, { logprobs: results.logprobs, ...chunk });
+      const program = { name: "exact KL", outputs };
+      await this.#engine.run(program, { ...feeds, ...refFeeds }, { logprobs: results.logprobs, ...chunk });
       for (const name of ["kl", "refLogprobs"] as const) out[name].set(chunk[name].subarray(0, rows.length), start);
       head.#pool.release(refRows);
     });
@@ -185,23 +203,20 @@ export class Head {
   ): Promise<RowScores & { loss: number }> {
     const C = this.#config.nEmbd;
     const trained = this.#parameterNames().filter((n) => grads.has(n));
-    const frozen = trained.length < this.#parameterNames().length ? ".frozenHead" : "";
-    const dropout = this.#valueHead.training;
+    const form = this.#valueHead.form(this.#valueHead.training);
     let total = 0;
     let accumulates = adds;
-    const scores = await this.#chunks(params, asked, inputs, async (R, form, feeds, results, rows) => {
-      const key = `${this.#key(loss.key, R, dropout)}.${form.key}${accumulates ? ".accumulate" : ""}${frozen}`;
+    const scores = await this.#chunks(params, asked, inputs, async (R, distribution, feeds, results, rows) => {
       const adding = accumulates;
-      const build = () => this.#lossProgram(R, form, dropout, loss, adding, trained);
+      const program = this.#lossProgram(R, distribution, form, loss, adding, trained);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
       const before = adding ? views(grads, trained, "before.") : {};
-      const masks = dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
+      const masks = form.dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
       const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, trained, "d.") };
-      const session = this.#engine.session(key, build);
       // A loss that does not use the value head leaves its gradient at zero.
-      if (!adding) for (const n of trained) if (!session.outputs.has(`d.${n}`)) grads.view(n).fill(0);
-      await this.#engine.run(key, build, { ...feeds, ...before, ...masks }, outputs);
+      if (!adding) for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) grads.view(n).fill(0);
+      await this.#engine.run(program, { ...feeds, ...before, ...masks }, outputs);
       rows.forEach((row, r) => {
         for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
       });
@@ -227,15 +242,10 @@ export class Head {
     dropout = false,
   ): Promise<void> {
     const wanted = { logits, values, ...more };
-    const build = (): Program => {
-      const { logits, values, normed } = this.#outputs(R, dropout);
-      const outputs: Record<string, Tensor> = { logits, values, normed, probabilities: softmax(logits) };
-      return { name: "logits", outputs: Object.fromEntries(Object.keys(wanted).map((name) => [name, outputs[name]])) };
-    };
-    const key = this.#key(Object.keys({ logits, ...more }).join("."), R, dropout);
+    const program = this.#logitPrograms.get({ R, wanted: Object.keys(wanted), head: this.#valueHead.form(dropout) });
     const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
     const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
-    await this.#engine.run(key, build, feeds, wanted);
+    await this.#engine.run(program, feeds, wanted);
   }
 
   /** Rows that fit in one chunk. */
@@ -246,12 +256,12 @@ export class Head {
   #lossProgram(
     R: number,
     form: DistributionForm,
-    dropout: boolean,
+    head: ValueHeadForm,
     loss: RowLoss,
     adds: boolean,
     trained: readonly string[],
   ): Program {
-    const { hidden, scores, parameters } = this.#symbolic(R, form, dropout);
+    const { hidden, scores, parameters } = this.#symbolic(R, form, head);
     const rowInputs = new Map<string, Tensor>();
     const rowInput = (name: string) => {
       const made = rowInputs.get(name) ?? input(name, { R });
@@ -260,7 +270,7 @@ export class Head {
     };
     const lossTensor = reshape(loss.build(scores, rowInput), dims({ one: 1 }));
     const { backward } = forwardBackward(
-      loss.key,
+      loss.name,
       { loss: lossTensor },
       { loss: constant(1, lossTensor.shape) },
       { hidden, ...Object.fromEntries(trained.map((n) => [n, parameters[n]])) },
@@ -269,11 +279,11 @@ export class Head {
         finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
       },
     );
-    return { name: loss.key, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
+    return { name: loss.name, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
   }
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
-  #outputs(R: number, dropout: boolean, prefix = "") {
+  #outputs(R: number, head: ValueHeadForm, prefix = "") {
     const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
     const L = this.#valueHead.width;
     const shapes: Record<string, Record<string, number>> = {
@@ -289,12 +299,12 @@ export class Head {
     const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
     const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
     const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
-    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, dropout) };
+    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, head) };
   }
 
-  #symbolic(R: number, form: DistributionForm, dropout: boolean) {
+  #symbolic(R: number, form: DistributionForm, head: ValueHeadForm) {
     this.#valueHead.requireScalar();
-    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, dropout);
+    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, head);
     const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
     const all = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
     const logprobs = gatherLast(all, input("ids", { R }, "int32"));
@@ -309,12 +319,6 @@ export class Head {
   #parameterNames(): string[] {
     const valueHead = this.#config.summaryUseProj ? ["v_head.summary.weight", "v_head.summary.bias"] : [];
     return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
-  }
-
-  #key(name: string, R: number, dropout = false): string {
-    const { nEmbd, vocabSize, layerNormEpsilon } = this.#config;
-    const model = `C${nEmbd}.V${vocabSize}.${layerNormEpsilon}.${this.#lmHead}.value${this.#valueHead.key(dropout)}`;
-    return `${name}.R${R}.${model}`;
   }
 
   /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one again and again where R is more. */

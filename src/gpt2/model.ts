@@ -1,6 +1,6 @@
 /** @file GPT2HeadWithValueModel: a GPT-2 language model with a second head that gives every position a scalar. */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
@@ -110,7 +110,7 @@ export class GPT2HeadWithValueModel {
       if (missing.length > 0) {
         parameters.table.forEach((p, i) => {
           if (missing.includes(p.name))
-            initializeParameter(parameters.view(p.name), p, config, new Rng(options.seed ?? 0, i));
+            initializeParameter(parameters.view(p.name), p, config, stream(options.seed ?? 0, "parameter", i));
         });
         notes.push(
           `${weights.name} has no ${missing.join(", ")}: a new value head, N(0, ${config.initializerRange}), was made`,

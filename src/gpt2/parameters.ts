@@ -2,7 +2,8 @@
  * @file Every parameter of GPT-2 with a value head, in one table: name, shape, initialisation, weight decay. Reading and
  * writing checkpoints, initialisation, the optimizer and the graphs all go by it.
  */
-import { Rng } from "../base/rng.ts";
+import type { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { GPT2Config } from "./config.ts";
 import { valueHeadWidth } from "./value-head.ts";
 
@@ -136,7 +137,7 @@ export class ParameterBuffer {
 /** Fill a buffer as the table says. The same seed gives the same weights everywhere. */
 export function initialize(buffer: ParameterBuffer, config: GPT2Config, seed: number): void {
   buffer.table.forEach((p, i) => {
-    initializeParameter(buffer.view(p.name), p, config, new Rng(seed, i));
+    initializeParameter(buffer.view(p.name), p, config, stream(seed, "parameter", i));
   });
 }
 

@@ -3,6 +3,7 @@
  * layer with that layer's weights; activations live in pooled buffers that this file hands from program to program.
  */
 
+import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import { add, layerNorm, linear } from "../graph/ops/index.ts";
 import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
@@ -87,12 +88,27 @@ export function attentionScale(config: GPT2Config, layer: number): number {
   return config.scaleAttnByInverseLayerIdx ? perHead / (layer + 1) : perHead;
 }
 
+/** What a block's programs depend on, beside the config. */
+interface BlockForm {
+  B: number;
+  T: number;
+  /** The factor on q k^T. */
+  scale: number;
+  keep: Keep;
+  /** Gradients are added to what is there. */
+  accumulates: boolean;
+}
+
+/** Causal masks [T, T] kept, one for each length met last: 4 MB each at 1,024 tokens. */
+const BIASES_KEPT = 16;
+
 export class Transformer {
   readonly config: GPT2Config;
   readonly #engine: Engine;
   readonly #pool: BufferPool;
-  readonly #programs = new Map<string, ForwardBackward>();
-  readonly #biases = new Map<number, Float32Array>();
+  /** Layers share programs unless the config scales attention by layer. */
+  readonly #programs = new Memo((form: BlockForm) => this.#build(form));
+  readonly #biases = new Memo(causalBias, BIASES_KEPT);
 
   constructor(config: GPT2Config, engine: Engine, pool: BufferPool) {
     this.config = config;
@@ -110,13 +126,8 @@ export class Transformer {
     let y = this.#pool.take(length);
     this.embed(params, tokens, x);
     for (let layer = 0; layer < layers; layer++) {
-      const { key, program } = this.#block(tokens, layer, "nothing", false);
-      await this.#engine.run(
-        `${key}.forward`,
-        () => program.forward,
-        { x, bias: this.#bias(tokens.T), ...params.block(layer) },
-        { y },
-      );
+      const { forward } = this.#block(tokens, layer, "nothing", false);
+      await this.#engine.run(forward, { x, bias: this.#biases.get(tokens.T), ...params.block(layer) }, { y });
       [x, y] = [y, x];
     }
     this.#pool.release(y);
@@ -129,11 +140,11 @@ export class Transformer {
     const streams = [await this.hidden(params, tokens, from)];
     const saved: Record<string, Float32Array>[] = [];
     for (let layer = from; layer < nLayer; layer++) {
-      const { key, program } = this.#block(tokens, layer, keep, false);
+      const program = this.#block(tokens, layer, keep, false);
       const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
       const y = this.#pool.take(tokens.B * tokens.T * C);
-      const feeds = { x: streams[layer - from], bias: this.#bias(tokens.T), ...params.block(layer) };
-      await this.#engine.run(`${key}.forward`, () => program.forward, feeds, { y, ...buffers });
+      const feeds = { x: streams[layer - from], bias: this.#biases.get(tokens.T), ...params.block(layer) };
+      await this.#engine.run(program.forward, feeds, { y, ...buffers });
       streams.push(y);
       saved.push(buffers);
     }
@@ -159,17 +170,17 @@ export class Transformer {
     let dy = dHidden;
     let dx = this.#pool.take(dHidden.length);
     for (let layer = this.config.nLayer - 1; layer >= from; layer--) {
-      const { key, program } = this.#block(tokens, layer, keep, accumulate);
+      const { backward } = this.#block(tokens, layer, keep, accumulate);
       const feeds = {
         x: streams[layer - from],
-        bias: this.#bias(tokens.T),
+        bias: this.#biases.get(tokens.T),
         dy,
         ...saved[layer - from],
         ...params.block(layer),
         ...(accumulate ? grads.block(layer, "before.") : {}),
       };
       const results = { "d.x": dx, ...grads.block(layer, "d.") };
-      await this.#engine.run(`${key}.backward`, () => program.backward, feeds, results);
+      await this.#engine.run(backward, feeds, results);
       this.#pool.release(streams[layer - from + 1], ...Object.values(saved[layer - from]));
       [dy, dx] = [dx, dy];
     }
@@ -205,43 +216,28 @@ export class Transformer {
     }
   }
 
-  /** Forward and backward program of a block. Layers share them unless the config scales attention by layer. */
-  #block(tokens: Tokens, layer: number, keep: Keep, accumulates: boolean): { key: string; program: ForwardBackward } {
-    const { config } = this;
-    const { B, T } = tokens;
-    const C = config.nEmbd;
-    const scale = attentionScale(config, layer);
-    const shape = `${B}x${T}.C${C}.I${config.nInner}.H${config.nHead}.${config.activationFunction}.${config.layerNormEpsilon}`;
-    const key = `block.${shape}.${scale}.${keep}${accumulates ? ".accumulate" : ""}`;
-    let program = this.#programs.get(key);
-    if (!program) {
-      const x = input("x", { N: B * T, C });
-      const bias = input("bias", dims({ one: 1, head: 1, T, S: T }));
-      const p = blockInputs(config);
-      const { mixed } = attention(queriesKeysValues(x, p, config), bias, { B, T, H: config.nHead }, scale);
-      const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
-      const y = feedForward(middle, p, config);
-      program = forwardBackward(
-        "block",
-        { y },
-        { y: input("dy", y.shape) },
-        { x, ...p },
-        {
-          keep,
-          finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
-        },
-      );
-      this.#programs.set(key, program);
-    }
-    return { key, program };
+  #block({ B, T }: Tokens, layer: number, keep: Keep, accumulates: boolean): ForwardBackward {
+    return this.#programs.get({ B, T, scale: attentionScale(this.config, layer), keep, accumulates });
   }
 
-  #bias(T: number): Float32Array {
-    let bias = this.#biases.get(T);
-    if (!bias) {
-      bias = causalBias(T);
-      this.#biases.set(T, bias);
-    }
-    return bias;
+  /** Forward and backward program of a block. */
+  #build({ B, T, scale, keep, accumulates }: BlockForm): ForwardBackward {
+    const { config } = this;
+    const x = input("x", { N: B * T, C: config.nEmbd });
+    const bias = input("bias", dims({ one: 1, head: 1, T, S: T }));
+    const p = blockInputs(config);
+    const { mixed } = attention(queriesKeysValues(x, p, config), bias, { B, T, H: config.nHead }, scale);
+    const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
+    const y = feedForward(middle, p, config);
+    return forwardBackward(
+      "block",
+      { y },
+      { y: input("dy", y.shape) },
+      { x, ...p },
+      {
+        keep,
+        finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+      },
+    );
   }
 }

@@ -1,12 +1,18 @@
 /** @file The value head: a scalar for every position, "what is still to come" (the notebook's ValueHead). */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import type { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
 import type { GPT2Config } from "./config.ts";
 
-/** Random streams of a model, apart from those that initialise its parameters. */
-const DROPOUT_STREAM = 0x64726f70;
+/** What the value head's part of a graph depends on, beside the config; plain data. */
+export interface ValueHeadForm {
+  /** Multiply with what {@link ValueHead.drawMasks} gives, inputs of the program. */
+  readonly dropout: boolean;
+  /** No gradient reaches the body. */
+  readonly detached: boolean;
+}
 
 /**
  * dropout -> summary -> activation -> dropout, driven by the config as in the notebook: `summaryUseProj` false leaves the
@@ -29,7 +35,7 @@ export class ValueHead {
 
   constructor(config: GPT2Config, seed = 0) {
     this.#config = config;
-    this.dropoutRng = new Rng(seed, DROPOUT_STREAM);
+    this.dropoutRng = stream(seed, "dropout");
   }
 
   /** Numbers per position: 1, or nEmbd. */
@@ -51,23 +57,18 @@ export class ValueHead {
       });
   }
 
-  /** Part of a program's key. */
-  key(dropout: boolean): string {
-    const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
-    const masks = dropout ? `.dropout${summaryFirstDropout > 0}${summaryLastDropout > 0}` : "";
-    return `${this.width}.${summaryUseProj}.${summaryActivation}${masks}${this.detachHead ? ".detached" : ""}`;
+  /** The form it has now, with dropout or without. */
+  form(dropout: boolean): ValueHeadForm {
+    return { dropout, detached: this.detachHead };
   }
 
-  /**
-   * normed [R, C], the hidden state after the final layer norm -> [R, width]
-   * @param dropout multiply with what {@link drawMasks} gives, inputs of the program
-   */
-  build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>, dropout: boolean): Tensor {
+  /** normed [R, C], the hidden state after the final layer norm -> [R, width] */
+  build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>, { dropout, detached }: ValueHeadForm): Tensor {
     const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
     const [{ size: R }, { size: C }] = normed.shape;
     const drop = (x: Tensor, p: number, name: string, sizes: Record<string, number>) =>
       dropout && p > 0 ? mul(x, input(name, sizes)) : x;
-    const hidden = this.detachHead ? stopGradient(normed) : normed;
+    const hidden = detached ? stopGradient(normed) : normed;
     const dropped = drop(hidden, summaryFirstDropout, "dropout.first", { R, C });
     const summary = summaryUseProj
       ? linear(dropped, parameters["v_head.summary.weight"], parameters["v_head.summary.bias"], { transW: true })

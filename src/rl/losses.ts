@@ -10,7 +10,7 @@ import type { Tensor } from "../graph/tensor.ts";
 
 /** Mean negative log-likelihood of the next token: -sum_t w_t log p(x_t). */
 export const languageModelLoss: RowLoss = {
-  key: "languageModelLoss",
+  name: "language model loss",
   build: ({ logprobs }, input) => neg(total(mul(logprobs, input("weight")))),
 };
 
@@ -37,7 +37,7 @@ export interface PpoLossOptions {
 export function ppoLoss(options: PpoLossOptions): RowLoss {
   const { clipRange, clipRangeValue, vfCoef, entropyCoef } = options;
   return {
-    key: `ppoLoss.${clipRange}.${clipRangeValue}.${vfCoef}.${entropyCoef}`,
+    name: "PPO loss",
     build: ({ logprobs, values, entropies }, input) => {
       const policy = policyLoss(logprobs, input("oldLogprobs"), input("advantages"), clipRange);
       const value = () => valueLoss(values, input("oldValues"), input("returns"), clipRangeValue);
@@ -50,7 +50,7 @@ export function ppoLoss(options: PpoLossOptions): RowLoss {
 /** The value term of {@link ppoLoss} alone: vfCoef/2 mean max((v - R)^2, ...). Inputs per token: oldValues, returns, weight. */
 export function criticLoss({ clipRangeValue, vfCoef }: Pick<PpoLossOptions, "clipRangeValue" | "vfCoef">): RowLoss {
   return {
-    key: `criticLoss.${clipRangeValue}.${vfCoef}`,
+    name: "value loss",
     scores: ["values"],
     build: ({ values }, input) => {
       const loss = valueLoss(values, input("oldValues"), input("returns"), clipRangeValue);

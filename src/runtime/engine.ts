@@ -1,6 +1,7 @@
-/** @file Runs programs: builds each once, keeps the session, reuses buffers. */
+/** @file Runs programs: compiles each once, keeps the session, reuses buffers. */
+import { createHash } from "node:crypto";
 import os from "node:os";
-import type { Program } from "../graph/onnx.ts";
+import { type Program, writeOnnx } from "../graph/onnx.ts";
 import { workingBytes } from "../graph/work.ts";
 import { type Buffers, Session } from "./session.ts";
 
@@ -21,8 +22,8 @@ export const MIN_WORKING_BYTES = 256e6;
 export const SESSIONS_OF_LARGEST = 4;
 
 /**
- * Compiled programs by key. A key names a builder and everything the graph depends on (sizes, options), so two runs with
- * one key may share a session. Weights are fed, never compiled in: one session serves every layer of a model.
+ * Compiled programs. Programs with the same ONNX bytes share a session, whoever built them and whenever; nothing else decides.
+ * Weights are fed, never compiled in: one session serves every layer of a model.
  */
 export class Engine {
   readonly threads: number;
@@ -37,20 +38,20 @@ export class Engine {
   }
 
   /**
-   * Run the program of that key, building it the first time.
+   * Run a program, compiling it the first time. Where it runs often, pass the same object: its structure is looked at once.
    * @param feeds   a buffer for each input of the program
    * @param fetches a buffer for each output, written in place
    */
-  async run(key: string, build: () => Program, feeds: Buffers, fetches: Buffers): Promise<void> {
-    this.session(key, build).run(feeds, fetches);
+  async run(program: Program, feeds: Buffers, fetches: Buffers): Promise<void> {
+    this.session(program).run(feeds, fetches);
   }
 
-  /** The compiled program of that key. */
-  session(key: string, build: () => Program): Session {
+  /** The compiled program. */
+  session(program: Program): Session {
+    const key = fingerprint(program);
     let entry = this.#sessions.get(key);
     if (entry) this.#sessions.delete(key);
     else {
-      const program = build();
       const bytes = workingBytes(program);
       this.#makeRoom(bytes);
       entry = { session: this.compile(program), bytes };
@@ -81,6 +82,18 @@ export class Engine {
     for (const { session } of this.#sessions.values()) session.dispose();
     this.#sessions.clear();
   }
+}
+
+const fingerprints = new WeakMap<Program, string>();
+
+/** The same for programs of the same structure: operations, attributes, sizes, names of inputs and outputs. */
+function fingerprint(program: Program): string {
+  let found = fingerprints.get(program);
+  if (found === undefined) {
+    found = createHash("sha256").update(writeOnnx(program).bytes).digest("base64");
+    fingerprints.set(program, found);
+  }
+  return found;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** @file Responses to prompts, each token with the log-probability it was drawn with. */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import type { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import { endTokens } from "../gpt2/config.ts";
 import type { Distribution } from "../gpt2/distribution.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
@@ -27,8 +28,7 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
   seed?: number;
   /**
    * Names of the random streams, one for each query: a number or several; default 0, 1, 2, ... A query with its stream gives
-   * the same text in any batch. Of numReturnSequences the first has that stream, number i the stream with i as one more
-   * number to its name.
+   * the same text in any batch. Each of numReturnSequences has a stream of its own beside it.
    */
   streams?: readonly (number | readonly number[])[];
   /** Default fp32. With int8 the log-probs are those of the quantised copy the tokens are drawn from, not the model's. */
@@ -171,7 +171,7 @@ function randomStream(row: number, copies: number, { seed = 0, streams }: Genera
   const query = Math.floor(row / copies);
   const copy = row % copies;
   const name = [streams?.[query] ?? query].flat() as number[];
-  return new Rng(seed, ...name, ...(copy > 0 ? [copy] : []));
+  return stream(seed, "response", name.length, ...name, copy);
 }
 
 /**

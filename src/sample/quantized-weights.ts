@@ -95,7 +95,7 @@ function headProgram(model: GPT2HeadWithValueModel): Program {
   return {
     name: "int8 head",
     free: ["R"],
-    outputs: { logits, probabilities: softmax(logits), values: vHead.build(normed, p, false) },
+    outputs: { logits, probabilities: softmax(logits), values: vHead.build(normed, p, vHead.form(false)) },
   };
 }
 

@@ -1,4 +1,5 @@
 /** @file What decoding multiplies with: the model's weights where they lie, or a copy made ready for many small products. */
+import { Memo } from "../base/memo.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { ParameterBuffer } from "../gpt2/parameters.ts";
 import { BLOCK_MATRICES, blockInputs, feedForward, type Product, queriesKeysValues } from "../gpt2/transformer.ts";
@@ -70,15 +71,12 @@ function fp32Weights(
   model: GPT2HeadWithValueModel,
   transposed?: readonly Record<string, Float32Array>[],
 ): DecodingWeights {
-  const { config, engine, parameters, head } = model;
+  const { engine, parameters, head } = model;
+  const programs = new Memo((shape: CachedBlockShape) => cachedBlock(model, shape, transposed !== undefined));
   return {
     block(layer, shape, feeds, fetches) {
-      const { B, T, M, scale } = shape;
-      const sizes = `${B}x${T}.M${M}.C${config.nEmbd}.I${config.nInner}.H${config.nHead}`;
-      const key = `cached${transposed ? ".transposed" : ""}.${sizes}.${config.activationFunction}.${config.layerNormEpsilon}.${scale}`;
-      const build = () => cachedBlock(model, shape, transposed !== undefined);
       const weights = transposed ? transposed[layer] : parameters.block(layer);
-      return engine.run(key, build, { ...feeds, ...weights }, fetches);
+      return engine.run(programs.get(shape), { ...feeds, ...weights }, fetches);
     },
     head: (hidden, R, { logits, values, probabilities }) =>
       head.logits(parameters, hidden, R, logits, values, { probabilities }),

@@ -298,7 +298,7 @@ export class PPOTrainer {
       if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
       clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
     };
-    const place = { step: this.stepsTaken + 1, firstStream: this.stepsTaken * batchSize, lap };
+    const place = { step: this.stepsTaken + 1, streamOf: (i: number) => this.stepsTaken * batchSize + i, lap };
     const { rollouts, samples, scores } = yield* respondAndScore(responder, prompts, queries, place);
     return { data: experience(rollouts, maskReplay), episodes: samples, scores };
   }

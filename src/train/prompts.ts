@@ -1,13 +1,10 @@
 /** @file Prompts as token ids: cut to length and checked against the context before anything is trained. */
 import { fail } from "../base/errors.ts";
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { GPT2Config } from "../gpt2/config.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PpoConfig } from "./config.ts";
-
-/** Keeps the lengths apart from other streams of the same seed (data/ uses 1 to 3). */
-const STREAM = 4;
 
 export interface EncodedPrompts {
   /** As they are used: cut where they were cut. */
@@ -45,7 +42,7 @@ export function encodePrompts(
       fix: "lower maxNewTokens",
     });
   const lowest = Math.max(1, promptMinTokens);
-  const drawLength = (i: number) => lowest + new Rng(seed, STREAM, i).int(promptMaxTokens - lowest + 1);
+  const drawLength = (i: number) => lowest + stream(seed, "promptLength", i).int(promptMaxTokens - lowest + 1);
   const prompts: Prompt[] = [];
   const ids: Int32Array[] = [];
   const long: { place: number; length: number }[] = [];

@@ -31,16 +31,24 @@ const LOOK = 0.5;
 
 /**
  * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
- * @param firstStream the random stream of the first prompt; the others have those that follow. A prompt with its stream gets
- *                    the same response whenever it is asked
- * @param lap         told when sampling and when scoring is done
+ * @param streamOf the name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever
+ *                 it is asked
+ * @param lap      told when sampling and when scoring is done
  * @throws reward - no scores for some part, after all repetitions
  */
 export async function* respondAndScore(
   { model, read, reward, rewardName, config, sampling }: Responder,
   prompts: readonly Prompt[],
   ids: readonly Int32Array[],
-  { step, firstStream, lap }: { step: number; firstStream: number; lap?: (name: "respond" | "score") => void },
+  {
+    step,
+    streamOf,
+    lap,
+  }: {
+    step: number;
+    streamOf: (place: number) => number | readonly number[];
+    lap?: (name: "respond" | "score") => void;
+  },
 ): AsyncGenerator<TrainEvent, Responses> {
   const total = ids.length;
   const rollouts: Rollout[] = [];
@@ -54,7 +62,7 @@ export async function* respondAndScore(
   const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
   for (let start = 0; start < total && !failed.signal.aborted; start += config.rolloutBatchSize) {
     const part = ids.slice(start, start + config.rolloutBatchSize);
-    const streams = part.map((_, i) => firstStream + start + i);
+    const streams = part.map((_, i) => streamOf(start + i));
     const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
     const answered = rollout.responses.map(({ tokens }, i) => {
       const response = read(tokens);

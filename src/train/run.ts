@@ -1,5 +1,6 @@
 /** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { STREAMS } from "../base/streams.ts";
 import { VERSION } from "../base/version.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { resolveModel } from "../gpt2/hub.ts";
@@ -69,9 +70,6 @@ export type RunEvent =
       mean: number;
       standardError: number;
     };
-
-/** Streams of evaluation responses, away from those of training. */
-const EVALUATION_STREAM = 0x40000000;
 
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
@@ -184,7 +182,7 @@ async function* evaluate(
   when: "before" | "after",
 ): AsyncGenerator<RunEvent> {
   if (!prompts) return;
-  const place = { step: trainer.stepsTaken, firstStream: EVALUATION_STREAM };
+  const place = { step: trainer.stepsTaken, streamOf: (i: number) => [STREAMS.evaluation, i] };
   const answers = respondAndScore(trainer.responder, prompts.prompts, prompts.ids, place);
   let next = await answers.next();
   for (; !next.done; next = await answers.next()) if (next.value.type === "warning") yield next.value;

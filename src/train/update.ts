@@ -1,5 +1,5 @@
 /** @file K epochs of minibatches: the only place where PPO changes weights. */
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { RowLoss } from "../gpt2/head.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type ParameterBuffer, trainedPart } from "../gpt2/parameters.ts";
@@ -40,9 +40,6 @@ export interface UpdateRecord {
 type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
 type Part = Pick<UpdateRecord, PerToken | "index">;
 
-/** Random streams of a run, apart from those of single responses. */
-const MINIBATCH_STREAM = 0x6d62;
-
 /** Epochs end when the KL from the old policy exceeds this times targetKl, as in TRL's `_early_stop`. */
 const EARLY_STOP_FACTOR = 1.5;
 
@@ -69,7 +66,7 @@ export async function* updatePolicy(
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
   const loss = ppoLoss(critic ? { ...config, vfCoef: 0 } : config);
   const { rows } = data.batch;
-  const rng = new Rng(config.seed, MINIBATCH_STREAM, step);
+  const rng = stream(config.seed, "minibatches", step);
   const parts: Part[] = [];
   let [normSum, updateNormSum, optimizerSteps] = [0, 0, 0];
   let [firstRatioDeviation, skipped, skippedUpdates, epochs] = [0, 0, skippedBefore, 0];

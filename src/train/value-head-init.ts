@@ -1,10 +1,7 @@
 /** @file How a value head begins that the checkpoint did not have. */
-import { Rng } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { PpoConfig } from "./config.ts";
-
-/** The random stream of a value head, apart from those of single responses. */
-const VALUE_HEAD_STREAM = 0x7668;
 
 /**
  * - `normal`: N(0, valueHeadStd), bias 0; with valueHeadStd 0 the head stays as it was made, N(0, initializer_range).
@@ -22,7 +19,7 @@ export function initializeValueHead(
   if (valueHeadInit === "normal" && valueHeadStd === 0) return undefined;
   if (!valueHeadIsNew || !parameters.has("v_head.summary.weight"))
     return `valueHeadInit ${valueHeadInit} is not applied: the model comes with a value head`;
-  const rng = new Rng(seed, VALUE_HEAD_STREAM);
+  const rng = stream(seed, "valueHead");
   const bound = 1 / Math.sqrt(config.nEmbd);
   const draw = {
     normal: (isBias: boolean) => (isBias ? 0 : valueHeadStd * rng.normal()),

@@ -296,7 +296,10 @@ describe("a run directory", () => {
 
   test("resumed from a checkpoint in the middle equals uninterrupted, bit for bit", async () => {
     const stop = new Error("the machine went down");
-    const options = { ...spec("crash"), config: { ...spec("crash").config, saveEvery: 1, keepCheckpoints: 2 } };
+    const options = {
+      ...spec("crash"),
+      config: { ...spec("crash").config, saveEvery: 1, keepCheckpoints: 2, keepBest: false },
+    };
     const crashing = async () => {
       for await (const event of run(options, builtInRewards.length))
         if (event.type === "step" && event.step === 3) throw stop;

@@ -33,7 +33,7 @@ const V = model.config.vocabSize;
 afterAll(() => model.dispose());
 
 const weighted: RowLoss = {
-  key: "weightedLogprobs",
+  name: "weightedLogprobs",
   build: ({ logprobs, entropies }, input) =>
     reduceSum(add(mul(logprobs, input("weight")), mul(entropies, input("entropyWeight"))), [0]),
 };

@@ -44,7 +44,7 @@ function withHead(config: GPT2Config, projection: number, seed = 0): GPT2HeadWit
 
 /** sum of weight times value: its gradient by a value is the weight. */
 const weightedValues: RowLoss = {
-  key: "weightedValues",
+  name: "weightedValues",
   build: ({ values }, input) => reduceSum(mul(values, input("weight")), [0]),
 };
 const everyRow: AskedTokens = {

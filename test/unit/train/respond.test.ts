@@ -30,7 +30,7 @@ async function answer(
   const sampling = { ...config, stop: undefined };
   const read = (tokens: Int32Array) => tokenizer.decode(tokens);
   const responder = { model, read, reward, rewardName: "mine", config, sampling };
-  const events = respondAndScore(responder, prompts, ids, { step: 7, firstStream: 100 });
+  const events = respondAndScore(responder, prompts, ids, { step: 7, streamOf: (i: number) => 100 + i });
   for (;;) {
     const next = await events.next();
     if (next.done) return next.value;

@@ -1,0 +1,34 @@
+/**
+ * @file Every random stream of the library, in one table: what is drawn from it and what its other numbers are. Two purposes
+ * never share a stream, so no choice depends on another that was made with the same seed.
+ */
+import { Rng } from "./rng.ts";
+
+/** The first number of a stream's name, after the seed. Changing one changes every seeded result: say so in CHANGELOG.md. */
+export const STREAMS = {
+  /** New weights; then the parameter's place in the model's table. */
+  parameter: 1,
+  /** A new value head, where the options of a run say how it begins. */
+  valueHead: 2,
+  /** Masks of the value head's dropout. */
+  dropout: 3,
+  /** Order of the prompts; then the pass over them. */
+  promptOrder: 4,
+  /** How many tokens of a prompt are kept; then its place in the list. */
+  promptLength: 5,
+  /** Which documents of a corpus are held out. */
+  heldOutDocuments: 6,
+  /** Offset and order of a corpus's windows; then the pass over it. */
+  corpusWindows: 7,
+  /** Order of the rows in the minibatches of a step; then the step. */
+  minibatches: 8,
+  /** Tokens of a response; then how many numbers its name has, those numbers, and which copy of its query it is. */
+  response: 9,
+  /** First of the two numbers that name the response to an evaluation prompt; the other is the prompt's place. */
+  evaluation: 10,
+} as const;
+
+/** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */
+export function stream(seed: number, purpose: keyof typeof STREAMS, ...numbers: number[]): Rng {
+  return new Rng(seed, STREAMS[purpose], ...numbers);
+}
