@@ -72,6 +72,14 @@ export interface GPT2Config {
   raw: Record<string, unknown>;
 }
 
+/** Other names of four fields. transformers' GPT2Config reads them too, and where both are there this name wins. */
+const ALIASES: Readonly<Record<string, string>> = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
 const orOf = (names: readonly string[]) => names.map((name) => JSON.stringify(name)).join(", ");
 
 /** A number for which `ok` holds; `error` is what errors say was expected. */
@@ -121,7 +129,19 @@ const schema = z.object({
   eos_token_id: eosTokenIdSchema.default(50256),
   pad_token_id: tokenIdOrNull.default(null),
   add_cross_attention: z.literal(false, { error: "false: cross-attention is not supported" }).default(false),
+  pruned_heads: z
+    .custom((x) => x == null || (typeof x === "object" && Object.keys(x).length === 0), {
+      error: "none: pruned attention heads are not supported",
+    })
+    .optional(),
+  quantization_config: z.null({ error: "none: quantised weights are not supported" }).optional(),
 });
+
+/** Where the default would be the wrong advice. */
+const FIXES: Readonly<Record<string, string>> = {
+  pruned_heads: "use the checkpoint as it was before its heads were pruned",
+  quantization_config: "use the checkpoint that was quantised, in F32, F16 or BF16",
+};
 
 /** A value for an error message, cut short. */
 function show(value: unknown): string {
@@ -138,9 +158,14 @@ function wrongField(where: string, field: string, value: unknown, expected: stri
   });
 }
 
+const architecturesOf = ({ architectures }: Record<string, unknown>): string[] =>
+  Array.isArray(architectures) ? architectures.map(String) : [];
+const isGpt2 = (architecture: string) => /GPT2|ValueHead/.test(architecture);
+
 function checkArchitecture(json: Record<string, unknown>, where: string): void {
-  // The oldest GPT-2 configs carry no model_type; n_embd is GPT's own name for the width.
-  const type = json.model_type ?? ("n_embd" in json ? "gpt2" : undefined);
+  // The oldest GPT-2 configs carry no model_type; n_embd is GPT's own name for the width. GPT-1 has that too, and afn.
+  const old = "n_embd" in json && !("afn" in json) && architecturesOf(json).every(isGpt2);
+  const type = json.model_type ?? (old ? "gpt2" : undefined);
   if (type === "gpt2") return;
   const fix = "use a GPT-2 checkpoint, such as openai-community/gpt2 or distilbert/distilgpt2";
   wrongField(where, "model_type", type, '"gpt2", the one supported architecture', fix);
@@ -157,16 +182,17 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
   }
   const raw = json as Record<string, unknown>;
   checkArchitecture(raw, where);
-  const parsed = schema.safeParse(raw);
+  const parsed = schema.safeParse(withoutAliases(raw));
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    const field = String(issue.path[0]);
-    wrongField(where, field, raw[field], issue.message);
+    const field = nameIn(raw, String(issue.path[0]));
+    wrongField(where, field, raw[field], issue.message, FIXES[field]);
   }
   const c = parsed.data;
   if (c.n_embd % c.n_head !== 0) {
-    const expected = `a divisor of n_embd = ${c.n_embd}, so that every head has the same whole size`;
-    wrongField(where, "n_head", c.n_head, expected, "correct n_head or n_embd");
+    const [heads, width] = [nameIn(raw, "n_head"), nameIn(raw, "n_embd")];
+    const expected = `a divisor of ${width} = ${c.n_embd}, so that every head has the same whole size`;
+    wrongField(where, heads, c.n_head, expected, `correct ${heads} or ${width}`);
   }
   return {
     vocabSize: c.vocab_size,
@@ -199,6 +225,36 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
   };
 }
 
+/** The aliases that `json` has, with the names they stand for. */
+const aliasesIn = (json: Record<string, unknown>) =>
+  Object.entries(ALIASES).filter(([alias]) => Object.hasOwn(json, alias));
+
+/** What `json` calls a field. */
+const nameIn = (json: Record<string, unknown>, field: string) =>
+  aliasesIn(json).find(([, name]) => name === field)?.[0] ?? field;
+
+/** The same with each field under its own name. */
+function withoutAliases(json: Record<string, unknown>): Record<string, unknown> {
+  const renamed = { ...json };
+  for (const [alias, name] of aliasesIn(json)) {
+    renamed[name] = json[alias];
+    delete renamed[alias];
+  }
+  return renamed;
+}
+
+/** What contradicts itself in a config.json, or is not what it seems, in words; `where` is what they call it. */
+export function configNotes({ raw }: GPT2Config, where: string): string[] {
+  const twice = aliasesIn(raw)
+    .filter(([alias, name]) => Object.hasOwn(raw, name) && raw[name] !== raw[alias])
+    .map(([alias, name]) => `${where}: ${alias} = ${show(raw[alias])} counts, not ${name} = ${show(raw[name])}`);
+  const others = architecturesOf(raw).filter((name) => !isGpt2(name));
+  const other =
+    others.length > 0 ? [`${where}: computed as a GPT-2, though architectures is ${others.join(", ")}`] : [];
+  const code = raw.auto_map ? [`${where}: the code that auto_map names is not run: computed as a GPT-2`] : [];
+  return [...twice, ...other, ...code];
+}
+
 /** The ids in an `eosTokenId`, each once. */
 export const endTokens = (eosTokenId: GPT2Config["eosTokenId"]): readonly number[] =>
   eosTokenId === null ? [] : [...new Set([eosTokenId].flat() as number[])];
@@ -209,7 +265,7 @@ const jsonName = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter
 /** A config for a new model: what `partial` leaves out is transformers' default, nInner is 4 * nEmbd. */
 export function makeConfig(partial: Partial<GPT2Config> = {}): GPT2Config {
   const { raw, numLabels: _, ...fields } = partial;
-  const json: Record<string, unknown> = { ...raw, model_type: "gpt2" };
+  const json: Record<string, unknown> = { ...withoutAliases(raw ?? {}), model_type: "gpt2" };
   for (const [name, value] of Object.entries(fields)) if (value !== undefined) json[jsonName(name)] = value;
   return { ...parseConfig(json, "makeConfig"), raw: raw ?? {} };
 }
@@ -218,7 +274,7 @@ export function makeConfig(partial: Partial<GPT2Config> = {}): GPT2Config {
 export function configToJson(config: GPT2Config): Record<string, unknown> {
   const { raw, numLabels: _, nInner, ...fields } = config;
   // Weights are saved in fp32, whatever they were read from: transformers 5 loads what this field says.
-  const { dtype: _dtype, torch_dtype: _torchDtype, ...rest } = raw;
+  const { dtype: _dtype, torch_dtype: _torchDtype, ...rest } = withoutAliases(raw);
   const json: Record<string, unknown> = { ...rest, architectures: ["GPT2LMHeadModel"], model_type: "gpt2" };
   for (const [name, value] of Object.entries(fields)) json[jsonName(name)] = value;
   json.n_inner = nInner === 4 * config.nEmbd ? null : nInner;

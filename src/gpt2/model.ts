@@ -4,7 +4,7 @@ import { stream } from "../base/streams.ts";
 import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
-import { configToJson, type GPT2Config, parseConfig } from "./config.ts";
+import { configNotes, configToJson, type GPT2Config, parseConfig } from "./config.ts";
 import type { Distribution } from "./distribution.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import {
@@ -106,7 +106,7 @@ export class GPT2HeadWithValueModel {
       const parameters = new ParameterBuffer(table);
       const wanted = table.map((p) => ({ ...p, target: parameters.view(p.name) }));
       const { missing, ignored } = await loadParameters(weights, wanted);
-      const notes: string[] = [];
+      const notes = configNotes(config, path);
       if (missing.length > 0) {
         parameters.table.forEach((p, i) => {
           if (missing.includes(p.name))

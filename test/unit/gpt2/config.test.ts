@@ -1,6 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import { configToJson, endTokens, type GPT2Config, makeConfig, parseConfig } from "../../../src/gpt2/config.ts";
+import {
+  configNotes,
+  configToJson,
+  endTokens,
+  type GPT2Config,
+  makeConfig,
+  parseConfig,
+} from "../../../src/gpt2/config.ts";
 
 /** openai-community/gpt2's config.json as the hub has it. */
 const published = {
@@ -124,6 +131,24 @@ describe("parseConfig", () => {
     expect(() => parseConfig(gpt2(field, value), "dir/config.json")).toThrow(message);
   });
 
+  test.each([
+    [
+      "pruned_heads",
+      { 0: [1] },
+      'pruned_heads = {"0":[1]}, expected none: pruned attention heads are not supported',
+      "use the checkpoint as it was before its heads were pruned",
+    ],
+    [
+      "quantization_config",
+      { bits: 4 },
+      'quantization_config = {"bits":4}, expected none: quantised weights are not supported',
+      "use the checkpoint that was quantised, in F32, F16 or BF16",
+    ],
+  ])("%s is refused, and what it says when there is none is not", (field, value, found, fix) => {
+    expect(() => parseConfig(gpt2(field, value), "c")).toThrow(`c: found ${found}. Fix: ${fix}`);
+    expect(parseConfig(gpt2(field, null), "c").nHead).toBe(12);
+  });
+
   test("heads that do not divide the width", () => {
     expect(() => parseConfig(gpt2("n_head", 5), "c")).toThrow(
       "c: found n_head = 5, expected a divisor of n_embd = 768, so that every head has the same whole size. " +
@@ -137,6 +162,12 @@ describe("parseConfig", () => {
         "Fix: use a GPT-2 checkpoint, such as openai-community/gpt2 or distilbert/distilgpt2",
     );
     expect(() => parseConfig({}, "c")).toThrow(/found model_type = nothing/);
+    // GPT-1 has n_embd and, in its oldest files, no model_type; this is how openai-community/openai-gpt began.
+    const gpt1 = { afn: "gelu", n_embd: 768, n_head: 12, n_layer: 12, n_positions: 512, vocab_size: 40478 };
+    expect(() => parseConfig(gpt1, "c")).toThrow(/found model_type = nothing/);
+    expect(() => parseConfig({ n_embd: 1280, dff: 8192, architectures: ["CTRLLMHeadModel"] }, "c")).toThrow(
+      /model_type/,
+    );
     for (const json of [null, [], 3, "x"]) {
       try {
         parseConfig(json, "c");
@@ -147,6 +178,52 @@ describe("parseConfig", () => {
       }
     }
   });
+});
+
+describe("aliases", () => {
+  const aliases = { hidden_size: 32, num_attention_heads: 4, num_hidden_layers: 3, max_position_embeddings: 64 };
+  const file = { model_type: "gpt2", vocab_size: 100, ...aliases };
+  const read = { nEmbd: 32, nHead: 4, nLayer: 3, nPositions: 64, nInner: 128 };
+
+  test("are read, and saved under the names transformers saves", () => {
+    const config = parseConfig(file, "c");
+    expect(config).toMatchObject(read);
+    const json = configToJson(config);
+    expect(json).toMatchObject({ n_embd: 32, n_head: 4, n_layer: 3, n_positions: 64 });
+    for (const alias of Object.keys(aliases)) expect(json).not.toHaveProperty(alias);
+    expect(configNotes(config, "c")).toEqual([]);
+    expect(makeConfig({ ...config, nHead: 8 }).nHead).toBe(8); // the alias in raw does not come back
+    expect(configToJson(makeConfig({ ...config, nHead: 8 })).n_head).toBe(8);
+  });
+
+  test("win over the name, and that is said", () => {
+    const config = parseConfig({ ...file, n_head: 2, n_layer: 3 }, "dir/config.json");
+    expect(config).toMatchObject(read);
+    expect(configNotes(config, "dir/config.json")).toEqual([
+      "dir/config.json: num_attention_heads = 4 counts, not n_head = 2",
+    ]);
+  });
+
+  test.each([
+    [{ num_attention_heads: null }, "num_attention_heads = null, expected a whole number from 1 to 10000"],
+    [{ hidden_size: "32" }, 'hidden_size = "32", expected a whole number from 1 to 100000'],
+    [{ hidden_size: 30 }, "num_attention_heads = 4, expected a divisor of hidden_size = 30"],
+  ])("errors call them what the file calls them: %j", (change, message) => {
+    expect(() => parseConfig({ ...file, ...change }, "c")).toThrow(`c: found ${message}`);
+  });
+});
+
+test("what a config.json seems to be and is not read as", () => {
+  const notes = (fields: object) => configNotes(parseConfig({ ...published, ...fields }, "c"), "c");
+  expect(notes({})).toEqual([]);
+  expect(notes({ architectures: ["GPT2DoubleHeadsModel", "TFGPT2LMHeadModel", "GPT2HeadWithValueModel"] })).toEqual([]);
+  expect(notes({ architectures: null })).toEqual([]);
+  expect(notes({ architectures: ["GPTNeoForCausalLM"] })).toEqual([
+    "c: computed as a GPT-2, though architectures is GPTNeoForCausalLM",
+  ]);
+  expect(notes({ auto_map: { AutoModelForCausalLM: "modeling.Own" } })).toEqual([
+    "c: the code that auto_map names is not run: computed as a GPT-2",
+  ]);
 });
 
 test("the end tokens of a config, each once", () => {
