@@ -89,6 +89,9 @@ export function samplingMemory(config: GPT2Config, { rows, length }: { rows: num
   return estimate({ weights, ...samplingFloats(config, rows, length), transposed }, PROCESS_BYTES.sampling);
 }
 
+/** Bytes for each weight of a copy in int8 while it is made: 300 MB for GPT-2 124M, and 125 afterwards. */
+const INT8_BYTES = 2.5;
+
 /** The options of a PPO run that decide about its memory. */
 export interface TrainingSizes {
   rolloutBatchSize: number;
@@ -108,6 +111,8 @@ export interface TrainingSizes {
   frozenLayers?: number;
   /** Whether the value head has a model of its own. */
   separateValues?: boolean;
+  /** Whether responses are sampled from a copy in int8, and scored again by the policy. */
+  int8Rollouts?: boolean;
 }
 
 /**
@@ -142,6 +147,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
       micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
     ),
     ...new Set(scored),
+    ...(sizes.int8Rollouts ? new Set(scored) : []), // the policy scores what its copy drew, and asks for more than the reference
     learned[0],
     ...new Set(adding ? learned : learned.slice(1)),
   ];
@@ -156,6 +162,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
       gradients: trained,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
+      ...(sizes.int8Rollouts ? { "int8 copy": (INT8_BYTES / 4) * (nLayer * (4 * C * C + 2 * C * I) + V * C) } : {}),
       "activations and cache": Math.max(buffers, cache + logits + rest.activations + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },

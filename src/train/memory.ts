@@ -20,6 +20,7 @@ export type MemoryOptions = Pick<
   | "minP"
   | "frozenLayers"
   | "valueModel"
+  | "rolloutPrecision"
 >;
 
 /** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
@@ -31,6 +32,7 @@ export function runMemory(model: GPT2Config, options: MemoryOptions, promptToken
     promptTokens,
     exactKl: klPenalty === "exact" || klLog === "exact",
     separateValues: options.valueModel === "separate",
+    int8Rollouts: options.rolloutPrecision === "int8",
     truncates: topK > 0 || topP < 1 || minP > 0,
   });
 }

@@ -30,6 +30,8 @@ describe("the working memory of a step", () => {
     ["long and recomputed", {}, { gradientCheckpointing: true }, 120],
     ["recomputed", { nEmbd: 128, nInner: 512 }, { gradientCheckpointing: true }, 24],
     ["micro-batches", { nEmbd: 128, nInner: 512 }, { microBatchSize: 1 }, 24],
+    ["micro-batches, sampled in int8 and scored again", {}, { microBatchSize: 1, rolloutPrecision: "int8" }, 24],
+    ["micro-batches, a value model of its own", {}, { microBatchSize: 1, valueModel: "separate" }, 24],
     ["several chunks of a large vocabulary", { vocabSize: 300_000 }, { miniBatchSize: 8, batchSize: 8 }, 8],
     ["exact KL", {}, { klLog: "exact" }, 8],
   ];
@@ -50,7 +52,7 @@ describe("the working memory of a step", () => {
     const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
     for await (const _ of trainer.train([prompt]));
     model.dispose();
-    const sampling = /^(cached|logits)/;
+    const sampling = /^(cached|logits|int8)/;
     const sum = [...seen.values()].reduce((total, { name, bytes }) => total + (sampling.test(name) ? 0 : bytes), 0);
     const { parts } = runMemory(config, trainer.config, P);
     const estimated = parts["working memory"] / 1.2;
