@@ -5,6 +5,7 @@
  * writing here, and only its API and transfer (plain and xet) from there. It is imported when first needed.
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { sha256 } from "../runtime/file-checksums.ts";
 import {
   absolutePath,
   env,
@@ -21,6 +22,7 @@ import {
   writeAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { guardedFetch, HubSilence } from "./hub-fetch.ts";
 import { conversionAdvice, INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
 
 export interface DownloadProgress {
@@ -41,6 +43,8 @@ export interface ResolveOptions {
   endpoint?: string;
   /** Replaces the global fetch. */
   fetch?: typeof fetch;
+  /** Seconds to wait for an answer, or for the next bytes of one. Default: 60; 10 where the cache has a complete copy. */
+  patience?: number;
   onProgress?: (progress: DownloadProgress) => void;
 }
 
@@ -148,23 +152,29 @@ export async function resolveModel(id: string, options: ResolveOptions = {}): Pr
     });
   }
   try {
-    return await download(repository, options);
+    return await download(repository, { patience: cached === null ? 60 : 10, ...options });
   } catch (error) {
-    if (cached !== null && isNetworkError(error)) return cached;
+    if (cached !== null && (isNetworkError(error) || isServersFault(error))) return cached;
     return explain(error, repository, options);
   }
 }
 
 /** fetch that does not reach the server, or loses it; a broken stream arrives here as its bare message. */
 const isNetworkError = (error: unknown) =>
-  !(error instanceof ValueheadError) && /fetch failed|terminated|network/i.test(messageOf(error));
+  error instanceof HubSilence ||
+  (!(error instanceof ValueheadError) && /fetch failed|terminated|network/i.test(messageOf(error)));
+
+const statusOf = (error: unknown) => (error as { statusCode?: number } | null)?.statusCode;
+const isServersFault = (error: unknown) => (statusOf(error) ?? 0) >= 500;
 
 function explain(error: unknown, { id, name, revision }: Repository, options: ResolveOptions): never {
   const where = `model ${JSON.stringify(id)}`;
-  const host = endpointOf(options) ?? "https://huggingface.co";
+  const host = endpointOf(options) ?? HUB;
   if (isNetworkError(error)) {
     const cause = error instanceof Error ? error.cause : undefined;
-    const why = cause === undefined ? "" : ` (${(cause as { code?: string }).code ?? messageOf(cause)})`;
+    const reason =
+      error instanceof HubSilence ? error.message : cause && ((cause as { code?: string }).code ?? messageOf(cause));
+    const why = reason === undefined ? "" : ` (${reason})`;
     const fix = "check the network or HF_ENDPOINT, or download the model elsewhere and give its directory";
     fail(
       "checkpoint",
@@ -172,7 +182,7 @@ function explain(error: unknown, { id, name, revision }: Repository, options: Re
       error,
     );
   }
-  const status = (error as { statusCode?: unknown } | null)?.statusCode;
+  const status = statusOf(error);
   if (error instanceof ValueheadError) throw error;
   if (status === 401 || status === 403 || status === 404) {
     const found = `no such directory here, and status ${status} from ${host} for ${name} at revision ${revision}`;
@@ -191,13 +201,29 @@ function explain(error: unknown, { id, name, revision }: Repository, options: Re
   );
 }
 
+const HUB = "https://huggingface.co";
 const endpointOf = (options: ResolveOptions) => (options.endpoint ?? env("HF_ENDPOINT"))?.replace(/\/+$/, "");
 
-async function download(repository: Repository, options: ResolveOptions): Promise<string> {
+type DownloadOptions = ResolveOptions & { patience: number };
+
+async function download(repository: Repository, options: DownloadOptions): Promise<string> {
+  const hubUrl = endpointOf(options) ?? HUB;
+  const accessToken = options.token ?? env("HF_TOKEN");
+  const guard = guardedFetch({ fetch: options.fetch, hubUrl, token: accessToken, patience: options.patience });
+  try {
+    return await downloadWith({ hubUrl, fetch: guard.fetch, ...(accessToken && { accessToken }) }, repository, options);
+  } finally {
+    guard.close();
+  }
+}
+
+async function downloadWith(
+  access: { hubUrl: string; fetch: typeof fetch; accessToken?: string },
+  repository: Repository,
+  options: DownloadOptions,
+): Promise<string> {
   const { id, name, revision, folder } = repository;
   const hub = await import("@huggingface/hub");
-  const accessToken = options.token ?? env("HF_TOKEN");
-  const access = { hubUrl: endpointOf(options), fetch: options.fetch, ...(accessToken && { accessToken }) };
   const info = await hub.modelInfo({ name, revision, additionalFields: ["sha", "filePaths"], ...access });
   const available = info.filePaths;
   const where = `model ${JSON.stringify(id)}`;
@@ -229,7 +255,7 @@ async function download(repository: Repository, options: ResolveOptions): Promis
     if ((await fileSize(blob)) !== downloadInfo.size) {
       await makeDirectory(joinPath(folder, "blobs"));
       const content = await hub.downloadFile({ ...at, downloadInfo });
-      await saveStream(content as Blob, blob, file, downloadInfo.size, options.onProgress);
+      await saveStream(content as Blob, blob, file, { size: downloadInfo.size, etag }, options.onProgress);
     }
     await makeDirectory(snapshot);
     await linkFile(blob, path);
@@ -253,22 +279,33 @@ async function saveStream(
   content: Blob,
   path: string,
   file: string,
-  total: number,
+  { size: total, etag }: { size: number; etag: string },
   onProgress?: (progress: DownloadProgress) => void,
 ): Promise<void> {
+  const wrong = (found: string, expected: string) =>
+    fail("checkpoint", { where: `download of ${file}`, found, expected, fix: "try again" });
   await writeAtomic(path, async (sink) => {
     const reader = content.stream().getReader();
+    const hash = sha256();
     let received = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      await sink.write(value);
-      received += value.length;
-      onProgress?.({ file, received, total });
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        received += value.length;
+        if (received > total) wrong(`more than ${total} bytes`, `${total} bytes`);
+        hash.update(value);
+        await sink.write(value);
+        onProgress?.({ file, received, total });
+      }
+    } finally {
+      await reader.cancel().catch(() => {});
     }
-    if (received !== total) {
-      const found = `${received} bytes, then the end`;
-      fail("checkpoint", { where: `download of ${file}`, found, expected: `${total} bytes`, fix: "try again" });
-    }
+    if (received !== total) wrong(`${received} bytes, then the end`, `${total} bytes`);
+    const digest = hash.digest("hex");
+    if (SHA256.test(etag) && digest !== etag) wrong(`content with the SHA-256 ${digest}`, `${etag}, as its etag says`);
   });
 }
+
+/** What the etag of a large file is. */
+const SHA256 = /^[0-9a-f]{64}$/;

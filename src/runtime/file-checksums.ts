@@ -9,8 +9,11 @@ import { exists, readText } from "./files.ts";
 
 export const CHECKSUMS_FILE = "SHA256SUMS";
 
-async function sha256(path: string): Promise<string> {
-  const hash = createHash("sha256");
+/** Takes bytes with `update`, gives their SHA-256 with `digest("hex")`. */
+export const sha256 = () => createHash("sha256");
+
+async function sha256OfFile(path: string): Promise<string> {
+  const hash = sha256();
   try {
     for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(piece);
   } catch (error) {
@@ -25,7 +28,7 @@ export async function writeChecksums(directory: string): Promise<void> {
   let text = "";
   for (const name of names) {
     const path = join(directory, name);
-    if ((await stat(path)).isFile()) text += `${await sha256(path)}  ${name}\n`;
+    if ((await stat(path)).isFile()) text += `${await sha256OfFile(path)}  ${name}\n`;
   }
   await writeTextAtomic(join(directory, CHECKSUMS_FILE), text);
 }
@@ -44,7 +47,7 @@ export async function findDamage(directory: string): Promise<string | undefined>
     if (name === undefined) return `${CHECKSUMS_FILE} has the broken line ${JSON.stringify(line.slice(0, 80))}`;
     const info = await stat(join(directory, name)).catch(() => null);
     if (!info?.isFile()) return `${name} is missing`;
-    if ((await sha256(join(directory, name))) !== expected)
+    if ((await sha256OfFile(join(directory, name))) !== expected)
       return `${name} is not what was written (${info.size} bytes, another SHA-256)`;
   }
   return undefined;
