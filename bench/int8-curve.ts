@@ -9,7 +9,7 @@ import { loadTokenizer } from "../src/tokenizer/load.ts";
 import type { PpoConfig } from "../src/train/config.ts";
 import type { Metrics } from "../src/train/events.ts";
 import { PPOTrainer } from "../src/train/ppo.ts";
-import { builtInRewards } from "../src/train/rewards.ts";
+import { type BuiltInReward, builtInRewards } from "../src/train/rewards.ts";
 import { engineVersions, machine } from "./report.ts";
 
 const ARMS: Readonly<Record<string, Partial<PpoConfig>>> = {
@@ -29,7 +29,7 @@ const { values: flags } = parseArgs({
 const steps = Number(flags.steps);
 const seeds = Number(flags.seeds);
 const threads = Number(flags.threads);
-const reward = builtInRewards[flags.reward];
+const reward = builtInRewards[flags.reward as BuiltInReward];
 if (!(steps >= 1 && seeds >= 1 && threads >= 1 && reward))
   throw new Error(`--steps, --seeds, --threads: whole numbers from 1; --reward: ${Object.keys(builtInRewards)}`);
 

@@ -1,27 +1,51 @@
 /** @file The whole public API. */
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
+export type { Rng, RngState } from "./base/rng.ts";
 export { VERSION } from "./base/version.ts";
-export { readCorpus, tokenizeCorpus } from "./data/corpus.ts";
-export { type Prompt, readPrompts } from "./data/prompts.ts";
-export { CorpusSampler } from "./data/sampler.ts";
-export { type GPT2Config, makeConfig, parseConfig } from "./gpt2/config.ts";
+export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
+export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
+export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
+export {
+  type Activation,
+  type GPT2Config,
+  makeConfig,
+  parseConfig,
+  SUPPORTED_ACTIVATIONS,
+  SUPPORTED_SUMMARY_TYPES,
+  type SummaryType,
+} from "./gpt2/config.ts";
 export type { Adjustment, Bias, Distribution } from "./gpt2/distribution.ts";
-export type { FloatTensor, ForwardInput, ForwardOutput, LayerCache } from "./gpt2/forward.ts";
+export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./gpt2/forward.ts";
+export type { GenerationConfig } from "./gpt2/generation-config.ts";
 export type { ExactKl, RowScores } from "./gpt2/head.ts";
-export { resolveModel } from "./gpt2/hub.ts";
+export { type DownloadProgress, type ResolveOptions, resolveModel } from "./gpt2/hub.ts";
 export { KeptSet } from "./gpt2/kept-set.ts";
+export type { MemoryEstimate } from "./gpt2/memory.ts";
 export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
-export { gae } from "./rl/advantages.ts";
+export type { Parameter, ParameterBuffer, ParameterInit } from "./gpt2/parameters.ts";
+export type { Tokens } from "./gpt2/transformer.ts";
+export type { ValueHead } from "./gpt2/value-head.ts";
+export type { AdamW, AdamWOptions, DecayRange } from "./nn/adamw.ts";
+export type { ScheduleName } from "./nn/schedules.ts";
+export { type GaeInputs, gae } from "./rl/advantages.ts";
 export { pairedDifference } from "./rl/compare.ts";
-export { AdaptiveKLController, FixedKLController, type KLController } from "./rl/controllers.ts";
+export {
+  AdaptiveKLController,
+  FixedKLController,
+  type KLController,
+  type KLControllerState,
+} from "./rl/controllers.ts";
 export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
-export { type KlEstimates, klEstimates } from "./rl/kl.ts";
+export type { SampledKl } from "./rl/kl.ts";
+export { type KlEstimate, type KlEstimates, type KlInputs, type KlPenalty, klEstimates } from "./rl/kl.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
-export { rewardsFromScores } from "./rl/rewards.ts";
-export { ppoStatistics } from "./rl/stats.ts";
-export { whiten } from "./rl/whiten.ts";
+export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
+export type { RunningMoments } from "./rl/scores.ts";
+export { type PpoInputs, type PpoStatistics, ppoStatistics } from "./rl/stats.ts";
+export { type WhitenOptions, whiten } from "./rl/whiten.ts";
 export { runInWorker } from "./run/worker.ts";
+export type { Engine, EngineOptions } from "./runtime/engine.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {
   type GenerateOptions,
@@ -34,17 +58,43 @@ export {
 export { decodingWeights, type Precision } from "./sample/precision.ts";
 export { scoreTokens, type TokenTable } from "./sample/score.ts";
 export type { StopOptions } from "./sample/stop.ts";
-export type { TokenContext, Transform, TruncateInput } from "./sample/transforms.ts";
+export type {
+  AdjustmentOptions,
+  Adjustments,
+  RecordedToken,
+  TokenContext,
+  Transform,
+  TruncateInput,
+} from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
-export type { Tokenizer } from "./tokenizer/tokenizer.ts";
+export type { TokenStream } from "./tokenizer/stream.ts";
+export type {
+  EncodeBatchOptions,
+  EncodedBatch,
+  Tokenizer,
+  TokenizerConfig,
+  TokenizerJson,
+  TokenizerOrigin,
+} from "./tokenizer/tokenizer.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
-export type { Metrics, Sample, TrainEvent } from "./train/events.ts";
-export { PPOTrainer, type PPOTrainerOptions } from "./train/ppo.ts";
+export type { Critic } from "./train/critic.ts";
+export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./train/events.ts";
+export { PPOTrainer, type PPOTrainerOptions, type StepResult, type TrainerState } from "./train/ppo.ts";
 export { type PresetName, presets } from "./train/presets.ts";
-export { heldOutLoss, PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./train/pretrain.ts";
-export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
 export {
+  type HeldOutLoss,
+  heldOutLoss,
+  PRETRAIN_DEFAULTS,
+  type PretrainConfig,
+  type PretrainEvent,
+  pretrain,
+} from "./train/pretrain.ts";
+export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
+export type { PromptOptions } from "./train/prompts.ts";
+export { type EncodedPrompts, encodePrompts } from "./train/prompts.ts";
+export {
+  type BuiltInReward,
   builtInRewards,
   lengthReward,
   type RewardFunction,

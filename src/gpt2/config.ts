@@ -90,7 +90,7 @@ const flag = z.boolean({ error: "true or false" });
 const dropout = numberWhere("a probability from 0 up to but not including 1", (x) => x >= 0 && x < 1);
 const activation = z.enum(SUPPORTED_ACTIVATIONS, { error: `one of ${orOf(SUPPORTED_ACTIVATIONS)}` });
 const isTokenId = (x: unknown) => Number.isInteger(x) && (x as number) >= 0 && (x as number) < 2 ** 31;
-/** `eos_token_id` in config.json and generation_config.json. */
+/** `eos_token_id` in config.json and generation_config.json. @internal */
 export const eosTokenIdSchema = z.custom<number | number[] | null>(
   (x) => x === null || isTokenId(x) || (Array.isArray(x) && x.length > 0 && x.every(isTokenId)),
   { error: "a token id (a whole number from 0), a list of them, or null" },

@@ -49,8 +49,11 @@ export class GPT2HeadWithValueModel {
   readonly config: GPT2Config;
   readonly parameters: ParameterBuffer;
   readonly engine: Engine;
+  /** @internal */
   readonly pool = new BufferPool();
+  /** @internal */
   readonly transformer: Transformer;
+  /** @internal */
   readonly head: Head;
   readonly vHead: ValueHead;
   /** What generation_config.json says, or config.json where there is none. */
@@ -177,8 +180,8 @@ export class GPT2HeadWithValueModel {
   }
 
   /**
-   * Train mode: the value head's dropout is on in {@link forward} and {@link lossAndGradients}, with new masks each call.
-   * A new model is in eval mode. The body's dropouts (`embdPdrop`, `attnPdrop`, `residPdrop`) do not exist here in either
+   * Train mode: the value head's dropout is on in {@link GPT2HeadWithValueModel.forward} and in the loss, with new
+   * masks each call. A new model is in eval mode. The body's dropouts (`embdPdrop`, `attnPdrop`, `residPdrop`) do not exist here in either
    * mode. Sampling and scoring never have dropout, and PPO refuses a model in train mode: its old log-probs and values
    * must be those that the same weights give again.
    */
@@ -268,6 +271,7 @@ export class GPT2HeadWithValueModel {
    * @param grads      receives the gradients
    * @param accumulate add to what `grads` holds instead of replacing it
    * @param keep       "nothing" recomputes activations in the backward pass: less memory, about a third more time
+   * @internal
    */
   async lossAndGradients(
     asked: AskedTokens,
@@ -311,7 +315,7 @@ export class GPT2HeadWithValueModel {
     this.pool.clear();
   }
 
-  /** Ids inside the vocabulary, a length inside the context. */
+  /** Ids inside the vocabulary, a length inside the context. @internal */
   checkTokens({ ids, B, T }: Tokens): void {
     const { vocabSize, nPositions } = this.config;
     if (T > nPositions)

@@ -8,10 +8,10 @@ import type { GPT2Config } from "./config.ts";
 import { valueHeadWidth } from "./value-head.ts";
 
 /** normal: N(0, initializerRange). residual: N(0, initializerRange / sqrt(2 nLayer)), for what adds to the residual stream. */
-type Init = "ones" | "zeros" | "normal" | "residual";
+export type ParameterInit = "ones" | "zeros" | "normal" | "residual";
 
 /** Axes: C nEmbd, I nInner, V vocabSize, P nPositions, L value-head outputs. "C,3C" is [C, 3C]. */
-type Row = readonly [name: string, axes: string, init: Init, decay: boolean];
+type Row = readonly [name: string, axes: string, init: ParameterInit, decay: boolean];
 
 const EMBEDDINGS: readonly Row[] = [
   ["transformer.wte.weight", "V,C", "normal", true],
@@ -50,7 +50,7 @@ export interface Parameter {
   readonly name: string;
   readonly shape: readonly number[];
   readonly axes: readonly string[];
-  readonly init: Init;
+  readonly init: ParameterInit;
   readonly decay: boolean;
   /** Where it lies in the flat buffer, in elements. */
   readonly start: number;

@@ -46,6 +46,7 @@ export class ValueHead {
   /**
    * For whatever takes a value to be one number: sampling, scoring, losses.
    * @throws config - it is more
+   * @internal
    */
   requireScalar(): void {
     if (this.width !== 1)
@@ -57,12 +58,12 @@ export class ValueHead {
       });
   }
 
-  /** The form it has now, with dropout or without. */
+  /** The form it has now, with dropout or without. @internal */
   form(dropout: boolean): ValueHeadForm {
     return { dropout, detached: this.detachHead };
   }
 
-  /** normed [R, C], the hidden state after the final layer norm -> [R, width] */
+  /** normed [R, C], the hidden state after the final layer norm -> [R, width]. @internal */
   build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>, { dropout, detached }: ValueHeadForm): Tensor {
     const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
     const [{ size: R }, { size: C }] = normed.shape;
@@ -77,7 +78,7 @@ export class ValueHead {
     return drop(active, summaryLastDropout, "dropout.last", summaryUseProj ? { R, L: this.width } : { R, C });
   }
 
-  /** New masks for `rows` rows, by the names of the program's inputs; rows beyond them, up to R, get zeros. */
+  /** New masks for `rows` rows, by the names of the program's inputs; rows beyond them, up to R, get zeros. @internal */
   drawMasks(rows: number, R: number): Record<string, Float32Array> {
     const { nEmbd, summaryFirstDropout, summaryLastDropout } = this.#config;
     const masks = [

@@ -41,12 +41,13 @@ export class Engine {
    * Run a program, compiling it the first time. Where it runs often, pass the same object: its structure is looked at once.
    * @param feeds   a buffer for each input of the program
    * @param fetches a buffer for each output, written in place
+   * @internal
    */
   async run(program: Program, feeds: Buffers, fetches: Buffers): Promise<void> {
     this.session(program).run(feeds, fetches);
   }
 
-  /** The compiled program. */
+  /** The compiled program. @internal */
   session(program: Program): Session {
     const key = fingerprint(program);
     let entry = this.#sessions.get(key);
@@ -72,7 +73,7 @@ export class Engine {
     }
   }
 
-  /** A program compiled for one owner, who disposes of it. */
+  /** A program compiled for one owner, who disposes of it. @internal */
   compile(program: Program): Session {
     return new Session(program, { threads: this.threads, profile: this.#profile });
   }

@@ -33,9 +33,10 @@ export interface DecodingWeights {
   /**
    * One block. Feeds: x [B T, C], pastKeys and pastValues [B, H, M, D], last int32 [B], total int32 [1]; fetches: y [B T, C],
    * keys and values, which may be the buffers of the past.
+   * @internal
    */
   block(layer: number, shape: CachedBlockShape, feeds: Buffers, fetches: Buffers): Promise<void>;
-  /** Of R hidden states [R, C] before the final layer norm. */
+  /** Of R hidden states [R, C] before the final layer norm. @internal */
   head(hidden: Float32Array, R: number, results: HeadResults): Promise<void>;
   /** Free what was made for it. */
   release(): void;

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
+import type { PpoConfig } from "./config-type.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
 import { nameHere } from "./trl-names.ts";
 
@@ -10,7 +11,7 @@ const positive = z.number().gt(0).finite();
 const notNegative = z.number().min(0).finite();
 const share = z.number().min(0).max(1);
 
-/** One line for each option; the command line prints these. */
+/** One line for each option; the command line prints these, and the type PpoConfig is written from them. @internal */
 export const ppoOptions = {
   preset: [z.enum(presetNames), "default", "published values for all options that are not given"],
   steps: [count(), 100, "PPO steps"],
@@ -119,10 +120,12 @@ export const ppoOptions = {
   keepBest: [z.boolean(), true, "keep the checkpoint of the highest mean reward too, however old"],
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
   audit: [z.enum(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
-} as const satisfies Record<string, readonly [z.ZodType, unknown, string]>;
+} as const satisfies {
+  readonly [K in keyof PpoConfig]: readonly [z.ZodType<PpoConfig[K]>, PpoConfig[K], string];
+};
 
 /** Headings for those who show the table: each stands before the option it is named for. */
-export const optionGroups: { readonly [name in keyof typeof ppoOptions]?: string } = {
+export const optionGroups: { readonly [name in keyof PpoConfig]?: string } = {
   preset: "The run:",
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
@@ -132,11 +135,10 @@ export const optionGroups: { readonly [name in keyof typeof ppoOptions]?: string
   gradientCheckpointing: "Memory, checkpoints, checks:",
 };
 
-type Schemas = { -readonly [K in keyof typeof ppoOptions]: (typeof ppoOptions)[K][0] };
-export type PpoConfig = { [K in keyof Schemas]: z.output<Schemas[K]> };
+export type { PpoConfig };
 export type PpoOptionName = keyof PpoConfig;
 
-export const PPO_DEFAULTS = Object.fromEntries(
+export const PPO_DEFAULTS: Readonly<PpoConfig> = Object.fromEntries(
   Object.entries(ppoOptions).map(([name, [, value]]) => [name, value]),
 ) as PpoConfig;
 
@@ -144,6 +146,9 @@ export const PPO_DEFAULTS = Object.fromEntries(
  * A complete, checked config from some options.
  * @throws config - an unknown name (with the nearest known one), a value out of range, options that contradict each other
  */
+export function ppoConfig(options?: Readonly<Partial<PpoConfig>>, where?: string): PpoConfig;
+/** The same for options out of a file or a command line, which may have any name. @internal */
+export function ppoConfig(options: Readonly<Record<string, unknown>>, where?: string): PpoConfig;
 export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PpoConfig {
   const config: Record<string, unknown> = { ...PPO_DEFAULTS, ...presetNamed(options.preset) };
   for (const [name, value] of Object.entries(options)) {

@@ -33,7 +33,7 @@ export class Critic {
     this.optimizer = new AdamW(trained, adamOptions(config));
   }
 
-  /** The values of a batch, [B, W], in parts of `partSize` rows. */
+  /** The values of a batch, [B, W], in parts of `partSize` rows. @internal */
   async values(data: Experience, partSize: number): Promise<Float32Array> {
     const { rows, width } = data.batch;
     const values = new Float32Array(rows * width);
@@ -46,6 +46,7 @@ export class Critic {
    * Gradients of the value loss on a part of a minibatch.
    * @param inputs oldValues, returns and weight, each [R]
    * @returns the values of the weights as they are, [R], the loss, and what is not finite, in words
+   * @internal
    */
   async learn(
     asked: AskedTokens,

@@ -260,7 +260,7 @@ export class PPOTrainer {
     return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
   }
 
-  /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. */
+  /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */
   get responder(): Responder {
     const { model, tokenizer, config } = this;
     const read = (tokens: Int32Array) => {

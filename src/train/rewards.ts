@@ -35,12 +35,14 @@ export function lengthReward(target: number): RewardFunction {
   return (batch) => batch.map(({ response }) => 1 - Math.abs(wordsOf(response).length - target) / target);
 }
 
+export type BuiltInReward = "positive" | "negative" | "length";
+
 /**
  * The rewards that have a name. All judge the response alone, for the prompt is given, not chosen.
  * - `positive`, `negative`: {@link sentiment} of that sign, in (−1, 1). Repeating a word cannot raise them.
  * - `length`: {@link lengthReward} with a target of 20 words.
  */
-export const builtInRewards: Readonly<Record<string, RewardFunction>> = {
+export const builtInRewards: Readonly<Record<BuiltInReward, RewardFunction>> = {
   positive: (batch) => batch.map(({ response }) => sentiment(response, 1)),
   negative: (batch) => batch.map(({ response }) => sentiment(response, -1)),
   length: lengthReward(20),
@@ -53,7 +55,7 @@ export const builtInRewards: Readonly<Record<string, RewardFunction>> = {
  * Throws `usage` for an unknown name or a missing file, `reward` when the module fails to load or has no default function.
  */
 export async function resolveReward(nameOrPath: string): Promise<RewardFunction> {
-  if (Object.hasOwn(builtInRewards, nameOrPath)) return builtInRewards[nameOrPath];
+  if (Object.hasOwn(builtInRewards, nameOrPath)) return builtInRewards[nameOrPath as BuiltInReward];
   if (!/[/\\]|\.[cm]?[jt]s$/.test(nameOrPath)) unknownName(nameOrPath);
   let module: Record<string, unknown>;
   try {

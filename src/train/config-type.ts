@@ -1,0 +1,184 @@
+/**
+ * @file The type of a PPO config. Written by `npm run api` from the table in config.ts: change that, and run it.
+ */
+
+/** Every option of a PPO run. */
+export type PpoConfig = {
+  /** Published values for all options that are not given. Default: "default". */
+  preset: "default" | "trl-classic" | "trl-0.11" | "openai";
+  /** PPO steps. A whole number, at least 1. Default: 100. */
+  steps: number;
+  /** Seed of everything random. A whole number, at least 0. Default: 0. */
+  seed: number;
+  /** Prompts per step. A whole number, at least 1. Default: 128. */
+  batchSize: number;
+  /** Responses per optimizer step. A whole number, at least 1. Default: 32. */
+  miniBatchSize: number;
+  /**
+   * Responses per forward and backward pass, gradients added up; 0: the whole minibatch. A whole number, at least 0.
+   * Default: 0.
+   */
+  microBatchSize: number;
+  /**
+   * Responses sampled at a time; rewards of one part run while the next is sampled. A whole number, at least 1.
+   * Default: 64.
+   */
+  rolloutBatchSize: number;
+  /** int8: sample from a quantised copy, faster, and weight its tokens. Default: "fp32". */
+  rolloutPrecision: "fp32" | "int8";
+  /** Largest weight of a token drawn in int8; 0: no weights, a biased gradient. A number, at least 0. Default: 2. */
+  importanceWeightCap: number;
+  /** Passes over each batch. A whole number, at least 1. Default: 4. */
+  ppoEpochs: number;
+  /** Tokens per response at most. A whole number, at least 1. Default: 24. */
+  maxNewTokens: number;
+  /** No end of text before this many tokens. A whole number, at least 0. Default: 0. */
+  minNewTokens: number;
+  /** The end-of-text token ends a response; without, it is a token like any other. Default: true. */
+  stopAtEos: boolean;
+  /** Logits are divided by this, when sampling and when scoring. A number, more than 0. Default: 1. */
+  temperature: number;
+  /** Sample from the k most likely tokens; 0: all. A whole number, at least 0. Default: 0. */
+  topK: number;
+  /**
+   * Sample from the most likely tokens that hold this much probability. A number, more than 0 and at most 1. Default:
+   * 1.
+   */
+  topP: number;
+  /**
+   * Keep tokens at least this share as likely as the most likely one; 0: all. A number, at least 0 and at most 1.
+   * Default: 0.
+   */
+  minP: number;
+  /**
+   * Logits of tokens seen before are divided (or multiplied, if negative) by this. A number, more than 0. Default: 1.
+   */
+  repetitionPenalty: number;
+  /** Ids that are never drawn. Default: []. */
+  bannedTokens: number[];
+  /** A response also ends when its text contains one of these. Default: []. */
+  stop: string[];
+  /** Prompts are cut to a random length from this many tokens ... A whole number, at least 0. Default: 0. */
+  promptMinTokens: number;
+  /**
+   * ... to this many, drawn once for each prompt; 0: prompts are used whole. A whole number, at least 0. Default: 0.
+   */
+  promptMaxTokens: number;
+  /** Prompts that leave no room for the response in the context. Default: "error". */
+  longPrompts: "error" | "drop" | "truncate";
+  /**
+   * Calls of the reward function at once, each for one part of rolloutBatchSize. A whole number, at least 1. Default:
+   * 4.
+   */
+  rewardConcurrency: number;
+  /**
+   * Seconds a call of the reward function may take; 0: any time. A number, at least 0 and at most 86400. Default: 0.
+   */
+  rewardTimeout: number;
+  /**
+   * Repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds. A whole number, at least 0.
+   * Default: 2.
+   */
+  rewardRetries: number;
+  /** Score each token over the set it was drawn from; without, x is not ~ p. Default: true. */
+  maskReplay: boolean;
+  /** A token that ends what the reward sees of a response; empty: none. Default: "". */
+  truncateToken: string;
+  /** Tokens of a response before which truncateToken does not count. A whole number, at least 0. Default: 0. */
+  truncateAfter: number;
+  /** Score of a response without truncateToken, whatever the reward says. Default: null. */
+  failScore: number | null;
+  /** Subtracted from the score of a response without the end-of-text token. A number, at least 0. Default: 0. */
+  missingEosPenalty: number;
+  /** Divide scores by the standard deviation of all so far; normalize: subtract their mean first. Default: "none". */
+  scoreScaling: "none" | "scale" | "normalize";
+  /** Scores are clipped to this on both sides, after scaling; 0: never. A number, at least 0. Default: 0. */
+  scoreClip: number;
+  /** AdamW's step size. A number, at least 0. Default: 0.0000141. */
+  learningRate: number;
+  /** Learning rate over the run. Default: "constant". */
+  schedule: "constant" | "linear" | "cosine";
+  /** PPO steps of linear warm-up. A whole number, at least 0. Default: 0. */
+  warmupSteps: number;
+  /** AdamW, first moment. A number, at least 0 and at most 1. Default: 0.9. */
+  beta1: number;
+  /** AdamW, second moment. A number, at least 0 and at most 1. Default: 0.999. */
+  beta2: number;
+  /** AdamW, added to the root of the second moment. A number, more than 0. Default: 1e-8. */
+  adamEpsilon: number;
+  /**
+   * Which root of the second moment adamEpsilon is added to: tensorflow's makes first steps smaller. Default:
+   * "pytorch".
+   */
+  adamBiasCorrection: "pytorch" | "tensorflow";
+  /** AdamW, decoupled decay of weight matrices. A number, at least 0. Default: 0. */
+  weightDecay: number;
+  /** Gradients are scaled down to this norm; 0: never. A number, at least 0. Default: 1. */
+  maxGradNorm: number;
+  /**
+   * Optimizer steps left out per run when a loss or gradient is not finite; then it stops. A whole number, at least 0.
+   * Default: 0.
+   */
+  maxSkippedSteps: number;
+  /** A value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear. Default: "normal". */
+  valueHeadInit: "normal" | "zero" | "uniform";
+  /** Standard deviation of a normal value head; 0: the model's initializer_range. A number, at least 0. Default: 0. */
+  valueHeadStd: number;
+  /** A value head on the policy, or a model of its own that starts as a copy of the policy. Default: "shared". */
+  valueModel: "shared" | "separate";
+  /** The embeddings and so many blocks are not trained; 0: everything is. A whole number, at least 0. Default: 0. */
+  frozenLayers: number;
+  /** Beta, what a nat of KL costs; where an adaptive controller starts. A number, at least 0. Default: 0.2. */
+  klCoef: number;
+  /** Whether beta follows the KL. Default: "adaptive". */
+  klController: "adaptive" | "fixed";
+  /** KL per response in nats that an adaptive beta aims at. A number, more than 0. Default: 6. */
+  klTarget: number;
+  /** Responses over which an adaptive beta moves. A number, more than 0. Default: 10000. */
+  klHorizon: number;
+  /** Per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full. Default: "k1". */
+  klPenalty: "k1" | "abs" | "k2" | "k3" | "exact";
+  /** Estimate of the KL in the log, which an adaptive beta follows. Default: "k1". */
+  klLog: "k1" | "k2" | "k3" | "exact";
+  /** Discount per token. A number, at least 0 and at most 1. Default: 1. */
+  gamma: number;
+  /** GAE's trade of bias for variance. A number, at least 0 and at most 1. Default: 0.95. */
+  lambda: number;
+  /** Scale rewards to variance 1 before advantages. Default: false. */
+  whitenRewards: boolean;
+  /** Advantages to mean 0, variance 1. Default: true. */
+  whitenAdvantages: boolean;
+  /** Whose mean and variance whitening takes. Default: "batch". */
+  whiteningScope: "batch" | "minibatch";
+  /** Over n - 1 as PyTorch, or over n as TensorFlow. Default: "unbiased". */
+  whiteningVariance: "unbiased" | "biased";
+  /** Policy ratio clip. A number, more than 0. Default: 0.2. */
+  clipRange: number;
+  /** How far a value may move per batch. A number, more than 0. Default: 0.2. */
+  clipRangeValue: number;
+  /** Weight of the value loss. A number, at least 0. Default: 0.1. */
+  vfCoef: number;
+  /** Weight of an entropy bonus. A number, at least 0. Default: 0. */
+  entropyCoef: number;
+  /**
+   * No more epochs once the KL from the old policy, per token, is 1.5 times this; 0: all. A number, at least 0.
+   * Default: 0.
+   */
+  targetKl: number;
+  /** A minibatch whose mean policy ratio is above this is skipped; 0: never. A number, at least 0. Default: 10. */
+  ratioThreshold: number;
+  /** Recompute activations in the backward pass: less memory, more time. Default: false. */
+  gradientCheckpointing: boolean;
+  /**
+   * PPO steps between checkpoints; 0: only at the end and when interrupted. A whole number, at least 0. Default: 50.
+   */
+  saveEvery: number;
+  /** Checkpoints kept; older ones are deleted. A whole number, at least 1. Default: 2. */
+  keepCheckpoints: number;
+  /** Keep the checkpoint of the highest mean reward too, however old. Default: true. */
+  keepBest: boolean;
+  /** Responses written to samples.jsonl per step. A whole number, at least 0. Default: 4. */
+  logSamples: number;
+  /** What to do when the numbers are impossible. Default: "stop". */
+  audit: "stop" | "warn" | "off";
+};
