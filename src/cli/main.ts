@@ -2,7 +2,8 @@
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../base/version.ts";
 import { exitCodeOf, reportError } from "./errors.ts";
-import { brokenPipe } from "./interrupt.ts";
+import { nameForeign } from "./foreign.ts";
+import { brokenPipe, endWith } from "./interrupt.ts";
 
 interface CommandModule {
   define(command: Command): void | Promise<void>;
@@ -37,7 +38,9 @@ export async function main(argv: readonly string[]): Promise<void> {
   };
   process.stdout.on("error", brokenPipe);
   process.stderr.on("error", () => {}); // nobody is left to tell
-  process.on("uncaughtException", (error) => {
+  process.on("uncaughtException", (thrown) => {
+    const error = nameForeign(thrown);
+    if (endWith(error)) return; // a run is saved first
     report(error);
     process.exit();
   });

@@ -76,19 +76,32 @@ async function train(flags: TrainFlags): Promise<void> {
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
 export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }) {
   const { ppoConfig } = await import("../train/config.ts");
-  const { resolveReward } = await import("../train/rewards.ts");
+  const { isRewardPath } = await import("../train/rewards.ts");
+  const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
+  const { writeToStderr } = await import("../runtime/output.ts");
   const { fetchModel } = await import("./model.ts");
   const { RunView } = await import("./run-view.ts");
-  const { steps, batchSize } = ppoConfig(spec.config);
-  const reward = await resolveReward(spec.rewardName);
-  await fetchModel(spec.model);
-  const model = (await isDirectory(spec.model)) ? absolutePath(spec.model) : spec.model;
-  const rewardName = /[/\\.]/.test(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
+  const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);
+  const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
   const view = new RunView({ ...flags, out: spec.out, steps, batchSize });
-  return interruptible(
-    FINISHING,
-    (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
-    view.progress.clear,
-  );
+  const { reward, close } = await openReward(spec.rewardName, {
+    loadTimeout: rewardTimeout,
+    onOutput: (bytes) => {
+      view.progress.clear();
+      return writeToStderr(bytes);
+    },
+    onNote: (message) => note(`note: ${message}`),
+  });
+  try {
+    await fetchModel(spec.model);
+    const model = (await isDirectory(spec.model)) ? absolutePath(spec.model) : spec.model;
+    return await interruptible(
+      FINISHING,
+      (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
+      view.progress.clear,
+    );
+  } finally {
+    await close();
+  }
 }
