@@ -94,9 +94,23 @@ async function* jsonLines(path: string): AsyncGenerator<Row, void, undefined> {
   }
 }
 
+/** Characters of the largest CSV or TSV file, which is taken apart in one piece. */
+const LARGEST_TABLE = 1 << 28;
+
 async function* delimited(path: string): AsyncGenerator<Row, void, undefined> {
   const lines: string[] = [];
-  for await (const line of readLines(path)) lines.push(line);
+  let characters = 0;
+  for await (const line of readLines(path)) {
+    lines.push(line);
+    characters += line.length + 1;
+    if (characters > LARGEST_TABLE)
+      fail("data", {
+        where: `${path}, line ${lines.length}`,
+        found: `more than ${LARGEST_TABLE >> 20} MiB of text`,
+        expected: "a table that fits in memory",
+        fix: "split the file, or convert it to JSON lines or Parquet, which are read piece by piece",
+      });
+  }
   const [header = ""] = lines;
   const delimiter = fileKind(path) === "tsv" ? "\t" : header.includes(";") && !header.includes(",") ? ";" : ",";
   const { data, errors } = Papa.parse<string[]>(lines.join("\n"), { delimiter });
@@ -136,6 +150,9 @@ const DECOMPRESSORS: Compressors = {
   LZ4_RAW: (input, length) => (length === 0 ? new Uint8Array(0) : compressors.LZ4_RAW!(input, length)),
 };
 
+/** Rows of a Parquet file's largest group: a few bytes may claim any number. */
+const LARGEST_GROUP = 10_000_000;
+
 async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> {
   const source = await openFile(path, "data");
   // The library reads past the end of a broken file where a slice would be shorter; so would a negative offset.
@@ -145,7 +162,14 @@ async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> 
   try {
     const metadata = await parquetMetadataAsync(file);
     let rowStart = 0;
-    for (const { num_rows } of metadata.row_groups) {
+    for (const [i, { num_rows }] of metadata.row_groups.entries()) {
+      if (num_rows > LARGEST_GROUP)
+        fail("data", {
+          where: `${path}, row group ${i}`,
+          found: `${num_rows} rows`,
+          expected: `at most ${LARGEST_GROUP} in one group, which is read at once`,
+          fix: "write the file again with smaller row groups",
+        });
       const rowEnd = rowStart + Number(num_rows);
       for (const row of await parquetReadObjects({ file, metadata, compressors: DECOMPRESSORS, rowStart, rowEnd })) {
         rowStart++;
