@@ -59,6 +59,9 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const { openModel } = await import("./model.ts");
   const { model, tokenizer } = await openModel(flags.model, flags);
   const stop = flags.stop && { strings: flags.stop, tokenizer };
+  const { responseEnds } = await import("../sample/ends.ts");
+  const { ids: eosTokenId, notes } = responseEnds(model, tokenizer);
+  for (const text of notes) note(`note: ${text}`);
   const asked = prompts.flatMap((prompt) => new Array<string>(flags.num).fill(prompt));
   // The names that numReturnSequences would give: more responses or prompts do not change those there were.
   const name = (row: number) =>
@@ -68,7 +71,8 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true });
     process.stdout.write(asked[0]);
-    await generate(model, queries, { ...flags, stop, onToken: (_, id) => process.stdout.write(stream.push(id)) });
+    const onToken = (_: number, id: number) => process.stdout.write(stream.push(id));
+    await generate(model, queries, { ...flags, stop, eosTokenId, onToken });
     return print(stream.end());
   }
   const { decodingWeights } = await import("../sample/precision.ts");
@@ -77,7 +81,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   for (let start = 0; start < asked.length; start += BATCH) {
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));
-    const { responses } = await generate(model, part, { ...flags, stop, streams, weights });
+    const { responses } = await generate(model, part, { ...flags, stop, eosTokenId, streams, weights });
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, response, tokenizer));

@@ -26,8 +26,8 @@ async function info(flags: { model: string; promptTokens: number; config?: strin
   const { loadTokenizer } = await import("../tokenizer/load.ts");
 
   const directory = await fetchModel(flags.model);
-  const model = await GPT2HeadWithValueModel.fromPretrained(directory); // reads and checks every weight
   const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
+  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { tokenizer }); // reads and checks every weight
   const files = await Promise.all(
     (await listDirectory(directory)).map(async (name) => ({
       name,

@@ -1,6 +1,7 @@
 /** @file A model for a command: fetched with a bar when it comes from the hub, loaded with its tokenizer. */
 import { resolveModel } from "../gpt2/hub.ts";
-import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
+import { openWeights } from "../gpt2/weights.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { megabytes, note } from "./output.ts";
@@ -22,8 +23,10 @@ export async function fetchModel(id: string): Promise<string> {
 /** Model and tokenizer. What the loader has to say goes to stderr. */
 export async function openModel(id: string, options: { threads?: number } = {}) {
   const directory = await fetchModel(id);
-  const model = await GPT2HeadWithValueModel.fromPretrained(directory, options);
+  await readConfig(directory);
+  await (await openWeights(directory)).close(); // what is wrong with the model comes before what is wrong with its tokenizer
   const tokenizer = await loadTokenizer(directory);
+  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { ...options, tokenizer });
   checkVocabulary(tokenizer, model.config.vocabSize, directory);
   for (const text of model.notes) note(`note: ${text}`);
   return { model, tokenizer, directory };

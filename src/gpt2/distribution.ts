@@ -38,6 +38,8 @@ export interface Distribution {
   readonly adjustments?: readonly (Adjustment | undefined)[];
   /** For each row the tokens that could have been drawn; undefined: all. */
   readonly kept?: readonly (KeptSet | undefined)[];
+  /** Tokens that can be drawn at all, in every row: those that text can be made of; undefined: all. */
+  readonly drawable?: KeptSet;
 }
 
 /** Everything about a distribution that changes the graph; plain data. */
@@ -47,6 +49,8 @@ export interface DistributionForm {
   readonly shifted: boolean;
   /** Whether there are penalised ids: a dense input `penalty` [R, V], p for those and 1 for others. */
   readonly penalty: "none" | "less" | "more";
+  /** Whether some tokens can never be drawn: an input `undrawable` [V], added to every row. */
+  readonly masked: boolean;
 }
 
 export function distributionForm(of: Distribution): DistributionForm {
@@ -55,7 +59,7 @@ export function distributionForm(of: Distribution): DistributionForm {
   const shifted = biased || (kept?.some((set) => set !== undefined) ?? false);
   const penalised = p !== 1 && (adjustments?.some((a) => a?.penalised) ?? false);
   const penalty = !penalised ? "none" : p > 1 ? "less" : "more";
-  return { temperature, shifted, penalty };
+  return { temperature, shifted, penalty, masked: of.drawable !== undefined };
 }
 
 /** The symbolic inputs that a form needs, made once for a program: two models may be scored under one distribution. */
@@ -63,6 +67,7 @@ export function distributionInputs(form: DistributionForm, R: number, V: number)
   return {
     shift: form.shifted ? input("shift", { R, V }) : undefined,
     penalty: form.penalty === "none" ? undefined : input("penalty", { R, V }),
+    undrawable: form.masked ? input("undrawable", { V }) : undefined,
   };
 }
 
@@ -70,12 +75,13 @@ export function distributionInputs(form: DistributionForm, R: number, V: number)
 export function logProbs(
   logits: Tensor,
   form: DistributionForm,
-  { shift, penalty }: ReturnType<typeof distributionInputs>,
+  { shift, penalty, undrawable }: ReturnType<typeof distributionInputs>,
 ): Tensor {
   let z = logits;
   // For p > 1 the smaller of z / p and z p is the one the definition asks for, whatever the sign of z; else the larger.
   if (penalty) z = (form.penalty === "less" ? minimum : maximum)(div(z, penalty), mul(z, penalty));
   z = scale(z, 1 / form.temperature);
+  if (undrawable) z = add(z, undrawable); // [R, V] + [V]
   return logSoftmax(shift ? add(z, shift) : z);
 }
 
@@ -100,7 +106,9 @@ export function fillDistributionInputs(
       if (kept) kept.fill(row, 0, MASKED);
       else row.fill(0);
       for (const { ids, values } of of.adjustments?.[start + r]?.biases ?? [])
-        for (let i = 0; i < ids.length; i++) if (row[ids[i]] > MASKED / 2) row[ids[i]] += values[i] / form.temperature; // masked stays masked
+        for (let i = 0; i < ids.length; i++)
+          if (row[ids[i]] > MASKED / 2 && of.drawable?.has(ids[i]) !== false)
+            row[ids[i]] += values[i] / form.temperature; // masked stays masked
     }
     inputs.shift = shift;
   }
@@ -111,6 +119,10 @@ export function fillDistributionInputs(
       if (ids) for (let i = 0; i < ids.length; i++) penalty[r * V + ids[i]] = of.repetitionPenalty as number;
     }
     inputs.penalty = penalty;
+  }
+  if (of.drawable) {
+    inputs.undrawable = pool.take(V);
+    of.drawable.fill(inputs.undrawable, 0, MASKED);
   }
   return inputs;
 }

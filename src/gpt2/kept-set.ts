@@ -23,21 +23,23 @@ export class KeptSet {
 
   has(id: number): boolean {
     const { data } = this;
-    if (data instanceof Uint32Array) return ((data[id >>> 5] >>> (id & 31)) & 1) === 1;
+    if (data instanceof Uint32Array) return id < 32 * data.length && ((data[id >>> 5] >>> (id & 31)) & 1) === 1;
     return data.includes(id);
   }
 
-  /** Write `inside` at the places of the ids and `outside` at all others. row [vocabSize] */
+  /** Write `inside` at the places of the ids and `outside` at all others. row [vocabSize], or of another vocabulary */
   fill(row: Float32Array, inside: number, outside: number): void {
     const { data } = this;
     row.fill(data instanceof Int32Array ? outside : inside);
     if (data instanceof Int32Array) for (let i = 0; i < data.length; i++) row[data[i]] = inside;
-    else
+    else {
       for (let word = 0; word < data.length; word++) {
         if (data[word] === 0xffffffff) continue; // most words where one token is banned
         const end = Math.min(32 * word + 32, row.length);
         for (let id = 32 * word; id < end; id++) if (((data[word] >>> (id & 31)) & 1) === 0) row[id] = outside;
       }
+      row.fill(outside, 32 * data.length);
+    }
   }
 
   /** The ids, ascending. */

@@ -4,8 +4,10 @@ import { stream } from "../base/streams.ts";
 import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { configNotes, configToJson, type GPT2Config, parseConfig } from "./config.ts";
 import type { Distribution } from "./distribution.ts";
+import { drawableIds, drawableIdsOf, drawableNotes } from "./drawable.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import {
   type GenerationConfig,
@@ -15,6 +17,7 @@ import {
 } from "./generation-config.ts";
 import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
+import type { KeptSet } from "./kept-set.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
 import { type Tokens, Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
@@ -25,6 +28,8 @@ export interface ModelOptions extends EngineOptions {
   engine?: Engine;
   /** Seed of whatever is initialised rather than loaded, and of the value head's dropout. */
   seed?: number;
+  /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
+  tokenizer?: Pick<Tokenizer, "has">;
 }
 
 /** Tokens whose distribution is asked: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
@@ -58,6 +63,8 @@ export class GPT2HeadWithValueModel {
   readonly vHead: ValueHead;
   /** What generation_config.json says, or config.json where there is none. */
   readonly generationConfig: GenerationConfig;
+  /** Ids that text can be made of: the others are never drawn. undefined: all, as far as is known. */
+  readonly drawable?: KeptSet;
   /** The directory it was loaded from. */
   readonly directory?: string;
   /** Whether the value head was made rather than loaded. */
@@ -69,7 +76,9 @@ export class GPT2HeadWithValueModel {
     config: GPT2Config,
     parameters: ParameterBuffer,
     options: ModelOptions,
-    from: Partial<Pick<GPT2HeadWithValueModel, "directory" | "notes" | "valueHeadIsNew" | "generationConfig">> = {},
+    from: Partial<
+      Pick<GPT2HeadWithValueModel, "directory" | "notes" | "valueHeadIsNew" | "generationConfig" | "drawable">
+    > = {},
   ) {
     this.config = config;
     this.parameters = parameters;
@@ -78,6 +87,8 @@ export class GPT2HeadWithValueModel {
     this.vHead = new ValueHead(config, options.seed);
     this.head = new Head(config, this.engine, this.pool, this.vHead);
     this.generationConfig = from.generationConfig ?? generationFromConfig(config);
+    const { tokenizer } = options;
+    this.drawable = tokenizer ? drawableIds(tokenizer, config.vocabSize) : from.drawable;
     this.directory = from.directory;
     this.notes = from.notes ?? [];
     this.valueHeadIsNew = from.valueHeadIsNew ?? true;
@@ -125,8 +136,12 @@ export class GPT2HeadWithValueModel {
         notes.push(
           `${path}: summary_activation "${config.summaryActivation}" is not applied: a value head knows "tanh" only`,
         );
+      const { tokenizer } = options;
+      const { vocabSize } = config;
+      const drawable = tokenizer ? drawableIds(tokenizer, vocabSize) : await drawableIdsOf(directory, vocabSize);
+      notes.push(...drawableNotes(drawable, vocabSize));
       const valueHeadIsNew = missing.length > 0;
-      const from = { directory, notes, valueHeadIsNew, generationConfig };
+      const from = { directory, notes, valueHeadIsNew, generationConfig, drawable };
       return new GPT2HeadWithValueModel(config, parameters, options, from);
     } finally {
       await weights.close();
@@ -175,8 +190,8 @@ export class GPT2HeadWithValueModel {
     const { table, data } = this.parameters;
     const copied = trainedTable(table, sharedLayers).at(-1)?.end ?? 0;
     const copy = new ParameterBuffer(table, data.slice(data.length - copied), this.parameters);
-    const { generationConfig } = this;
-    return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine }, { generationConfig });
+    const { generationConfig, drawable } = this;
+    return new GPT2HeadWithValueModel(this.config, copy, { engine: this.engine }, { generationConfig, drawable });
   }
 
   /**

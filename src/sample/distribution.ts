@@ -9,8 +9,9 @@ import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Adjustment, Bias } from "../gpt2/distribution.ts";
 import { KeptSet } from "../gpt2/kept-set.ts";
+import { kthLargest, logSumOfExp, sumOfExp } from "./logits.ts";
 import { badLogits, type Draw, drawIndex, drawPlain } from "./plain.ts";
-import { Adjustments, checkIds, type TokenContext, type Transform } from "./transforms.ts";
+import { Adjustments, checkDrawable, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
 export interface SamplingOptions {
   /** Logits are divided by this. */
@@ -23,6 +24,8 @@ export interface SamplingOptions {
   minP: number;
   /** p: the logit z of a token that prompt or response has already becomes z / p where z > 0, else z p; 1: nothing. */
   repetitionPenalty: number;
+  /** Ids that can be drawn at all: those that text can be made of. Others do not exist, here or in scoring; undefined: all. */
+  drawable?: KeptSet;
   /** Ids that are never drawn, but where they are forced. */
   bannedTokens?: readonly number[];
   /** The token at a place of the response, by place from 0: no other can be drawn there. */
@@ -50,17 +53,24 @@ export function checkSampling(options: Partial<SamplingOptions>): void {
 /** The sampling options among others, without those that are undefined. */
 export function samplingOptions(options: Partial<SamplingOptions>): SamplingOptions {
   const { temperature, topK, topP, minP, repetitionPenalty, bannedTokens, forcedTokens, bias, transforms } = options;
-  const given = { temperature, topK, topP, minP, repetitionPenalty, bannedTokens, forcedTokens, bias, transforms };
+  const { drawable } = options;
+  const given = {
+    ...{ temperature, topK, topP, minP, repetitionPenalty },
+    ...{ bannedTokens, forcedTokens, bias, transforms, drawable },
+  };
   const defined = Object.entries(given).filter(([, value]) => value !== undefined);
   return { ...SAMPLING_DEFAULTS, ...Object.fromEntries(defined) };
 }
 
-/** Candidates that follow from the step alone: what stays, and what does not. Both ascending. */
+/** Candidates that follow from the step alone: what stays, and what else could be drawn. Both ascending. */
 interface Allowed {
   readonly ids: Int32Array;
   readonly others: Int32Array;
-  readonly kept: KeptSet;
+  /** undefined: there are no others. */
+  readonly kept: KeptSet | undefined;
 }
+
+const idsBelow = (n: number) => Int32Array.from({ length: n }, (_, v) => v);
 
 const NOWHERE: TokenContext = { prompt: new Int32Array(0), response: new Int32Array(0) };
 
@@ -92,6 +102,9 @@ export class TokenSampler {
   readonly #heavy: Float64Array;
   readonly #ids: Int32Array;
   readonly #heap: Float32Array;
+  /** Ids that can be drawn at all, and those that cannot, ascending; undefined: all can. */
+  readonly #drawable: Int32Array | undefined;
+  readonly #undrawable: Int32Array;
   /** By what is banned for a while, joined. */
   readonly #allowed = new Map<string, Allowed | undefined>();
 
@@ -102,6 +115,11 @@ export class TokenSampler {
     const { topK, transforms = [], bannedTokens = [], forcedTokens = {} } = this.#options;
     checkIds(bannedTokens, "bannedTokens", vocabSize);
     checkIds(Object.values(forcedTokens), "forcedTokens", vocabSize);
+    const { drawable } = this.#options;
+    const inside = new Set(drawable?.ids());
+    this.#drawable = drawable?.ids().filter((v) => v < vocabSize);
+    this.#undrawable = drawable ? idsBelow(vocabSize).filter((v) => !inside.has(v)) : new Int32Array(0);
+    checkDrawable(Object.values(forcedTokens), "forcedTokens", drawable);
     this.adjustments = new Adjustments(this.#options, vocabSize);
     this.#vocabSize = vocabSize;
     this.#wantsRaw = wantsRaw;
@@ -130,7 +148,8 @@ export class TokenSampler {
     context = NOWHERE,
     probabilities?: Float32Array,
   ): Draw {
-    if (probabilities && this.#isPlain && banned.length === 0) return drawPlain(probabilities, rng, this.#wantsRaw);
+    if (probabilities && this.#isPlain && banned.length === 0)
+      return drawPlain(this.#withoutUndrawable(probabilities), rng, this.#wantsRaw);
     const { temperature, topK, topP, minP, forcedTokens } = this.#options;
     const V = this.#vocabSize;
     const adjustment = this.adjustments.at(context);
@@ -143,7 +162,7 @@ export class TokenSampler {
     const likely = topK > 0 && topK < (allowed?.ids.length ?? V) ? this.#mostLikely(z, allowed?.ids) : allowed?.ids;
     const { max, total } = this.#weigh(z, likely, temperature);
     let all = total;
-    if (likely !== allowed?.ids) all = sumOfExp(z, undefined, max, temperature);
+    if (likely !== allowed?.ids) all = sumOfExp(z, this.#drawable, max, temperature);
     else if (allowed) all += sumOfExp(z, allowed.others, max, temperature);
     if (!Number.isFinite(max) || Number.isNaN(all))
       badLogits(Number.isFinite(max) ? "NaN" : `a largest logit of ${max}`);
@@ -161,7 +180,7 @@ export class TokenSampler {
       rawLogprob =
         temperature === 1 && !adjustment && Number.isFinite(all)
           ? logits[id] - max - Math.log(all)
-          : logits[id] - logSumOfExp(logits);
+          : logits[id] - logSumOfExp(logits, this.#drawable);
     return {
       id,
       logprob: Math.log(w[pick] / sum),
@@ -316,7 +335,8 @@ export class TokenSampler {
     const key = bannedHere.join();
     if (!this.#allowed.has(key)) {
       const banned = new Set([...(this.#options.bannedTokens ?? []), ...bannedHere]);
-      this.#allowed.set(key, banned.size === 0 ? undefined : this.#split((v) => !banned.has(v)));
+      const all = banned.size + this.#undrawable.length === 0;
+      this.#allowed.set(key, all ? undefined : this.#split((v) => !banned.has(v)));
     }
     return this.#allowed.get(key);
   }
@@ -326,7 +346,7 @@ export class TokenSampler {
   }
 
   #split(isAllowed: (id: number) => boolean): Allowed {
-    const all = Int32Array.from({ length: this.#vocabSize }, (_, v) => v);
+    const all = this.#drawable ?? idsBelow(this.#vocabSize);
     const ids = all.filter(isAllowed);
     if (ids.length === 0)
       fail("usage", {
@@ -335,43 +355,16 @@ export class TokenSampler {
         expected: "at least one that may be drawn",
         fix: "ban fewer tokens, or lower minNewTokens",
       });
-    return { ids, others: all.filter((v) => !isAllowed(v)), kept: KeptSet.of(ids, this.#vocabSize) };
+    const others = all.filter((v) => !isAllowed(v));
+    return { ids, others, kept: others.length > 0 ? KeptSet.of(ids, this.#vocabSize) : undefined };
   }
-}
 
-/** sum of exp((z - max) / temperature) over some ids or all: Infinity where they are far more likely than max. */
-function sumOfExp(z: Float32Array, ids: Int32Array | undefined, max: number, temperature: number): number {
-  const n = ids?.length ?? z.length;
-  let sum = 0;
-  for (let i = 0; i < n; i++) sum += Math.exp((z[ids ? ids[i] : i] - max) / temperature);
-  return sum;
-}
-
-/** log sum exp over the vocabulary. */
-function logSumOfExp(logits: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (let v = 0; v < logits.length; v++) if (logits[v] > max) max = logits[v];
-  let sum = 0;
-  for (let v = 0; v < logits.length; v++) sum += Math.exp(logits[v] - max);
-  return max + Math.log(sum);
-}
-
-/** The k-th largest logit of the candidates. `heap` [k] holds the k largest so far, the smallest on top. */
-function kthLargest(logits: Float32Array, candidates: Int32Array | undefined, heap: Float32Array): number {
-  const k = heap.length;
-  heap.fill(Number.NEGATIVE_INFINITY);
-  const n = candidates?.length ?? logits.length;
-  for (let i = 0; i < n; i++) {
-    const x = logits[candidates ? candidates[i] : i];
-    if (!(x > heap[0])) continue;
-    let at = 0; // x replaces the top and sinks to its place
-    for (let child = 1; child < k; child = 2 * at + 1) {
-      if (child + 1 < k && heap[child + 1] < heap[child]) child++;
-      if (heap[child] >= x) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = x;
+  /** Probabilities with 0 for ids that do not exist; their sum is then less than 1. */
+  #withoutUndrawable(probabilities: Float32Array): Float32Array {
+    if (this.#undrawable.length === 0) return probabilities;
+    const p = this.#adjusted;
+    p.set(probabilities);
+    for (const id of this.#undrawable) p[id] = 0;
+    return p;
   }
-  return heap[0];
 }

@@ -11,7 +11,7 @@ import { Decoder } from "./decoder.ts";
 import { type SamplingOptions, TokenSampler } from "./distribution.ts";
 import { decodingWeights, type Precision } from "./precision.ts";
 import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
-import type { Adjustments } from "./transforms.ts";
+import { type Adjustments, checkIds } from "./transforms.ts";
 import type { DecodingWeights } from "./weights.ts";
 
 export interface GenerateOptions extends Partial<SamplingOptions> {
@@ -47,11 +47,11 @@ export interface Response {
   readonly tokens: Int32Array;
   /** log p of each token under the distribution it was drawn from, natural log. [n] */
   readonly logprobs: Float32Array;
-  /** log p of each token under the model alone: temperature 1, all tokens, no adjustments. [n]; NaN if not wanted. */
+  /** log p of each token under the model alone: temperature 1, all tokens that text can be made of, no adjustments. [n]; NaN if not wanted. */
   readonly rawLogprobs: Float32Array;
   /** The value head's estimate before each token. [n] */
   readonly values: Float32Array;
-  /** What could have been drawn instead of each token; undefined: anything. [n] */
+  /** What could have been drawn instead of each token; undefined: anything that text can be made of. [n] */
   readonly kept: readonly (KeptSet | undefined)[];
   /** How likely the kept set was, before the rest was left out: in (0, 1]. [n] */
   readonly keptMass: Float64Array;
@@ -89,14 +89,15 @@ export async function generate(
   options: GenerateOptions,
 ): Promise<Rollout> {
   const { maxNewTokens, minNewTokens = 0, eosTokenId = model.eosTokenIds, stop, onToken } = options;
-  const { numReturnSequences: copies = 1, rawLogprobs = true } = options;
+  const { numReturnSequences: copies = 1, rawLogprobs = true, drawable = model.drawable } = options;
   checkWhole("maxNewTokens", maxNewTokens, 1);
   checkWhole("minNewTokens", minNewTokens, 0);
   checkWhole("numReturnSequences", copies, 1);
   if (stop) checkStop(stop);
   const { vocabSize: V } = model.config;
   const ends = endTokens(eosTokenId);
-  const sampler = new TokenSampler(V, options, rawLogprobs);
+  if (options.eosTokenId !== undefined) checkIds(ends, "eosTokenId", V);
+  const sampler = new TokenSampler(V, { ...options, drawable }, rawLogprobs);
   const { adjustments } = sampler;
   if (queries.length === 0) return { queries, responses: [], adjustments };
   const longest = checkQueries(model, queries, maxNewTokens);

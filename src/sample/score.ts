@@ -1,5 +1,6 @@
 /** @file A text as the model sees it: how likely each token was, what it is worth, what the model would have written. */
 import { fail } from "../base/errors.ts";
+import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 
 export interface TokenTable {
@@ -14,10 +15,15 @@ export interface TokenTable {
 /**
  * One sequence through the model. Logits exist for one chunk of rows at a time, never as [T, V]; the log-softmax of
  * their float32 is taken in float64.
- * @param ids int32 [T], T from 1 to nPositions
+ * @param ids      int32 [T], T from 1 to nPositions
+ * @param drawable ids that text can be made of: the others have probability 0; default: those of the model's own tokenizer
  * @throws input - no ids, too many, or ids outside the vocabulary
  */
-export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array): Promise<TokenTable> {
+export async function scoreTokens(
+  model: GPT2HeadWithValueModel,
+  ids: Int32Array,
+  drawable: KeptSet | undefined = model.drawable,
+): Promise<TokenTable> {
   const T = ids.length;
   const { nEmbd: C, vocabSize: V } = model.config;
   if (T === 0)
@@ -34,6 +40,7 @@ export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array
   const logprobs = new Float64Array(T).fill(Number.NaN);
   const values = new Float32Array(T);
   const greedy = new Int32Array(T);
+  const undrawable = drawable ? Array.from({ length: V }, (_, id) => id).filter((id) => !drawable.has(id)) : [];
   for (let start = 0; start < T; start += model.head.chunkRows) {
     const R = Math.min(model.head.chunkRows, T - start);
     const logits = model.pool.take(R * V);
@@ -41,6 +48,7 @@ export async function scoreTokens(model: GPT2HeadWithValueModel, ids: Int32Array
     await model.head.logits(model.parameters, rows, R, logits, values.subarray(start, start + R));
     for (let r = 0; r < R; r++) {
       const row = logits.subarray(r * V, (r + 1) * V);
+      for (const id of undrawable) row[id] = Number.NEGATIVE_INFINITY;
       let best = 0;
       for (let v = 1; v < V; v++) if (row[v] > row[best]) best = v;
       greedy[start + r] = best;

@@ -63,6 +63,8 @@ export interface AdjustmentOptions {
   /** Added to the logits after the penalty. */
   bias?: Bias;
   transforms?: readonly Transform[];
+  /** Ids that can be drawn at all; undefined: all. */
+  drawable?: KeptSet;
 }
 
 /** A recorded token: its context, and the kept set it was drawn from. */
@@ -74,14 +76,20 @@ export interface RecordedToken extends TokenContext {
 export class Adjustments {
   readonly temperature: number;
   readonly repetitionPenalty: number;
+  /** Ids that can be drawn at all, whatever else happens; undefined: all. */
+  readonly drawable?: KeptSet;
   readonly #vocabSize: number;
   /** Biases that are the same everywhere. */
   readonly #constant: readonly Bias[];
   readonly #perToken: readonly BiasOfTokens[];
 
-  constructor({ temperature, repetitionPenalty, bias, transforms = [] }: AdjustmentOptions, vocabSize: number) {
+  constructor(
+    { temperature, repetitionPenalty, bias, transforms = [], drawable }: AdjustmentOptions,
+    vocabSize: number,
+  ) {
     this.temperature = temperature;
     this.repetitionPenalty = repetitionPenalty;
+    this.drawable = drawable;
     this.#vocabSize = vocabSize;
     const fixed = transforms.flatMap((t) =>
       t.kind === "adjust" && !t.dependsOnTokens ? [checkBias(t.bias(), t.name, vocabSize)] : [],
@@ -105,7 +113,7 @@ export class Adjustments {
 
   /** The distributions of recorded tokens, for whoever scores them again. */
   distribution(tokens: readonly RecordedToken[]): Distribution {
-    const { temperature, repetitionPenalty } = this;
+    const { temperature, repetitionPenalty, drawable } = this;
     const adjustments = tokens.map((token) => this.at(token));
     const kept = tokens.map((token) => token.kept);
     return {
@@ -113,6 +121,7 @@ export class Adjustments {
       repetitionPenalty,
       adjustments: adjustments.some((a) => a !== undefined) ? adjustments : undefined,
       kept: kept.some((set) => set !== undefined) ? kept : undefined,
+      drawable,
     };
   }
 }
@@ -137,6 +146,18 @@ function checkBias(bias: Bias, where: string, vocabSize: number): Bias {
       });
   });
   return bias;
+}
+
+/** @throws usage - an id that no text can be made of */
+export function checkDrawable(ids: ArrayLike<number>, where: string, drawable: KeptSet | undefined): void {
+  for (let i = 0; i < ids.length; i++)
+    if (drawable?.has(ids[i]) === false)
+      fail("usage", {
+        where,
+        found: `token ${ids[i]}, for which the tokenizer has no text`,
+        expected: "ids of the tokenizer's vocabulary",
+        fix: "use ids of this model's tokenizer",
+      });
 }
 
 /** @throws usage - an id outside the vocabulary */

@@ -233,9 +233,14 @@ export class Tokenizer {
     return this.#library.decode(ids, { skip_special_tokens: skipSpecialTokens, clean_up_tokenization_spaces: false });
   }
 
+  /** Whether there is a token with this id. */
+  has(id: number): boolean {
+    return this.#library.id_to_token(id) !== undefined;
+  }
+
   #checkIds(ids: ArrayLike<number>): void {
     for (let position = 0; position < ids.length; position++) {
-      if (this.#library.id_to_token(ids[position]) !== undefined) continue;
+      if (this.has(ids[position])) continue;
       fail("input", {
         where: `decode, position ${position}`,
         found: `token id ${ids[position]}`,

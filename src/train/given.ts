@@ -1,5 +1,6 @@
 /** @file Responses that were sampled elsewhere, as experience. Nobody wrote down how they were drawn, so that is tested. */
 import { fail } from "../base/errors.ts";
+import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Adjustments } from "../sample/transforms.ts";
@@ -105,6 +106,21 @@ export function checkGiven(
         found: String(score),
         expected: "a finite number",
         fix: "correct the reward",
+      });
+  });
+}
+
+/** @throws input - a token that nobody can have drawn, for no text is made of it */
+export function checkDrawn(responses: readonly (Int32Array | Response)[], drawable: KeptSet | undefined): void {
+  responses.forEach((response, b) => {
+    const tokens = response instanceof Int32Array ? response : response.tokens;
+    const t = drawable ? tokens.findIndex((id) => !drawable.has(id)) : -1;
+    if (t >= 0)
+      fail("input", {
+        where: `step, response ${b}, token ${t}`,
+        found: `id ${tokens[t]}, for which the tokenizer has no text`,
+        expected: "ids that can be drawn",
+        fix: "sample with this trainer's sampling(), which leaves such ids out",
       });
   });
 }

@@ -1,6 +1,6 @@
 /** @file Options in the terms of a model and its tokenizer. */
 import { fail } from "../base/errors.ts";
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { GPT2Config } from "../gpt2/config.ts";
 import type { AdamWOptions } from "../nn/adamw.ts";
 import type { TruncateOptions } from "../rl/truncate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -27,7 +27,8 @@ export function truncateOptions({ truncateToken, truncateAfter }: PpoConfig, tok
 /** @throws config - options that this model has no place for */
 export function checkModelOptions(
   { missingEosPenalty, frozenLayers }: PpoConfig,
-  { eosTokenIds, config: { nLayer } }: Pick<GPT2HeadWithValueModel, "eosTokenIds" | "config">,
+  { nLayer }: GPT2Config,
+  eosTokenIds: readonly number[],
 ): void {
   if (missingEosPenalty > 0 && eosTokenIds.length === 0)
     fail("config", {

@@ -1,6 +1,8 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { drawableIds, drawableNotes } from "../gpt2/drawable.ts";
+import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
@@ -17,6 +19,7 @@ import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
 import { learningTargets } from "../rl/targets.ts";
 import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
+import { responseEnds } from "../sample/ends.ts";
 import type { GenerateOptions, Response } from "../sample/generate.ts";
 import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
@@ -27,7 +30,7 @@ import { type PpoConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
-import { areRecorded, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
+import { areRecorded, checkDrawn, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { type Episode, stepReport } from "./report.ts";
@@ -80,6 +83,8 @@ export class PPOTrainer {
   /** The value model, when it is not a head on the policy. */
   readonly critic?: Critic;
   readonly klController: KLController;
+  /** The tokens that end a response, unless `stopAtEos` is off; empty: none does. */
+  readonly eosTokenIds: readonly number[];
   /** What to tell the user about the model at the start. */
   readonly notes: readonly string[];
   /** PPO steps taken. */
@@ -87,6 +92,7 @@ export class PPOTrainer {
   readonly #reward: RewardFunction;
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
+  readonly #drawable?: KeptSet;
   readonly #grads: ParameterBuffer;
   readonly #truncation: TruncateOptions;
   #scoreMoments: RunningMoments = NO_MOMENTS;
@@ -106,9 +112,16 @@ export class PPOTrainer {
     this.config = ppoConfig(config);
     checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
     this.#truncation = truncateOptions(this.config, tokenizer);
-    checkModelOptions(this.config, model);
+    const ends = responseEnds(model, tokenizer);
+    this.eosTokenIds = ends.ids;
+    checkModelOptions(this.config, model.config, ends.ids);
+    this.#drawable = drawableIds(tokenizer, model.config.vocabSize);
     const note = initializeValueHead(model, this.config);
-    this.notes = note === undefined ? [] : [note];
+    this.notes = [
+      ...(note === undefined ? [] : [note]),
+      ...(this.config.stopAtEos ? ends.notes : []),
+      ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.config.vocabSize)),
+    ];
     this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
     this.#rewardName = rewardName;
@@ -173,7 +186,7 @@ export class PPOTrainer {
     const data = this.critic ? { ...scored, values: await this.critic.values(scored, this.#partSize) } : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
-    const responseFacts = scoreFacts(data.responses, this.#truncation, this.model.eosTokenIds);
+    const responseFacts = scoreFacts(data.responses, this.#truncation, this.eosTokenIds);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
@@ -231,6 +244,7 @@ export class PPOTrainer {
     const { config, model, tokenizer } = this;
     refuseTrainMode(model);
     checkGiven(queries, responses, scores);
+    checkDrawn(responses, this.#drawable);
     const clock = new Stopwatch();
     const warnings: string[] = [];
     const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
@@ -257,7 +271,8 @@ export class PPOTrainer {
   sampling(): GenerateOptions {
     const { stop: strings, ...config } = this.config;
     const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    return { ...config, stop, eosTokenId: this.#endOfResponse, transforms: this.#transforms };
+    const [eosTokenId, transforms, drawable] = [this.#endOfResponse, this.#transforms, this.#drawable];
+    return { ...config, stop, eosTokenId, transforms, drawable };
   }
 
   /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */
@@ -277,7 +292,7 @@ export class PPOTrainer {
 
   /** The tokens that end a response. */
   get #endOfResponse(): readonly number[] {
-    return this.config.stopAtEos ? this.model.eosTokenIds : [];
+    return this.config.stopAtEos ? this.eosTokenIds : [];
   }
 
   /** The factor on the learning rate. */

@@ -8,6 +8,7 @@ import { CorpusSampler } from "../data/sampler.ts";
 import { type GPT2Config, makeConfig } from "../gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { AppendFile, ensureEmptyOutputDirectory, joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { responseEnds } from "../sample/ends.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
 import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./pretrain.ts";
@@ -124,7 +125,7 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
     const model = await GPT2HeadWithValueModel.fromPretrained(spec.model, { threads, seed });
     const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
     checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
-    return { model, tokenizer };
+    return { model, tokenizer, notes: [...model.notes, ...responseEnds(model, tokenizer).notes] };
   }
   if (spec.tokenizer === undefined)
     return fail("usage", {
@@ -135,7 +136,7 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
     });
   const tokenizer = await loadTokenizer(spec.tokenizer);
   const config = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
-  return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer };
+  return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer, notes: [] };
 }
 
 /**
@@ -150,7 +151,7 @@ export async function* pretrainRun(
   const { out, where = "options" } = spec;
   const { signal } = options;
   const config = pretrainConfig(spec.config, where);
-  const { model, tokenizer } = await modelAndTokenizer(spec, config.seed, where);
+  const { model, tokenizer, notes } = await modelAndTokenizer(spec, config.seed, where);
   if (config.sequenceLength > model.config.nPositions)
     fail("config", {
       where: `${where}, sequenceLength`,
@@ -175,7 +176,7 @@ export async function* pretrainRun(
   const log = await AppendFile.open(joinPath(out, "metrics.jsonl"));
   const tokens = parts.train.ids.length;
   const heldOutTokens = evaluation?.ids.length ?? 0;
-  yield { type: "loaded", parameters: model.parameters.data.length, tokens, heldOutTokens, notes: model.notes };
+  yield { type: "loaded", parameters: model.parameters.data.length, tokens, heldOutTokens, notes };
   let step = 0;
   let saved = -1;
   const save = async (): Promise<PretrainRunEvent> => {

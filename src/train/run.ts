@@ -101,9 +101,9 @@ export async function* run(
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
   const memory = checkMemory(modelConfig, config, longest, { available, resident });
   const { threads } = spec;
-  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed });
+  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed, tokenizer });
   const reference = checkpoint
-    ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine })
+    ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine, tokenizer })
     : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   // Mean rewards of the last steps, by which checkpoints are compared: the same ones however a run is cut up.

@@ -107,7 +107,12 @@ async function step(golden: Golden, config: Partial<PpoConfig>): Promise<Step> {
   });
   const before = model.parameters.data.slice();
   watched.generate = async (_, __, options) => givenRollout(golden, model, options);
-  const tokenizer = { eosTokenId: 100, encode: () => Int32Array.of(1), decode: () => "" } as unknown as Tokenizer;
+  const tokenizer = {
+    eosTokenId: 100,
+    encode: () => Int32Array.of(1),
+    decode: () => "",
+    has: () => true,
+  } as unknown as Tokenizer;
   const rows = golden.queries.length;
   const trainer = new PPOTrainer({
     model,
