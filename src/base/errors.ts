@@ -2,6 +2,8 @@
  * @file The one error type of the library. Every message says where, what was found, what was expected and how to fix it.
  */
 
+import { visible } from "./text.ts";
+
 /** What kind of thing was wrong. The command line maps `usage` to exit code 2, everything else to 1. */
 export type ErrorKind =
   | "usage" // an option or argument that makes no sense
@@ -13,7 +15,6 @@ export type ErrorKind =
   | "reward" // what a reward function did
   | "numbers" // NaN or infinity where a number must be
   | "audit" // an invariant of sampling and scoring that does not hold
-  | "code" // somebody's code outside of this library
   | "engine"; // ONNX Runtime refused or failed
 
 export interface Problem {
@@ -27,7 +28,10 @@ export interface Problem {
   fix: string;
 }
 
-/** Thrown for every problem a caller can cause or meet. `message` is `where: found X, expected Y. Fix: Z`. */
+/**
+ * Thrown for every problem a caller can cause or meet. `message` is `where: found X, expected Y. Fix: Z`. What it quotes may
+ * come out of a file: control characters are written as `\\u001b`, so that no terminal obeys them.
+ */
 export class ValueheadError extends Error {
   override readonly name = "ValueheadError";
   readonly kind: ErrorKind;
@@ -38,9 +42,10 @@ export class ValueheadError extends Error {
   constructor(kind: ErrorKind, problem: Problem, options: { cause?: unknown; transient?: boolean } = {}) {
     const { cause, transient = false } = options;
     const because = cause === undefined ? undefined : { cause };
-    super(`${problem.where}: found ${problem.found}, expected ${problem.expected}. Fix: ${problem.fix}`, because);
+    const [where, found, expected, fix] = [problem.where, problem.found, problem.expected, problem.fix].map(visible);
+    super(`${where}: found ${found}, expected ${expected}. Fix: ${fix}`, because);
     this.kind = kind;
-    this.problem = problem;
+    this.problem = { where, found, expected, fix };
     this.transient = transient;
   }
 }

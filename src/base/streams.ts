@@ -26,6 +26,8 @@ export const STREAMS = {
   response: 9,
   /** First of the two numbers that name the response to an evaluation prompt; the other is the prompt's place. */
   evaluation: 10,
+  /** Which prompts are held out. */
+  heldOutPrompts: 11,
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */

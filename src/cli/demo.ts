@@ -1,11 +1,11 @@
 /** @file `valuehead demo`: the main job on the embedded model. */
 import type { Command } from "commander";
 import { readPrompts } from "../data/prompts.ts";
-import { exists, isDirectory, joinPath, listDirectory, packagePath } from "../runtime/files.ts";
+import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../runtime/files.ts";
 import type { PpoConfig } from "../train/config.ts";
-import { addModelOption, addThreadsOption, readObject } from "./options.ts";
+import { addModelOption, addThreadsOption, readObject, readThreads } from "./options.ts";
 import { fixed, note, print, printFacts, terminalWidth, wrap } from "./output.ts";
-import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
+import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
 import { printComparison, printEnd } from "./summary.ts";
 import { followRun } from "./train.ts";
 
@@ -14,7 +14,7 @@ const PROMPTS = packagePath("models", "tiny", "prompts.txt");
 const HELD_OUT = packagePath("models", "tiny", "prompts-heldout.txt");
 
 interface DemoFlags {
-  model: string;
+  model?: string;
   maxNewTokens?: number;
   out?: string;
   threads?: number;
@@ -37,23 +37,26 @@ export async function define(command: Command): Promise<void> {
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
   addPpoOptions(command, settings.options);
-  command.action((flags: DemoFlags) => demo(flags, settings));
+  command.action((flags: DemoFlags) => demo(flags, settings, command));
 }
 
-async function demo(flags: DemoFlags, settings: DemoSettings): Promise<void> {
-  // The demo's responses have one length; whoever shortens them means all of it.
-  const { maxNewTokens } = flags;
-  const defaults = maxNewTokens === undefined ? {} : { minNewTokens: maxNewTokens };
-  const options = { ...settings.options, ...defaults };
-  const config = await readPpoOptions(flags as unknown as Record<string, unknown>, undefined, options);
+async function demo(flags: DemoFlags, settings: DemoSettings, command: Command): Promise<void> {
+  const threads = readThreads(flags);
+  // The demo's responses have one length; whoever changes it means all of it.
+  const { maxNewTokens, model = "tiny" } = flags;
+  const defaults = typeof maxNewTokens === "number" ? { minNewTokens: maxNewTokens } : {};
+  const config = readPpoOptions(flags as unknown as Record<string, unknown>, [
+    standing({ ...settings.options, ...defaults }),
+  ]);
   const prompts = await readPrompts(PROMPTS);
   const heldOut = await readPrompts(HELD_OUT);
   const out = flags.out ?? (await freeDirectory(joinPath("runs", `demo-${config.seed}`)));
   if (!flags.json) introduce(config, prompts.length, heldOut.length);
 
-  const { model, threads } = flags;
-  const spec = { model, prompts, out, rewardName: REWARD, config, evaluation: { prompts: heldOut }, threads };
-  const outcome = await followRun(spec, flags);
+  const record = { promptsPath: absolutePath(PROMPTS), evalPrompts: absolutePath(HELD_OUT) };
+  const evaluation = { prompts: heldOut };
+  const spec = { model, prompts, out, rewardName: REWARD, config, evaluation, threads, record };
+  const outcome = await followRun(spec, flags, command);
   if (!flags.json) {
     printComparison(outcome, settings.shown);
     if (config.klController === "adaptive" && !outcome.interrupted)
@@ -61,8 +64,7 @@ async function demo(flags: DemoFlags, settings: DemoSettings): Promise<void> {
         ["KL at the end", `${fixed(outcome.metrics["objective/kl"], 2)} nats per response, target ${config.klTarget}`],
       ]);
   }
-  const resume = ["--out", out, "--prompts", PROMPTS, "--eval-prompts", HELD_OUT];
-  printEnd(outcome, resume, flags.json ? () => {} : undefined);
+  printEnd(outcome, ["--resume", out], flags.json ? () => {} : undefined);
 }
 
 function introduce(config: PpoConfig, prompts: number, heldOut: number): void {

@@ -1,7 +1,11 @@
 /** @file How errors are shown, and the exit codes they mean. */
-import { CommanderError } from "commander";
-import { messageOf, ValueheadError } from "../base/errors.ts";
+import { type Command, CommanderError, type Option } from "commander";
+import { messageOf, type Problem, ValueheadError } from "../base/errors.ts";
+import { editDistance, nearest } from "../base/nearest.ts";
+import { brief } from "../base/text.ts";
 import { nameHere } from "../train/trl-names.ts";
+import { otherName, plainName } from "./other-names.ts";
+import { labelled, style, writeError } from "./output.ts";
 
 /** 2 for wrong usage, 1 for anything else. */
 export function exitCodeOf(error: unknown): 1 | 2 {
@@ -27,44 +31,121 @@ export function usageFrom(where: string, error: unknown): unknown {
     : error;
 }
 
-/** On stderr: lines for people, or one JSON object. */
-export function reportError(error: unknown, { json, debug }: { json: boolean; debug: boolean }): void {
+/** On stderr: lines for people, or one JSON object. `command` is the one that was named. */
+export function reportError(
+  error: unknown,
+  { json, debug, command }: { json: boolean; debug: boolean; command?: Command },
+): void {
+  const { kind, ...problem } = describe(error, command);
   const stack = debug ? stackOf(error) : undefined;
-  const text = json ? JSON.stringify({ error: { ...describe(error), stack } }) : lines(error, stack);
-  process.stderr.write(`${text}\n`);
-}
-
-function describe(error: unknown) {
-  if (error instanceof ValueheadError) return { kind: error.kind, ...error.problem };
-  if (error instanceof CommanderError)
-    return {
-      kind: "usage",
-      where: "command line",
-      found: commanderMessage(error).replace(/^error: /, ""),
-      expected: "a command and its options",
-      fix: "see valuehead <command> --help",
-    };
-  return { kind: "bug", where: "valuehead", found: messageOf(error), expected: "no such error", fix: BUG };
-}
-
-/** `batchSize` as `--batch-size`. */
-export const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-
-/** Commander's own words, but for an option that has another name here. */
-function commanderMessage(error: CommanderError): string {
-  const name = error.code === "commander.unknownOption" ? /'--([\w-]+)/.exec(error.message)?.[1] : undefined;
-  const here = name === undefined ? undefined : nameHere(name);
-  return here ? `error: unknown option '--${name}': it is called ${flag(here)} here` : error.message;
+  if (json) writeError(JSON.stringify({ error: { kind, ...problem, stack } }));
+  else if (kind === "bug") writeError(`${style.red("error:")} ${problem.found}\n  ${BUG}`);
+  else {
+    writeError(`${style.red("error:")} ${style.bold(problem.where)}`);
+    for (const part of ["found", "expected", "fix"] as const) writeError(labelled(part, problem[part]));
+  }
+  if (stack !== undefined && !json) writeError(stack);
 }
 
 const BUG = "this is a bug: please report it, with what --debug adds";
 
-function lines(error: unknown, stack?: string): string {
-  const tail = stack ? `\n${stack}` : "";
-  if (error instanceof CommanderError) return `${commanderMessage(error)}\nSee valuehead <command> --help.${tail}`;
-  if (!(error instanceof ValueheadError)) return `error: ${messageOf(error)}\n  ${BUG}${tail}`;
-  const { where, found, expected, fix } = error.problem;
-  return `error: ${where}\n  found     ${found}\n  expected  ${expected}\n  fix       ${fix}${tail}`;
+function describe(error: unknown, command?: Command): { kind: string } & Problem {
+  if (error instanceof ValueheadError) return { kind: error.kind, ...withFlags(error.problem, command) };
+  if (error instanceof CommanderError) return { kind: "usage", ...usageProblem(error, command) };
+  return { kind: "bug", where: "valuehead", found: messageOf(error), expected: "no such error", fix: BUG };
+}
+
+/** The options of a command, by name. */
+const optionsOf = (command?: Command): ReadonlyMap<string, Option> =>
+  new Map((command?.options ?? []).filter(({ negate }) => !negate).map((o) => [o.attributeName(), o]));
+
+/** The library says batchSize, who typed a command --batch-size. Names in quotes or paths are something else. */
+function withFlags({ where, found, expected, fix }: Problem, command?: Command): Problem {
+  const options = optionsOf(command);
+  return {
+    where: options.get(where)?.long ?? flagsIn(where, options),
+    found,
+    expected: flagsIn(expected, options),
+    fix: flagsIn(fix, options),
+  };
+}
+
+const flagsIn = (text: string, options: ReadonlyMap<string, Option>) =>
+  text.replace(/(?<![\w"'./-])[a-z]+(?:[A-Z][a-z\d]*)+(?![\w"'/-])/g, (name) => options.get(name)?.long ?? name);
+
+/** The same for what a run says while it goes on. */
+export const inFlags = (text: string, command?: Command): string => flagsIn(text, optionsOf(command));
+
+function usageProblem(error: CommanderError, command?: Command): Problem {
+  const quoted = /'([^']*)'/.exec(error.message)?.[1] ?? "";
+  const program = command?.parent ? `valuehead ${command.name()}` : "valuehead";
+  const help = `see ${program} --help`;
+  switch (error.code) {
+    case "commander.unknownOption": {
+      const typed = quoted.replace(/=.*/s, "");
+      const fix = hint(typed, command) ?? help;
+      return { where: typed, found: "an unknown option", expected: `an option of ${program}`, fix };
+    }
+    case "commander.unknownCommand": {
+      const commands = (command?.parent ?? command)?.commands.map((c) => c.name()) ?? [];
+      const fix = quoted === "" ? help : `did you mean ${nearest(quoted, commands)}?`;
+      return {
+        where: `valuehead ${quoted}`,
+        found: "an unknown command",
+        expected: `one of ${commands.join(", ")}`,
+        fix,
+      };
+    }
+    case "commander.optionMissingArgument":
+      return missingValue([...optionsOf(command).values()].find(({ flags }) => flags === quoted));
+    case "commander.excessArguments": {
+      const [word] = command?.args ?? [];
+      const found = `${brief(word)} with no option before it`;
+      return { where: program, found, expected: "options, each with its dashes and its value", fix: help };
+    }
+    default: {
+      const found = error.message.replace(/^error: /, "");
+      return { where: program, found, expected: "a command and its options", fix: help };
+    }
+  }
+}
+
+/** The problem of an option without its value. */
+export function missingValue(option?: Option): Problem {
+  const { long = "the option", flags = "", description = "" } = option ?? {};
+  const placeholder = /<.*>/.exec(flags)?.[0] ?? "VALUE";
+  return {
+    where: `${long}`,
+    found: "no value",
+    expected: `${placeholder}: ${description}`,
+    fix: `write ${long} ${placeholder.replace(/[<>.]/g, "").toUpperCase().replaceAll(" ", "-")}`,
+  };
+}
+
+/** What an unknown flag is called here. */
+function hint(typed: string, command?: Command): string | undefined {
+  const options = optionsOf(command);
+  const name = typed.replace(/^-+(no-)?/, "");
+  const same = [...options.keys()].find((key) => plainName(key) === plainName(name));
+  if (same !== undefined) return `it is called ${options.get(same)?.long} here`;
+  const trl = nameHere(name);
+  const meaning = trl !== undefined && options.has(trl) ? [trl] : otherName(name);
+  if (typeof meaning === "string") return meaning;
+  const either = meaning !== undefined && "either" in meaning;
+  const here = (either ? meaning.either : (meaning ?? [])).flatMap((key) => options.get(key) ?? []);
+  if (either && here.length > 1) return `did you mean ${here.map(described).join(" or ")}?`;
+  if (here.length > 0) return `it is called ${here[0].long} here`;
+  const flags = [...options.values()].map(({ long }) => long ?? "");
+  const close = nearest(typed, flags);
+  return flags.length > 0 && isClose(typed, close) ? `did you mean ${close}?` : undefined;
+}
+
+const described = ({ long, description }: Option) => `${long} (${description.replace(/ \(default: .*/s, "")})`;
+
+/** Whether one may be a typing error of the other: they share the most of their letters in order. */
+function isClose(a: string, b: string): boolean {
+  const longest = Math.max(a.length, b.length);
+  return longest > 0 && editDistance(a.toLowerCase().slice(0, 64), b) <= Math.max(2, longest * 0.4);
 }
 
 /** The stack of an error and of what caused it. */

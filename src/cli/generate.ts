@@ -1,32 +1,51 @@
 /** @file `valuehead generate`. */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
+import { z } from "zod";
 import { fail } from "../base/errors.ts";
+import type { OptionTable } from "../base/options.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
   addModelOption,
-  addSamplingOptions,
+  addOptions,
   addThreadsOption,
   collect,
   PROMPT_COLUMN,
   PROMPT_FILES,
+  readFlags,
+  readThreads,
   type SamplingFlags,
-  whole,
+  samplingTable,
 } from "./options.ts";
-import { note, print, printJson } from "./output.ts";
+import { note, print, printJson, write } from "./output.ts";
+import { Progress } from "./progress.ts";
+import { readPromptsFrom } from "./train.ts";
 
 /** Responses sampled together. */
 const BATCH = 16;
 
-interface GenerateFlags extends SamplingFlags {
-  model: string;
+const table = {
+  num: [z.number().int().min(1).describe("a whole number, 1 or more"), 1, "responses to each prompt"],
+  precision: [
+    z.enum(["fp32", "int8"]).describe("one of fp32, int8"),
+    "fp32",
+    "int8: sample from a quantised copy, whose log-probs are printed then",
+  ],
+  ...samplingTable,
+} as const satisfies OptionTable;
+
+interface GenerateFlags {
+  model?: string;
   prompt?: string[];
   prompts?: string;
   promptColumn?: string;
+  maxNewTokens?: number;
+  json?: boolean;
+}
+
+interface GenerateOptions extends SamplingFlags {
   num: number;
   precision: "fp32" | "int8";
-  threads?: number;
-  json?: boolean;
 }
 
 export function define(command: Command): void {
@@ -34,14 +53,8 @@ export function define(command: Command): void {
   command
     .option("--prompt <text>", "a prompt; may be given several times", collect)
     .option("--prompts <file>", PROMPT_FILES)
-    .option("--prompt-column <name>", PROMPT_COLUMN)
-    .option("--num <n>", "responses to each prompt", whole(1), 1)
-    .addOption(
-      new Option("--precision <name>", "int8: sample from a quantised copy, whose log-probs are printed then")
-        .choices(["fp32", "int8"])
-        .default("fp32"),
-    );
-  addSamplingOptions(command);
+    .option("--prompt-column <name>", PROMPT_COLUMN);
+  addOptions(command, table);
   command.option(
     "--json",
     "one JSON object per response and line: prompt, response, tokens, logprobs, rawLogprobs, keptMass, values, finished",
@@ -51,43 +64,61 @@ export function define(command: Command): void {
 }
 
 async function generateCommand(flags: GenerateFlags): Promise<void> {
+  const options = readFlags<GenerateOptions>(table, flags);
+  const threads = readThreads(flags);
   const prompts = await givenPrompts(flags);
-  const { checkSampling } = await import("../sample/distribution.ts");
-  checkSampling(flags);
   const { generate } = await import("../sample/generate.ts");
   const { encodePrompts } = await import("../train/prompts.ts");
   const { openModel } = await import("./model.ts");
-  const { model, tokenizer } = await openModel(flags.model, flags);
-  const stop = flags.stop && { strings: flags.stop, tokenizer };
+  const { model, tokenizer } = await openModel(flags.model, { threads });
+  fitLengths(flags, options, model.config.nPositions, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
+  const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
   const { responseEnds } = await import("../sample/ends.ts");
   const { ids: eosTokenId, notes } = responseEnds(model, tokenizer);
   for (const text of notes) note(`note: ${text}`);
-  const asked = prompts.flatMap((prompt) => new Array<string>(flags.num).fill(prompt));
+  const asked = prompts.flatMap((prompt) => new Array<string>(options.num).fill(prompt));
   // The names that numReturnSequences would give: more responses or prompts do not change those there were.
   const name = (row: number) =>
-    row % flags.num === 0 ? row / flags.num : [Math.floor(row / flags.num), row % flags.num];
-  const queries = encodePrompts(asked, tokenizer, model.config, flags).ids;
+    row % options.num === 0 ? row / options.num : [Math.floor(row / options.num), row % options.num];
+  const queries = encodePrompts(asked, tokenizer, model.config, options).ids;
 
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true });
-    process.stdout.write(asked[0]);
-    const onToken = (_: number, id: number) => process.stdout.write(stream.push(id));
-    await generate(model, queries, { ...flags, stop, eosTokenId, onToken });
+    write(asked[0]);
+    const onToken = (_: number, id: number) => write(stream.push(id));
+    await generate(model, queries, { ...options, stop, eosTokenId, onToken });
     return print(stream.end());
   }
   const { decodingWeights } = await import("../sample/precision.ts");
-  const { precision, maxNewTokens: steps } = flags;
+  const { precision, maxNewTokens: steps } = options;
   const weights = decodingWeights(model, { precision, rows: Math.min(asked.length, BATCH), steps });
+  const progress = new Progress(asked.length > BATCH);
   for (let start = 0; start < asked.length; start += BATCH) {
+    progress.show(start, asked.length, `${start} of ${asked.length} responses`);
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));
-    const { responses } = await generate(model, part, { ...flags, stop, eosTokenId, streams, weights });
+    const { responses } = await generate(model, part, { ...options, stop, eosTokenId, streams, weights });
+    progress.clear();
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, response, tokenizer));
       else print(`--- ${start + i + 1} of ${asked.length}\n${prompt}${text(response, tokenizer)}`);
     });
   }
+}
+
+/** The default length follows what is given: a longer minimum, a context with less room. */
+function fitLengths(flags: GenerateFlags, options: GenerateOptions, context: number, longest: number): void {
+  const { minNewTokens, maxNewTokens } = options;
+  if (flags.maxNewTokens === undefined)
+    options.maxNewTokens = Math.max(1, minNewTokens, Math.min(maxNewTokens, context - longest));
+  else if (minNewTokens > maxNewTokens)
+    fail("usage", {
+      where: "--min-new-tokens",
+      found: `${minNewTokens}`,
+      expected: `at most --max-new-tokens (${maxNewTokens})`,
+      fix: "change --min-new-tokens or --max-new-tokens",
+    });
 }
 
 async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): Promise<string[]> {
@@ -99,8 +130,7 @@ async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): P
       fix: "give --prompt TEXT (several times if you like) or --prompts FILE",
     });
   if (prompt !== undefined) return prompt;
-  const { readPrompts } = await import("../data/prompts.ts");
-  const read = await readPrompts(prompts as string, { column: promptColumn, onNote: (text) => note(`note: ${text}`) });
+  const read = await readPromptsFrom(prompts as string, promptColumn, (text) => note(`note: ${text}`));
   return read.map((row) => row.prompt);
 }
 

@@ -1,21 +1,36 @@
 /** @file `valuehead info`. */
 import type { Command } from "commander";
-import { addModelOption, whole } from "./options.ts";
-import { megabytes, print, printFacts, printJson, thousands } from "./output.ts";
+import { z } from "zod";
+import type { OptionTable } from "../base/options.ts";
+import { optionsOf, readConfigFile } from "./config-file.ts";
+import { addModelOption, addOptions, flag, readFlags } from "./options.ts";
+import { megabytes, note, print, printFacts, printJson, style, thousands } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
+
+const table = {
+  promptTokens: [
+    z.number().int().min(1).describe("a whole number, 1 or more"),
+    40,
+    "longest prompt that memory is told for",
+  ],
+} as const satisfies OptionTable;
 
 export function define(command: Command): void {
   addModelOption(command);
+  addOptions(command, table);
   command
-    .option("--prompt-tokens <n>", "longest prompt that memory is told for", whole(1), 40)
-    .option("--config <file>", "PPO options as JSON; flags go before it")
+    .option("--config <file>", "PPO options and model as JSON, or a run's config.json; flags win")
     .option("--json", "everything as one JSON object");
   addPpoOptions(command);
   command.action(info);
 }
 
-async function info(flags: { model: string; promptTokens: number; config?: string; json?: boolean }): Promise<void> {
-  const options = await readPpoOptions(flags as Record<string, unknown>, flags.config);
+async function info(flags: { model?: string; config?: string; json?: boolean }): Promise<void> {
+  const asked = readFlags<{ promptTokens: number }>(table, flags);
+  const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
+  const options = readPpoOptions(flags as Record<string, unknown>, file ? [optionsOf(file)] : [], (text) =>
+    note(`note: ${text}`),
+  );
   const { configToJson } = await import("../gpt2/config.ts");
   const { countParameters, samplingMemory } = await import("../gpt2/memory.ts");
   const { fileSize, joinPath, listDirectory } = await import("../runtime/files.ts");
@@ -25,7 +40,7 @@ async function info(flags: { model: string; promptTokens: number; config?: strin
   const { GPT2HeadWithValueModel } = await import("../gpt2/model.ts");
   const { loadTokenizer } = await import("../tokenizer/load.ts");
 
-  const directory = await fetchModel(flags.model);
+  const directory = await fetchModel(flags.model ?? file?.settings.model ?? "tiny");
   const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
   const model = await GPT2HeadWithValueModel.fromPretrained(directory, { tokenizer }); // reads and checks every weight
   const files = await Promise.all(
@@ -37,7 +52,7 @@ async function info(flags: { model: string; promptTokens: number; config?: strin
   const config = configToJson(model.config);
   const parameters = countParameters(model.config);
   const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
-  const promptTokens = Math.max(1, Math.min(flags.promptTokens, model.config.nPositions - maxNewTokens));
+  const promptTokens = Math.max(1, Math.min(asked.promptTokens, model.config.nPositions - maxNewTokens));
   const sampling = samplingMemory(model.config, { rows, length: promptTokens + maxNewTokens });
   const training = runMemory(model.config, options, promptTokens);
   const available = (await availableBytes()) + residentBytes();
@@ -61,15 +76,17 @@ async function info(flags: { model: string; promptTokens: number; config?: strin
       notes: model.notes,
     });
 
-  print(`${directory}\n\nConfig`);
+  print(`${directory}\n\n${style.bold("Config")}`);
   printFacts(Object.entries(config).map(([name, value]) => [name, JSON.stringify(value)]));
-  print("\nParameters");
+  print(`\n${style.bold("Parameters")}`);
   printFacts(Object.entries(parameters).map(([name, n]) => [name, thousands(n)]));
-  print("\nTokenizer");
+  print(`\n${style.bold("Tokenizer")}`);
   if (!tokens) print("  none");
   else printFacts(Object.entries(tokens).map(([name, value]) => [name, JSON.stringify(value)]));
-  print(`\nMemory, estimated, for prompts of up to ${promptTokens} tokens and ${maxNewTokens} new ones`);
-  const advice = Object.entries(change ?? {}).map(([name, value]) => `${name} ${value}`);
+  print(
+    `\n${style.bold("Memory")}, estimated, for prompts of up to ${promptTokens} tokens and ${maxNewTokens} new ones`,
+  );
+  const advice = Object.entries(change ?? {}).map(([name, value]) => `${flag(name)} ${value}`);
   const verdict = fits
     ? "enough"
     : `too little: ${advice.length > 0 ? `fits with ${advice.join(", ")}` : "no option helps"}`;
@@ -78,7 +95,7 @@ async function info(flags: { model: string; promptTokens: number; config?: strin
     [`PPO, minibatches of ${miniBatchSize}`, `${megabytes(training.total)}: ${memoryParts(training)}`],
     ["available", `${megabytes(available)}, ${verdict}`],
   ]);
-  print("\nFiles");
+  print(`\n${style.bold("Files")}`);
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));
-  for (const note of model.notes) print(`\nnote: ${note}`);
+  for (const text of model.notes) note(`note: ${text}`);
 }

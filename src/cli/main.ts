@@ -1,9 +1,10 @@
 /** @file The command `valuehead`. A command's module is loaded only when that command is named. */
 import { Command, CommanderError, Option } from "commander";
+import { messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
-import { exitCodeOf, reportError } from "./errors.ts";
-import { nameForeign } from "./foreign.ts";
-import { brokenPipe, endWith } from "./interrupt.ts";
+import { exitCodeOf, missingValue, reportError } from "./errors.ts";
+import { brokenPipe } from "./interrupt.ts";
+import { terminalWidth } from "./output.ts";
 
 interface CommandModule {
   define(command: Command): void | Promise<void>;
@@ -32,45 +33,84 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with everything sav
 export async function main(argv: readonly string[]): Promise<void> {
   const json = argv.includes("--json");
   const debug = argv.includes("--debug");
+  let command: Command | undefined;
+  let lost = false;
   const report = (error: unknown) => {
     process.exitCode = exitCodeOf(error);
-    reportError(error, { json, debug });
+    reportError(error, { json, debug, command });
   };
-  process.stdout.on("error", brokenPipe);
+  // Nobody can read on: whatever runs ends as for a closed pipe, with everything saved, but this was no wish of the reader.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE" && !lost) report(lostOutput(error));
+    lost ||= error.code !== "EPIPE";
+    brokenPipe(Object.assign(error, { code: "EPIPE" }));
+  });
   process.stderr.on("error", () => {}); // nobody is left to tell
-  process.on("uncaughtException", (thrown) => {
-    const error = nameForeign(thrown);
-    if (endWith(error)) return; // a run is saved first
+  process.on("uncaughtException", (error) => {
     report(error);
     process.exit();
   });
   try {
-    const program = await build(argv);
+    const { program, named } = await build(argv);
+    command = named ?? program;
     if (argv.length === 0) {
       program.outputHelp({ error: true });
       process.exitCode = 2;
-    } else await program.parseAsync(argv, { from: "user" });
+    } else {
+      if (named) checkValues(named, argv);
+      await program.parseAsync(argv, { from: "user" });
+    }
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return; // --help, --version
     report(error);
+  } finally {
+    if (lost) process.exitCode = 1;
   }
 }
 
-async function build(argv: readonly string[]): Promise<Command> {
+/** `--steps --quiet`: commander takes any word after an option for its value. */
+function checkValues(command: Command, argv: readonly string[]): void {
+  const flags = new Map(command.options.flatMap((o) => [o.long, o.short].map((name) => [name, o] as const)));
+  for (const [i, typed] of argv.entries()) {
+    if (typed === "--") return;
+    const option = flags.get(typed);
+    const next = argv[i + 1];
+    if (option?.required && next !== undefined && (flags.has(next) || next === "--help" || next === "-h"))
+      throw new ValueheadError("usage", missingValue(option));
+  }
+}
+
+/** Why stdout takes nothing more. */
+const lostOutput = (error: NodeJS.ErrnoException) =>
+  new ValueheadError("engine", {
+    where: "stdout",
+    found: error.code === "ENOSPC" ? "a full disk (ENOSPC)" : messageOf(error),
+    expected: "room to print to",
+    fix: "send the output to another place; with --out everything that was trained is saved there",
+  });
+
+async function build(argv: readonly string[]): Promise<{ program: Command; named?: Command }> {
   const program = new Command("valuehead")
     .description(
       "PPO for language models with a value head: a GPT-2 checkpoint and a reward in, a better checkpoint out.",
     )
     .version(VERSION)
     .exitOverride()
-    .configureOutput({ outputError: () => {} }) // reported once, by main()
+    .configureOutput({
+      outputError: () => {}, // reported once, by main()
+      getOutHelpWidth: terminalWidth,
+      getErrHelpWidth: terminalWidth,
+    })
+    .configureHelp({ minWidthToWrap: 20 })
     .addHelpText("after", EPILOGUE);
-  const named = argv.find((argument) => Object.hasOwn(COMMANDS, argument));
-  for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
-    const command = program.command(name).summary(summary).description(summary); // inherits exitOverride
-    if (name !== named) continue;
+  const name = argv.find((argument) => Object.hasOwn(COMMANDS, argument));
+  let named: Command | undefined;
+  for (const [known, { summary, load }] of Object.entries(COMMANDS)) {
+    const command = program.command(known).summary(summary).description(summary); // inherits exitOverride
+    if (known !== name) continue;
+    named = command;
     await (await load()).define(command);
     command.addOption(new Option("--debug", "show the stack of an error").helpGroup("Options:"));
   }
-  return program;
+  return { program, named };
 }

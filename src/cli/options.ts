@@ -1,32 +1,113 @@
 /** @file Options that several commands share, and how their values are read. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, Option } from "commander";
 import { fail } from "../base/errors.ts";
-import { readJson } from "../runtime/files.ts";
+import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
+import { isDirectory, joinPath, readJson } from "../runtime/files.ts";
+import { ppoOptions } from "../train/config.ts";
+import { asUsage } from "./errors.ts";
 
-export function number(text: string): number {
+/** `batchSize` as `--batch-size`. */
+export const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** A number, or the text as it stands: what an option may be is checked when all are read. */
+const numberOrText = (text: string): number | string => {
   const value = Number(text);
-  if (text.trim() === "" || Number.isNaN(value)) throw new InvalidArgumentError("It is not a number.");
-  return value;
-}
-
-/** A reader of whole numbers from `min` on. */
-export const whole = (min: number) => (text: string) => {
-  const value = number(text);
-  if (!Number.isSafeInteger(value) || value < min)
-    throw new InvalidArgumentError(`It is not a whole number from ${min}.`);
-  return value;
+  return text.trim() === "" || Number.isNaN(value) ? text : value;
 };
+
+const numberOrNone = (text: string) => (/^(none|null)$/i.test(text) ? null : numberOrText(text));
 
 /** For options that may be given several times. */
 export const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
-export const collectNumbers = (text: string, before: number[] = []): number[] => [...before, number(text)];
+const collectNumbers = (text: string, before: (number | string)[] = []) => [...before, numberOrText(text)];
+
+/**
+ * Every option of a table as a flag. What is not given stays undefined; {@link readFlags} and the like fill in defaults.
+ * @param standard defaults other than the table's
+ * @param groups   headings, by the option they stand before
+ */
+export function addOptions(
+  command: Command,
+  table: OptionTable,
+  standard: Readonly<Record<string, unknown>> = {},
+  groups: { readonly [name: string]: string | undefined } = {},
+): void {
+  for (const [name, [values, general, meaning]] of Object.entries(table)) {
+    const heading = groups[name];
+    if (heading) command.optionsGroup(heading);
+    const value = standard[name] ?? general;
+    const said = /\(default: /.test(meaning);
+    const several = Array.isArray(general) ? "; may be given several times" : "";
+    const text = said ? meaning : `${meaning} (default: ${shown(value)}${several})`;
+    if (typeof general === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
+    else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
+    else if (Array.isArray(general)) command.option(`${flag(name)} <text>`, text, collect);
+    else if (general === null) command.option(`${flag(name)} <number>`, text, numberOrNone);
+    else if (typeof general === "number") command.option(`${flag(name)} <number>`, text, numberOrText);
+    else if ("options" in values) {
+      const option = new Option(`${flag(name)} <name>`, text).choices([...(values as { options: string[] }).options]);
+      command.addOption(option.argParser((name) => name)); // what may be chosen is in the help; checked with all others
+    } else command.option(`${flag(name)} <text>`, text);
+  }
+}
+
+/** What was typed: errors call it `--batch-size`. */
+export const flagSource = (values: Readonly<Record<string, unknown>>, names: Iterable<string>): OptionSource => ({
+  values: Object.fromEntries(Array.from(names, (name) => [name, values[name]])),
+  place: flag,
+  called: flag,
+  write: flag,
+});
+
+/**
+ * The options of a table among the flags of a command, with defaults where they were not given.
+ * @throws usage
+ */
+export function readFlags<T>(table: OptionTable, flags: object, standard: Readonly<Record<string, unknown>> = {}): T {
+  const names = Object.keys(table);
+  const defaults = Object.fromEntries(names.map((name) => [name, standard[name] ?? table[name][1]]));
+  const sources = [flagSource(defaults, names), flagSource(flags as Record<string, unknown>, names)];
+  return asUsage(() => resolveOptions(table, sources).values as T);
+}
+
+/** @throws usage - a flag with a value it may not have, whatever else is missing */
+export function checkFlags(table: OptionTable, flags: object): void {
+  const names = Object.keys(table);
+  const source = flagSource(flags as Record<string, unknown>, names);
+  for (const name of names)
+    if (source.values[name] !== undefined) asUsage(() => checkOption(table, name, source.values[name], source));
+}
+
+/** What a command cannot do without. */
+interface Needed {
+  name: string;
+  value: unknown;
+  placeholder: string;
+  /** What it may be. */
+  expected: string;
+}
+
+/** @throws usage - any of them was not given */
+export function required(...needed: readonly Needed[]): void {
+  const missing = needed.filter(({ value }) => value === undefined);
+  if (missing.length === 0) return;
+  const flags = missing.map(({ name }) => flag(name));
+  fail("usage", {
+    where: flags.join(", "),
+    found: missing.length === 1 ? "nothing: it was not given" : "nothing: they were not given",
+    expected: missing
+      .map(({ name, expected }) => (missing.length === 1 ? expected : `${flag(name)}: ${expected}`))
+      .join("; "),
+    fix: `add ${missing.map(({ name, placeholder }) => `${flag(name)} ${placeholder}`).join(" ")}`,
+  });
+}
 
 export const PROMPT_FILES =
-  "prompts: one a line (.txt), or in a column of .jsonl, .csv, .tsv (these also .gz) or .parquet";
+  "prompts: one a line (.txt), or in .json, .jsonl, .csv, .tsv (all also .gz) or .parquet; -: from stdin";
 export const PROMPT_COLUMN = "column of the prompts (default: the first there is of prompt, text, query)";
 
-/** Options of every command that samples. */
+/** Options of every command that samples, and their defaults there. */
 export interface SamplingFlags {
   maxNewTokens: number;
   minNewTokens: number;
@@ -35,41 +116,47 @@ export interface SamplingFlags {
   topP: number;
   minP: number;
   repetitionPenalty: number;
-  bannedTokens?: number[];
-  stop?: string[];
+  bannedTokens: number[];
+  stop: string[];
   seed: number;
 }
 
-export function addSamplingOptions(command: Command): void {
-  command
-    .option("--max-new-tokens <n>", "tokens per response at most", whole(1), 48)
-    .option("--min-new-tokens <n>", "no end of text before this many tokens", whole(0), 0)
-    .option("--temperature <x>", "logits are divided by this", number, 1)
-    .option("--top-k <n>", "sample from the k most likely tokens; 0: all", whole(0), 0)
-    .option("--top-p <x>", "sample from the most likely tokens that hold this much probability", number, 1)
-    .option("--min-p <x>", "sample from tokens at least this share as likely as the most likely one; 0: all", number, 0)
-    .option(
-      "--repetition-penalty <x>",
-      "divides the logits (or multiplies negative ones) of tokens seen before",
-      number,
-      1,
-    )
-    .option("--banned-tokens <id>", "an id that is never drawn; may be given several times", collectNumbers)
-    .option("--stop <text>", "a response also ends when its text contains this; may be given several times", collect)
-    .option("--seed <n>", "seed of the sampler", whole(0), 0);
-}
+const { maxNewTokens, minNewTokens, temperature, topK, topP, minP } = ppoOptions;
+const { repetitionPenalty, bannedTokens, stop, seed } = ppoOptions;
+export const samplingTable = {
+  maxNewTokens: [maxNewTokens[0], 48, maxNewTokens[2]],
+  minNewTokens,
+  temperature: [temperature[0], 1, "logits are divided by this"],
+  topK,
+  topP,
+  minP,
+  repetitionPenalty,
+  bannedTokens,
+  stop,
+  seed: [seed[0], 0, "seed of the sampler"],
+} as const satisfies OptionTable;
+
+const threads: OptionTable[string] = [
+  ppoOptions.steps[0].optional(),
+  undefined,
+  "threads of the engine (default: all cores)",
+];
 
 export function addModelOption(command: Command): void {
-  command.option("--model <model>", "a model directory, a hub id, or tiny (embedded)", "tiny");
+  command.option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)");
 }
 
 export function addThreadsOption(command: Command): void {
-  command.option("--threads <n>", "threads of the engine (default: all cores)", whole(1));
+  command.option("--threads <n>", threads[2], numberOrText);
 }
+
+/** @throws usage - a number of threads that is none */
+export const readThreads = (flags: object): number | undefined =>
+  readFlags<{ threads?: number }>({ threads }, flags).threads;
 
 /** A JSON file with an object in it. */
 export async function readObject(file: string): Promise<Record<string, unknown>> {
-  const json = await readJson(file, "usage");
+  const json = await readJson((await isDirectory(file)) ? joinPath(file, "config.json") : file, "usage");
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
   return fail("usage", {
     where: file,

@@ -1,22 +1,188 @@
-/** @file Text for terminals: lines, numbers, tables, columns. */
+/** @file Text for terminals: lines, numbers, tables, columns. All that is printed for people goes through here. */
+import { randomUUID } from "node:crypto";
+import stringWidth from "string-width";
+import { visible, visibleLines } from "../base/text.ts";
+
+type Stream = NodeJS.WriteStream;
+
+// ---- colour ----
+
+/**
+ * Stands for the escape character in what {@link style} returns. Nobody can guess it: an escape in a text that comes from a
+ * file is shown, not obeyed.
+ */
+const ESCAPE = randomUUID();
+const STYLED = new RegExp(`${ESCAPE}\\[(\\d+)m`, "g");
+
+const styled = (on: number, off: number) => (text: string) => `${ESCAPE}[${on}m${text}${ESCAPE}[${off}m`;
+
+/** Seen where {@link print} and its like write to a terminal that has colours; elsewhere just the text. */
+export const style = {
+  bold: styled(1, 22),
+  dim: styled(2, 22),
+  red: styled(31, 39),
+  green: styled(32, 39),
+  yellow: styled(33, 39),
+  cyan: styled(36, 39),
+};
+
+/** https://no-color.org; FORCE_COLOR as Node reads it; otherwise what the terminal says, which TERM=dumb denies. */
+function hasColours(stream: Stream): boolean {
+  const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
+  if (NO_COLOR) return false;
+  if (FORCE_COLOR !== undefined) return FORCE_COLOR !== "0" && FORCE_COLOR !== "false";
+  return stream.isTTY === true && TERM !== "dumb" && stream.getColorDepth() > 1;
+}
+
+const plain = (text: string) => text.replace(STYLED, "");
+const forStream = (text: string, stream: Stream) =>
+  visibleLines(text).replace(STYLED, hasColours(stream) ? "\u001b[$1m" : "");
+
+// ---- lines ----
+
+/** Text on stdout as it comes, without a line break. */
+export function write(text: string): void {
+  process.stdout.write(forStream(text, process.stdout));
+}
 
 /** A line on stdout: results. */
 export function print(line = ""): void {
-  process.stdout.write(`${line}\n`);
+  write(`${line}\n`);
 }
 
 /** A JSON object on one line of stdout. Numbers JSON has no word for (NaN, Infinity) become null. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value));
+  print(JSON.stringify(value)); // control characters that JSON leaves as they are become \u009b: the same value
 }
 
-/** A line on stderr: anything that is not a result. */
-export function note(line: string): void {
-  process.stderr.write(`${line}\n`);
+/** A line on stderr, as it stands. */
+export function writeError(line: string): void {
+  process.stderr.write(`${forStream(line, process.stderr)}\n`);
 }
 
-/** Columns of text that fit on the terminal. */
-export const terminalWidth = (): number => Math.max(60, Math.min(process.stdout.columns ?? 100, 160));
+/** A line on stderr: anything that is not a result. Lines that begin with two spaces are to be copied, and stay whole. */
+export function note(text: string): void {
+  const coloured = text.replace(/^(note|warning):/, (word) =>
+    word === "note:" ? style.cyan(word) : style.yellow(word),
+  );
+  for (const line of coloured.split("\n"))
+    writeError(line.startsWith("  ") ? line : hang(line, columnsOf(process.stderr) ?? Number.POSITIVE_INFINITY, 2));
+}
+
+/** `  found     ...`, the rest of a long text below its beginning; what is to be copied stays whole. */
+export function labelled(label: string, text: string): string {
+  const head = `  ${style.dim(label.padEnd(8))}  `;
+  const width = columnsOf(process.stderr) ?? Number.POSITIVE_INFINITY;
+  return /python -c|valuehead \w+ /.test(text) ? head + text : hang(head + text, width, 12);
+}
+
+// ---- width ----
+
+/** Columns of a terminal; of anything else what COLUMNS says, if it does. */
+function columnsOf(stream: Stream): number | undefined {
+  const columns = stream.columns ?? Number(process.env.COLUMNS || Number.NaN);
+  return Number.isInteger(columns) && columns > 0 ? Math.max(columns, 40) : undefined;
+}
+
+/** Columns that text on stdout may take. */
+export const terminalWidth = (): number => Math.min(columnsOf(process.stdout) ?? 100, 160);
+
+/** Columns of a text: letters of East Asia and emoji take two. */
+export const widthOf = (text: string): number => stringWidth(plain(text));
+
+export const padEnd = (text: string, width: number): string => text + " ".repeat(Math.max(0, width - widthOf(text)));
+export const padStart = (text: string, width: number): string => " ".repeat(Math.max(0, width - widthOf(text))) + text;
+
+const graphemes = new Intl.Segmenter();
+
+/** Cut to `width` columns, the last one an ellipsis. */
+export function shorten(text: string, width: number): string {
+  if (widthOf(text) <= width) return text;
+  let short = "";
+  let columns = 1; // the ellipsis
+  for (const { segment } of graphemes.segment(text)) {
+    columns += widthOf(segment);
+    if (columns > width) break;
+    short += segment;
+  }
+  return `${short}…`;
+}
+
+/** Words in lines of at most `width` columns; a longer word is cut. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  const end = () => {
+    if (line) lines.push(line);
+    line = "";
+  };
+  for (const word of text.split(/\s+/).filter(Boolean)) {
+    if (line && widthOf(line) + 1 + widthOf(word) > width) end();
+    if (widthOf(word) <= width) {
+      line = line ? `${line} ${word}` : word;
+      continue;
+    }
+    for (const { segment } of graphemes.segment(word)) {
+      if (widthOf(line) + widthOf(segment) > width) end();
+      line += segment;
+    }
+  }
+  end();
+  return lines.length === 0 ? [""] : lines;
+}
+
+/** A line that is too long goes on below, `indent` columns in. Words stay whole: a path can be copied. */
+function hang(text: string, width: number, indent: number): string {
+  if (widthOf(text) <= width) return text;
+  const lines: string[] = [];
+  let line = "";
+  for (const piece of text.split(/(?<=\S)(?= +)/)) {
+    if (line.trim() !== "" && widthOf(line) + widthOf(piece) > width) {
+      lines.push(line);
+      line = " ".repeat(indent) + piece.trimStart();
+    } else line += piece;
+  }
+  return [...lines, line].join("\n");
+}
+
+/** Two texts beside each other. */
+export function sideBySide(left: string, right: string, width: number): string[] {
+  const half = Math.floor((width - 3) / 2);
+  const [a, b] = [wrap(visible(left.replace(/\s+/g, " ")), half), wrap(visible(right.replace(/\s+/g, " ")), half)];
+  return Array.from({ length: Math.max(a.length, b.length) }, (_, i) =>
+    `${padEnd(a[i] ?? "", half)} | ${b[i] ?? ""}`.trimEnd(),
+  );
+}
+
+/** Names and values in two columns. */
+export function printFacts(facts: readonly (readonly [string, string])[]): void {
+  const width = Math.max(...facts.map(([name]) => widthOf(visible(name))));
+  const columns = columnsOf(process.stdout) ?? Number.POSITIVE_INFINITY;
+  for (const [name, value] of facts)
+    print(hang(`  ${padEnd(visible(name), width)}  ${visible(value)}`, columns, width + 4));
+}
+
+/** A column of a table: its title, how many columns of the terminal it takes, and how soon it goes where there are few. */
+export interface Column {
+  readonly title: string;
+  readonly width: number;
+  /** The lowest goes first; without one it stays. */
+  readonly keep?: number;
+}
+
+/** The columns that fit beside each other. */
+export function fittingColumns<C extends Column>(columns: readonly C[], width: number): C[] {
+  const fitting = [...columns];
+  const tooWide = () => fitting.reduce((sum, column) => sum + column.width, 0) > width;
+  while (tooWide()) {
+    const [least] = fitting.filter(({ keep }) => keep !== undefined).sort((a, b) => (a.keep ?? 0) - (b.keep ?? 0));
+    if (!least) break;
+    fitting.splice(fitting.indexOf(least), 1);
+  }
+  return fitting;
+}
+
+// ---- numbers and words ----
 
 /** `1.234`, or `-` for a number that is not there. */
 export function fixed(value: number | null | undefined, digits: number): string {
@@ -43,49 +209,6 @@ export function megabytes(bytes: number): string {
 }
 
 export const thousands = (n: number): string => n.toLocaleString("en-US");
-
-/** Line breaks, tabs and other control characters made visible, so that a token or text stays on its line. */
-export function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f]/g, (c) => JSON.stringify(c).slice(1, -1));
-}
-
-/** Cut to `width` characters, the last one an ellipsis. */
-export function shorten(text: string, width: number): string {
-  const characters = Array.from(text);
-  return characters.length <= width ? text : `${characters.slice(0, width - 1).join("")}…`;
-}
-
-/** Words in lines of at most `width` characters; a longer word is cut. */
-export function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(/\s+/).filter(Boolean)) {
-    let rest = word;
-    if (line && line.length + 1 + rest.length > width) {
-      lines.push(line);
-      line = "";
-    }
-    for (; rest.length > width; rest = rest.slice(width)) lines.push(rest.slice(0, width));
-    line = line ? `${line} ${rest}` : rest;
-  }
-  return line || lines.length === 0 ? [...lines, line] : lines;
-}
-
-/** Two texts beside each other. */
-export function sideBySide(left: string, right: string, width: number): string[] {
-  const half = Math.floor((width - 3) / 2);
-  const [a, b] = [wrap(left, half), wrap(right, half)];
-  return Array.from({ length: Math.max(a.length, b.length) }, (_, i) =>
-    `${(a[i] ?? "").padEnd(half)} | ${b[i] ?? ""}`.trimEnd(),
-  );
-}
-
-/** Names and values in two columns. */
-export function printFacts(facts: readonly (readonly [string, string])[]): void {
-  const width = Math.max(...facts.map(([name]) => name.length));
-  for (const [name, value] of facts) print(`  ${name.padEnd(width)}  ${value}`);
-}
 
 /** An argument as a shell would need it. */
 export function shellQuote(argument: string): string {

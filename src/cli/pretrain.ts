@@ -1,46 +1,81 @@
 /** @file `valuehead pretrain`. */
 import type { Command } from "commander";
-import type { PretrainRunEvent } from "../train/pretrain-run.ts";
+import { fail } from "../base/errors.ts";
+import { fileSource, type OptionTable } from "../base/options.ts";
+import { brief } from "../base/text.ts";
+import { STDIN } from "../runtime/files.ts";
+import { share } from "../train/config.ts";
+import { PRETRAIN_DEFAULTS } from "../train/pretrain.ts";
+import { type PretrainRunEvent, pretrainOptions, pretrainRun, resolvePretrainConfig } from "../train/pretrain-run.ts";
+import { asUsage, usageFrom } from "./errors.ts";
 import { INTERRUPTED, interruptible } from "./interrupt.ts";
-import { addThreadsOption, number, readObject, whole } from "./options.ts";
-import { commandLine, duration, fixed, megabytes, note, print, printJson, thousands } from "./output.ts";
-import type { Progress } from "./progress.ts";
+import { fetchModel } from "./model.ts";
+import {
+  addOptions,
+  addThreadsOption,
+  checkFlags,
+  flagSource,
+  readFlags,
+  readObject,
+  readThreads,
+  required,
+} from "./options.ts";
+import {
+  type Column,
+  commandLine,
+  duration,
+  fittingColumns,
+  fixed,
+  megabytes,
+  note,
+  print,
+  printJson,
+  style,
+  terminalWidth,
+  thousands,
+} from "./output.ts";
+import { Progress } from "./progress.ts";
 
 interface PretrainFlags {
-  data: string[];
+  data?: string[];
   column?: string;
-  out: string;
+  out?: string;
   config?: string;
   model?: string;
   tokenizer?: string;
   heldOut?: string[];
-  heldOutFraction?: number;
-  steps?: number;
-  seed?: number;
-  batchSize?: number;
-  learningRate?: number;
-  threads?: number;
   json?: boolean;
   quiet?: boolean;
 }
 
+/** Those of the options that have flags; a --config file may hold all. */
+const table = {
+  steps: [pretrainOptions.steps[0], PRETRAIN_DEFAULTS.steps, pretrainOptions.steps[1]],
+  seed: [pretrainOptions.seed[0], PRETRAIN_DEFAULTS.seed, pretrainOptions.seed[1]],
+  batchSize: [pretrainOptions.batchSize[0], PRETRAIN_DEFAULTS.batchSize, pretrainOptions.batchSize[1]],
+  learningRate: [pretrainOptions.learningRate[0], PRETRAIN_DEFAULTS.learningRate, pretrainOptions.learningRate[1]],
+} as const satisfies OptionTable;
+
+const fraction = {
+  heldOutFraction: [share, 0, "or this share of the data, in whole documents"],
+} as const satisfies OptionTable;
+
+const DATA = "text: paragraphs (.txt), or in .json, .jsonl, .csv, .tsv (all also .gz) or .parquet; -: from stdin";
+
 export function define(command: Command): void {
   command
-    .requiredOption(
-      "--data <file...>",
-      "text: paragraphs (.txt), or a column of .jsonl, .csv, .tsv (these also .gz) or .parquet",
-    )
+    .option("--data <file...>", DATA)
     .option("--column <name>", "column of the text in files that have columns (default: text)")
-    .requiredOption("--out <dir>", "the model directory to write; new or empty")
+    .option("--out <dir>", "the model directory to write; new or empty")
     .option("--model <model>", "train this model on; it also gives the tokenizer")
-    .option("--tokenizer <dir>", "for a model from scratch: a directory with tokenizer files")
+    .option(
+      "--tokenizer <model>",
+      "for a model from scratch: a directory with tokenizer files, or a model that has them",
+    )
     .option("--config <file>", 'JSON: {"model": {"nLayer": 4, ...}, "training": {"sequenceLength": 256, ...}}')
-    .option("--held-out <file...>", "text to measure the loss on")
-    .option("--held-out-fraction <x>", "or this share of the data", number)
-    .option("--steps <n>", "optimizer steps (default: 1000)", whole(1))
-    .option("--seed <n>", "seed of everything random (default: 0)", whole(0))
-    .option("--batch-size <n>", "sequences per step (default: 8)", whole(1))
-    .option("--learning-rate <x>", "AdamW's step size (default: 0.001)", number)
+    .option("--held-out <file...>", "text to measure the loss on");
+  addOptions(command, { ...fraction, ...table });
+  command
     .option("--json", "one JSON object per event and line on stdout, nothing else there")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
@@ -48,29 +83,33 @@ export function define(command: Command): void {
 }
 
 async function pretrainCommand(flags: PretrainFlags): Promise<void> {
-  const { pretrainConfig, pretrainRun } = await import("../train/pretrain-run.ts");
-  const { fail } = await import("../base/errors.ts");
-  const { asUsage, usageFrom } = await import("./errors.ts");
-  const { fetchModel } = await import("./model.ts");
-  const { Progress } = await import("./progress.ts");
-  const file = flags.config === undefined ? {} : await readObject(flags.config);
-  const stray = Object.keys(file).find((name) => name !== "model" && name !== "training");
-  if (stray !== undefined)
-    fail("usage", {
-      where: `${flags.config}, ${stray}`,
-      found: "an unknown part",
-      expected: "model and training",
-      fix: `remove ${stray}`,
-    });
-  const { steps, seed, batchSize, learningRate } = flags;
-  const given = Object.entries({ steps, seed, batchSize, learningRate }).filter(([, value]) => value !== undefined);
-  const options = { ...(file.training as object), ...Object.fromEntries(given) };
-  const where = flags.config ?? "command line";
-  const config = asUsage(() => pretrainConfig(options, where));
-  if (flags.model !== undefined) await fetchModel(flags.model);
+  checkFlags({ ...fraction, ...table }, flags);
+  required(
+    { name: "data", value: flags.data, placeholder: "FILE", expected: DATA },
+    { name: "out", value: flags.out, placeholder: "DIR", expected: "the model directory to write" },
+  );
+  const { data = [], out = "" } = flags;
+  const { heldOutFraction } = readFlags<{ heldOutFraction: number }>(fraction, flags);
+  const threads = readThreads(flags);
+  checkStdin([...data, ...(flags.heldOut ?? [])]);
+  const { file, config, given } = await readConfig(flags);
+  if (flags.model !== undefined) flags.model = await fetchModel(flags.model);
+  if (flags.tokenizer !== undefined) flags.tokenizer = await fetchModel(flags.tokenizer);
 
+  const where = flags.config ?? "command line";
+  const modelConfig = file.model as Record<string, unknown> | undefined;
+  const spec = {
+    ...flags,
+    data,
+    out,
+    threads,
+    heldOutFraction,
+    config: given,
+    modelConfig,
+    where,
+    columnOption: "--column",
+  };
   const progress = new Progress(!flags.json && !flags.quiet);
-  const spec = { ...flags, config: options, modelConfig: file.model as Record<string, unknown> | undefined, where };
   const view = new PretrainView(flags, progress, config.steps);
   const end = await interruptible(
     "finishing this step, then saving",
@@ -79,7 +118,9 @@ async function pretrainCommand(flags: PretrainFlags): Promise<void> {
         progress.show(
           0,
           1,
-          `tokenizing: ${thousands(documents)} documents, ${thousands(tokens)} tokens, ${megabytes(bytes)}`,
+          `tokenizing: ${thousands(documents)} documents`,
+          `${thousands(tokens)} tokens`,
+          megabytes(bytes),
         );
       let last: PretrainRunEvent | undefined;
       for await (const event of pretrainRun(spec, { signal, onTokenized })) {
@@ -101,12 +142,54 @@ async function pretrainCommand(flags: PretrainFlags): Promise<void> {
     if (end.directory === undefined) return note("stopped before the first step; nothing to save");
     note(`stopped after step ${end.step}; the model is saved in ${end.directory}`);
     note(
-      `train it on with\n  ${commandLine("pretrain", "--model", end.directory, "--data", ...flags.data, "--out", `${end.directory}-2`)}`,
+      `train it on with\n  ${commandLine("pretrain", "--model", end.directory, "--data", ...data, "--out", `${end.directory}-2`)}`,
     );
   } else if (!flags.json) {
     print(`\nModel after step ${end.step}: ${end.directory}`);
-    print(`  ${commandLine("generate", "--model", flags.out, "--prompt", "This movie")}`);
+    print(`  ${commandLine("generate", "--model", out, "--prompt", "This movie")}`);
   }
+}
+
+/** The --config file, the complete config, and what of it was given. */
+async function readConfig(flags: PretrainFlags) {
+  const path = flags.config;
+  const file = path === undefined ? {} : await readObject(path);
+  const parts = ["model", "training"];
+  for (const [name, value] of Object.entries(file)) {
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    if (parts.includes(name) && isObject) continue;
+    fail("usage", {
+      where: `${path}, ${JSON.stringify(name)}`,
+      found: parts.includes(name) ? brief(value) : "an unknown part",
+      expected: parts.includes(name) ? "an object" : "model and training",
+      fix: Object.hasOwn(pretrainOptions, name)
+        ? `write {"training": {${JSON.stringify(name)}: ...}}`
+        : "correct or remove it",
+    });
+  }
+  const training = (file.training ?? {}) as Record<string, unknown>;
+  const typed = flagSource(flags as Record<string, unknown>, Object.keys(table));
+  const inFile = { ...fileSource(training, path ?? ""), place: (name: string) => `${path}, "training.${name}"` };
+  const config = asUsage(() => resolvePretrainConfig([inFile, typed]));
+  const given = Object.fromEntries(
+    Object.keys({ ...training, ...definedIn(typed.values) }).map((name) => [name, config[name as keyof typeof config]]),
+  );
+  return { file, config, given };
+}
+
+const definedIn = (values: Readonly<Record<string, unknown>>) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+
+function checkStdin(paths: readonly string[]): void {
+  const times = paths.filter((path) => path === STDIN).length;
+  if (times > 1)
+    fail("usage", {
+      where: "--data, --held-out",
+      found: `stdin (-) ${times} times`,
+      expected: "stdin once",
+      fix: "write the other texts to files",
+    });
+  if (times === 1 && process.stdin.isTTY) note("reading text from the terminal; Ctrl-D ends it");
 }
 
 /** Steps between rows of the table. */
@@ -156,23 +239,26 @@ class PretrainView {
       `${fixed(tokensPerSecond, 0)} tokens/s`,
       `loss ${fixed(loss, 3)}`,
     ];
-    this.#progress.show(step, this.#steps, facts.join(", "));
+    this.#progress.show(step, this.#steps, ...facts);
   }
 
-  #row(
-    { step, gradNorm, learningRate, epoch, tokensPerSecond }: Extract<PretrainRunEvent, { type: "step" }>,
-    loss: number,
-  ): void {
+  #row(event: Extract<PretrainRunEvent, { type: "step" }>, loss: number): void {
     this.#progress.clear();
-    if (!this.#header) print("   step      loss  grad norm  learning rate    epoch  tokens/s");
+    const columns = fittingColumns(COLUMNS, terminalWidth());
+    const line = (texts: readonly string[]) => texts.map((text, c) => text.padStart(columns[c].width)).join("");
+    if (!this.#header) print(style.bold(line(columns.map(({ title }) => title))));
     this.#header = true;
-    const texts = [
-      fixed(loss, 4).padStart(10),
-      fixed(gradNorm, 3).padStart(11),
-      learningRate.toExponential(2).padStart(15),
-    ];
-    print(
-      `${String(step).padStart(7)}${texts.join("")}${fixed(epoch, 2).padStart(9)}${fixed(tokensPerSecond, 0).padStart(10)}`,
-    );
+    print(line(columns.map(({ text }) => text(event, loss))));
   }
 }
+
+type Step = Extract<PretrainRunEvent, { type: "step" }>;
+
+const COLUMNS: readonly (Column & { text: (event: Step, loss: number) => string })[] = [
+  { title: "step", width: 7, text: ({ step }) => String(step) },
+  { title: "loss", width: 10, text: (_, loss) => fixed(loss, 4) },
+  { title: "grad norm", width: 11, keep: 1, text: ({ gradNorm }) => fixed(gradNorm, 3) },
+  { title: "learning rate", width: 15, keep: 2, text: ({ learningRate }) => learningRate.toExponential(2) },
+  { title: "epoch", width: 9, keep: 4, text: ({ epoch }) => fixed(epoch, 2) },
+  { title: "tokens/s", width: 10, keep: 3, text: ({ tokensPerSecond }) => fixed(tokensPerSecond, 0) },
+];

@@ -1,5 +1,10 @@
 /** @file A progress bar at the bottom of the terminal; nothing at all where stderr is not a terminal. */
 import { SingleBar } from "cli-progress";
+import { visible } from "../base/text.ts";
+import { shorten, widthOf } from "./output.ts";
+
+/** What stands before the text: 20 of the bar and a blank; the last column stays free. */
+const BESIDE = 22;
 
 export class Progress {
   readonly #bar: SingleBar | undefined;
@@ -12,7 +17,7 @@ export class Progress {
     if (!enabled || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       stream: process.stderr,
-      hideCursor: false, // a process that is killed cannot bring it back
+      hideCursor: true,
       clearOnComplete: true,
       gracefulExit: false, // signals are interrupt.ts's business
       barsize: 20,
@@ -22,14 +27,11 @@ export class Progress {
     });
   }
 
-  /** Show `done` of `total`, with a text behind the bar. */
-  show(done: number, total: number, text: string): void {
+  /** Show `done` of `total`, with facts behind the bar: as many, from the first on, as there is room for. */
+  show(done: number, total: number, ...facts: readonly string[]): void {
     if (!this.#bar) return;
-    [this.#done, this.#total, this.#text] = [
-      done,
-      total,
-      text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 23)),
-    ];
+    const room = Math.max(20, (process.stderr.columns ?? 80) - BESIDE);
+    [this.#done, this.#total, this.#text] = [done, total, fitting(facts.map(visible), room)];
     if (!this.#visible) this.#bar.start(this.#total, this.#done, { text: this.#text });
     else {
       this.#bar.setTotal(this.#total);
@@ -44,4 +46,14 @@ export class Progress {
     this.#visible = false;
     this.#bar?.stop();
   };
+}
+
+/** The facts that fit, in their order: one that does not leaves its place to shorter ones after it. */
+export function fitting(facts: readonly string[], room: number): string {
+  let text = "";
+  for (const fact of facts) {
+    const longer = text ? `${text}, ${fact}` : fact;
+    if (widthOf(longer) <= room) text = longer;
+  }
+  return text || shorten(facts[0] ?? "", room);
 }

@@ -1,8 +1,23 @@
 /** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
+import type { Command } from "commander";
 import type { BestCheckpoint, Metrics } from "../train/events.ts";
 import { memoryParts } from "../train/memory.ts";
 import type { RunEvent } from "../train/run.ts";
-import { duration, fixed, megabytes, note, print, printJson, thousands } from "./output.ts";
+import { inFlags } from "./errors.ts";
+import {
+  type Column,
+  duration,
+  fittingColumns,
+  fixed,
+  megabytes,
+  note,
+  print,
+  printJson,
+  style,
+  terminalWidth,
+  thousands,
+  withError,
+} from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export type Evaluation = Extract<RunEvent, { type: "evaluation" }>;
@@ -11,6 +26,8 @@ export interface RunOutcome {
   step: number;
   interrupted: boolean;
   directory: string;
+  /** Steps that were taken before, by a run that was resumed. */
+  resumedAt: number;
   before?: Evaluation;
   after?: Evaluation;
   best?: BestCheckpoint;
@@ -18,18 +35,17 @@ export interface RunOutcome {
   metrics: Metrics;
 }
 
-const COLUMNS: readonly [title: string, text: (m: Metrics) => string][] = [
-  ["reward", (m) => fixed(m["env/reward_mean"], 3)],
-  ["KL", (m) => fixed(m["objective/kl"], 3)],
-  ["KL coef", (m) => fixed(m["objective/kl_coef"], 4)],
-  ["entropy", (m) => fixed(m["ppo/policy/entropy"], 3)],
-  ["clipfrac", (m) => fixed(m["ppo/policy/clipfrac"], 3)],
-  ["value loss", (m) => fixed(m["ppo/loss/value"], 4)],
-  ["seconds", (m) => fixed(m["time/total"], 1)],
+const COLUMNS: readonly (Column & { text: (m: Metrics) => string })[] = [
+  { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
+  { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
+  { title: "KL coef", width: 9, keep: 5, text: (m) => fixed(m["objective/kl_coef"], 4) },
+  { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["ppo/policy/entropy"], 3) },
+  { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["ppo/policy/clipfrac"], 3) },
+  { title: "value loss", width: 12, keep: 1, text: (m) => fixed(m["ppo/loss/value"], 4) },
+  { title: "seconds", width: 9, keep: 4, text: (m) => fixed(m["time/total"], 1) },
 ];
+const STEP_WIDTH = 6;
 const PHASES = { respond: "sampling", score: "scoring", update: "updating" };
-const row = (step: string, texts: readonly string[]) =>
-  `${step.padStart(6)}${texts.map((text, i) => text.padStart(Math.max(COLUMNS[i][0].length, 7) + 2)).join("")}`;
 
 /** Follows the events of one run and shows them. */
 export class RunView {
@@ -38,13 +54,23 @@ export class RunView {
   readonly #quiet: boolean;
   readonly #batchSize: number;
   readonly #out: string;
+  /** Whose flags messages speak of. */
+  readonly #command?: Command;
   #steps: number;
   #taken = 0;
   #seconds: number[] = [];
   #metrics: Metrics = {};
   #header = false;
 
-  constructor(options: { json?: boolean; quiet?: boolean; out: string; steps: number; batchSize: number }) {
+  constructor(options: {
+    json?: boolean;
+    quiet?: boolean;
+    out: string;
+    steps: number;
+    batchSize: number;
+    command?: Command;
+  }) {
+    this.#command = options.command;
     this.#json = options.json ?? false;
     this.#quiet = options.quiet ?? false;
     this.#steps = options.steps;
@@ -55,9 +81,10 @@ export class RunView {
 
   /** Show every event; the outcome is what a summary needs. */
   async follow(events: AsyncIterable<RunEvent>): Promise<RunOutcome> {
-    const outcome: RunOutcome = { step: 0, interrupted: false, directory: "", metrics: {} };
+    const outcome: RunOutcome = { step: 0, interrupted: false, directory: "", resumedAt: 0, metrics: {} };
     try {
       for await (const event of events) {
+        if (event.type === "loaded") outcome.resumedAt = event.resumedAt;
         if (event.type === "evaluation") outcome[event.when] = event;
         if (event.type === "checkpoint") outcome.best = event.best ?? outcome.best;
         if (event.type === "done") {
@@ -81,18 +108,24 @@ export class RunView {
     this.progress.clear();
     if (event.type === "loaded") this.#loaded(event);
     else if (event.type === "step") this.#step(event);
-    else if (event.type === "note") note(`note: ${event.message}`);
-    else if (event.type === "warning") note(`warning: step ${event.step}: ${event.message}`);
+    else if (event.type === "evaluation") this.#evaluation(event);
+    else if (event.type === "note") note(`note: ${inFlags(event.message, this.#command)}`);
+    else if (event.type === "warning") note(`warning: step ${event.step}: ${inFlags(event.message, this.#command)}`);
     this.#bar("");
   }
 
   #loaded({ parameters, memory, notes, resumedAt }: Extract<RunEvent, { type: "loaded" }>): void {
     this.#taken = resumedAt;
-    for (const text of notes) note(`note: ${text}`);
+    for (const text of notes) note(`note: ${inFlags(text, this.#command)}`);
     if (this.#quiet) return;
     const resuming = resumedAt > 0 ? `, resuming after step ${resumedAt}` : "";
     note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
     note(`memory: about ${megabytes(memory.total)} at most (${memoryParts(memory)})`);
+  }
+
+  #evaluation(event: Evaluation): void {
+    if (this.#quiet || event.when === "after") return; // the summary has both
+    note(`held-out mean reward before training: ${withError(event)} (${event.samples.length} prompts)`);
   }
 
   #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {
@@ -101,18 +134,16 @@ export class RunView {
     this.#metrics = metrics;
     this.#seconds.push(metrics["time/total"] ?? 0);
     if (this.#quiet) return;
-    if (!this.#header)
-      print(
-        row(
-          "step",
-          COLUMNS.map(([title]) => title),
-        ),
-      );
+    const columns = fittingColumns(COLUMNS, terminalWidth() - STEP_WIDTH);
+    const line = (first: string, texts: readonly string[]) =>
+      first.padStart(STEP_WIDTH) + texts.map((text, c) => text.padStart(columns[c].width)).join("");
+    const titles = columns.map(({ title }) => title);
+    if (!this.#header) print(style.bold(line("step", titles)));
     this.#header = true;
     print(
-      row(
+      line(
         String(step),
-        COLUMNS.map(([, text]) => text(metrics)),
+        columns.map(({ text }) => text(metrics)),
       ),
     );
   }
@@ -122,15 +153,14 @@ export class RunView {
     const recent = this.#seconds.slice(-5);
     const perStep = recent.reduce((a, b) => a + b, 0) / recent.length;
     const facts = [`step ${Math.min(this.#taken + 1, this.#steps)}/${this.#steps}`];
-    if (recent.length > 0) {
+    if (phase) facts.push(phase);
+    if (recent.length > 0)
       facts.push(
         `${duration(perStep * (this.#steps - this.#taken))} left`,
-        `${(this.#batchSize / perStep).toFixed(1)} episodes/s`,
         `reward ${fixed(this.#metrics["env/reward_mean"], 3)}`,
         `KL ${fixed(this.#metrics["objective/kl"], 2)}`,
+        `${(this.#batchSize / perStep).toFixed(1)} episodes/s`,
       );
-    }
-    if (phase) facts.push(phase);
-    this.progress.show(this.#taken, this.#steps, facts.join(", "));
+    this.progress.show(this.#taken, this.#steps, ...facts);
   }
 }

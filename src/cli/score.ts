@@ -1,12 +1,24 @@
 /** @file `valuehead score`. */
 import type { Command } from "commander";
-import { addModelOption, addThreadsOption, collect } from "./options.ts";
-import { fixed, oneLine, print, printJson } from "./output.ts";
+import { visible } from "../base/text.ts";
+import { addModelOption, addThreadsOption, collect, readThreads, required } from "./options.ts";
+import {
+  type Column,
+  fittingColumns,
+  fixed,
+  padEnd,
+  padStart,
+  print,
+  printJson,
+  shorten,
+  style,
+  terminalWidth,
+  widthOf,
+} from "./output.ts";
 
 interface ScoreFlags {
-  model: string;
-  text: string[];
-  threads?: number;
+  model?: string;
+  text?: string[];
   json?: boolean;
 }
 
@@ -24,17 +36,20 @@ interface Token {
 export function define(command: Command): void {
   addModelOption(command);
   command
-    .requiredOption("--text <text>", "the text to score; may be given several times", collect)
+    .option("--text <text>", "the text to score; may be given several times", collect)
     .option("--json", "one JSON object per text and line: text, tokens");
   addThreadsOption(command);
   command.action(score);
 }
 
 async function score(flags: ScoreFlags): Promise<void> {
+  const given = flags.text ?? [];
+  required({ name: "text", value: flags.text, placeholder: "TEXT", expected: "the text to score" });
+  const threads = readThreads(flags);
   const { scoreTokens } = await import("../sample/score.ts");
   const { openModel } = await import("./model.ts");
-  const { model, tokenizer } = await openModel(flags.model, flags);
-  for (const text of flags.text) {
+  const { model, tokenizer } = await openModel(flags.model, { threads });
+  for (const text of given) {
     const ids = tokenizer.encode(text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);
     const texts = tokenizer.decodeEach(ids);
@@ -48,13 +63,40 @@ async function score(flags: ScoreFlags): Promise<void> {
   }
 }
 
+const COLUMNS: readonly (Column & { text: (token: Token, position: number) => string })[] = [
+  { title: "pos", width: 6, keep: 2, text: (_, position) => String(position) },
+  { title: "id", width: 8, keep: 1, text: ({ id }) => String(id) },
+  { title: "log-prob", width: 12, text: ({ logprob }) => fixed(logprob, 4) },
+  { title: "value", width: 12, text: ({ value }) => fixed(value, 4) },
+];
+/** Columns of the terminal that the texts of tokens need at least, with the arrow between them. */
+const TEXTS = 32;
+
 function printTable(tokens: readonly Token[]): void {
-  const width = Math.max(5, ...tokens.map(({ text }) => oneLine(text).length));
-  print(`   pos      id    log-prob       value  ${"token".padEnd(width)} --> greedy next`);
-  tokens.forEach(({ id, text, logprob, value, greedy }, t) => {
-    const numbers = [fixed(logprob, 4), fixed(value, 4)].map((x) => x.padStart(12)).join("");
+  const columns = fittingColumns(COLUMNS, terminalWidth() - TEXTS);
+  const used = columns.reduce((sum, { width }) => sum + width, 0);
+  const room = Math.floor((terminalWidth() - used - "   --> ".length) / 2);
+  const width = Math.min(room, Math.max(5, ...tokens.map(({ text }) => widthOf(visible(text)))));
+  const line = (cells: readonly string[], token: string, greedy: string) => {
+    const numbers = cells.map((cell, c) => padStart(cell, columns[c].width)).join("");
+    return `${numbers}  ${padEnd(shorten(visible(token), width), width)} --> ${shorten(visible(greedy), room)}`;
+  };
+  print(
+    style.bold(
+      line(
+        columns.map(({ title }) => title),
+        "token",
+        "greedy next",
+      ),
+    ),
+  );
+  tokens.forEach((token, t) => {
     print(
-      `${String(t).padStart(6)}${String(id).padStart(8)}${numbers}  ${oneLine(text).padEnd(width)} --> ${oneLine(greedy)}`,
+      line(
+        columns.map(({ text }) => text(token, t)),
+        token.text,
+        token.greedy,
+      ),
     );
   });
 }

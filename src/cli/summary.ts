@@ -1,7 +1,20 @@
 /** @file What is said at the end of a PPO run. */
+
+import { visible } from "../base/text.ts";
 import { pairedDifference } from "../rl/compare.ts";
 import { INTERRUPTED } from "./interrupt.ts";
-import { commandLine, fixed, note, print, printFacts, sideBySide, terminalWidth, withError } from "./output.ts";
+import {
+  commandLine,
+  fixed,
+  note,
+  print,
+  printFacts,
+  sideBySide,
+  style,
+  terminalWidth,
+  withError,
+  wrap,
+} from "./output.ts";
 import type { RunOutcome } from "./run-view.ts";
 
 /** Held-out responses before and after; `shown` of them, spread over the list, beside each other. */
@@ -13,12 +26,12 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
     return;
   }
   const width = terminalWidth();
-  if (shown > 0) print(`\n${sideBySide("BEFORE", "AFTER", width)[0]}`);
+  if (shown > 0) print(`\n${style.bold(sideBySide("BEFORE", "AFTER", width)[0])}`);
   const apart = Math.max(1, Math.floor(before.samples.length / Math.max(1, shown)));
   for (let n = 0; n < Math.min(shown, before.samples.length); n++) {
     const [a, b] = [before.samples[n * apart], after.samples[n * apart]];
     print("-".repeat(width));
-    print(a.prompt);
+    for (const line of wrap(visible(a.prompt.replace(/\s+/g, " ")), width)) print(style.cyan(line));
     for (const line of sideBySide(
       `[${fixed(a.score, 2)}] ...${a.response}`,
       `[${fixed(b.score, 2)}] ...${b.response}`,
@@ -38,14 +51,19 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
 
 /** Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code. */
 export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (line: string) => void = print): void {
-  const { interrupted, step, directory, best } = outcome;
+  const { interrupted, step, directory, best, resumedAt } = outcome;
   if (interrupted) {
     process.exitCode = INTERRUPTED;
     note(`stopped after step ${step}; everything is saved in ${directory}`);
-    note(`go on with\n  ${commandLine("train", "--resume", ...resume)}`);
+    note(`go on with\n  ${commandLine("train", ...resume)}`);
     return;
   }
-  to(`\nCheckpoint after step ${step}: ${directory}`);
+  if (resumedAt > 0 && resumedAt === step) {
+    note(
+      `nothing was left to do: the run has taken its ${step} steps; for more of them\n  ${commandLine("train", ...resume, "--steps", `${2 * step}`)}`,
+    );
+  }
+  to(`\n${style.bold(`Checkpoint after step ${step}:`)} ${directory}`);
   to(`  ${commandLine("generate", "--model", directory, "--prompt", "This movie")}`);
   to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
   if (best && best.step !== step) {

@@ -1,24 +1,24 @@
 /** @file `valuehead train`. */
 import type { Command } from "commander";
 import { fail } from "../base/errors.ts";
-import { absolutePath, isDirectory } from "../runtime/files.ts";
-import type { RunSpec } from "../train/run.ts";
+import type { Prompt } from "../data/prompts.ts";
+import { absolutePath, isDirectory, joinPath, STDIN } from "../runtime/files.ts";
+import { type PpoConfig, ppoOptions } from "../train/config.ts";
+import type { RunRecord, RunSpec } from "../train/run.ts";
+import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
-import { addThreadsOption, PROMPT_COLUMN, PROMPT_FILES } from "./options.ts";
+import { addThreadsOption, checkFlags, PROMPT_COLUMN, PROMPT_FILES, readThreads, required } from "./options.ts";
 import { note } from "./output.ts";
-import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
+import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
 
 export const FINISHING = "finishing this step, then saving";
 
-export interface TrainFlags {
-  model?: string;
-  prompts?: string;
-  promptColumn?: string;
-  reward?: string;
-  out?: string;
+/** Responses shown before and after. */
+const SHOWN = 4;
+
+export interface TrainFlags extends RunSettings {
   config?: string;
-  resume?: boolean;
-  evalPrompts?: string;
+  resume?: boolean | string;
   threads?: number;
   ignoreMemory?: boolean;
   json?: boolean;
@@ -27,14 +27,18 @@ export interface TrainFlags {
 
 export function define(command: Command): void {
   command
-    .option("--model <model>", "a model directory, a hub id, or tiny (embedded) (default: tiny)")
-    .requiredOption("--prompts <file>", PROMPT_FILES)
+    .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
+    .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
-    .requiredOption("--out <dir>", "the run directory: new or empty, or that of the run to resume")
-    .option("--config <file>", "PPO options as JSON; flags go before it")
-    .option("--resume", "go on from the newest checkpoint in --out, with the options of that run unless given anew")
-    .option("--eval-prompts <file>", "prompts never trained on: mean reward before and after")
+    .option("--out <dir>", "the run directory: new or empty")
+    .option("--config <file>", "PPO options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
+    .option(
+      "--resume [dir]",
+      "go on with the run in this directory from its newest checkpoint; flags change its options",
+    )
+    .option("--eval-prompts <file>", "prompts never trained on, answered before and after (default: some of --prompts)")
+    .option("--no-eval", "hold no prompts out, and answer none before and after")
     .option("--ignore-memory", "start although the run is expected to take more memory than there is")
     .option("--json", "one JSON object per event and line on stdout, nothing else there")
     .option("--quiet", "no progress bar and no table");
@@ -43,65 +47,159 @@ export function define(command: Command): void {
   command.action(train);
 }
 
-async function train(flags: TrainFlags): Promise<void> {
-  const { readRunConfig } = await import("../train/run.ts");
-  const { readPrompts } = await import("../data/prompts.ts");
-  const { resume, promptColumn: column, threads, ignoreMemory } = flags;
-  const out = flags.out as string;
-  const earlier = resume ? await readRunConfig(out) : undefined;
-  const reward = flags.reward ?? earlier?.reward;
-  if (reward === undefined)
-    fail("usage", {
-      where: "--reward",
-      found: "no reward",
-      expected: "positive, negative, length or the path of a module",
-      fix: "add --reward NAME",
-    });
-  const config = await readPpoOptions(flags as Record<string, unknown>, flags.config, earlier?.options);
-  const read = (path: string) => readPrompts(path, { column, onNote: (text) => note(`note: ${text}`) });
-  const prompts = await read(flags.prompts as string);
-  const evaluation = flags.evalPrompts ? { prompts: await read(flags.evalPrompts) } : undefined;
-  const model = flags.model ?? earlier?.model ?? "tiny";
-  const spec = { model, prompts, out, rewardName: reward, config, resume, evaluation, threads, ignoreMemory };
+/** What a run is made of: from the flags, the --config file, the run that is resumed. */
+interface Settings extends RunSettings {
+  out: string;
+  reward: string;
+  model: string;
+  prompts: string;
+  /** The run in `out`, when it is resumed and has said what it is. */
+  earlier?: RunRecord;
+}
 
-  const resumeFlags = ["--out", out, "--prompts", flags.prompts as string];
-  if (column !== undefined) resumeFlags.push("--prompt-column", column);
-  if (flags.evalPrompts) resumeFlags.push("--eval-prompts", flags.evalPrompts);
-  const outcome = await followRun(spec, flags);
+async function train(flags: TrainFlags, command: Command): Promise<void> {
+  const threads = readThreads(flags);
+  checkFlags(ppoOptions, flags);
+  const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
+  const settings = await readSettings(flags, file);
+  const { out, reward, model } = settings;
+  const say = (text: string) => flags.quiet || note(`note: ${text}`);
+  const config = readConfig(flags, settings, file, say);
+  const prompts = await readAllPrompts(settings, config, say);
+  const spec: RunSpec = { model, out, rewardName: reward, config, threads, ...prompts, resume: Boolean(flags.resume) };
+  if (flags.ignoreMemory) spec.ignoreMemory = true;
+
+  const outcome = await followRun(spec, flags, command);
   const { printComparison, printEnd } = await import("./summary.ts");
-  if (!flags.json) printComparison(outcome, 0);
-  printEnd(outcome, resumeFlags, flags.json ? () => {} : undefined);
+  if (!flags.json) printComparison(outcome, SHOWN);
+  const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
+  printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
+}
+
+async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
+  const { readRunConfig } = await import("../train/run.ts");
+  const named = typeof flags.resume === "string" ? flags.resume : undefined;
+  if (named !== undefined && flags.out !== undefined && absolutePath(named) !== absolutePath(flags.out))
+    fail("usage", {
+      where: "--resume, --out",
+      found: `two directories, ${named} and ${flags.out}`,
+      expected: "one: a run goes on where it is",
+      fix: `leave --out ${flags.out} out, or start a new run with --model ${named}`,
+    });
+  const given = { ...file?.settings, ...Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined)) };
+  const settings: RunSettings = { ...given, eval: flags.eval === false ? false : (file?.settings.eval ?? true) };
+  const out = flags.out ?? named ?? file?.settings.out;
+  const earlier = flags.resume && out !== undefined ? await readRunConfig(out) : undefined;
+  const reward = settings.reward ?? earlier?.reward;
+  const prompts = settings.prompts ?? earlier?.promptsPath ?? undefined;
+  if (earlier && prompts === undefined)
+    fail("usage", {
+      where: "--prompts",
+      found: `no path in ${joinPath(out ?? "", "config.json")}: they came from stdin, or an older version wrote it`,
+      expected: "the prompts that the run began with",
+      fix: "add --prompts FILE",
+    });
+  required(
+    { name: "prompts", value: prompts, placeholder: "FILE", expected: PROMPT_FILES },
+    { name: "reward", value: reward, placeholder: "NAME", expected: REWARDS },
+    { name: "out", value: out, placeholder: "DIR", expected: "the directory that the run is written to" },
+  );
+  return {
+    ...settings,
+    out: out as string,
+    reward: reward as string,
+    prompts: prompts as string,
+    model: settings.model ?? earlier?.model ?? "tiny",
+    promptColumn: settings.promptColumn ?? earlier?.promptColumn ?? undefined,
+    evalPrompts: settings.evalPrompts ?? earlier?.evalPrompts ?? undefined,
+    earlier,
+  };
+}
+
+const REWARDS = "positive, negative, length or the path of a module";
+
+/** Flags over the file over the run that is resumed. */
+function readConfig(
+  flags: TrainFlags,
+  { out, earlier }: Settings,
+  file: ConfigFile | undefined,
+  onNote: (text: string) => void,
+): PpoConfig {
+  const sources = [
+    ...(earlier ? [standing(earlier.options, joinPath(out, "config.json"))] : []),
+    ...(file ? [optionsOf(file)] : []),
+  ];
+  return readPpoOptions(flags as Record<string, unknown>, sources, onNote);
+}
+
+/** The prompts to train on, those held out, and what config.json has to say for --resume to find both again. */
+async function readAllPrompts(
+  settings: Settings,
+  config: PpoConfig,
+  onNote: (text: string) => void,
+): Promise<Pick<RunSpec, "prompts" | "evaluation" | "record">> {
+  const { earlier, evalPrompts, promptColumn, prompts: promptsPath } = settings;
+  if (promptsPath === STDIN && evalPrompts === STDIN)
+    fail("usage", {
+      where: "--prompts, --eval-prompts",
+      found: "stdin (-) for both",
+      expected: "one of them from stdin",
+      fix: "write one of them to a file",
+    });
+  const all = await readPromptsFrom(promptsPath, promptColumn, onNote);
+  const { heldOutCount, holdOut } = await import("../data/held-out.ts");
+  const asked = settings.eval !== false;
+  // A run that is resumed trains on what it began with, whatever is asked now.
+  const heldOut = earlier ? (earlier.heldOut ?? 0) : asked && evalPrompts === undefined ? heldOutCount(all) : 0;
+  const parts = holdOut(all, heldOut, config.seed);
+  if (heldOut > 0 && asked && evalPrompts === undefined)
+    onNote(
+      `${heldOut} of ${all.length} prompts are held out: answered before and after, never trained on (--no-eval: none)`,
+    );
+  const file =
+    asked && evalPrompts !== undefined ? await readPromptsFrom(evalPrompts, promptColumn, onNote) : undefined;
+  const evaluated = file ?? (asked && heldOut > 0 ? parts.heldOut : undefined);
+  const recorded = (name: string | undefined) => (name === undefined || name === STDIN ? null : absolutePath(name));
+  return {
+    prompts: parts.training,
+    evaluation: evaluated && { prompts: evaluated },
+    record: {
+      promptsPath: recorded(promptsPath),
+      promptColumn: promptColumn ?? null,
+      evalPrompts: asked ? recorded(evalPrompts) : null,
+      heldOut,
+    },
+  };
+}
+
+/** Prompts for any command; says so when somebody has to type them. */
+export async function readPromptsFrom(
+  path: string,
+  column: string | undefined,
+  onNote: (text: string) => void,
+): Promise<Prompt[]> {
+  const { readPrompts } = await import("../data/prompts.ts");
+  if (path === STDIN && process.stdin.isTTY) note("reading prompts from the terminal, one a line; Ctrl-D ends them");
+  return readPrompts(path, { column, columnOption: "--prompt-column", onNote });
 }
 
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
-export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }) {
+export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
   const { ppoConfig } = await import("../train/config.ts");
-  const { isRewardPath } = await import("../train/rewards.ts");
-  const { openReward } = await import("../run/reward-process.ts");
+  const { resolveReward } = await import("../train/rewards.ts");
   const { runInWorker } = await import("../run/worker.ts");
-  const { writeToStderr } = await import("../runtime/output.ts");
   const { fetchModel } = await import("./model.ts");
   const { RunView } = await import("./run-view.ts");
-  const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);
-  const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
-  const view = new RunView({ ...flags, out: spec.out, steps, batchSize });
-  const { reward, close } = await openReward(spec.rewardName, {
-    loadTimeout: rewardTimeout,
-    onOutput: (bytes) => {
-      view.progress.clear();
-      return writeToStderr(bytes);
-    },
-    onNote: (message) => note(`note: ${message}`),
-  });
-  try {
-    await fetchModel(spec.model);
-    const model = (await isDirectory(spec.model)) ? absolutePath(spec.model) : spec.model;
-    return await interruptible(
-      FINISHING,
-      (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
-      view.progress.clear,
-    );
-  } finally {
-    await close();
-  }
+  const { steps, batchSize } = ppoConfig(spec.config);
+  const reward = await resolveReward(spec.rewardName);
+  const directory = await fetchModel(spec.model);
+  // The checkpoint that a run directory means today, for it may mean another one tomorrow.
+  const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
+  const rewardName = /[/\\.]/.test(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
+  const view = new RunView({ ...flags, out: spec.out, steps, batchSize, command });
+  return interruptible(
+    FINISHING,
+    (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
+    view.progress.clear,
+  );
 }

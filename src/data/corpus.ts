@@ -1,9 +1,8 @@
 /** @file Text files to one array of token ids, for language-model training. */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { readLines } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { FILE_KINDS, fileKind, readRows, textOf } from "./tables.ts";
+import { openTable, type Row, textOf } from "./tables.ts";
 
 /** Token ids, in two bytes each where the vocabulary allows it. */
 export type TokenIds = Uint16Array | Int32Array;
@@ -26,35 +25,27 @@ export interface CorpusProgress {
 const PROGRESS_EVERY = 256; // documents
 
 /**
- * The documents of files, in order. `.txt`: paragraphs; a document ends where one or more blank lines are. `.jsonl`: each line
- * a JSON string, or an object with the text in `column`. `.csv`, `.tsv` and `.parquet`: the text in `column`. All but Parquet
+ * The documents of files, in order; `-` is stdin. `.txt`: paragraphs; a document ends where one or more blank lines are.
+ * `.json`, `.jsonl`: strings, or objects with the text in `column`. `.csv`, `.tsv` and `.parquet`: the text in `column`. All but Parquet
  * may be gzipped (`.gz`). Documents without a visible character are left out.
  * @throws data - another kind of file, one that cannot be read, a row without that column
  */
 export async function* readCorpus(
   paths: readonly string[],
-  options: { column?: string } = {},
+  options: { column?: string; columnOption?: string } = {},
 ): AsyncGenerator<string, void, undefined> {
-  const { column = "text" } = options;
+  const { column = "text", columnOption } = options;
   for (const path of paths) {
-    const kind = fileKind(path);
-    if (kind === undefined) {
-      fail("data", {
-        where: path,
-        found: "a file of another kind",
-        expected: FILE_KINDS,
-        fix: "convert or rename the file",
-      });
-    }
-    for await (const text of kind === "txt" ? paragraphs(path) : texts(path, column)) {
+    const table = await openTable(path);
+    for await (const text of table.kind === "txt" ? paragraphs(table.lines) : texts(table.rows, column, columnOption)) {
       if (text.trim() !== "") yield text;
     }
   }
 }
 
-async function* paragraphs(path: string): AsyncGenerator<string, void, undefined> {
+async function* paragraphs(source: AsyncIterable<string>): AsyncGenerator<string, void, undefined> {
   let lines: string[] = [];
-  for await (const line of readLines(path, "data")) {
+  for await (const line of source) {
     if (line.trim() !== "") lines.push(line);
     else {
       yield lines.join("\n");
@@ -64,8 +55,12 @@ async function* paragraphs(path: string): AsyncGenerator<string, void, undefined
   yield lines.join("\n");
 }
 
-async function* texts(path: string, column: string): AsyncGenerator<string, void, undefined> {
-  for await (const row of readRows(path)) yield textOf(row, [column]) ?? "";
+async function* texts(
+  rows: AsyncIterable<Row>,
+  column: string,
+  option?: string,
+): AsyncGenerator<string, void, undefined> {
+  for await (const row of rows) yield textOf(row, [column], option) ?? "";
 }
 
 /**

@@ -3,8 +3,7 @@
  */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { readLines } from "../runtime/files.ts";
-import { FILE_KINDS, fileKind, type Row, readRows, textOf } from "./tables.ts";
+import { openTable, type Row, textOf } from "./tables.ts";
 
 /** What a response is written to, and what the file says about it: the reward function gets both. */
 export interface Prompt {
@@ -17,67 +16,63 @@ export interface Prompt {
 export const PROMPT_COLUMNS = ["prompt", "text", "query"];
 
 /**
- * The prompts of a file, in order, each with its row.
+ * The prompts of a file, in order, each with its row; `-` is stdin.
  *
- * `.txt`: one per line. `.jsonl`: each line a JSON string, or an object with the prompt in `column` (default: the first of
- * {@link PROMPT_COLUMNS} there is). `.csv`, `.tsv`, `.parquet`: in that column. All but Parquet may end in `.gz`. Spaces at the
- * ends of a prompt are kept, for they are tokens.
+ * `.txt`: one per line. `.json`: an array of strings, or of objects with the prompt in `column` (default: the first of
+ * {@link PROMPT_COLUMNS} there is). `.jsonl`: each line one of these. `.csv`, `.tsv`, `.parquet`: in that column. All but
+ * Parquet may end in `.gz`. Spaces at the ends of a prompt are kept, for they are tokens.
  *
  * Blank lines are skipped. Rows with a blank prompt are left out and prompts that come more than once are kept, as often as
- * they come; `onNote` hears how many of each there were.
+ * they come; `onNote` hears how many of each there were. `columnOption` is how errors call `column`.
  *
  * Throws `data` for a file that is missing, empty, of another kind or broken at some row, and `usage` for a column of a `.txt`.
  */
 export async function readPrompts(
   path: string,
-  options: { column?: string; onNote?: (note: string) => void } = {},
+  options: { column?: string; columnOption?: string; onNote?: (note: string) => void } = {},
 ): Promise<Prompt[]> {
-  const { column, onNote } = options;
-  const kind = fileKind(path);
-  if (kind === undefined) {
-    fail("data", {
-      where: path,
-      found: "an unknown kind of file",
-      expected: FILE_KINDS,
-      fix: "convert or rename the file; .txt holds one prompt per line",
-    });
-  }
+  const { column, columnOption = "column", onNote } = options;
+  const table = await openTable(path);
+  const { name, kind } = table;
   if (kind === "txt" && column !== undefined) {
     fail("usage", {
-      where: path,
-      found: `the column ${JSON.stringify(column)} for a text file`,
+      where: name,
+      found: `the column ${JSON.stringify(column)} for plain text`,
       expected: "a column for files that have columns",
-      fix: "leave the column out",
+      fix: `leave ${columnOption} out`,
     });
   }
   const columns = column === undefined ? PROMPT_COLUMNS : [column];
   const prompts: Prompt[] = [];
   const blank: string[] = [];
-  for await (const row of kind === "txt" ? textLines(path) : readRows(path)) {
-    const prompt = textOf(row, columns);
+  for await (const row of kind === "txt" ? textLines(name, table.lines) : table.rows) {
+    const prompt = textOf(row, columns, columnOption);
     if (prompt === null || prompt.trim() === "") blank.push(row.where);
     else prompts.push({ prompt, row: typeof row.value === "string" ? {} : row.value });
   }
   if (prompts.length === 0) {
     fail("data", {
-      where: path,
+      where: name,
       found: blank.length === 0 ? "nothing in it" : `${blank.length} rows, all of them without a prompt`,
       expected: "at least one prompt",
-      fix: kind === "txt" ? "write one prompt per line" : "name the column that holds the prompts, or fill it",
+      fix:
+        kind === "txt"
+          ? "write one prompt per line"
+          : `name the column that holds the prompts (${columnOption}), or fill it`,
     });
   }
-  if (blank.length > 0) onNote?.(`${path}: ${blank.length} without a prompt left out, the first: ${blank[0]}`);
+  if (blank.length > 0) onNote?.(`${name}: ${blank.length} without a prompt left out, the first: ${blank[0]}`);
   const different = new Set(prompts.map(({ prompt }) => prompt)).size;
   if (different < prompts.length)
-    onNote?.(`${path}: ${prompts.length} prompts, ${different} of them different; all are used`);
+    onNote?.(`${name}: ${prompts.length} prompts, ${different} of them different; all are used`);
   return prompts;
 }
 
-async function* textLines(path: string): AsyncGenerator<Row> {
+async function* textLines(name: string, lines: AsyncIterable<string>): AsyncGenerator<Row> {
   let number = 0;
-  for await (const value of readLines(path)) {
+  for await (const value of lines) {
     number++;
-    if (value.trim() !== "") yield { where: `${path}, line ${number}`, value };
+    if (value.trim() !== "") yield { where: `${name}, line ${number}`, value };
   }
 }
 

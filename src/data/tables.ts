@@ -1,11 +1,12 @@
-/** @file Files of records, one row after another: JSON lines, CSV, TSV, Parquet. */
+/** @file Files of records, one row after another: JSON, JSON lines, CSV, TSV, Parquet. */
 import { type Compressors, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import Papa from "papaparse";
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
-import { nearest } from "../base/nearest.ts";
-import { openFile, readLines } from "../runtime/files.ts";
+import { editDistance, nearest } from "../base/nearest.ts";
+import { brief, shorten } from "../base/text.ts";
+import { fileName, openFile, readLines, STDIN } from "../runtime/files.ts";
 
 /** A record, and where it stands for errors: file, and line or row. A JSON line may be a string instead of an object. */
 export interface Row {
@@ -13,110 +14,191 @@ export interface Row {
   readonly value: string | Readonly<Record<string, unknown>>;
 }
 
-const READERS: Readonly<Record<string, (path: string) => AsyncGenerator<Row, void, undefined>>> = {
-  jsonl: jsonLines,
-  csv: delimited,
-  tsv: delimited,
-  parquet: parquetRows,
-};
+type FileKind = "txt" | "json" | "jsonl" | "csv" | "tsv" | "parquet";
 
 /** The kinds of files read here or by the callers, for errors. */
-export const FILE_KINDS = "a name ending in .txt, .jsonl, .csv or .tsv, each also with .gz, or in .parquet";
+export const FILE_KINDS =
+  "a name ending in .txt, .json, .jsonl, .csv or .tsv, each also with .gz, or in .parquet; or - for stdin";
 
 /** What the name says a file is; undefined: nothing that is read here. */
-export function fileKind(path: string): "txt" | "jsonl" | "csv" | "tsv" | "parquet" | undefined {
-  const [, kind, zipped] = /\.(txt|jsonl|csv|tsv|parquet)(\.gz)?$/.exec(path) ?? [];
-  return kind === "parquet" && zipped ? undefined : (kind as ReturnType<typeof fileKind>);
+export function fileKind(path: string): FileKind | undefined {
+  const [, kind, zipped] =
+    /\.(txt|jsonl?|csv|tsv|parquet)(\.gz)?$/i.exec(path)?.map((part) => part?.toLowerCase()) ?? [];
+  return kind === "parquet" && zipped ? undefined : (kind as FileKind | undefined);
 }
 
+/** What has no name that could say what it holds: standard input, and the pipes of a shell's <(...). */
+const isStream = (path: string) => path === STDIN || /^\/(dev\/(stdin|fd\/\d+)|proc\/self\/fd\/\d+)$/.test(path);
+
+/** A file that was opened: lines of text, or rows. */
+export type Table =
+  | { kind: "txt"; name: string; lines: AsyncIterable<string> }
+  | { kind: Exclude<FileKind, "txt">; name: string; rows: AsyncIterable<Row> };
+
 /**
- * The rows of a .jsonl, .csv, .tsv or .parquet file, in order. Lines and rows without anything in them are skipped.
+ * The lines or rows of a file, in order. Lines and rows without anything in them are skipped among rows.
  *
- * Cells of CSV and TSV are text, as written (RFC 4180 quoting; semicolons separate when the header has no comma). Whole
- * numbers of Parquet are numbers where a number holds them exactly.
- * @throws data - a file that is missing or broken, with its line or row
+ * `.json` is an array of objects or strings. Cells of CSV and TSV are text, as written (RFC 4180 quoting; semicolons separate
+ * when the header has no comma). Whole numbers of Parquet are numbers where a number holds them exactly. Stdin is JSON or JSON
+ * lines when it begins as an array or an object that can be read; otherwise it is text.
+ * @throws data - a file that is missing, of another kind or broken, with its line or row
  */
-export function readRows(path: string): AsyncGenerator<Row, void, undefined> {
-  return READERS[fileKind(path) as string](path);
+export async function openTable(path: string): Promise<Table> {
+  const name = fileName(path);
+  const kind = fileKind(path);
+  if (kind === undefined && isStream(path)) {
+    const lines: string[] = [];
+    for await (const line of readLines(path)) lines.push(line);
+    return textTable(name, guessKind(lines), each(lines));
+  }
+  if (kind === undefined)
+    return fail("data", {
+      where: name,
+      found: "an unknown kind of file",
+      expected: FILE_KINDS,
+      fix: "convert or rename the file; .txt holds plain text",
+    });
+  return kind === "parquet" ? { kind, name, rows: parquetRows(path) } : textTable(name, kind, readLines(path));
 }
+
+function textTable(name: string, kind: Exclude<FileKind, "parquet">, lines: AsyncIterable<string>): Table {
+  if (kind === "txt") return { kind, name, lines };
+  if (kind === "jsonl") return { kind, name, rows: jsonLines(name, lines) };
+  if (kind === "json") return { kind, name, rows: jsonArray(name, lines) };
+  return { kind, name, rows: delimited(name, lines, kind) };
+}
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T, void, undefined> {
+  yield* items;
+}
+
+/** Text that begins with a bracket may still be text. */
+function guessKind(lines: readonly string[]): "txt" | "json" | "jsonl" {
+  const first = lines.find((line) => line.trim() !== "")?.trim() ?? "";
+  if (first.startsWith("{") && isJson(first)) return "jsonl";
+  return /^[[{]/.test(first) && isJson(lines.join("\n")) ? "json" : "txt";
+}
+
+function isJson(text: string): boolean {
+  try {
+    parseJson(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Columns that often hold what is looked for, by the names that data sets give them. */
+const USUAL =
+  /^(prompts?|texts?|query|queries|questions?|instructions?|inputs?|contents?|sentences?|titles?|reviews?)$/i;
 
 /**
  * The text of a row: the value of the first of `columns` it has; null when there is none in the cell.
+ * @param option how the caller's user names another column, for errors
  * @throws data - no such column, or something other than text in it
  */
-export function textOf({ where, value: row }: Row, columns: readonly string[]): string | null {
+export function textOf({ where, value: row }: Row, columns: readonly string[], option = "column"): string | null {
   if (typeof row === "string") return row;
   const column = columns.find((name) => Object.hasOwn(row, name));
   if (column === undefined) {
     const found = Object.keys(row);
-    const close = columns.length === 1 && found.length > 0 ? `: did you mean ${nearest(columns[0], found)}?` : "";
+    const name = likelyColumn(row, columns);
     return fail("data", {
       where,
-      found: found.length === 0 ? "no columns" : `the columns ${found.join(", ").slice(0, 200)}`,
+      found: found.length === 0 ? "no columns" : `the columns ${shorten(found.join(", "), 200)}`,
       expected: `a column ${columns.join(" or ")}`,
-      fix: `name the column that holds the text, or correct the file${close}`,
+      fix: name === undefined ? "name the column that holds the text, or correct the file" : choose(option, name),
     });
   }
   const text = row[column];
   if (typeof text === "string") return text;
   if (text === null || text === undefined) return null;
+  const name = likelyColumn(row, [], column);
   return fail("data", {
     where: `${where}, column ${column}`,
     found: brief(text),
     expected: "text",
-    fix: "correct or remove the row, or name another column",
+    fix: `correct or remove the row${name === undefined ? ", or name another column" : `, or ${choose(option, name)}`}`,
   });
 }
 
-/** A value on one short line. */
-function brief(value: unknown): string {
-  const text = JSON.stringify(value, (_, v) => (typeof v === "bigint" ? String(v) : v)) ?? String(value);
-  return text.length <= 60 ? text : `${text.slice(0, 59)}…`;
+/** The column that is meant, of those with text: a misspelled name, one that data sets use, or the only one there is. */
+function likelyColumn(row: Readonly<Record<string, unknown>>, asked: readonly string[], not?: string) {
+  const candidates = Object.keys(row).filter((name) => name !== not && typeof row[name] === "string");
+  const same = candidates.find((name) => asked.some((column) => column.toLowerCase() === name.trim().toLowerCase()));
+  const close = asked.length === 1 && candidates.length > 0 ? nearest(asked[0], candidates) : undefined;
+  const typing = close !== undefined && editDistance(close.toLowerCase(), asked[0].toLowerCase()) <= 2;
+  if (same !== undefined || typing) return same ?? close;
+  return candidates.find((name) => USUAL.test(name.trim())) ?? (candidates.length === 1 ? candidates[0] : close);
 }
 
-async function* jsonLines(path: string): AsyncGenerator<Row, void, undefined> {
+/** `use --prompt-column Prompt`; in a program `use column "Prompt"`. */
+const choose = (option: string, name: string) =>
+  `use ${option} ${option.startsWith("--") && /^[\w.-]+$/.test(name) ? name : JSON.stringify(name)}`;
+
+async function* jsonLines(name: string, lines: AsyncIterable<string>): AsyncGenerator<Row, void, undefined> {
   let number = 0;
-  for await (const line of readLines(path)) {
+  for await (const line of lines) {
     number++;
     if (line.trim() === "") continue;
-    const where = `${path}, line ${number}`;
+    const where = `${name}, line ${number}`;
     const expected = "one JSON object or string on the line";
-    const fix = "correct or remove the line; a file of plain text must be called .txt";
+    const array = number === 1 && line.trim().startsWith("[") ? "; an array of rows must be called .json" : "";
+    const fix = `correct or remove the line; a file of plain text must be called .txt${array}`;
     let value: unknown;
     try {
       value = parseJson(line);
     } catch (error) {
       fail("data", { where, found: `broken JSON (${messageOf(error)})`, expected, fix }, error);
     }
-    const isRow = typeof value === "string" || (typeof value === "object" && value !== null && !Array.isArray(value));
-    if (!isRow) fail("data", { where, found: brief(value), expected, fix });
-    yield { where, value: value as Row["value"] };
+    if (!isRow(value)) fail("data", { where, found: brief(value), expected, fix });
+    yield { where, value };
   }
 }
 
-/** Characters of the largest CSV or TSV file, which is taken apart in one piece. */
-const LARGEST_TABLE = 1 << 28;
+const isRow = (value: unknown): value is Row["value"] =>
+  typeof value === "string" || (typeof value === "object" && value !== null && !Array.isArray(value));
 
-async function* delimited(path: string): AsyncGenerator<Row, void, undefined> {
+/** A whole document: an array of rows. Some programs write JSON lines under this name: they are read as such. */
+async function* jsonArray(name: string, source: AsyncIterable<string>): AsyncGenerator<Row, void, undefined> {
   const lines: string[] = [];
-  let characters = 0;
-  for await (const line of readLines(path)) {
-    lines.push(line);
-    characters += line.length + 1;
-    if (characters > LARGEST_TABLE)
-      fail("data", {
-        where: `${path}, line ${lines.length}`,
-        found: `more than ${LARGEST_TABLE >> 20} MiB of text`,
-        expected: "a table that fits in memory",
-        fix: "split the file, or convert it to JSON lines or Parquet, which are read piece by piece",
-      });
+  for await (const line of source) lines.push(line);
+  const [first = "", ...others] = lines.filter((line) => line.trim() !== "");
+  if (others.length > 0 && first.trim().startsWith("{") && isJson(first)) return yield* jsonLines(name, each(lines));
+  const expected = 'an array of objects or strings: [{"prompt": "..."}, ...]';
+  let rows: unknown;
+  try {
+    rows = first === "" ? [] : parseJson(lines.join("\n"));
+  } catch (error) {
+    const found = `broken JSON (${messageOf(error)})`;
+    fail("data", { where: name, found, expected, fix: "correct the file; JSON lines must be called .jsonl" }, error);
   }
+  if (!Array.isArray(rows)) {
+    const inner = Object.entries(rows ?? {}).find(([, value]) => Array.isArray(value))?.[0];
+    const fix = inner === undefined ? "write an array" : `write the array ${JSON.stringify(inner)} alone`;
+    fail("data", { where: name, found: brief(rows), expected, fix });
+  }
+  for (const [i, value] of rows.entries()) {
+    const where = `${name}, item ${i + 1}`;
+    if (!isRow(value))
+      fail("data", { where, found: brief(value), expected: "an object or a string", fix: "correct it" });
+    yield { where, value };
+  }
+}
+
+async function* delimited(
+  name: string,
+  source: AsyncIterable<string>,
+  kind: "csv" | "tsv",
+): AsyncGenerator<Row, void, undefined> {
+  const lines: string[] = [];
+  for await (const line of source) lines.push(line);
   const [header = ""] = lines;
-  const delimiter = fileKind(path) === "tsv" ? "\t" : header.includes(";") && !header.includes(",") ? ";" : ",";
+  const delimiter = kind === "tsv" ? "\t" : header.includes(";") && !header.includes(",") ? ";" : ",";
   const { data, errors } = Papa.parse<string[]>(lines.join("\n"), { delimiter });
   // Rows are counted as a spreadsheet does: the header is row 1.
   const problem = (row: number, found: string, expected: string, fix: string) =>
-    fail("data", { where: `${path}, row ${row + 1}`, found, expected, fix });
+    fail("data", { where: `${name}, row ${row + 1}`, found, expected, fix });
   const [broken] = errors;
   if (broken)
     problem(
@@ -126,7 +208,7 @@ async function* delimited(path: string): AsyncGenerator<Row, void, undefined> {
       'write " in a field as ""',
     );
   const [columns, ...rows] = data;
-  const twice = columns?.find((name, i) => columns.indexOf(name) !== i);
+  const twice = columns?.find((column, i) => columns.indexOf(column) !== i);
   if (twice !== undefined) problem(0, `two columns called ${JSON.stringify(twice)}`, "one name for each", "rename one");
   for (const [i, cells] of rows.entries()) {
     if (cells.every((cell) => cell.trim() === "")) continue;
@@ -138,8 +220,8 @@ async function* delimited(path: string): AsyncGenerator<Row, void, undefined> {
         `put a field that contains ${JSON.stringify(delimiter)} in double quotes`,
       );
     yield {
-      where: `${path}, row ${i + 2}`,
-      value: Object.fromEntries(columns.map((name, c) => [name, cells[c]])),
+      where: `${name}, row ${i + 2}`,
+      value: Object.fromEntries(columns.map((column, c) => [column, cells[c]])),
     };
   }
 }
@@ -150,9 +232,6 @@ const DECOMPRESSORS: Compressors = {
   LZ4_RAW: (input, length) => (length === 0 ? new Uint8Array(0) : compressors.LZ4_RAW!(input, length)),
 };
 
-/** Rows of a Parquet file's largest group: a few bytes may claim any number. */
-const LARGEST_GROUP = 10_000_000;
-
 async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> {
   const source = await openFile(path, "data");
   // The library reads past the end of a broken file where a slice would be shorter; so would a negative offset.
@@ -162,14 +241,7 @@ async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> 
   try {
     const metadata = await parquetMetadataAsync(file);
     let rowStart = 0;
-    for (const [i, { num_rows }] of metadata.row_groups.entries()) {
-      if (num_rows > LARGEST_GROUP)
-        fail("data", {
-          where: `${path}, row group ${i}`,
-          found: `${num_rows} rows`,
-          expected: `at most ${LARGEST_GROUP} in one group, which is read at once`,
-          fix: "write the file again with smaller row groups",
-        });
+    for (const { num_rows } of metadata.row_groups) {
       const rowEnd = rowStart + Number(num_rows);
       for (const row of await parquetReadObjects({ file, metadata, compressors: DECOMPRESSORS, rowStart, rowEnd })) {
         rowStart++;

@@ -23,6 +23,7 @@ import {
   writeTextAtomic,
 } from "../runtime/files.ts";
 import { guardedFetch, HubSilence } from "./hub-fetch.ts";
+import { checkpointOfRun } from "./run-checkpoints.ts";
 import { conversionAdvice, INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
 
 export interface DownloadProgress {
@@ -46,6 +47,8 @@ export interface ResolveOptions {
   /** Seconds to wait for an answer, or for the next bytes of one. Default: 60; 10 where the cache has a complete copy. */
   patience?: number;
   onProgress?: (progress: DownloadProgress) => void;
+  /** Hears which checkpoint of a run directory was taken. */
+  onNote?: (text: string) => void;
 }
 
 /** Fetched when the repository has them; weights are chosen apart. */
@@ -123,11 +126,15 @@ export const EMBEDDED = "tiny";
 
 /**
  * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights.
- * Without network, what the cache holds is used.
+ * Without network, what the cache holds is used. A run directory stands for its best checkpoint.
  * @param id `tiny`, a directory, or `owner/name`, `name`, either with `@revision`
  */
 export async function resolveModel(id: string, options: ResolveOptions = {}): Promise<string> {
-  if (await isDirectory(id)) return id;
+  if (await isDirectory(id)) {
+    const checkpoint = await checkpointOfRun(id);
+    if (checkpoint) options.onNote?.(checkpoint.note);
+    return checkpoint?.path ?? id;
+  }
   if (id === EMBEDDED) return packagePath("models", EMBEDDED);
   const where = `model ${JSON.stringify(id)}`;
   if (await exists(id)) {

@@ -102,14 +102,15 @@ export class GPT2HeadWithValueModel {
   }
 
   /**
-   * A model from a directory in Hugging Face layout or a hub id. A checkpoint without a value head gets a new one,
+   * A model from a directory in Hugging Face layout, a run directory (its best checkpoint) or a hub id. A checkpoint without a value head gets a new one,
    * N(0, initializerRange) with bias 0, and `notes` says so.
    */
   static async fromPretrained(
     id: string,
     options: ModelOptions & ResolveOptions = {},
   ): Promise<GPT2HeadWithValueModel> {
-    const directory = await resolveModel(id, options);
+    const notes: string[] = [];
+    const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
     const path = joinPath(directory, "config.json");
     const config = await readConfig(directory);
     const generationConfig = await readGenerationConfig(directory, config);
@@ -120,7 +121,7 @@ export class GPT2HeadWithValueModel {
       const parameters = new ParameterBuffer(table);
       const wanted = table.map((p) => ({ ...p, target: parameters.view(p.name) }));
       const { missing, ignored } = await loadParameters(weights, wanted);
-      const notes = configNotes(config, path);
+      notes.push(...configNotes(config, path));
       if (missing.length > 0) {
         parameters.table.forEach((p, i) => {
           if (missing.includes(p.name))

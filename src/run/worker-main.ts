@@ -2,11 +2,10 @@
  * @file What the thread of {@link runInWorker} runs. An entry: started by its address and imported by nothing, so that
  * importing the library, in whatever thread or process, starts nothing.
  */
-import { plainError, reviveError } from "../base/thrown.ts";
 import { parentChannel, workerInput } from "../runtime/worker.ts";
 import type { RewardFunction } from "../train/rewards.ts";
 import { type RunSpec, run } from "../train/run.ts";
-import type { ToParent, ToWorker } from "./worker.ts";
+import { plain, revive, type ToParent, type ToWorker } from "./worker.ts";
 
 async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
   const controller = new AbortController();
@@ -16,24 +15,19 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
     const asked = waiting.get(message.id);
     waiting.delete(message.id);
     if (message.type === "scores") asked?.resolve(message.scores);
-    else asked?.reject(reviveError(message.error));
+    else asked?.reject(revive(message.error));
   });
-  let calls = 0;
-  const reward: RewardFunction = (batch, { signal } = {}) =>
+  let id = 0;
+  const reward: RewardFunction = (batch) =>
     new Promise((resolve, reject) => {
-      const id = ++calls;
-      waiting.set(id, { resolve, reject });
-      signal?.addEventListener("abort", () => {
-        if (waiting.delete(id)) parent.post({ type: "abandon", id } satisfies ToParent);
-        reject(signal.reason);
-      });
+      waiting.set(++id, { resolve, reject });
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
   try {
     for await (const event of run(workerInput<RunSpec>(), reward, { signal: controller.signal }))
       parent.post({ type: "event", event } satisfies ToParent);
   } catch (error) {
-    parent.post({ type: "error", error: plainError(error) } satisfies ToParent);
+    parent.post({ type: "error", error: plain(error) } satisfies ToParent);
   }
   parent.close();
 }

@@ -3,8 +3,7 @@
  * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled. What runs
  * in that thread is worker-main.ts, which nothing imports.
  */
-import { messageOf } from "../base/errors.ts";
-import { type PlainError, plainError, reviveError } from "../base/thrown.ts";
+import { type ErrorKind, messageOf, type Problem, ValueheadError } from "../base/errors.ts";
 import { packageModule } from "../runtime/package.ts";
 import { spawnWorker } from "../runtime/worker.ts";
 import type { RewardFunction, RewardSample } from "../train/rewards.ts";
@@ -13,13 +12,25 @@ import type { RunEvent, RunSpec } from "../train/run.ts";
 export type ToWorker =
   | { type: "stop" }
   | { type: "scores"; id: number; scores: number[] }
-  | { type: "failed"; id: number; error: PlainError };
+  | { type: "failed"; id: number; error: Plain };
 export type ToParent =
   | { type: "event"; event: RunEvent }
   | { type: "score"; id: number; batch: RewardSample[] }
-  /** Nobody waits for these scores any more. */
-  | { type: "abandon"; id: number }
-  | { type: "error"; error: PlainError };
+  | { type: "error"; error: Plain };
+
+/** An error as plain data. */
+interface Plain {
+  message: string;
+  kind?: ErrorKind;
+  problem?: Problem;
+}
+
+export const plain = (error: unknown): Plain =>
+  error instanceof ValueheadError
+    ? { message: error.message, kind: error.kind, problem: error.problem }
+    : { message: messageOf(error) };
+export const revive = ({ message, kind, problem }: Plain): Error =>
+  kind && problem ? new ValueheadError(kind, problem) : new Error(message);
 
 /** The events of {@link run}, from a worker thread. The reward function runs on this thread. */
 export async function* runInWorker(
@@ -34,24 +45,16 @@ export async function* runInWorker(
     queue.push(item);
     wake();
   };
-  const calls = new Map<number, AbortController>();
-  const score = async ({ id, batch }: Extract<ToParent, { type: "score" }>) => {
-    const call = new AbortController();
-    calls.set(id, call);
-    try {
-      const scores = await reward(batch, { signal: call.signal });
-      worker.post({ type: "scores", id, scores } satisfies ToWorker);
-    } catch (error) {
-      worker.post({ type: "failed", id, error: plainError(error) } satisfies ToWorker);
-    } finally {
-      calls.delete(id);
-    }
-  };
-  worker.onMessage((message: ToParent) => {
+  worker.onMessage(async (message: ToParent) => {
     if (message.type === "event") push(message.event);
-    else if (message.type === "error") push(reviveError(message.error));
-    else if (message.type === "abandon") calls.get(message.id)?.abort();
-    else void score(message);
+    else if (message.type === "error") push(revive(message.error));
+    else {
+      try {
+        worker.post({ type: "scores", id: message.id, scores: await reward(message.batch) } satisfies ToWorker);
+      } catch (error) {
+        worker.post({ type: "failed", id: message.id, error: plain(error) } satisfies ToWorker);
+      }
+    }
   });
   worker.ended.then(
     () => push(null),
@@ -73,7 +76,6 @@ export async function* runInWorker(
     }
   } finally {
     options.signal?.removeEventListener("abort", stop);
-    for (const call of calls.values()) call.abort();
     await worker.terminate();
   }
 }

@@ -4,9 +4,10 @@
  * copy of itself in memory.
  */
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, readdir, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
@@ -136,26 +137,10 @@ export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** Bytes of the largest text file that is read whole; JavaScript's strings end at twice that. */
-const LARGEST_TEXT = 1 << 28;
-
-/** A whole text file as UTF-8, or what comes out of a pipe. */
+/** A whole text file as UTF-8. */
 export async function readText(path: string, kind: ErrorKind = "checkpoint"): Promise<string> {
   try {
-    const pieces: Buffer[] = [];
-    let bytes = 0;
-    for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
-      bytes += piece.length;
-      if (bytes > LARGEST_TEXT)
-        fail(kind, {
-          where: path,
-          found: `more than ${LARGEST_TEXT >> 20} MiB of text`,
-          expected: "a smaller file",
-          fix: "check that this is the file you mean",
-        });
-      pieces.push(piece);
-    }
-    return Buffer.concat(pieces).toString("utf8");
+    return await readFile(path, "utf8");
   } catch (error) {
     return readError(error, path, kind);
   }
@@ -187,50 +172,92 @@ export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Pr
 /** Characters of the longest line that is read: a small .gz may hold a line that fits in no memory. */
 const LONGEST_LINE = 1 << 26;
 
-/** The lines of a UTF-8 text file, gunzipped when the name ends in `.gz`, without their line ends. Streams. */
+/** The path that means standard input. */
+export const STDIN = "-";
+
+/** A path as errors call it. */
+export const fileName = (path: string): string => (path === STDIN ? "stdin" : path);
+
+/**
+ * The lines of a text file, or of stdin for `-`, gunzipped when the name ends in `.gz`, without their line ends. Streams.
+ * UTF-8, or UTF-16 where the file says so in its first two bytes.
+ */
 export async function* readLines(path: string, kind: ErrorKind = "data"): AsyncGenerator<string, void, undefined> {
-  const file = createReadStream(path);
-  const unzipped = path.endsWith(".gz") ? createGunzip() : null;
+  const name = fileName(path);
+  const file: Readable = path === STDIN ? process.stdin : createReadStream(path);
+  const unzipped = /\.gz$/i.test(path) ? createGunzip() : null;
   // pipe() does not hand errors on: a file that cannot be read must end the gunzip stream too.
   if (unzipped !== null) file.on("error", (error) => unzipped.destroy(error)).pipe(unzipped);
   const stream = unzipped ?? file;
-  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const text = new TextPieces();
   let pending = "";
   let count = 0;
   const finish = (line: string) => {
     count++;
+    if (line.includes("\0"))
+      fail(kind, {
+        where: `${name}, line ${count}`,
+        found: "a NUL character",
+        expected: "text",
+        fix: "save the file as UTF-8 text",
+      });
     return line.endsWith("\r") ? line.slice(0, -1) : line;
   };
   try {
     for await (const chunk of stream) {
-      const lines = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
+      const lines = text.next(chunk as Uint8Array).split("\n");
       lines[0] = pending + lines[0];
       pending = lines.pop() as string;
       if (pending.length > LONGEST_LINE) {
-        const [where, found] = [`${path}, line ${count + lines.length + 1}`, `more than ${LONGEST_LINE} characters`];
+        const [where, found] = [`${name}, line ${count + lines.length + 1}`, `more than ${LONGEST_LINE} characters`];
         fail(kind, { where, found, expected: "lines of text", fix: "put line breaks between texts" });
       }
       for (const line of lines) yield finish(line);
     }
-    pending += decoder.decode();
+    pending += text.end();
     if (pending !== "") yield finish(pending);
   } catch (error) {
     if (codeOf(error) === "ERR_ENCODING_INVALID_ENCODED_DATA") {
-      const where = `${path}, after line ${count}`;
-      fail(
-        kind,
-        { where, found: "bytes that are not UTF-8", expected: "UTF-8 text", fix: "save the file as UTF-8" },
-        error,
-      );
+      const where = `${name}, after line ${count}`;
+      const [found, expected] = [`bytes that are not ${text.encoding.toUpperCase()}`, "UTF-8 text"];
+      fail(kind, { where, found, expected, fix: "save the file as UTF-8" }, error);
     }
     if (codeOf(error).startsWith("Z_")) {
       const found = `broken gzip data (${messageOf(error)})`;
       const fix = "copy or download the file again";
-      fail(kind, { where: `${path}, after line ${count}`, found, expected: "a whole gzip file", fix }, error);
+      fail(kind, { where: `${name}, after line ${count}`, found, expected: "a whole gzip file", fix }, error);
     }
-    readError(error, path, kind);
+    readError(error, name, kind);
   } finally {
     file.destroy();
     unzipped?.destroy();
+  }
+}
+
+/** Pieces of a text as they come. The byte order mark says which encoding it is, and is left out; without one it is UTF-8. */
+class TextPieces {
+  encoding: "utf-8" | "utf-16le" | "utf-16be" = "utf-8";
+  #decoder?: TextDecoder;
+  #first = new Uint8Array(0);
+
+  next(chunk: Uint8Array): string {
+    if (this.#decoder) return this.#decoder.decode(chunk, { stream: true });
+    const all = new Uint8Array([...this.#first, ...chunk.subarray(0, 2)]);
+    if (this.#first.length + chunk.length < 2) {
+      this.#first = all;
+      return "";
+    }
+    const mark = all[0] * 256 + all[1];
+    if (mark === 0xfffe) this.encoding = "utf-16le";
+    if (mark === 0xfeff) this.encoding = "utf-16be";
+    this.#decoder = new TextDecoder(this.encoding, { fatal: true });
+    const start = this.#decoder.decode(this.#first, { stream: true });
+    this.#first = new Uint8Array(0);
+    return start + this.#decoder.decode(chunk, { stream: true });
+  }
+
+  end(): string {
+    this.#decoder ??= new TextDecoder(this.encoding, { fatal: true });
+    return this.#decoder.decode(this.#first);
   }
 }

@@ -38,16 +38,20 @@ export interface SamplingOptions {
 
 export const SAMPLING_DEFAULTS: SamplingOptions = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
 
+/** Logits are divided by nothing smaller, nor by more than its inverse: what came out would not be a number in fp32. */
+export const SMALLEST_DIVISOR = 1e-4;
+export const DIVISOR = "a number from 0.0001 to 10000";
+const isDivisor = (x: number) => x >= SMALLEST_DIVISOR && x <= 1 / SMALLEST_DIVISOR;
+
 export function checkSampling(options: Partial<SamplingOptions>): void {
   const { temperature, topK, topP, minP, repetitionPenalty } = samplingOptions(options);
   const wrong = (where: string, found: number, expected: string): never =>
     fail("usage", { where, found: String(found), expected, fix: `correct ${where}` });
-  if (!(temperature > 0 && Number.isFinite(temperature))) wrong("temperature", temperature, "a number above 0");
+  if (!isDivisor(temperature)) wrong("temperature", temperature, DIVISOR);
   if (!(Number.isInteger(topK) && topK >= 0)) wrong("topK", topK, "a whole number, 0 for all tokens");
   if (!(topP > 0 && topP <= 1)) wrong("topP", topP, "a number above 0 and at most 1");
   if (!(minP >= 0 && minP <= 1)) wrong("minP", minP, "a number from 0 to 1");
-  if (!(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty)))
-    wrong("repetitionPenalty", repetitionPenalty, "a number above 0");
+  if (!isDivisor(repetitionPenalty)) wrong("repetitionPenalty", repetitionPenalty, DIVISOR);
 }
 
 /** The sampling options among others, without those that are undefined. */

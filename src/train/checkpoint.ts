@@ -1,5 +1,6 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
 import { fail } from "../base/errors.ts";
+import { BEST_FILE, type Checkpoint, listCheckpoints } from "../gpt2/run-checkpoints.ts";
 import { findDamage, writeChecksums } from "../runtime/file-checksums.ts";
 import {
   baseName,
@@ -19,27 +20,8 @@ import type { BestCheckpoint } from "./events.ts";
 import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
 import type { PPOTrainer, TrainerState } from "./ppo.ts";
 
-const NAME = /^checkpoint-(\d+)$/;
 const STATE_FILE = "trainer.json";
 const MOMENTS_FILE = "trainer.safetensors";
-/** In the run directory: which checkpoint is best, for people. What decides lies in the checkpoints themselves. */
-const BEST_FILE = "best.json";
-
-export interface Checkpoint {
-  step: number;
-  path: string;
-}
-
-/** The checkpoints of a run directory, newest first, whole or damaged. */
-export async function listCheckpoints(directory: string): Promise<Checkpoint[]> {
-  if (!(await isDirectory(directory))) return [];
-  const found: Checkpoint[] = [];
-  for (const name of await listDirectory(directory)) {
-    const step = NAME.exec(name)?.[1];
-    if (step !== undefined) found.push({ step: Number(step), path: joinPath(directory, name) });
-  }
-  return found.sort((a, b) => b.step - a.step);
-}
 
 /**
  * Write `checkpoint-<step>` whole or not at all.
@@ -70,7 +52,8 @@ export async function saveCheckpoint(
 }
 
 /**
- * Delete all checkpoints but the newest `keep` and, if `keepBest`, the best, which best.json then names. Those of later
+ * Delete all checkpoints but the newest `keep` and, if `keepBest`, the best, which best.json then names: what decides lies in
+ * the checkpoints themselves. Those of later
  * steps than `newest` are of a run that was abandoned there, and go too.
  * @returns the best
  */

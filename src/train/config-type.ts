@@ -36,7 +36,10 @@ export type PpoConfig = {
   minNewTokens: number;
   /** The end-of-text token ends a response; without, it is a token like any other. Default: true. */
   stopAtEos: boolean;
-  /** Logits are divided by this, when sampling and when scoring. A number, more than 0. Default: 1. */
+  /**
+   * Logits are divided by this, when sampling and when scoring. A number, at least 0.0001 and at most 10000. Default:
+   * 1.
+   */
   temperature: number;
   /** Sample from the k most likely tokens; 0: all. A whole number, at least 0. Default: 0. */
   topK: number;
@@ -51,7 +54,8 @@ export type PpoConfig = {
    */
   minP: number;
   /**
-   * Logits of tokens seen before are divided (or multiplied, if negative) by this. A number, more than 0. Default: 1.
+   * Logits of tokens seen before are divided (or multiplied, if negative) by this. A number, at least 0.0001 and at
+   * most 10000. Default: 1.
    */
   repetitionPenalty: number;
   /** Ids that are never drawn. Default: []. */
@@ -94,17 +98,17 @@ export type PpoConfig = {
   scoreScaling: "none" | "scale" | "normalize";
   /** Scores are clipped to this on both sides, after scaling; 0: never. A number, at least 0. Default: 0. */
   scoreClip: number;
-  /** AdamW's step size. A number, at least 0. Default: 0.0000141. */
+  /** AdamW's step size. A number, at least 0 and at most 100. Default: 0.0000141. */
   learningRate: number;
   /** Learning rate over the run. Default: "constant". */
   schedule: "constant" | "linear" | "cosine";
   /** PPO steps of linear warm-up. A whole number, at least 0. Default: 0. */
   warmupSteps: number;
-  /** AdamW, first moment. A number, at least 0 and at most 1. Default: 0.9. */
+  /** AdamW, first moment. A number, at least 0. Default: 0.9. */
   beta1: number;
-  /** AdamW, second moment. A number, at least 0 and at most 1. Default: 0.999. */
+  /** AdamW, second moment. A number, at least 0. Default: 0.999. */
   beta2: number;
-  /** AdamW, added to the root of the second moment. A number, more than 0. Default: 1e-8. */
+  /** AdamW, added to the root of the second moment. A number, at least 1e-30 and at most 1. Default: 1e-8. */
   adamEpsilon: number;
   /**
    * Which root of the second moment adamEpsilon is added to: tensorflow's makes first steps smaller. Default:

@@ -1,19 +1,35 @@
 /** @file Every option of a PPO run, with its default and its limits, in one schema. */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
-import { nearest } from "../base/nearest.ts";
+import { librarySource, type OptionSource, type Resolved, resolveOptions, shown } from "../base/options.ts";
+import { DIVISOR, SMALLEST_DIVISOR } from "../sample/distribution.ts";
 import type { PpoConfig } from "./config-type.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
 import { nameHere } from "./trl-names.ts";
 
-const count = (min = 1) => z.number().int().min(min);
-const positive = z.number().gt(0).finite();
-const notNegative = z.number().min(0).finite();
-const share = z.number().min(0).max(1);
+/** Far beyond what any option means, and far within what fp32 holds. */
+const LARGEST = 1e30;
+
+export const count = (min = 1) => z.number().int().min(min).describe(`a whole number, ${min} or more`);
+export const positive = z.number().gt(0).max(LARGEST).describe("a number above 0, at most 1e30");
+export const notNegative = z.number().min(0).max(LARGEST).describe("a number, 0 or more, at most 1e30");
+export const share = z.number().min(0).max(1).describe("a number from 0 to 1");
+/** Of a running mean: 1 would never let anything in. */
+export const decay = z.number().min(0).lt(1).describe("a number from 0 to below 1");
+/** What logits are divided by. */
+const divisor = z
+  .number()
+  .min(SMALLEST_DIVISOR)
+  .max(1 / SMALLEST_DIVISOR)
+  .describe(DIVISOR);
+export const choice = <const T extends readonly string[]>(names: T) =>
+  z.enum(names).describe(`one of ${names.join(", ")}`);
+const text = z.string().describe("a text");
+const onOff = z.boolean().describe("true or false");
 
 /** One line for each option; the command line prints these, and the type PpoConfig is written from them. @internal */
 export const ppoOptions = {
-  preset: [z.enum(presetNames), "default", "published values for all options that are not given"],
+  preset: [choice(presetNames), "default", "published values for all options that are not given"],
   steps: [count(), 100, "PPO steps"],
   seed: [count(0), 0, "seed of everything random"],
   batchSize: [count(), 128, "prompts per step"],
@@ -21,7 +37,7 @@ export const ppoOptions = {
   microBatchSize: [count(0), 0, "responses per forward and backward pass, gradients added up; 0: the whole minibatch"],
   rolloutBatchSize: [count(), 64, "responses sampled at a time; rewards of one part run while the next is sampled"],
   rolloutPrecision: [
-    z.enum(["fp32", "int8"]),
+    choice(["fp32", "int8"]),
     "fp32",
     "int8: sample from a quantised copy, faster, and weight its tokens",
   ],
@@ -29,47 +45,67 @@ export const ppoOptions = {
   ppoEpochs: [count(), 4, "passes over each batch"],
   maxNewTokens: [count(), 24, "tokens per response at most"],
   minNewTokens: [count(0), 0, "no end of text before this many tokens"],
-  stopAtEos: [z.boolean(), true, "the end-of-text token ends a response; without, it is a token like any other"],
-  temperature: [positive, 1, "logits are divided by this, when sampling and when scoring"],
+  stopAtEos: [onOff, true, "the end-of-text token ends a response; without, it is a token like any other"],
+  temperature: [divisor, 1, "logits are divided by this, when sampling and when scoring"],
   topK: [count(0), 0, "sample from the k most likely tokens; 0: all"],
-  topP: [z.number().gt(0).max(1), 1, "sample from the most likely tokens that hold this much probability"],
+  topP: [
+    z.number().gt(0).max(1).describe("a number above 0, at most 1"),
+    1,
+    "sample from the most likely tokens that hold this much probability",
+  ],
   minP: [share, 0, "keep tokens at least this share as likely as the most likely one; 0: all"],
-  repetitionPenalty: [positive, 1, "logits of tokens seen before are divided (or multiplied, if negative) by this"],
-  bannedTokens: [z.array(count(0)), [] as number[], "ids that are never drawn"],
-  stop: [z.array(z.string().min(1)), [] as string[], "a response also ends when its text contains one of these"],
+  repetitionPenalty: [divisor, 1, "logits of tokens seen before are divided (or multiplied, if negative) by this"],
+  bannedTokens: [
+    z.array(count(0)).describe("token ids: whole numbers, 0 or more"),
+    [] as number[],
+    "ids that are never drawn",
+  ],
+  stop: [
+    z.array(z.string().min(1)).describe("texts that are not empty"),
+    [] as string[],
+    "a response also ends when its text contains one of these",
+  ],
   promptMinTokens: [count(0), 0, "prompts are cut to a random length from this many tokens ..."],
   promptMaxTokens: [count(0), 0, "... to this many, drawn once for each prompt; 0: prompts are used whole"],
   longPrompts: [
-    z.enum(["error", "drop", "truncate"]),
+    choice(["error", "drop", "truncate"]),
     "error",
     "prompts that leave no room for the response in the context",
   ],
   rewardConcurrency: [count(), 4, "calls of the reward function at once, each for one part of rolloutBatchSize"],
-  rewardTimeout: [z.number().min(0).max(86_400), 0, "seconds a call of the reward function may take; 0: any time"],
+  rewardTimeout: [
+    z.number().min(0).max(86_400).describe("a number from 0 to 86400"),
+    0,
+    "seconds a call of the reward function may take; 0: any time",
+  ],
   rewardRetries: [count(0), 2, "repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds"],
-  maskReplay: [z.boolean(), true, "score each token over the set it was drawn from; without, x is not ~ p"],
-  truncateToken: [z.string(), "", "a token that ends what the reward sees of a response; empty: none"],
+  maskReplay: [onOff, true, "score each token over the set it was drawn from; without, x is not ~ p"],
+  truncateToken: [text, "", "a token that ends what the reward sees of a response; empty: none"],
   truncateAfter: [count(0), 0, "tokens of a response before which truncateToken does not count"],
   failScore: [
-    z.number().finite().nullable(),
+    z.number().min(-LARGEST).max(LARGEST).nullable().describe("a number from -1e30 to 1e30, or null for none"),
     null,
     "score of a response without truncateToken, whatever the reward says",
   ],
   missingEosPenalty: [notNegative, 0, "subtracted from the score of a response without the end-of-text token"],
   scoreScaling: [
-    z.enum(["none", "scale", "normalize"]),
+    choice(["none", "scale", "normalize"]),
     "none",
     "divide scores by the standard deviation of all so far; normalize: subtract their mean first",
   ],
   scoreClip: [notNegative, 0, "scores are clipped to this on both sides, after scaling; 0: never"],
-  learningRate: [notNegative, 1.41e-5, "AdamW's step size"],
-  schedule: [z.enum(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
+  learningRate: [z.number().min(0).max(100).describe("a number from 0 to 100"), 1.41e-5, "AdamW's step size"],
+  schedule: [choice(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
   warmupSteps: [count(0), 0, "PPO steps of linear warm-up"],
-  beta1: [share, 0.9, "AdamW, first moment"],
-  beta2: [share, 0.999, "AdamW, second moment"],
-  adamEpsilon: [positive, 1e-8, "AdamW, added to the root of the second moment"],
+  beta1: [decay, 0.9, "AdamW, first moment"],
+  beta2: [decay, 0.999, "AdamW, second moment"],
+  adamEpsilon: [
+    z.number().min(1e-30).max(1).describe("a number from 1e-30 to 1"),
+    1e-8,
+    "AdamW, added to the root of the second moment",
+  ],
   adamBiasCorrection: [
-    z.enum(["pytorch", "tensorflow"]),
+    choice(["pytorch", "tensorflow"]),
     "pytorch",
     "which root of the second moment adamEpsilon is added to: tensorflow's makes first steps smaller",
   ],
@@ -81,45 +117,45 @@ export const ppoOptions = {
     "optimizer steps left out per run when a loss or gradient is not finite; then it stops",
   ],
   valueHeadInit: [
-    z.enum(["normal", "zero", "uniform"]),
+    choice(["normal", "zero", "uniform"]),
     "normal",
     "a value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear",
   ],
   valueHeadStd: [notNegative, 0, "standard deviation of a normal value head; 0: the model's initializer_range"],
   valueModel: [
-    z.enum(["shared", "separate"]),
+    choice(["shared", "separate"]),
     "shared",
     "a value head on the policy, or a model of its own that starts as a copy of the policy",
   ],
   frozenLayers: [count(0), 0, "the embeddings and so many blocks are not trained; 0: everything is"],
   klCoef: [notNegative, 0.2, "beta, what a nat of KL costs; where an adaptive controller starts"],
-  klController: [z.enum(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
+  klController: [choice(["adaptive", "fixed"]), "adaptive", "whether beta follows the KL"],
   klTarget: [positive, 6, "KL per response in nats that an adaptive beta aims at"],
   klHorizon: [positive, 10_000, "responses over which an adaptive beta moves"],
   klPenalty: [
-    z.enum(["k1", "abs", "k2", "k3", "exact"]),
+    choice(["k1", "abs", "k2", "k3", "exact"]),
     "k1",
     "per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full",
   ],
-  klLog: [z.enum(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
+  klLog: [choice(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
   gamma: [share, 1, "discount per token"],
   lambda: [share, 0.95, "GAE's trade of bias for variance"],
-  whitenRewards: [z.boolean(), false, "scale rewards to variance 1 before advantages"],
-  whitenAdvantages: [z.boolean(), true, "advantages to mean 0, variance 1"],
-  whiteningScope: [z.enum(["batch", "minibatch"]), "batch", "whose mean and variance whitening takes"],
-  whiteningVariance: [z.enum(["unbiased", "biased"]), "unbiased", "over n - 1 as PyTorch, or over n as TensorFlow"],
+  whitenRewards: [onOff, false, "scale rewards to variance 1 before advantages"],
+  whitenAdvantages: [onOff, true, "advantages to mean 0, variance 1"],
+  whiteningScope: [choice(["batch", "minibatch"]), "batch", "whose mean and variance whitening takes"],
+  whiteningVariance: [choice(["unbiased", "biased"]), "unbiased", "over n - 1 as PyTorch, or over n as TensorFlow"],
   clipRange: [positive, 0.2, "policy ratio clip"],
   clipRangeValue: [positive, 0.2, "how far a value may move per batch"],
   vfCoef: [notNegative, 0.1, "weight of the value loss"],
   entropyCoef: [notNegative, 0, "weight of an entropy bonus"],
   targetKl: [notNegative, 0, "no more epochs once the KL from the old policy, per token, is 1.5 times this; 0: all"],
   ratioThreshold: [notNegative, 10, "a minibatch whose mean policy ratio is above this is skipped; 0: never"],
-  gradientCheckpointing: [z.boolean(), false, "recompute activations in the backward pass: less memory, more time"],
+  gradientCheckpointing: [onOff, false, "recompute activations in the backward pass: less memory, more time"],
   saveEvery: [count(0), 50, "PPO steps between checkpoints; 0: only at the end and when interrupted"],
   keepCheckpoints: [count(), 2, "checkpoints kept; older ones are deleted"],
-  keepBest: [z.boolean(), true, "keep the checkpoint of the highest mean reward too, however old"],
+  keepBest: [onOff, true, "keep the checkpoint of the highest mean reward too, however old"],
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
-  audit: [z.enum(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
+  audit: [choice(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
 } as const satisfies {
   readonly [K in keyof PpoConfig]: readonly [z.ZodType<PpoConfig[K]>, PpoConfig[K], string];
 };
@@ -143,124 +179,198 @@ export const PPO_DEFAULTS: Readonly<PpoConfig> = Object.fromEntries(
 ) as PpoConfig;
 
 /**
- * A complete, checked config from some options.
+ * A complete, checked config from some options. Defaults and the values of a preset follow what is given: with a batchSize of
+ * 16 the miniBatchSize is 16 too.
  * @throws config - an unknown name (with the nearest known one), a value out of range, options that contradict each other
  */
 export function ppoConfig(options?: Readonly<Partial<PpoConfig>>, where?: string): PpoConfig;
 /** The same for options out of a file or a command line, which may have any name. @internal */
 export function ppoConfig(options: Readonly<Record<string, unknown>>, where?: string): PpoConfig;
 export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PpoConfig {
-  const config: Record<string, unknown> = { ...PPO_DEFAULTS, ...presetNamed(options.preset) };
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(ppoOptions, name)) unknownOption(name, where);
-    const [schema, standard, meaning] = ppoOptions[name as PpoOptionName];
-    const result = schema.safeParse(value);
-    if (!result.success)
-      fail("config", {
-        where: `${where}, ${name}`,
-        found: JSON.stringify(value) ?? String(value),
-        expected: result.error.issues.map((issue) => issue.message.replace(/^(Invalid|Too \w+)[^:]*: /, "")).join("; "),
-        fix: `${name} is ${meaning} (default ${shown(standard)})`,
-      });
-    config[name] = result.data;
-  }
-  const checked = config as PpoConfig;
-  for (const [name, found, expected, wrong] of contradictions(checked))
-    if (wrong) fail("config", { where: `${where}, ${name}`, found, expected, fix: `change ${name}` });
-  return checked;
+  return resolvePpoConfig([librarySource(options, where)]).config;
 }
 
-/** An option's value in words: "none" for null and what is empty. */
-export const shown = (value: unknown) => (Array.isArray(value) ? value.join(", ") : String(value ?? "")) || "none";
+/** An option that was not as given: what it is now, because of which. */
+export interface Followed {
+  name: PpoOptionName;
+  /** What it would have been. */
+  from: unknown;
+  to: unknown;
+  because: PpoOptionName;
+}
+
+/**
+ * The config from several sources, the later before the earlier. The values of a preset stand before what yields (defaults,
+ * an earlier run) and behind what is given.
+ * @throws config
+ */
+export function resolvePpoConfig(sources: readonly OptionSource[]): { config: PpoConfig; followed: Followed[] } {
+  const given = sources.filter((source) => !source.yields);
+  const style = sources.at(-1) ?? librarySource({}, "options");
+  const standing = (values: Readonly<Record<string, unknown>>): OptionSource => ({ ...style, values, yields: true });
+  const preset = given.findLast((source) => source.values.preset !== undefined)?.values.preset;
+  const all = [
+    standing(PPO_DEFAULTS),
+    ...sources.filter((source) => source.yields),
+    standing(presetNamed(preset)),
+    ...given,
+  ];
+  const resolved = resolveOptions(ppoOptions, all, unknownHint);
+  const followed = follow(resolved, all);
+  return { config: resolved.values as PpoConfig, followed };
+}
 
 /** The values of a preset; none for a name that is not one, which is reported like any other bad value. */
 export function presetNamed(name: unknown): Partial<PpoConfig> {
   return presetNames.find((known) => known === name) ? presets[name as PresetName] : {};
 }
 
-function unknownOption(name: string, where: string): never {
+function unknownHint(name: string, write: (name: string) => string): string | undefined {
   const here = nameHere(name) as PpoOptionName | undefined;
-  return fail("config", {
-    where: `${where}, ${name}`,
-    found: "an unknown option",
-    expected: `one of ${Object.keys(ppoOptions).join(", ")}`,
-    fix: here
-      ? `it is called ${here} here: ${ppoOptions[here][2]}`
-      : `did you mean ${nearest(name, Object.keys(ppoOptions))}?`,
-  });
+  return here && `it is called ${write(here)} here: ${ppoOptions[here][2]}`;
 }
 
-/** Options that do not fit each other: which one to change, its value, what it should be, and whether it is not. */
-function contradictions(c: PpoConfig): [name: PpoOptionName, found: string, expected: string, wrong: boolean][] {
+/** Two options that may not fit each other. */
+interface Pair {
+  /** The one that an error is about, and the other. */
+  between: readonly [PpoOptionName, PpoOptionName];
+  wrong: boolean;
+  found: string;
+  /** `other` is what the error calls the other one. */
+  expected: (other: string) => string;
+  /** What either becomes where it was not given; without a value here it stays, and the two are an error. */
+  follow: { readonly [name in PpoOptionName]?: unknown };
+}
+
+/** Make what yields fit what is given. @throws config - both were given */
+function follow({ values, ranks }: Resolved, sources: readonly OptionSource[]): Followed[] {
+  const followed: Followed[] = [];
+  for (;;) {
+    const pair = pairs(values as PpoConfig).find(({ wrong }) => wrong);
+    if (!pair) return followed;
+    const { between, found, expected } = pair;
+    const source = (name: PpoOptionName) => sources[ranks[name]];
+    const [name] = between
+      .filter((name) => Object.hasOwn(pair.follow, name) && (source(name).yields ?? false))
+      .filter((name) => followed.every((f) => f.name !== name || pair.follow[name] !== f.to)) // it did not help
+      .sort((a, b) => ranks[a] - ranks[b]);
+    const [one, other] = between;
+    if (name === undefined) {
+      const called = source(other).called(other);
+      const derived = followed.find((f) => f.name === other);
+      const why = derived ? `, to fit ${source(derived.because).called(derived.because)}` : "";
+      fail("config", {
+        where: source(one).place(one),
+        found,
+        expected: expected(`${called} (${shown(values[other])}${why})`),
+        fix: `change ${source(one).called(one)} or ${called}`,
+      });
+    }
+    const because = name === one ? other : one;
+    followed.push({ name, from: values[name], to: pair.follow[name], because });
+    values[name] = pair.follow[name];
+    ranks[name] = Math.max(ranks[name], ranks[because]); // now it stands as firmly as what it fits
+  }
+}
+
+/** Options that do not fit each other, and which way each could. */
+function pairs(c: PpoConfig): readonly Pair[] {
+  const noToken = c.truncateToken === "";
   return [
-    ["miniBatchSize", `${c.miniBatchSize}`, `at most batchSize (${c.batchSize})`, c.miniBatchSize > c.batchSize],
-    [
-      "maskReplay",
-      "false with rolloutPrecision int8",
-      "true: importance weights are over the kept sets",
-      c.rolloutPrecision === "int8" && !c.maskReplay,
-    ],
-    ["minNewTokens", `${c.minNewTokens}`, `at most maxNewTokens (${c.maxNewTokens})`, c.minNewTokens > c.maxNewTokens],
-    [
-      "minNewTokens",
-      `${c.minNewTokens} without stopAtEos`,
-      "0: there is no end of text to hold back",
-      c.minNewTokens > 0 && !c.stopAtEos,
-    ],
-    [
-      "promptMinTokens",
-      `${c.promptMinTokens}`,
-      `at most promptMaxTokens (${c.promptMaxTokens})`,
-      c.promptMinTokens > c.promptMaxTokens,
-    ],
-    [
-      "klHorizon",
-      `${c.klHorizon}`,
-      `more than a fifth of batchSize (${c.batchSize})`,
-      c.klController === "adaptive" && c.batchSize >= 5 * c.klHorizon,
-    ],
-    [
-      "truncateAfter",
-      `${c.truncateAfter} without truncateToken`,
-      "0, or a truncateToken",
-      c.truncateAfter > 0 && c.truncateToken === "",
-    ],
-    [
-      "truncateAfter",
-      `${c.truncateAfter}`,
-      `less than maxNewTokens (${c.maxNewTokens}): no response would have the token`,
-      c.truncateToken !== "" && c.truncateAfter >= c.maxNewTokens,
-    ],
-    [
-      "failScore",
-      `${c.failScore} without truncateToken`,
-      "none, or a truncateToken",
-      c.failScore !== null && c.truncateToken === "",
-    ],
-    [
-      "valueHeadStd",
-      `${c.valueHeadStd} for valueHeadInit ${c.valueHeadInit}`,
-      "0, or valueHeadInit normal",
-      c.valueHeadStd > 0 && c.valueHeadInit !== "normal",
-    ],
-    [
-      "whiteningScope",
-      "minibatch, with minibatches of one token",
-      "batch: one advantage less its mean is 0, and nothing would be learned",
-      c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
-    ],
-    [
-      "vfCoef",
-      "0 with a separate valueModel",
-      "more than 0: nothing else trains it",
-      c.vfCoef === 0 && c.valueModel === "separate",
-    ],
-    [
-      "targetKl",
-      `${c.targetKl} with one epoch`,
-      "0, or more ppoEpochs to leave out",
-      c.targetKl > 0 && c.ppoEpochs === 1,
-    ],
+    {
+      between: ["klHorizon", "batchSize"],
+      wrong: c.klController === "adaptive" && c.batchSize >= 5 * c.klHorizon,
+      found: `${c.klHorizon}`,
+      expected: (other) => `more than a fifth of ${other}`,
+      follow: { klHorizon: c.batchSize, batchSize: Math.max(1, Math.ceil(5 * c.klHorizon) - 1) },
+    },
+    {
+      between: ["miniBatchSize", "batchSize"],
+      wrong: c.miniBatchSize > c.batchSize,
+      found: `${c.miniBatchSize}`,
+      expected: (other) => `at most ${other}`,
+      follow: { miniBatchSize: c.batchSize, batchSize: c.miniBatchSize },
+    },
+    {
+      between: ["maskReplay", "rolloutPrecision"],
+      wrong: c.rolloutPrecision === "int8" && !c.maskReplay,
+      found: "false",
+      expected: (other) => `true with ${other}: importance weights are over the kept sets`,
+      follow: {},
+    },
+    {
+      between: ["minNewTokens", "stopAtEos"],
+      wrong: c.minNewTokens > 0 && !c.stopAtEos,
+      found: `${c.minNewTokens}`,
+      expected: (other) => `0 with ${other}: there is no end of text to hold back`,
+      follow: { minNewTokens: 0, stopAtEos: true },
+    },
+    {
+      between: ["minNewTokens", "maxNewTokens"],
+      wrong: c.minNewTokens > c.maxNewTokens,
+      found: `${c.minNewTokens}`,
+      expected: (other) => `at most ${other}`,
+      follow: { minNewTokens: c.maxNewTokens, maxNewTokens: c.minNewTokens },
+    },
+    {
+      between: ["promptMinTokens", "promptMaxTokens"],
+      wrong: c.promptMinTokens > c.promptMaxTokens,
+      found: `${c.promptMinTokens}`,
+      expected: (other) =>
+        `at most ${other}${c.promptMaxTokens === 0 ? ", where 0 leaves prompts whole: give both" : ""}`,
+      follow: {
+        promptMinTokens: c.promptMaxTokens,
+        ...(c.promptMaxTokens > 0 && { promptMaxTokens: c.promptMinTokens }),
+      },
+    },
+    {
+      between: ["truncateAfter", "truncateToken"],
+      wrong: c.truncateAfter > 0 && noToken,
+      found: `${c.truncateAfter}`,
+      expected: (other) => `0 without a token in ${other}`,
+      follow: { truncateAfter: 0 },
+    },
+    {
+      between: ["failScore", "truncateToken"],
+      wrong: c.failScore !== null && noToken,
+      found: `${c.failScore}`,
+      expected: (other) => `none without a token in ${other}`,
+      follow: { failScore: null },
+    },
+    {
+      between: ["truncateAfter", "maxNewTokens"],
+      wrong: !noToken && c.truncateAfter >= c.maxNewTokens,
+      found: `${c.truncateAfter}`,
+      expected: (other) => `less than ${other}: no response would have the token`,
+      follow: { truncateAfter: c.maxNewTokens - 1, maxNewTokens: c.truncateAfter + 1 },
+    },
+    {
+      between: ["valueHeadStd", "valueHeadInit"],
+      wrong: c.valueHeadStd > 0 && c.valueHeadInit !== "normal",
+      found: `${c.valueHeadStd}`,
+      expected: (other) => `0, or normal for ${other}`,
+      follow: { valueHeadStd: 0, valueHeadInit: "normal" },
+    },
+    {
+      between: ["whiteningScope", "miniBatchSize"],
+      wrong: c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
+      found: "minibatch, with minibatches of one token",
+      expected: () => "batch: one advantage less its mean is 0, and nothing would be learned",
+      follow: { whiteningScope: "batch" },
+    },
+    {
+      between: ["vfCoef", "valueModel"],
+      wrong: c.vfCoef === 0 && c.valueModel === "separate",
+      found: "0",
+      expected: (other) => `more than 0 with ${other}: nothing else trains it`,
+      follow: { vfCoef: PPO_DEFAULTS.vfCoef },
+    },
+    {
+      between: ["targetKl", "ppoEpochs"],
+      wrong: c.targetKl > 0 && c.ppoEpochs === 1,
+      found: `${c.targetKl}`,
+      expected: (other) => `0, or more than one epoch in ${other}: there is none to leave out`,
+      follow: { targetKl: 0, ppoEpochs: PPO_DEFAULTS.ppoEpochs },
+    },
   ];
 }

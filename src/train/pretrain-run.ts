@@ -1,7 +1,8 @@
 /** @file Language-model training as a whole: text files in, a model directory out. */
-import { z } from "zod";
+import type { z } from "zod";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
+import { librarySource, type OptionSource, type OptionTable, resolveOptions } from "../base/options.ts";
 import { VERSION } from "../base/version.ts";
 import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
 import { CorpusSampler } from "../data/sampler.ts";
@@ -11,13 +12,16 @@ import { AppendFile, ensureEmptyOutputDirectory, joinPath, writeTextAtomic } fro
 import { responseEnds } from "../sample/ends.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { choice, count, decay, notNegative, positive, share } from "./config.ts";
 import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./pretrain.ts";
 
 export interface PretrainSpec {
-  /** .txt or .jsonl files, also gzipped. */
+  /** Files as {@link readCorpus} reads them. */
   data: readonly string[];
-  /** Column of the text in .jsonl files. */
+  /** Column of the text in files that have columns. */
   column?: string;
+  /** How errors call `column`. */
+  columnOption?: string;
   /** The model directory to write; new or empty. */
   out: string;
   /** Train this model on, with its tokenizer. */
@@ -46,24 +50,30 @@ export type PretrainRunEvent =
 /** Steps between saves of the model. */
 const SAVE_EVERY = 500;
 
-const count = (min: number) => z.number().int().min(min);
-const share = z.number().min(0).max(1);
-const schemas = {
-  sequenceLength: count(1),
-  batchSize: count(1),
-  steps: count(1),
-  learningRate: z.number().gt(0),
-  schedule: z.enum(["constant", "linear", "cosine"]),
-  warmupSteps: count(0),
-  finalFactor: share,
-  weightDecay: z.number().min(0),
-  beta1: share,
-  beta2: share,
-  epsilon: z.number().gt(0),
-  maxGradNorm: z.number().min(0),
-  evalEvery: count(0),
-  seed: count(0),
-} satisfies Record<keyof PretrainConfig, z.ZodType>;
+/** Every option, with its default. */
+export const pretrainOptions = {
+  sequenceLength: [count(), "tokens per sequence"],
+  batchSize: [count(), "sequences per step"],
+  steps: [count(), "optimizer steps"],
+  learningRate: [positive, "AdamW's step size"],
+  schedule: [choice(["constant", "linear", "cosine"]), "learning rate over the run"],
+  warmupSteps: [count(0), "steps of linear warm-up"],
+  finalFactor: [share, "the schedule ends at this share of the learning rate"],
+  weightDecay: [notNegative, "AdamW, decoupled decay of weight matrices"],
+  beta1: [decay, "AdamW, first moment"],
+  beta2: [decay, "AdamW, second moment"],
+  epsilon: [positive, "AdamW, added to the root of the second moment"],
+  maxGradNorm: [notNegative, "gradients are scaled down to this norm; 0: never"],
+  evalEvery: [count(0), "steps between measurements of the held-out loss; 0: only at the end"],
+  seed: [count(0), "seed of everything random"],
+} satisfies Record<keyof PretrainConfig, readonly [z.ZodType, string]>;
+
+const table: OptionTable = Object.fromEntries(
+  Object.entries(pretrainOptions).map(([name, [values, meaning]]) => [
+    name,
+    [values, PRETRAIN_DEFAULTS[name as keyof PretrainConfig], meaning],
+  ]),
+);
 
 function unknownName(where: string, name: string, known: readonly string[]): never {
   return fail("config", {
@@ -79,21 +89,13 @@ function unknownName(where: string, name: string, known: readonly string[]): nev
  * @throws config - an unknown name, a value out of range
  */
 export function pretrainConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PretrainConfig {
-  const config: Record<string, unknown> = { ...PRETRAIN_DEFAULTS };
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(schemas, name)) unknownName(where, name, Object.keys(schemas));
-    const result = schemas[name as keyof PretrainConfig].safeParse(value);
-    if (!result.success)
-      fail("config", {
-        where: `${where}, ${name}`,
-        found: JSON.stringify(value),
-        expected: result.error.issues[0].message,
-        fix: `correct ${name} (default ${PRETRAIN_DEFAULTS[name as keyof PretrainConfig]})`,
-      });
-    config[name] = result.data;
-  }
-  return config as unknown as PretrainConfig;
+  return resolvePretrainConfig([librarySource(options, where)]);
+}
+
+/** The same from several sources, the later before the earlier. */
+export function resolvePretrainConfig(sources: readonly OptionSource[]): PretrainConfig {
+  const defaults = librarySource({ ...PRETRAIN_DEFAULTS }, "defaults");
+  return resolveOptions(table, [defaults, ...sources]).values as unknown as PretrainConfig;
 }
 
 /** The config of a model from scratch for this tokenizer. Names are those of {@link GPT2Config}. */
@@ -152,17 +154,19 @@ export async function* pretrainRun(
   const { signal } = options;
   const config = pretrainConfig(spec.config, where);
   const { model, tokenizer, notes } = await modelAndTokenizer(spec, config.seed, where);
-  if (config.sequenceLength > model.config.nPositions)
+  const context = model.config.nPositions;
+  if (spec.config?.sequenceLength === undefined) config.sequenceLength = Math.min(config.sequenceLength, context);
+  if (config.sequenceLength > context)
     fail("config", {
       where: `${where}, sequenceLength`,
       found: String(config.sequenceLength),
-      expected: `at most ${model.config.nPositions}, the model's context (nPositions)`,
+      expected: `at most ${context}, the model's context (nPositions)`,
       fix: "lower sequenceLength, or give a new model a longer context",
     });
   await ensureEmptyOutputDirectory(out);
 
   const tokenize = (paths: readonly string[]) =>
-    tokenizeCorpus(until(signal, readCorpus(paths, { column: spec.column })), tokenizer, options.onTokenized);
+    tokenizeCorpus(until(signal, readCorpus(paths, spec)), tokenizer, options.onTokenized);
   const all = await tokenize(spec.data);
   let parts: { train: Corpus; heldOut?: Corpus } = { train: all };
   if (spec.heldOut && !signal?.aborted) parts = { train: all, heldOut: await tokenize(spec.heldOut) };

@@ -47,6 +47,8 @@ export interface RunSpec {
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly (string | Prompt)[] };
   threads?: number;
+  /** What else config.json says: where the prompts came from. */
+  record?: Readonly<Record<string, unknown>>;
   /** Start although the run is expected to take more memory than there is. */
   ignoreMemory?: boolean;
 }
@@ -206,7 +208,7 @@ class RunLogs {
   static async open(spec: RunSpec, config: PpoConfig, stepsTaken: number): Promise<RunLogs> {
     await makeDirectory(spec.out);
     const { model, rewardName: reward } = spec;
-    const record = { version: VERSION, model, reward, prompts: spec.prompts.length, options: config };
+    const record = { version: VERSION, model, reward, prompts: spec.prompts.length, ...spec.record, options: config };
     await writeTextAtomic(joinPath(spec.out, "config.json"), `${JSON.stringify(record, null, 2)}\n`);
     const files = ["metrics.jsonl", "samples.jsonl"].map((name) => joinPath(spec.out, name));
     for (const path of files) await keepLinesUpTo(path, stepsTaken);
@@ -249,20 +251,36 @@ async function keepLinesUpTo(path: string, step: number): Promise<void> {
   await writeTextAtomic(path, lines.map((line) => `${line}\n`).join(""));
 }
 
+/** What config.json of a run directory says. */
+export interface RunRecord {
+  model: string;
+  reward: string;
+  options: Partial<PpoConfig>;
+  /** Whole paths, where the prompts came from files; the command line writes them. */
+  promptsPath?: string | null;
+  promptColumn?: string | null;
+  evalPrompts?: string | null;
+  /** Prompts held out of those in promptsPath. */
+  heldOut?: number;
+}
+
 /** The spec of an earlier run, to resume it without saying everything again; undefined where it was not yet written. */
-export async function readRunConfig(
-  out: string,
-): Promise<{ model: string; reward: string; options: Partial<PpoConfig> } | undefined> {
+export async function readRunConfig(out: string): Promise<RunRecord | undefined> {
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, "config.json");
-  const json = (await readJson(path)) as Partial<{ model: string; reward: string; options: Partial<PpoConfig> }>;
+  const json = (await readJson(path)) as Partial<RunRecord>;
   const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
-  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options)
+  const texts = [json?.promptsPath, json?.promptColumn, json?.evalPrompts].every(
+    (value) => value === undefined || value === null || typeof value === "string",
+  );
+  const { heldOut = 0 } = json ?? {};
+  const counted = Number.isSafeInteger(heldOut) && heldOut >= 0;
+  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options || !texts || !counted)
     fail("config", {
       where: path,
       found: "another kind of file",
       expected: "the config.json of a run, with model, reward and options",
       fix: "name a directory that `valuehead train` wrote",
     });
-  return json as { model: string; reward: string; options: Partial<PpoConfig> };
+  return json as RunRecord;
 }

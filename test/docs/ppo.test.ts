@@ -5,8 +5,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { shown } from "../../src/base/options.ts";
 import { metrics } from "../../src/rl/metrics.ts";
-import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed, shown } from "../../src/train/config.ts";
+import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed } from "../../src/train/config.ts";
 import { presetNames } from "../../src/train/presets.ts";
 import { nameHere } from "../../src/train/trl-names.ts";
 import { goldenPath } from "../support/golden.ts";

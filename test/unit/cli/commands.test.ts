@@ -210,14 +210,14 @@ describe("train", () => {
     });
     expect(status).toBe(130);
     expect(stderr).toContain("finishing this step, then saving; press Ctrl-C again to stop at once");
-    expect(stderr).toContain("valuehead train --resume --out i --prompts p.txt");
+    expect(stderr).toContain("go on with\n  valuehead train --resume i\n");
     const [checkpoint] = readdirSync(at("i")).filter((name) => name.startsWith("checkpoint-"));
     const step = Number(checkpoint.split("-")[1]);
     expect(stderr).toContain(`stopped after step ${step}; everything is saved in i/${checkpoint}`);
     expect(lines("i", "metrics.jsonl")).toHaveLength(step);
     // Options, model and reward come from the run directory; the number of steps is given anew.
     const end = String(step + 1);
-    const resumed = valuehead(cwd, "train", "--resume", "--out", "i", "--prompts", "p.txt", "--steps", end);
+    const resumed = valuehead(cwd, "train", "--resume", "i", "--steps", end);
     expect(resumed.status, resumed.stderr).toBe(0);
     valuehead(cwd, ...run, "--steps", end, "--out", "u");
     const weights = (run: string) => readFileSync(at(run, `checkpoint-${end}`, "model.safetensors"));
@@ -226,6 +226,9 @@ describe("train", () => {
     // Resumed with nothing left to do, it says where the result is.
     const again = valuehead(cwd, "train", "--resume", "--out", "i", "--prompts", "p.txt", "--steps", end);
     expect(again.stdout).toContain(`Checkpoint after step ${end}: i/checkpoint-${end}\n`);
+    expect(again.stderr).toContain(
+      `nothing was left to do: the run has taken its ${end} steps; for more of them\n  valuehead train --resume i --steps ${2 * Number(end)}\n`,
+    );
   });
 
   it("SIGTERM is like Ctrl-C; a second signal ends at once and leaves no broken checkpoint", async () => {

@@ -4,7 +4,7 @@ import { printEnd } from "../../../src/cli/summary.ts";
 
 const lines = (best?: RunOutcome["best"]) => {
   const said: string[] = [];
-  const outcome = { step: 9, interrupted: false, directory: "r/checkpoint-9", metrics: {}, best };
+  const outcome = { step: 9, interrupted: false, directory: "r/checkpoint-9", metrics: {}, best, resumedAt: 0 };
   printEnd(outcome, [], (line) => said.push(line));
   return said.slice(3);
 };

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
+import { heldOutCount, holdOut } from "../../../src/data/held-out.ts";
 import { PromptSampler, readPrompts } from "../../../src/data/prompts.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-prompts-"));
@@ -49,7 +50,7 @@ describe("readPrompts", () => {
     await rejects(
       write("unfilled.jsonl", '{"prompt":null}\n{"prompt":" "}\n'),
       "unfilled.jsonl: found 2 rows, all of them without a prompt, expected at least one prompt. " +
-        "Fix: name the column that holds the prompts, or fill it",
+        "Fix: name the column that holds the prompts (column), or fill it",
     );
   });
 
@@ -71,11 +72,11 @@ describe("readPrompts", () => {
     for (const name of ["a.xlsx", "a.parquet.gz", "csv", "a.jsonl.zip"])
       await rejects(
         write(name, "x"),
-        `${name}: found an unknown kind of file, expected a name ending in .txt, .jsonl, .csv or .tsv, each also with .gz, or in .parquet`,
+        `${name}: found an unknown kind of file, expected a name ending in .txt, .json, .jsonl, .csv or .tsv, each`,
       );
     await rejects(
       write("d.txt", "x"),
-      'd.txt: found the column "q" for a text file, expected a column for files that have columns',
+      'd.txt: found the column "q" for plain text, expected a column for files that have columns',
       "q",
     );
   });
@@ -90,12 +91,11 @@ describe("readPrompts", () => {
     await rejects(
       path,
       "f.jsonl, line 2: found the columns question, id, expected a column prompt or text or query. " +
-        "Fix: name the column that holds the text, or correct the file",
+        'Fix: use column "question"',
     );
     await rejects(
       write("k.jsonl", '{"id":2,"question":"b"}\n'),
-      "k.jsonl, line 1: found the columns id, question, expected a column qestion. " +
-        "Fix: name the column that holds the text, or correct the file: did you mean question?",
+      "k.jsonl, line 1: found the columns id, question, expected a column qestion. " + 'Fix: use column "question"',
       "qestion",
     );
     await rejects(write("g.jsonl", "{}"), "g.jsonl, line 1: found no columns");
@@ -103,6 +103,108 @@ describe("readPrompts", () => {
 
   it("a prompt that is no text", async () => {
     await rejects(write("h.jsonl", '{"prompt":["a"]}'), 'h.jsonl, line 1, column prompt: found ["a"], expected text');
+  });
+});
+
+describe("a column that may be meant is named as it is to be typed", () => {
+  const option = { columnOption: "--prompt-column" };
+  it.each([
+    ["Prompt", "--prompt-column Prompt"],
+    ["prompts", "--prompt-column prompts"],
+    ["question", "--prompt-column question"],
+    ["Instruction", "--prompt-column Instruction"],
+    ["input", "--prompt-column input"],
+    ["my text", '--prompt-column "my text"'], // the only one with text
+  ])("%s", async (name, typed) => {
+    const path = write("column.json", JSON.stringify([{ id: 1, [name]: "a" }]));
+    await expect(readPrompts(path, option)).rejects.toThrow(`Fix: use ${typed}`);
+  });
+
+  it("a misspelled one that was given, before others", async () => {
+    const path = write("typo.csv", "question,promt\na,b\n");
+    await expect(readPrompts(path, { column: "prompt", ...option })).rejects.toThrow("Fix: use --prompt-column promt");
+    await expect(readPrompts(write("two.csv", "a,b\nx,y\n"), option)).rejects.toThrow(
+      "Fix: name the column that holds",
+    );
+  });
+});
+
+describe("JSON", () => {
+  const prompts = async (name: string, content: string | Uint8Array) =>
+    (await readPrompts(write(name, content))).map(({ prompt }) => prompt);
+
+  it("an array of strings, of objects, gzipped, with a byte order mark", async () => {
+    expect(await prompts("s.json", '["a", "b\\nc"]')).toEqual(["a", "b\nc"]);
+    const rows = [
+      { prompt: "a", label: 1 },
+      { prompt: "b", label: 2 },
+    ];
+    expect(await readPrompts(write("o.json", `\uFEFF${JSON.stringify(rows, null, 2)}`))).toEqual(
+      rows.map((row) => ({ prompt: row.prompt, row })),
+    );
+    expect(await prompts("o.json.gz", gzipSync(JSON.stringify(rows)))).toEqual(["a", "b"]);
+  });
+
+  it("JSON lines under that name, as data sets are often saved", async () => {
+    expect(await prompts("l.json", '{"prompt": "a"}\n{"prompt": "b"}\n')).toEqual(["a", "b"]);
+  });
+
+  it("something else says what it is, and which item is wrong", async () => {
+    await rejects(write("w.json", '{"data": [{"prompt": "a"}]}'), 'Fix: write the array "data" alone');
+    await rejects(write("x.json", '["a", 3]'), "x.json, item 2: found 3, expected an object or a string");
+    await rejects(write("y.json", '["a",'), "y.json: found broken JSON (");
+    await rejects(write("z.json", "[]"), "z.json: found nothing in it");
+    await rejects(write("v.jsonl", '["a"]'), "an array of rows must be called .json");
+  });
+});
+
+describe("encodings", () => {
+  const utf16 = (text: string, little: boolean) => {
+    const bytes = Buffer.from(`\uFEFF${text}`, "utf16le");
+    return little ? bytes : bytes.swap16();
+  };
+
+  it("UTF-16 as it is marked, CRLF and byte order marks", async () => {
+    for (const little of [true, false])
+      expect(await readPrompts(write("u.txt", utf16("caf\u00e9\r\n\u65e5\u672c\r\n", little)))).toEqual([
+        { prompt: "caf\u00e9", row: {} },
+        { prompt: "\u65e5\u672c", row: {} },
+      ]);
+    expect(await readPrompts(write("b.txt", "\uFEFFa\r\nb"))).toEqual([
+      { prompt: "a", row: {} },
+      { prompt: "b", row: {} },
+    ]);
+    expect(await readPrompts(write("one.txt", "a"))).toEqual([{ prompt: "a", row: {} }]);
+  });
+
+  it("unmarked UTF-16 and binary files are named, not trained on", async () => {
+    await rejects(
+      write("n.txt", utf16("ab\n", true).subarray(2)),
+      "n.txt, line 1: found a NUL character, expected text",
+    );
+    await rejects(write("m.txt", Uint8Array.of(0xff, 0xfe, 0x00, 0xd8)), "found bytes that are not UTF-16LE");
+    await rejects(write("i.txt", Uint8Array.of(0x61, 0xe9, 0x62)), "found bytes that are not UTF-8");
+  });
+});
+
+describe("holding out", () => {
+  const many = Array.from({ length: 200 }, (_, i) => ({ prompt: `p${i % 100}`, row: { i } }));
+
+  it("takes a tenth of the different prompts, none where there are few", () => {
+    expect(heldOutCount(many)).toBe(10);
+    expect(heldOutCount(many.slice(0, 79))).toBe(0);
+    expect(heldOutCount(Array.from({ length: 5000 }, (_, i) => ({ prompt: `${i}`, row: {} })))).toBe(64);
+  });
+
+  it("is a matter of the seed, and no text is on both sides", () => {
+    const { training, heldOut } = holdOut(many, 10, 3);
+    expect(holdOut(many, 10, 3)).toEqual({ training, heldOut });
+    expect(holdOut(many, 10, 4).heldOut).not.toEqual(heldOut);
+    expect([training.length, heldOut.length]).toEqual([180, 10]);
+    const texts = new Set(heldOut.map(({ prompt }) => prompt));
+    expect(texts.size).toBe(10);
+    expect(training.some(({ prompt }) => texts.has(prompt))).toBe(false);
+    expect(holdOut(many, 0, 3)).toEqual({ training: many, heldOut: [] });
   });
 });
 

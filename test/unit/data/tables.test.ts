@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { Rng } from "../../../src/base/rng.ts";
-import { readRows } from "../../../src/data/tables.ts";
+import { openTable } from "../../../src/data/tables.ts";
 import { packagePath } from "../../../src/runtime/files.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-tables-"));
@@ -15,6 +15,10 @@ const write = (name: string, content: string | Uint8Array) => {
   writeFileSync(path, content);
   return path;
 };
+async function* readRows(path: string) {
+  const table = await openTable(path);
+  if (table.kind !== "txt") yield* table.rows;
+}
 const read = async (path: string) => {
   const values: unknown[] = [];
   for await (const { value } of readRows(path)) values.push(value);
@@ -28,12 +32,6 @@ const places = async (path: string) => {
 const rejects = (path: string, message: string) => expect(read(path)).rejects.toThrow(`${path}${message}`);
 
 describe("CSV and TSV", () => {
-  it("a table that does not fit in memory, from a small file", async () => {
-    const piece = gzipSync(`${"x".repeat(1 << 20)}\n`.repeat(16)); // a gzip file may have many parts, one after another
-    const path = write("bomb.csv.gz", Buffer.concat(new Array(17).fill(piece)));
-    await rejects(path, ", line 256: found more than 256 MiB of text, expected a table that fits in memory");
-  }, 60_000);
-
   const content = 'text,label\r\n"one, ""two""\r\nthree",1\r\n\r\n  four ,\r\n" ",""\r\n\u00e9,0';
   const rows = [
     { text: 'one, "two"\nthree', label: "1" },
