@@ -14,7 +14,7 @@ export {
   SUPPORTED_SUMMARY_TYPES,
   type SummaryType,
 } from "./gpt2/config.ts";
-export type { Adjustment, Bias, Distribution } from "./gpt2/distribution.ts";
+export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./gpt2/distribution.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./gpt2/forward.ts";
 export type { GenerationConfig } from "./gpt2/generation-config.ts";
 export type { ExactKl, RowScores } from "./gpt2/head.ts";
@@ -38,6 +38,7 @@ export {
 export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKl } from "./rl/kl.ts";
 export { type KlEstimate, type KlEstimates, type KlInputs, type KlPenalty, klEstimates } from "./rl/kl.ts";
+export type { MartingaleState } from "./rl/martingale.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";

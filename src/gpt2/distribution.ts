@@ -5,8 +5,8 @@
  * values, is made again whenever the token is scored, and gradients flow through it. The choice of tokens that stay is
  * recorded when a token is drawn, and applied as it was recorded from then on.
  */
-import { add, div, logSoftmax, maximum, minimum, mul, scale } from "../graph/ops/index.ts";
-import { input, type Tensor } from "../graph/tensor.ts";
+import { add, div, exp, logSoftmax, maximum, minimum, mul, reduceSum, scale } from "../graph/ops/index.ts";
+import { constant, input, stored, type Tensor } from "../graph/tensor.ts";
 import { MASKED } from "../nn/attention.ts";
 import type { BufferPool } from "../runtime/engine.ts";
 import type { KeptSet } from "./kept-set.ts";
@@ -40,6 +40,43 @@ export interface Distribution {
   readonly kept?: readonly (KeptSet | undefined)[];
   /** Tokens that can be drawn at all, in every row: those that text can be made of; undefined: all. */
   readonly drawable?: KeptSet;
+}
+
+/** A tilt of a distribution p by its own log-probs: p(x) exp(slope min(log p(x), log below)), rescaled. Plain data. */
+export interface Tilt {
+  /** Where `below` is 1, the tilted distribution is p at its temperature over 1 + slope. */
+  readonly slope: number;
+  /** Tokens likelier than this keep their proportions. */
+  readonly below: number;
+}
+
+/** Further numbers of each row: for each tilt Σ_v p(v) exp(slope min(log p(v), log below)), and the probability of some ids. */
+export interface RowStatistics {
+  readonly tilts: readonly Tilt[];
+  readonly ids: readonly number[];
+}
+
+const TILT = "tilt"; // and its index
+const MASS = "mass";
+
+/** Where the statistics of R rows are written: `tilt0`, `tilt1`, ... and `mass`, each [R]. */
+export function statisticBuffers(of: RowStatistics | undefined, R: number): Record<string, Float32Array> {
+  const names = of ? [...of.tilts.map((_, i) => `${TILT}${i}`), MASS] : [];
+  return Object.fromEntries(names.map((name) => [name, new Float32Array(R)]));
+}
+
+/** The same as tensors, from log-probs [R, V]. */
+export function rowStatistics(of: RowStatistics | undefined, logprobs: Tensor, V: number): Record<string, Tensor> {
+  if (!of) return {};
+  const total = (x: Tensor) => reduceSum(x, [1]); // [R, V] -> [R]
+  const tilted = of.tilts.map(({ slope, below }) => {
+    const bounded = below < 1 ? minimum(logprobs, constant(Math.log(below))) : logprobs;
+    return total(exp(add(logprobs, scale(bounded, slope))));
+  });
+  const isOne = new Float32Array(V);
+  for (const id of of.ids) isOne[id] = 1;
+  const mass = total(mul(exp(logprobs), stored(isOne, { V })));
+  return { ...Object.fromEntries(tilted.map((sum, i) => [`${TILT}${i}`, sum])), [MASS]: mass };
 }
 
 /** Everything about a distribution that changes the graph; plain data. */

@@ -30,6 +30,9 @@ import {
   distributionInputs,
   fillDistributionInputs,
   logProbs,
+  type RowStatistics,
+  rowStatistics,
+  statisticBuffers,
 } from "./distribution.ts";
 import type { ParameterBuffer } from "./parameters.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
@@ -87,6 +90,7 @@ interface ScoreForm {
   R: number;
   form: DistributionForm;
   wanted: readonly (keyof TokenScores)[];
+  more?: RowStatistics;
   head: ValueHeadForm;
 }
 interface LogitForm {
@@ -120,8 +124,9 @@ export class Head {
   readonly #valueHead: ValueHead;
 
   readonly #scorePrograms = new Memo((form: ScoreForm): Program => {
-    const { scores } = this.#symbolic(form.R, form.form, form.head);
-    return { name: "score", outputs: only(scores, form.wanted) };
+    const { scores, everyLogprob } = this.#symbolic(form.R, form.form, form.head);
+    const more = rowStatistics(form.more, everyLogprob, this.#config.vocabSize);
+    return { name: "score", outputs: { ...only(scores, form.wanted), ...more } };
   });
   readonly #logitPrograms = new Memo(({ R, wanted, head }: LogitForm): Program => {
     const { logits, values, normed } = this.#outputs(R, head);
@@ -139,16 +144,22 @@ export class Head {
   /**
    * log p, entropy and value of each row.
    * @param wanted which of them are computed; the others are 0. Values alone need no [rows, V]
+   * @param more   what else is computed, by name as {@link statisticBuffers} has it
    */
   async score(
     params: ParameterBuffer,
     asked: HeadRows,
     wanted: readonly (keyof TokenScores)[] = ALL_SCORES,
-  ): Promise<RowScores> {
-    return this.#chunks(params, asked, {}, async (R, form, feeds, results) => {
-      const program = this.#scorePrograms.get({ R, form, wanted, head: this.#valueHead.form(false) });
-      await this.#engine.run(program, feeds, results);
+    more?: RowStatistics,
+  ): Promise<RowScores & { more: Record<string, Float32Array> }> {
+    const all = statisticBuffers(more, asked.rows.length);
+    const scores = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
+      const program = this.#scorePrograms.get({ R, form, wanted, more, head: this.#valueHead.form(false) });
+      const chunk = statisticBuffers(more, R);
+      await this.#engine.run(program, feeds, { ...results, ...chunk });
+      for (const [name, part] of Object.entries(chunk)) all[name].set(part.subarray(0, rows.length), start);
     });
+    return { ...scores, more: all };
   }
 
   /**
@@ -306,10 +317,10 @@ export class Head {
     this.#valueHead.requireScalar();
     const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, head);
     const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
-    const all = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
-    const logprobs = gatherLast(all, input("ids", { R }, "int32"));
-    const scores = { logprobs, entropies: entropy(all), values };
-    return { hidden, parameters, scores };
+    const everyLogprob = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
+    const logprobs = gatherLast(everyLogprob, input("ids", { R }, "int32"));
+    const scores = { logprobs, entropies: entropy(everyLogprob), values };
+    return { hidden, parameters, scores, everyLogprob };
   }
 
   get #lmHead(): string {
@@ -348,11 +359,7 @@ export class Head {
   ): Promise<RowScores> {
     const V = this.#config.vocabSize;
     const form = distributionForm(distribution);
-    const out = {
-      logprobs: new Float32Array(rows.length),
-      entropies: new Float32Array(rows.length),
-      values: new Float32Array(rows.length),
-    };
+    const out = rowBuffers(rows.length);
     const R = chunksOf(rows.length, V);
     for (let start = 0; start < rows.length; start += R) {
       const part = rows.subarray(start, start + R);
@@ -371,7 +378,7 @@ export class Head {
         chunk.set(data.subarray(start, start + part.length));
         feeds[name] = chunk;
       }
-      const results = { logprobs: new Float32Array(R), entropies: new Float32Array(R), values: new Float32Array(R) };
+      const results = rowBuffers(R);
       await run(R, form, feeds, results, part, start);
       for (const name of ["logprobs", "entropies", "values"] as const)
         out[name].set(results[name].subarray(0, part.length), start);
@@ -384,7 +391,9 @@ export class Head {
 const only = (scores: TokenScores, names: readonly (keyof TokenScores)[] = ALL_SCORES): Record<string, Tensor> =>
   Object.fromEntries(names.map((name) => [name, scores[name]]));
 
-type RowBuffers = { logprobs: Float32Array; entropies: Float32Array; values: Float32Array };
+type RowBuffers = Record<keyof TokenScores, Float32Array>;
+const rowBuffers = (n: number): RowBuffers =>
+  Object.fromEntries(ALL_SCORES.map((name) => [name, new Float32Array(n)])) as RowBuffers;
 
 function views(buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> {
   return Object.fromEntries(names.map((n) => [prefix + n, buffer.view(n)]));

@@ -6,7 +6,7 @@ import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { configNotes, configToJson, type GPT2Config, parseConfig } from "./config.ts";
-import type { Distribution } from "./distribution.ts";
+import type { Distribution, RowStatistics } from "./distribution.ts";
 import { drawableIds, drawableIdsOf, drawableNotes } from "./drawable.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import {
@@ -242,14 +242,16 @@ export class GPT2HeadWithValueModel {
   /**
    * log p, entropy and value for asked tokens: one forward pass, without dropout.
    * @param wanted which of them are computed, by default all; the others are 0
+   * @param more   further numbers of each row, given as `more` by name
    */
   async score(
     { tokens, rows, ids, distribution }: AskedTokens,
     wanted?: readonly (keyof RowScores)[],
-  ): Promise<RowScores> {
+    more?: RowStatistics,
+  ): Promise<RowScores & { more: Record<string, Float32Array> }> {
     this.checkTokens(tokens);
     const hidden = await this.transformer.hidden(this.parameters, tokens);
-    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution }, wanted);
+    const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution }, wanted, more);
     this.pool.release(hidden);
     return scores;
   }

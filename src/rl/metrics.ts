@@ -44,6 +44,16 @@ export const metrics = {
   "ppo/policy/first_ratio_deviation":
     "largest |ρ − 1| in the first minibatch, before any weight moved: 0 but for rounding, or sampling and scoring disagree",
 
+  "audit/log_martingale":
+    "log M of the audit's test martingale over the run so far, nats, unless audit is off: how strongly the tokens speak against being draws from the policy they are scored under",
+  "audit/log_bound":
+    "what audit/log_martingale must stay below: log 10⁶ = 13.8, which chance alone reaches in one run of a million at most",
+  "audit/log_reference": "log of the part of M that bets on the reference, as if it were the whole",
+  "audit/log_importance": "the same of π_old against the rollout policy; if rolloutPrecision is int8",
+  "audit/log_surprise":
+    "the same of tokens likelier or less likely than chance would have them; of token ids without a record",
+  "audit/log_ends": "the same of more or fewer ends of text; of token ids without a record",
+
   "rollout/kl":
     "KL(rollout policy ‖ old policy) per response in nats by k3; if rolloutPrecision is int8, as are the next five",
   "rollout/importance_weight_mean":

@@ -183,6 +183,6 @@ export type PpoConfig = {
   keepBest: boolean;
   /** Responses written to samples.jsonl per step. A whole number, at least 0. Default: 4. */
   logSamples: number;
-  /** What to do when the numbers are impossible. Default: "stop". */
+  /** What to do when tokens cannot be draws from the policy. Default: "stop". */
   audit: "stop" | "warn" | "off";
 };

@@ -155,7 +155,7 @@ export const ppoOptions = {
   keepCheckpoints: [count(), 2, "checkpoints kept; older ones are deleted"],
   keepBest: [onOff, true, "keep the checkpoint of the highest mean reward too, however old"],
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
-  audit: [choice(["stop", "warn", "off"]), "stop", "what to do when the numbers are impossible"],
+  audit: [choice(["stop", "warn", "off"]), "stop", "what to do when tokens cannot be draws from the policy"],
 } as const satisfies {
   readonly [K in keyof PpoConfig]: readonly [z.ZodType<PpoConfig[K]>, PpoConfig[K], string];
 };

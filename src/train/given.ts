@@ -2,34 +2,15 @@
 import { fail } from "../base/errors.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { addDraws, type Draws, drawStatistics, drawsOf, NO_DRAWS } from "../rl/draws.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Adjustments } from "../sample/transforms.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
 
 /**
- * Whether tokens can be draws from the distributions they are scored under. Sums over tokens.
- *
- * Where x ~ p, the surprise -log p(x) is on average the entropy of p, and the end of text comes as often as p says. Both
- * differences are sums of terms with mean zero given what came before.
- */
-export interface DrawStatistics {
-  /** Σ (-log p(x) - H(p)), nats. */
-  excessSurprise: number;
-  /** Σ (-log p(x) - H(p))²: its variance. */
-  variance: number;
-  /** Tokens that end a response. */
-  ends: number;
-  /** Σ p(end of text). */
-  expectedEnds: number;
-  tokens: number;
-}
-
-export const NO_DRAWS: DrawStatistics = { excessSurprise: 0, variance: 0, ends: 0, expectedEnds: 0, tokens: 0 };
-
-/**
  * Token ids as experience: log-probs and values from one forward pass of the policy as it is now, over all tokens.
  * @param partSize responses per forward pass
- * @returns the experience, and `before` with the statistics of these tokens added
+ * @param tested   whether to ask what {@link Draws} needs, about two more passes of the head
  */
 export async function givenExperience(
   model: GPT2HeadWithValueModel,
@@ -37,8 +18,8 @@ export async function givenExperience(
   responses: readonly Int32Array[],
   adjustments: Adjustments,
   partSize: number,
-  before: DrawStatistics,
-): Promise<{ data: Experience; draws: DrawStatistics }> {
+  tested: boolean,
+): Promise<{ data: Experience; draws?: Draws }> {
   const rows = responses.length;
   const width = Math.max(0, ...responses.map((r) => r.length));
   const mask = new Uint8Array(rows * width);
@@ -55,26 +36,16 @@ export async function givenExperience(
     kept: new Array(rows * width).fill(undefined),
     keptMass: Float64Array.from(mask),
   };
-  const draws = { ...before };
-  const { nPositions } = model.config;
-  const { eosTokenIds } = model;
-  for (const { asked, index } of askInParts(data, partSize, nPositions)) {
-    const { logprobs, values, entropies } = await model.score(asked);
-    put(logprobs, data.logprobs, index);
-    put(values, data.values, index);
-    logprobs.forEach((logprob, i) => {
-      const excess = -logprob - entropies[i];
-      draws.excessSurprise += excess;
-      draws.variance += excess ** 2;
-      if (eosTokenIds.includes(asked.ids[i])) draws.ends++;
-    });
-    draws.tokens += index.length;
-    for (const id of eosTokenIds) {
-      const ends = await model.score({ ...asked, ids: new Int32Array(index.length).fill(id) }, ["logprobs"]);
-      for (const logprob of ends.logprobs) draws.expectedEnds += Math.exp(logprob);
-    }
+  const { eosTokenIds, config } = model;
+  const statistics = tested ? drawStatistics(eosTokenIds) : undefined;
+  let draws = NO_DRAWS;
+  for (const { asked, index } of askInParts(data, partSize, config.nPositions)) {
+    const scores = await model.score(asked, undefined, statistics);
+    put(scores.logprobs, data.logprobs, index);
+    put(scores.values, data.values, index);
+    if (tested) draws = addDraws(draws, drawsOf(asked.ids, scores, eosTokenIds));
   }
-  return { data, draws };
+  return { data, draws: tested ? draws : undefined };
 }
 
 /** @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite */

@@ -13,7 +13,9 @@ import {
   type KLController,
   type KLControllerState,
 } from "../rl/controllers.ts";
+import type { Draws } from "../rl/draws.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
+import { type MartingaleState, NO_STEPS } from "../rl/martingale.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
 import { learningTargets } from "../rl/targets.ts";
@@ -24,16 +26,16 @@ import type { GenerateOptions, Response } from "../sample/generate.ts";
 import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { auditDraws, auditExperience } from "./audit.ts";
+import { auditStep } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
-import { areRecorded, checkDrawn, checkGiven, givenExperience, NO_DRAWS } from "./given.ts";
+import { areRecorded, checkDrawn, checkGiven, givenExperience } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
-import { type Episode, stepReport } from "./report.ts";
+import { type Episode, Stopwatch, stepReport } from "./report.ts";
 import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
@@ -62,6 +64,8 @@ export interface TrainerState {
   scores?: RunningMoments;
   /** Optimizer steps left out so far because a number was not finite. */
   skippedUpdates?: number;
+  /** Of the audit's test. */
+  audit?: MartingaleState;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -72,6 +76,8 @@ interface Answered {
   data: Experience;
   episodes: readonly Episode[];
   scores: number[];
+  /** Of token ids that came without a record. */
+  draws?: Draws;
 }
 
 export class PPOTrainer {
@@ -97,8 +103,7 @@ export class PPOTrainer {
   readonly #truncation: TruncateOptions;
   #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
-  /** Of all responses given to {@link step} as token ids. */
-  #draws = NO_DRAWS;
+  #audit = NO_STEPS;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
   #skippedUpdates = 0;
@@ -175,7 +180,7 @@ export class PPOTrainer {
   }
 
   async *#learn(
-    { data: answered, episodes, scores: given }: Answered,
+    { data: answered, episodes, scores: given, draws }: Answered,
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
@@ -195,8 +200,10 @@ export class PPOTrainer {
     checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const message = auditExperience(data, kl, this.#endOfResponse, config, step, importance);
-    if (message) yield { type: "warning", step, message };
+    const endTokens = this.#endOfResponse;
+    const tokens = { data, drawnLogprobs: answered.logprobs, ...reference, kl, importance, draws, endTokens };
+    const audit = auditStep(this.#audit, tokens, config, step);
+    for (const message of audit.warnings) yield { type: "warning", step, message };
     const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
     const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
     const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
@@ -221,9 +228,16 @@ export class PPOTrainer {
     this.#scoreMoments = moments;
     this.#settledAt = optimizer.step;
     this.#skippedUpdates = update.skippedUpdates;
+    this.#audit = audit.state ?? NO_STEPS;
     const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards };
     const { metrics, samples } = stepReport({ ...facts, update, optimizer });
-    yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...clock.times() }, samples };
+    yield {
+      type: "step",
+      step,
+      steps: config.steps,
+      metrics: { ...metrics, ...audit.metrics, ...clock.times() },
+      samples,
+    };
   }
 
   /**
@@ -248,18 +262,12 @@ export class PPOTrainer {
     const clock = new Stopwatch();
     const warnings: string[] = [];
     const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
-    let data: Experience;
-    if (areRecorded(responses)) data = experience([{ queries, responses, adjustments }], config.maskReplay);
-    else {
-      const given = await givenExperience(model, queries, responses, adjustments, this.#partSize, this.#draws);
-      data = given.data;
-      this.#draws = given.draws;
-      const message = auditDraws(given.draws, config, this.stepsTaken + 1);
-      if (message) warnings.push(message);
-    }
+    const { data, draws } = areRecorded(responses)
+      ? { data: experience([{ queries, responses, adjustments }], config.maskReplay), draws: undefined }
+      : await givenExperience(model, queries, responses, adjustments, this.#partSize, config.audit !== "off");
     const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
     const episodes = data.responses.map((response, b) => ({ prompt: decode(queries[b]), response: decode(response) }));
-    const answered = { data, episodes, scores: [...scores] };
+    const answered = { data, episodes, scores: [...scores], draws };
     for await (const event of this.#learn(answered, this.#promptState, clock)) {
       if (event.type === "warning") warnings.push(event.message);
       if (event.type === "step") return { ...event, warnings };
@@ -328,10 +336,16 @@ export class PPOTrainer {
     return this.optimizer.step - this.#settledAt;
   }
 
+  /** Begin a new test of whether tokens are draws from the policy, once a gap that the audit found is closed. */
+  resetAudit(): void {
+    this.#audit = NO_STEPS;
+  }
+
   getState(): TrainerState {
     const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
     const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
-    return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates };
+    const audit = this.#audit === NO_STEPS ? undefined : this.#audit;
+    return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates, audit };
   }
 
   /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
@@ -342,39 +356,13 @@ export class PPOTrainer {
     this.#promptState = state.prompts;
     this.#scoreMoments = state.scores ?? NO_MOMENTS;
     this.#skippedUpdates = state.skippedUpdates ?? 0;
+    this.#audit = state.audit ?? NO_STEPS;
   }
 }
 
 const NO_REPLAY =
   "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
   "about the probability of the kept set instead of 1, and PPO learns to exploit the difference";
-
-type Lap =
-  | "time/get_response"
-  | "time/get_scores"
-  | "time/ppo/forward_pass"
-  | "time/ppo/compute_rewards"
-  | "time/ppo/compute_advantages"
-  | "time/ppo/optimize_step";
-
-/** Seconds between laps, by metric name. */
-class Stopwatch {
-  readonly #laps: Partial<Record<Lap, number>> = {};
-  readonly #start = performance.now();
-  #last = this.#start;
-
-  lap(name: Lap): void {
-    const now = performance.now();
-    this.#laps[name] = (now - this.#last) / 1000;
-    this.#last = now;
-  }
-
-  times(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
-    const total = (performance.now() - this.#start) / 1000;
-    const sampling = (this.#laps["time/get_response"] ?? 0) + (this.#laps["time/get_scores"] ?? 0);
-    return { ...this.#laps, "time/ppo/total": total - sampling, "time/total": total };
-  }
-}
 
 function refuseTrainMode(model: GPT2HeadWithValueModel): void {
   if (model.training)

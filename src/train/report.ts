@@ -133,3 +133,30 @@ function moments(values: readonly number[]): { mean: number; std: number } {
   const squares = values.reduce((a, b) => a + (b - mean) ** 2, 0);
   return { mean, std: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0 };
 }
+
+type Lap =
+  | "time/get_response"
+  | "time/get_scores"
+  | "time/ppo/forward_pass"
+  | "time/ppo/compute_rewards"
+  | "time/ppo/compute_advantages"
+  | "time/ppo/optimize_step";
+
+/** Seconds between laps, by metric name. */
+export class Stopwatch {
+  readonly #laps: Partial<Record<Lap, number>> = {};
+  readonly #start = performance.now();
+  #last = this.#start;
+
+  lap(name: Lap): void {
+    const now = performance.now();
+    this.#laps[name] = (now - this.#last) / 1000;
+    this.#last = now;
+  }
+
+  times(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
+    const total = (performance.now() - this.#start) / 1000;
+    const sampling = (this.#laps["time/get_response"] ?? 0) + (this.#laps["time/get_scores"] ?? 0);
+    return { ...this.#laps, "time/ppo/total": total - sampling, "time/total": total };
+  }
+}

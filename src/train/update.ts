@@ -88,7 +88,7 @@ export async function* updatePolicy(
       }
       if (parts.length === 0) {
         firstRatioDeviation = pass.ratioDeviation;
-        const message = auditRatio(firstRatioDeviation, config, step);
+        const message = auditRatio(firstRatioDeviation, model, config, step);
         if (message) yield { type: "warning", step, message };
       }
       parts.push(...pass.parts);

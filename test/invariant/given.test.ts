@@ -6,9 +6,7 @@ import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { packagePath } from "../../src/runtime/files.ts";
 import { type GenerateOptions, generate, type Response } from "../../src/sample/generate.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
-import { auditDraws } from "../../src/train/audit.ts";
-import { type PpoConfig, ppoConfig } from "../../src/train/config.ts";
-import { NO_DRAWS } from "../../src/train/given.ts";
+import type { PpoConfig } from "../../src/train/config.ts";
 import { PPOTrainer } from "../../src/train/ppo.ts";
 import { builtInRewards } from "../../src/train/rewards.ts";
 
@@ -76,23 +74,29 @@ test.each([{}, { temperature: 0.7 }])("draws from the whole policy pass, with %o
 });
 
 test.each([
-  ["padding after the end of text", {}, /\d+ ends of text in 1024 tokens, expected about .*padding does/],
-  ["a minimum length", { minNewTokens: NEW_TOKENS }, /0 ends of text in \d+ tokens, .*banned when sampling/],
-  ["top-p", { topP: 0.8 }, /surprise differs from the entropy by -.* Fix: they are likelier/],
-  ["top-k", { topK: 50 }, /surprise differs from the entropy by -.* Fix: they are likelier/],
-  ["another temperature", { temperature: 1.3 }, /surprise differs from the entropy by \d.* Fix: they are less likely/],
-])("%s, not scored as it was sampled, stops the run within 3 steps", async (gap, sampling, message) => {
-  const pad = (tokens: Int32Array, eos: number) => {
-    const padded = new Int32Array(NEW_TOKENS).fill(eos);
-    padded.set(tokens);
-    return padded;
-  };
-  await expect(threeSteps(sampling, gap.startsWith("padding") ? pad : undefined)).rejects.toThrow(message);
-});
-
-test("no draws are no breach", () => {
-  expect(auditDraws(NO_DRAWS, ppoConfig(), 1)).toBeUndefined();
-});
+  ["padding after the end of text", {}, /\d+ tokens counted after the end of text \(response \d+, token \d+\)/],
+  ["padding where nothing ends a response", {}, /\d+ ends of text where about .* were due.*padding does/, false],
+  ["a minimum length", { minNewTokens: NEW_TOKENS }, /; in this one 0 ends of text where .*banned when sampling/],
+  ["top-p", { topP: 0.95 }, /surprise is \d\.\d+ nats below the entropy.* Fix: they are likelier/],
+  ["top-k", { topK: 50 }, /surprise is \d\.\d+ nats below the entropy.* Fix: they are likelier/],
+  ["a lower temperature", { temperature: 0.9 }, /surprise is \d\.\d+ nats below the entropy.* Fix: they are likelier/],
+  [
+    "a higher temperature",
+    { temperature: 1.1 },
+    /surprise is \d\.\d+ nats above the entropy.* Fix: they are less likely/,
+  ],
+])(
+  "%s, not scored as it was sampled, stops the run within 3 steps",
+  async (gap, sampling, message, stopAtEos = true) => {
+    const pad = (tokens: Int32Array, eos: number) => {
+      const padded = new Int32Array(NEW_TOKENS).fill(eos);
+      padded.set(tokens);
+      return padded;
+    };
+    const given = gap.startsWith("padding") ? pad : undefined;
+    await expect(threeSteps(sampling, given, { stopAtEos })).rejects.toThrow(message);
+  },
+);
 
 test.each([
   ["not as many scores", [Int32Array.of(1)], [Int32Array.of(2)], [], "step: found 1 queries, 1 responses and 0 scores"],

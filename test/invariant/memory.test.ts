@@ -16,7 +16,6 @@ test("what JavaScript holds after 30 steps is what it held after 10", async () =
   const shape = { vocabSize: 8192, nEmbd: 16, nLayer: 2, nHead: 2, nPositions: 48, bosTokenId: 8191, eosTokenId: 8191 };
   const model = GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { threads: 1, seed: 5 });
   const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
-  // With 4 responses the standard error of the KL is too rough for the audit.
   const config = {
     steps: 30,
     batchSize: 4,
@@ -24,7 +23,6 @@ test("what JavaScript holds after 30 steps is what it held after 10", async () =
     ppoEpochs: 2,
     maxNewTokens: 8,
     seed: 3,
-    audit: "off" as const,
   };
   const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config });
   const held: Record<number, { buffers: number; heap: number }> = {};
