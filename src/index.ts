@@ -78,10 +78,11 @@ export type {
   TokenizerJson,
   TokenizerOrigin,
 } from "./tokenizer/tokenizer.ts";
+export type { Changeable } from "./train/changeable.ts";
 export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
 export type { Critic } from "./train/critic.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./train/events.ts";
-export { PPOTrainer, type PPOTrainerOptions, type StepResult, type TrainerState } from "./train/ppo.ts";
+export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./train/ppo.ts";
 export { type PresetName, presets } from "./train/presets.ts";
 export {
   type HeldOutLoss,
@@ -103,3 +104,4 @@ export {
   resolveReward,
 } from "./train/rewards.ts";
 export { type RunEvent, type RunSpec, run } from "./train/run.ts";
+export type { TrainerState } from "./train/trainer-state.ts";

@@ -1,5 +1,5 @@
 /** @file Options that several commands share, and how their values are read. */
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { fail } from "../base/errors.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
 import { isDirectory, joinPath, readJson } from "../runtime/files.ts";
@@ -19,6 +19,15 @@ const numberOrNone = (text: string) => (/^(none|null)$/i.test(text) ? null : num
 
 /** For options that may be given several times. */
 export const collect = (text: string, before: string[] = []): string[] => [...before, text];
+
+/** One of some words, several times. */
+export const collectChoices =
+  <T extends string>(choices: readonly T[]) =>
+  (text: string, before: T[] = []): T[] => {
+    const chosen = choices.find((choice) => choice === text);
+    if (chosen === undefined) throw new InvalidArgumentError(`Allowed choices are ${choices.join(", ")}.`);
+    return [...before, chosen];
+  };
 
 const collectNumbers = (text: string, before: (number | string)[] = []) => [...before, numberOrText(text)];
 

@@ -1,13 +1,22 @@
 /** @file `valuehead train`. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../runtime/files.ts";
+import { type Changeable, changeable } from "../train/changeable.ts";
 import { type PpoConfig, ppoOptions } from "../train/config.ts";
 import type { RunRecord, RunSpec } from "../train/run.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
-import { addThreadsOption, checkFlags, PROMPT_COLUMN, PROMPT_FILES, readThreads, required } from "./options.ts";
+import {
+  addThreadsOption,
+  checkFlags,
+  collectChoices,
+  PROMPT_COLUMN,
+  PROMPT_FILES,
+  readThreads,
+  required,
+} from "./options.ts";
 import { note } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
 
@@ -19,6 +28,7 @@ const SHOWN = 4;
 export interface TrainFlags extends RunSettings {
   config?: string;
   resume?: boolean | string;
+  allowChange?: Changeable[];
   threads?: number;
   ignoreMemory?: boolean;
   json?: boolean;
@@ -36,6 +46,14 @@ export function define(command: Command): void {
     .option(
       "--resume [dir]",
       "go on with the run in this directory from its newest checkpoint; flags change its options",
+    )
+    .addOption(
+      new Option(
+        "--allow-change <what>",
+        "with --resume: what may differ from the run so far; may be given several times",
+      )
+        .choices([...changeable])
+        .argParser(collectChoices(changeable)),
     )
     .option("--eval-prompts <file>", "prompts never trained on, answered before and after (default: some of --prompts)")
     .option("--no-eval", "hold no prompts out, and answer none before and after")
@@ -68,6 +86,7 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   const prompts = await readAllPrompts(settings, config, say);
   const spec: RunSpec = { model, out, rewardName: reward, config, threads, ...prompts, resume: Boolean(flags.resume) };
   if (flags.ignoreMemory) spec.ignoreMemory = true;
+  if (flags.allowChange) spec.allowChange = flags.allowChange;
 
   const outcome = await followRun(spec, flags, command);
   const { printComparison, printEnd } = await import("./summary.ts");

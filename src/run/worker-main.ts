@@ -4,10 +4,11 @@
  */
 import { parentChannel, workerInput } from "../runtime/worker.ts";
 import type { RewardFunction } from "../train/rewards.ts";
-import { type RunSpec, run } from "../train/run.ts";
-import { plain, revive, type ToParent, type ToWorker } from "./worker.ts";
+import { run } from "../train/run.ts";
+import { plain, revive, type ToParent, type ToWorker, type WorkerInput } from "./worker.ts";
 
 async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
+  const { spec, lockId } = workerInput<WorkerInput>();
   const controller = new AbortController();
   const waiting = new Map<number, { resolve: (scores: number[]) => void; reject: (error: Error) => void }>();
   parent.onMessage((message: ToWorker) => {
@@ -24,7 +25,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
   try {
-    for await (const event of run(workerInput<RunSpec>(), reward, { signal: controller.signal }))
+    for await (const event of run(spec, reward, { signal: controller.signal, lockId }))
       parent.post({ type: "event", event } satisfies ToParent);
   } catch (error) {
     parent.post({ type: "error", error: plain(error) } satisfies ToParent);

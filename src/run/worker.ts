@@ -4,6 +4,8 @@
  * in that thread is worker-main.ts, which nothing imports.
  */
 import { type ErrorKind, messageOf, type Problem, ValueheadError } from "../base/errors.ts";
+import { randomId } from "../runtime/hash.ts";
+import { dropLock } from "../runtime/lock.ts";
 import { packageModule } from "../runtime/package.ts";
 import { spawnWorker } from "../runtime/worker.ts";
 import type { RewardFunction, RewardSample } from "../train/rewards.ts";
@@ -17,6 +19,11 @@ export type ToParent =
   | { type: "event"; event: RunEvent }
   | { type: "score"; id: number; batch: RewardSample[] }
   | { type: "error"; error: Plain };
+
+export interface WorkerInput {
+  spec: RunSpec;
+  lockId: string;
+}
 
 /** An error as plain data. */
 interface Plain {
@@ -38,7 +45,8 @@ export async function* runInWorker(
   reward: RewardFunction,
   options: { signal?: AbortSignal } = {},
 ): AsyncGenerator<RunEvent> {
-  const worker = spawnWorker(packageModule("run/worker-main"), spec);
+  const lockId = randomId();
+  const worker = spawnWorker(packageModule("run/worker-main"), { spec, lockId } satisfies WorkerInput);
   const queue: (RunEvent | Error | null)[] = [];
   let wake = () => {};
   const push = (item: RunEvent | Error | null) => {
@@ -77,5 +85,6 @@ export async function* runInWorker(
   } finally {
     options.signal?.removeEventListener("abort", stop);
     await worker.terminate();
+    await dropLock(spec.out, lockId); // it could not, when it was ended in the middle
   }
 }

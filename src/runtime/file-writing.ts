@@ -26,23 +26,33 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }
 
-/** Creates a directory and those above it; one that exists is fine. The new names are on the disk when it returns. */
-export async function makeDirectory(path: string): Promise<void> {
+/**
+ * Creates a directory and those above it; one that exists is fine. The new names are on the disk when it returns.
+ * @returns the topmost one that was made, if any
+ */
+export async function makeDirectory(path: string): Promise<string | undefined> {
   try {
     const first = await mkdir(path, { recursive: true });
-    if (first === undefined) return;
+    if (first === undefined) return undefined;
     for (let made = resolve(path); made.length >= resolve(first).length; made = dirname(made))
       await syncDirectory(dirname(made));
+    return first;
   } catch (error) {
-    writeError(error, path, false);
+    return writeError(error, path, false);
   }
 }
 
-/** For a run's output: creates `path`, or fails when it holds anything already. */
-export async function ensureEmptyOutputDirectory(path: string): Promise<void> {
+/**
+ * For a run's output: fails when `path` is a file, or holds anything already.
+ * @param ignored names that do not count
+ */
+export async function refuseFilledDirectory(
+  path: string,
+  ignored: (name: string) => boolean = () => false,
+): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there !== null) {
-    const names = there.isDirectory() ? await readdir(path) : null;
+    const names = there.isDirectory() ? (await readdir(path)).filter((name) => !ignored(name)) : null;
     if (names === null || names.length > 0) {
       fail("usage", {
         where: path,
@@ -52,7 +62,6 @@ export async function ensureEmptyOutputDirectory(path: string): Promise<void> {
       });
     }
   }
-  await makeDirectory(path);
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
@@ -138,10 +147,10 @@ export async function writeDirectoryAtomic(
   const final = resolve(finalDir);
   const temporary = `${final}.tmp-${process.pid}`;
   const old = `${final}.old-${process.pid}`;
-  if (!options.replace && (await stat(final).catch(() => null)) !== null) await ensureEmptyOutputDirectory(final);
+  if (!options.replace && (await stat(final).catch(() => null)) !== null) await refuseFilledDirectory(final);
   try {
     await rm(temporary, { recursive: true, force: true });
-    await mkdir(temporary, { recursive: true });
+    await mkdir(temporary); // not those above: where they are gone, somebody took them away
     await fill(temporary);
     await syncTree(temporary);
     if (options.replace && (await stat(final).catch(() => null)) !== null) {
@@ -187,6 +196,24 @@ export class AppendBytes {
 
   append(bytes: Uint8Array): Promise<void> {
     return this.#next(() => writeAll(this.#handle, bytes));
+  }
+
+  /** Whether the file still has its name: it was not deleted, moved or replaced. */
+  async isInPlace(): Promise<boolean> {
+    const [here, there] = [
+      await this.#handle.stat({ bigint: true }),
+      await stat(this.path, { bigint: true }).catch(() => null),
+    ];
+    return there !== null && there.dev === here.dev && there.ino === here.ino;
+  }
+
+  /** Everything in it, its name or none. */
+  async contents(): Promise<Uint8Array> {
+    await this.#last;
+    const bytes = new Uint8Array((await this.#handle.stat()).size);
+    for (let done = 0, count = 1; done < bytes.length && count > 0; done += count)
+      count = (await this.#handle.read(bytes, done, bytes.length - done, done)).bytesRead;
+    return bytes;
   }
 
   /** Waits for what was appended and flushes it to the disk. */

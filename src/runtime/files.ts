@@ -5,7 +5,7 @@
  */
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -38,6 +38,8 @@ export const baseName = (path: string): string => basename(path);
 export const parentDirectory = (path: string): string => dirname(path);
 export const absolutePath = (path: string): string => resolve(path);
 export const homeDirectory = (): string => homedir();
+/** The directory for temporary files. */
+export const temporaryPlace = (): string => tmpdir();
 
 /** An environment variable; an empty one counts as not set. */
 export function env(name: string): string | undefined {

@@ -255,6 +255,11 @@ export class Tokenizer {
     return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel);
   }
 
+  /** The contents of its files as one text, to compare tokenizers by. */
+  get fingerprint(): string {
+    return JSON.stringify([...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
   /** Writes the tokenizer's files, unchanged, into an existing directory. */
   async save(dir: string): Promise<void> {
     for (const [name, contents] of this.#files) await writeTextAtomic(joinPath(dir, name), contents);

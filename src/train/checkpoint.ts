@@ -1,5 +1,5 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
-import { fail } from "../base/errors.ts";
+import { fail, messageOf } from "../base/errors.ts";
 import { BEST_FILE, type Checkpoint, listCheckpoints } from "../gpt2/run-checkpoints.ts";
 import { findDamage, writeChecksums } from "../runtime/file-checksums.ts";
 import {
@@ -15,22 +15,24 @@ import {
   writeDirectoryAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { isLockFile } from "../runtime/lock.ts";
 import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
 import type { BestCheckpoint } from "./events.ts";
 import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
-import type { PPOTrainer, TrainerState } from "./ppo.ts";
+import type { PPOTrainer } from "./ppo.ts";
+import { type CheckpointState, checkpointStateSchema, problemOf } from "./trainer-state.ts";
 
 const STATE_FILE = "trainer.json";
 const MOMENTS_FILE = "trainer.safetensors";
 
 /**
  * Write `checkpoint-<step>` whole or not at all.
- * @param rewards mean rewards of the last steps: what decides which checkpoint is best
+ * @param rest what the trainer does not know of its run
  */
 export async function saveCheckpoint(
   directory: string,
   trainer: PPOTrainer,
-  rewards: readonly number[],
+  rest: Pick<CheckpointState, "rewards" | "inputs" | "options" | "keepOlder">,
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
   const learners = trainer.critic ? [trainer, trainer.critic] : [trainer];
@@ -42,7 +44,7 @@ export async function saveCheckpoint(
       await trainer.tokenizer.save(temporary);
       await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
       if (trainer.critic) await saveCritic(temporary, trainer.critic);
-      const state = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, rewards };
+      const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, ...rest };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
       await writeChecksums(temporary);
     },
@@ -79,8 +81,8 @@ export async function pruneCheckpoints(
 async function findBest(checkpoints: readonly Checkpoint[]): Promise<BestCheckpoint | undefined> {
   let best: BestCheckpoint | undefined;
   for (const checkpoint of checkpoints) {
-    const state = await readState(checkpoint.path).catch(() => undefined);
-    if (!state || state.rewards.length === 0) continue;
+    const state = await readState(checkpoint);
+    if (typeof state === "string" || state.rewards.length === 0) continue;
     const rewardMean = state.rewards.reduce((a, b) => a + b, 0) / state.rewards.length;
     if (!best || rewardMean > best.rewardMean) best = { ...checkpoint, rewardMean, overSteps: state.rewards.length };
   }
@@ -90,13 +92,13 @@ async function findBest(checkpoints: readonly Checkpoint[]): Promise<BestCheckpo
 /** Where a run can be resumed, and what is wrong with newer checkpoints. */
 export interface ResumePoint {
   /** The newest whole one; undefined for a run that ended before it wrote any, which begins again. */
-  checkpoint?: Checkpoint;
+  checkpoint?: Checkpoint & { state: CheckpointState };
   damaged: string[];
 }
 
 /**
  * The newest checkpoint of a run directory that is as it was written. What a killed process left half done is removed.
- * @throws checkpoint - no run there, or checkpoints that are all damaged
+ * @throws checkpoint - checkpoints that are all damaged
  */
 export async function findResumePoint(directory: string): Promise<ResumePoint> {
   await removeLeftovers(directory);
@@ -104,8 +106,9 @@ export async function findResumePoint(directory: string): Promise<ResumePoint> {
   const damaged: string[] = [];
   for (const checkpoint of all) {
     const damage = await findDamage(checkpoint.path);
-    if (damage === undefined) return { checkpoint, damaged };
-    damaged.push(`${baseName(checkpoint.path)}: ${damage}`);
+    const state = damage ?? (await readState(checkpoint));
+    if (typeof state !== "string") return { checkpoint: { ...checkpoint, state }, damaged };
+    damaged.push(`${baseName(checkpoint.path)}: ${state}`);
   }
   if (damaged.length > 0)
     fail("checkpoint", {
@@ -114,8 +117,16 @@ export async function findResumePoint(directory: string): Promise<ResumePoint> {
       expected: "at least one checkpoint that is as it was written",
       fix: "restore one of them from a copy, or start anew in another directory",
     });
-  if ((await exists(joinPath(directory, "config.json"))) || (await isUnwritten(directory))) return { damaged };
-  return fail("checkpoint", {
+  return { damaged };
+}
+
+/** @throws checkpoint - a directory that no run has written in, nor begun to */
+export async function refuseNoRun(directory: string): Promise<void> {
+  if ((await isUnwritten(directory)) || (await listCheckpoints(directory)).length > 0) return;
+  const path = joinPath(directory, "config.json"); // a model's directory has one too
+  const record = (await exists(path)) ? ((await readJson(path)) as { options?: unknown } | null) : null;
+  if (typeof record?.options === "object") return;
+  fail("checkpoint", {
     where: directory,
     found: "no run",
     expected: "the directory of an earlier run, with config.json and checkpoints",
@@ -125,32 +136,28 @@ export async function findResumePoint(directory: string): Promise<ResumePoint> {
 
 /** Whether a directory is there and empty, but for what a killed process left: a run that ended before it wrote anything. */
 export async function isUnwritten(directory: string): Promise<boolean> {
-  return (await isDirectory(directory)) && (await listDirectory(directory)).every(isLeftover);
+  const counts = (name: string) => !isLeftover(name) && !isLockFile(name);
+  return (await isDirectory(directory)) && !(await listDirectory(directory)).some(counts);
 }
 
-async function readState(path: string): Promise<{ trainer: TrainerState; optimizerStep: number; rewards: number[] }> {
-  const stateFile = joinPath(path, STATE_FILE);
-  const state = (await readJson(stateFile)) as Partial<Awaited<ReturnType<typeof readState>>> | null;
-  const { trainer, optimizerStep, rewards = [] } = state ?? {};
-  const numbers = Array.isArray(rewards) && rewards.every(Number.isFinite);
-  if (typeof trainer?.step === "number" && typeof optimizerStep === "number" && numbers)
-    return { trainer, optimizerStep, rewards };
-  return fail("checkpoint", {
-    where: stateFile,
-    found: "no trainer state",
-    expected: "an object with trainer, optimizerStep and rewards",
-    fix: "resume from another checkpoint of the run, or start anew from this one's model",
-  });
+/** What a checkpoint says about itself; a text that says what is wrong with that. */
+async function readState({ path, step }: Checkpoint): Promise<CheckpointState | string> {
+  let state: CheckpointState;
+  try {
+    state = (await readJson(joinPath(path, STATE_FILE))) as CheckpointState;
+  } catch (error) {
+    return messageOf(error);
+  }
+  const problem = problemOf(checkpointStateSchema, state);
+  if (problem !== undefined) return `${STATE_FILE}, ${problem}`;
+  if (state.trainer.step !== step)
+    return `${STATE_FILE}, trainer.step: found ${state.trainer.step} in the checkpoint of step ${step}`;
+  return state;
 }
 
-/**
- * Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already.
- * @returns mean rewards of the last steps
- */
-export async function restoreTrainer(path: string, trainer: PPOTrainer): Promise<number[]> {
-  const state = await readState(path);
+/** Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already. */
+export async function restoreTrainer(path: string, state: CheckpointState, trainer: PPOTrainer): Promise<void> {
   await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
   if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
   trainer.setState(state.trainer);
-  return state.rewards;
 }

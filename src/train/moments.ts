@@ -20,7 +20,7 @@ export async function saveMoments(path: string, { state: { m, v } }: AdamW): Pro
 
 /**
  * Put an optimizer where it was after `step` steps.
- * @throws checkpoint - moments of another number of parameters
+ * @throws checkpoint - moments of another number of parameters, or that no optimizer can have had
  */
 export async function loadMoments(path: string, optimizer: AdamW, step: number): Promise<void> {
   const moments: { m?: Float32Array; v?: Float32Array } = {};
@@ -39,6 +39,14 @@ export async function loadMoments(path: string, optimizer: AdamW, step: number):
           });
         moments[name] = new Float32Array(size);
         await file.readFloat32Into(name, moments[name]);
+        const bad = moments[name].findIndex((x) => !Number.isFinite(x) || (name === "v" && x < 0));
+        if (bad >= 0)
+          fail("checkpoint", {
+            where: `${file.name}, tensor ${name}, element ${bad}`,
+            found: String(moments[name][bad]),
+            expected: name === "v" ? "a finite number of at least 0" : "a finite number",
+            fix: "resume from another checkpoint of the run, or start anew from this one's model",
+          });
       }
     } finally {
       await file.close();

@@ -7,15 +7,10 @@ import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer, trainedTable } from "../gpt2/parameters.ts";
 import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import {
-  AdaptiveKLController,
-  FixedKLController,
-  type KLController,
-  type KLControllerState,
-} from "../rl/controllers.ts";
+import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
 import type { Draws } from "../rl/draws.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
-import { type MartingaleState, NO_STEPS } from "../rl/martingale.ts";
+import { NO_STEPS } from "../rl/martingale.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
 import { learningTargets } from "../rl/targets.ts";
@@ -39,6 +34,7 @@ import { type Episode, Stopwatch, stepReport } from "./report.ts";
 import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
+import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
 import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
 
@@ -53,19 +49,6 @@ export interface PPOTrainerOptions {
   transforms?: readonly Transform[];
   /** What the KL is measured against; default: a frozen copy of the model as it is now. */
   reference?: GPT2HeadWithValueModel;
-}
-
-/** Where a run is, without the weights. Plain data, safe for JSON; the optimizer's moments go beside it. */
-export interface TrainerState {
-  step: number;
-  kl: KLControllerState;
-  prompts?: PromptSamplerState;
-  /** Of all scores so far, when they are scaled. */
-  scores?: RunningMoments;
-  /** Optimizer steps left out so far because a number was not finite. */
-  skippedUpdates?: number;
-  /** Of the audit's test. */
-  audit?: MartingaleState;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -348,8 +331,12 @@ export class PPOTrainer {
     return { step, kl: this.klController.getState(), prompts: this.#promptState, scores, skippedUpdates, audit };
   }
 
-  /** Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer. */
+  /**
+   * Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer.
+   * @throws checkpoint - a state that no trainer can have been in
+   */
   setState(state: TrainerState): void {
+    checkedTrainerState(state);
     this.#settledAt = this.optimizer.step;
     this.stepsTaken = state.step;
     this.klController.setState(state.kl);

@@ -8,7 +8,9 @@ import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tok
 import { CorpusSampler } from "../data/sampler.ts";
 import { type GPT2Config, makeConfig } from "../gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { AppendFile, ensureEmptyOutputDirectory, joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { AppendFile, joinPath, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
+import type { RunLock } from "../runtime/lock.ts";
+import { enterRunDirectory, lostDirectory, rescue } from "../runtime/run-directory.ts";
 import { responseEnds } from "../sample/ends.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -145,10 +147,25 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
  * Tokenize, train, save. The model is written every 500 steps, at the end and, after the step in progress, when
  * `signal` aborts. Blocks the thread while a step computes.
  * @param options.onTokenized called as tokenizing goes on
+ * @throws checkpoint - another run is at work in `out`
  */
 export async function* pretrainRun(
   spec: PretrainSpec,
   options: { signal?: AbortSignal; onTokenized?: (progress: CorpusProgress) => void } = {},
+): AsyncGenerator<PretrainRunEvent> {
+  pretrainConfig(spec.config, spec.where ?? "options"); // wrong options are told of before anything else
+  const lock = await enterRunDirectory(spec.out, false);
+  try {
+    yield* pretrainIn(lock, spec, options);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function* pretrainIn(
+  lock: RunLock,
+  spec: PretrainSpec,
+  options: { signal?: AbortSignal; onTokenized?: (progress: CorpusProgress) => void },
 ): AsyncGenerator<PretrainRunEvent> {
   const { out, where = "options" } = spec;
   const { signal } = options;
@@ -163,7 +180,6 @@ export async function* pretrainRun(
       expected: `at most ${context}, the model's context (nPositions)`,
       fix: "lower sequenceLength, or give a new model a longer context",
     });
-  await ensureEmptyOutputDirectory(out);
 
   const tokenize = (paths: readonly string[]) =>
     tokenizeCorpus(until(signal, readCorpus(paths, spec)), tokenizer, options.onTokenized);
@@ -176,27 +192,49 @@ export async function* pretrainRun(
   const sampler = new CorpusSampler(parts.train.ids, config);
 
   const record = { version: VERSION, data: spec.data, model: spec.model ?? null, options: config };
-  await writeTextAtomic(joinPath(out, "training.json"), `${JSON.stringify(record, null, 2)}\n`);
+  const recordText = `${JSON.stringify(record, null, 2)}\n`;
+  lock.keepDirectory();
+  await writeTextAtomic(joinPath(out, "training.json"), recordText);
   const log = await AppendFile.open(joinPath(out, "metrics.jsonl"));
   const tokens = parts.train.ids.length;
   const heldOutTokens = evaluation?.ids.length ?? 0;
-  yield { type: "loaded", parameters: model.parameters.data.length, tokens, heldOutTokens, notes };
   let step = 0;
   let saved = -1;
+  const saveTo = async (directory: string) => {
+    await model.savePretrained(directory);
+    await tokenizer.save(directory);
+  };
   const save = async (): Promise<PretrainRunEvent> => {
-    await model.savePretrained(out);
-    await tokenizer.save(out);
+    await saveTo(out);
     saved = step;
     return { type: "saved", step, directory: out };
   };
+  const lost = async () =>
+    (await lock.lost()) ?? ((await log.isInPlace()) ? undefined : "no metrics.jsonl of this run any more");
+  /** A directory that is gone, or somebody else's, is not written in; nor is what was learned lost. */
+  const checkDirectory = async () => {
+    const found = await lost();
+    if (found === undefined) return;
+    const place = await rescue(out, async (directory) => {
+      await saveTo(directory);
+      await writeTextAtomic(joinPath(directory, "training.json"), recordText);
+      await writeAtomic(joinPath(directory, "metrics.jsonl"), async (sink) => sink.write(await log.contents()));
+    });
+    lostDirectory(out, found, `the model is saved as it was after step ${step}, in ${place}`);
+  };
   try {
+    yield { type: "loaded", parameters: model.parameters.data.length, tokens, heldOutTokens, notes };
     for await (const event of pretrain(model, sampler, config, { heldOut: evaluation, signal })) {
       await log.appendLine(JSON.stringify(event));
       step = event.step;
       yield event;
+      await checkDirectory();
       if (event.type === "step" && step % SAVE_EVERY === 0) yield await save();
     }
-    if (saved !== step) yield await save();
+    if (saved !== step) {
+      await checkDirectory();
+      yield await save();
+    }
     yield { type: "done", step, interrupted: step < config.steps, directory: out };
   } finally {
     await log.close();

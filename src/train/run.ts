@@ -8,29 +8,32 @@ import type { MemoryEstimate } from "../gpt2/memory.ts";
 import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
 import { openWeights } from "../gpt2/weights.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
-import {
-  AppendFile,
-  ensureEmptyOutputDirectory,
-  exists,
-  joinPath,
-  makeDirectory,
-  readJson,
-  readText,
-  writeTextAtomic,
-} from "../runtime/files.ts";
+import { joinPath, readJson } from "../runtime/files.ts";
+import { type RunLock, refuseWhereLocked } from "../runtime/lock.ts";
 import { availableBytes, residentBytes } from "../runtime/memory.ts";
+import { enterRunDirectory, lostDirectory, rescue } from "../runtime/run-directory.ts";
 import { breathe } from "../runtime/worker.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
-import { findResumePoint, isUnwritten, pruneCheckpoints, restoreTrainer, saveCheckpoint } from "./checkpoint.ts";
+import type { Changeable } from "./changeable.ts";
+import {
+  findResumePoint,
+  isUnwritten,
+  pruneCheckpoints,
+  refuseNoRun,
+  restoreTrainer,
+  saveCheckpoint,
+} from "./checkpoint.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
-import type { TrainEvent } from "./events.ts";
+import type { BestCheckpoint, TrainEvent } from "./events.ts";
+import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "./inputs.ts";
 import { checkMemory } from "./memory.ts";
 import { PPOTrainer } from "./ppo.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { respondAndScore } from "./respond.ts";
+import { checkResumed } from "./resume.ts";
 import type { RewardFunction, RewardSample } from "./rewards.ts";
-import { TensorBoardWriter } from "./tensorboard.ts";
+import { CONFIG_FILE, RunLogs } from "./run-logs.ts";
 
 /** What to run. Plain data: it crosses to a worker. */
 export interface RunSpec {
@@ -44,8 +47,11 @@ export interface RunSpec {
   config: Partial<PpoConfig>;
   /** Go on from the newest checkpoint in `out` that is not damaged. */
   resume?: boolean;
+  /** What may differ from what the run was started with, when it is resumed. */
+  allowChange?: readonly Changeable[];
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly (string | Prompt)[] };
+  /** Threads of the engine. Default: those the run was started with, or the cores this process may use. */
   threads?: number;
   /** What else config.json says: where the prompts came from. */
   record?: Readonly<Record<string, unknown>>;
@@ -64,6 +70,8 @@ export type RunEvent =
       memory: MemoryEstimate;
       notes: readonly string[];
       resumedAt: number;
+      /** Of a resumed run: the best checkpoint so far. */
+      best?: BestCheckpoint;
     }
   | {
       type: "evaluation";
@@ -76,14 +84,33 @@ export type RunEvent =
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
  * Blocks the thread while the engine computes; {@link runInWorker} does not.
+ * @param options.lockId whose lock on the run directory it is, for `dropLock`
+ * @throws checkpoint - another run is at work in `out`
  */
 export async function* run(
   spec: RunSpec,
   reward: RewardFunction,
-  options: { signal?: AbortSignal } = {},
+  options: { signal?: AbortSignal; lockId?: string } = {},
 ): AsyncGenerator<RunEvent> {
-  const config = ppoConfig(spec.config);
+  ppoConfig(spec.config); // wrong options are told of before anything else
+  if (spec.resume) await refuseNoRun(spec.out);
+  const lock = await enterRunDirectory(spec.out, spec.resume ?? false, options.lockId);
+  try {
+    yield* runIn(lock, spec, reward, options.signal);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function* runIn(
+  lock: RunLock,
+  spec: RunSpec,
+  reward: RewardFunction,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out) : { damaged: [] };
+  const before = checkpoint?.state;
+  const config = ppoConfig(before?.options ? { ...before.options, ...spec.config } : spec.config);
   if (spec.prompts.length === 0)
     fail("data", {
       where: "prompts",
@@ -91,6 +118,25 @@ export async function* run(
       expected: "at least one prompt",
       fix: "give a file with prompts in it",
     });
+  const given: Partial<RunInputs> = {
+    prompts: sumOfPrompts(spec.prompts),
+    promptCount: spec.prompts.length,
+    evaluation: spec.evaluation && sumOfPrompts(spec.evaluation.prompts),
+    reward: spec.rewardName,
+    rewardFile: await sumOfRewardFile(spec.rewardName),
+    threads: spec.threads,
+  };
+  const compare = (now: Partial<RunInputs>) => {
+    if (!checkpoint) return [];
+    const where = `${spec.out}, resumed after step ${checkpoint.step}`;
+    return checkResumed({
+      where,
+      before: checkpoint.state,
+      now: { inputs: now, config },
+      allowed: spec.allowChange ?? [],
+    });
+  };
+  compare(given); // soon: before any weights are read
   const directory = await resolveModel(checkpoint?.path ?? spec.model);
   const modelConfig = await readConfig(directory);
   await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
@@ -102,42 +148,74 @@ export async function* run(
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
   const memory = checkMemory(modelConfig, config, longest, { available, resident });
-  const { threads } = spec;
+  const threads = spec.threads ?? before?.inputs?.threads;
   const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed, tokenizer });
   const reference = checkpoint
     ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine, tokenizer })
     : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
+  const inputs: RunInputs = {
+    ...(given as RunInputs),
+    evaluation: given.evaluation ?? before?.inputs?.evaluation,
+    reference: sumOfWeights(trainer.reference),
+    tokenizer: sumOfTokenizer(tokenizer),
+    threads: model.engine.threads,
+  };
+  const beside = reference && (await loadTokenizer(reference.directory as string).catch(() => undefined));
+  const tokenizers = [inputs.tokenizer, ...(beside ? [sumOfTokenizer(beside)] : [])];
+  const changes = compare({ ...inputs, tokenizer: tokenizers.find((sum) => sum !== before?.inputs?.tokenizer) });
+  if (before && checkpoint) {
+    const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
+    const state = other ? { ...before, trainer: { ...before.trainer, prompts: undefined } } : before;
+    await restoreTrainer(checkpoint.path, state, trainer);
+  }
   // Mean rewards of the last steps, by which checkpoints are compared: the same ones however a run is cut up.
-  let rewards: number[] = [];
-  if (checkpoint) rewards = await restoreTrainer(checkpoint.path, trainer);
-  else if (!spec.resume) await ensureEmptyOutputDirectory(spec.out);
+  let rewards = before?.rewards ?? [];
 
-  const logs = await RunLogs.open(spec, config, trainer.stepsTaken);
-  const { vocabSize, nPositions } = model.config;
-  const parameters = model.parameters.data.length;
-  const made = checkpoint ? [] : trainer.notes;
-  const notes = [...model.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])];
-  yield { type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt: trainer.stepsTaken };
-  const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
-  for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
-  if (spec.resume && !checkpoint) yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
+  lock.keepDirectory();
+  const logs = await RunLogs.open(spec.out, recordOf(spec, config, inputs), trainer.stepsTaken);
+  /** What has become of the run directory, in words; undefined while it is as the run made it. */
+  const lost = async () => (await lock.lost()) ?? (await logs.lost());
   let saved = trainer.stepsTaken;
   let logged = saved;
-  const save = async (prune = true): Promise<RunEvent> => {
+  const rest = () => ({ rewards, inputs, options: config });
+  const save = async (): Promise<RunEvent> => {
+    const found = await lost();
+    if (found !== undefined) throw new LostDirectory(found);
     saved = trainer.stepsTaken;
     await logs.flush();
-    const { step, path } = await saveCheckpoint(spec.out, trainer, rewards);
-    const best = prune ? await pruneCheckpoints(spec.out, step, config) : undefined;
+    const { step, path } = await saveCheckpoint(spec.out, trainer, rest());
+    const best = await pruneCheckpoints(spec.out, step, config);
     return { type: "checkpoint", step, directory: path, best };
   };
+  /** Without the care of {@link save}, for a run that ends with an error: nothing older is deleted. */
+  const saveAtLast = async (): Promise<RunEvent> => {
+    await logs.flush();
+    const { step, path } = await saveCheckpoint(spec.out, trainer, { ...rest(), keepOlder: true });
+    return { type: "checkpoint", step, directory: path };
+  };
+  const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
   try {
+    // A process killed after it wrote its last checkpoint may not have come to this.
+    const repair = checkpoint && damaged.length === 0 && !before?.keepOlder;
+    const best = repair ? await pruneCheckpoints(spec.out, checkpoint.step, config) : undefined;
+    const { vocabSize, nPositions } = model.config;
+    const parameters = model.parameters.data.length;
+    const made = checkpoint ? [] : trainer.notes;
+    const notes = [...model.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])];
+    yield { type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt: trainer.stepsTaken, best };
+    for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
+    for (const what of changes) yield warning(what);
+    if (spec.resume && !checkpoint)
+      yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
     if (!checkpoint) yield* evaluate(evaluation, trainer, "before");
-    for await (const event of trainer.train(prompts, options)) {
+    for await (const event of trainer.train(prompts, { signal })) {
       if (event.type === "step") {
         await logs.step(event);
         logged = event.step;
         rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
+        const found = await lost();
+        if (found !== undefined) throw new LostDirectory(found);
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
       if (event.type !== "done") yield event;
@@ -151,21 +229,53 @@ export async function* run(
   } catch (error) {
     // A reward that throws costs the step it threw in, not those before it. Nothing older is deleted after an error.
     const numbers = error instanceof ValueheadError && error.kind === "numbers";
+    const found = error instanceof LostDirectory ? error.found : await lost().catch(messageOf);
+    const atStep = logged === trainer.stepsTaken && trainer.stepsTaken > 0; // a resumed run finds its steps in the logs
+    const whole = atStep && (logged > saved || found !== undefined);
+    let rescued: string | undefined;
     try {
-      const whole = logged > saved && logged === trainer.stepsTaken; // a resumed run finds its steps in the logs
       if (whole && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
         if (!trainer.canBeSaved) yield warning(partly(trainer));
-        yield await save(false);
+        if (found === undefined) yield await saveAtLast();
+        else {
+          const place = await rescue(spec.out, async (place) => {
+            await logs.copyTo(place);
+            await saveCheckpoint(place, trainer, rest());
+          });
+          rescued = `the run is saved as it was after step ${trainer.stepsTaken}: go on with it in ${place} (--resume)`;
+        }
       }
     } catch (second) {
       yield warning(`no checkpoint of step ${trainer.stepsTaken} could be written either: ${messageOf(second)}`);
     }
+    if (found !== undefined) lostDirectory(spec.out, found, rescued, error);
     throw error;
   } finally {
     await logs.close();
     model.dispose();
   }
 }
+
+/** The run directory is not there any more, or not this run's. */
+class LostDirectory extends Error {
+  readonly found: string;
+
+  constructor(found: string) {
+    super(found);
+    this.found = found;
+  }
+}
+
+/** What config.json says of a run. */
+const recordOf = (spec: RunSpec, options: PpoConfig, { threads }: RunInputs) => ({
+  version: VERSION,
+  model: spec.model,
+  reward: spec.rewardName,
+  prompts: spec.prompts.length,
+  ...spec.record,
+  threads,
+  options,
+});
 
 /** Steps whose mean reward is a checkpoint's, where saveEvery does not say. */
 const REWARD_WINDOW = 50;
@@ -193,64 +303,6 @@ async function* evaluate(
   yield { type: "evaluation", when, samples: scored, ...meanAndStandardError(scores) };
 }
 
-/** config.json, metrics.jsonl, samples.jsonl and TensorBoard events of a run directory. */
-class RunLogs {
-  readonly #metrics: AppendFile;
-  readonly #samples: AppendFile;
-  readonly #tensorboard: TensorBoardWriter;
-
-  private constructor(metrics: AppendFile, samples: AppendFile, tensorboard: TensorBoardWriter) {
-    this.#metrics = metrics;
-    this.#samples = samples;
-    this.#tensorboard = tensorboard;
-  }
-
-  static async open(spec: RunSpec, config: PpoConfig, stepsTaken: number): Promise<RunLogs> {
-    await makeDirectory(spec.out);
-    const { model, rewardName: reward } = spec;
-    const record = { version: VERSION, model, reward, prompts: spec.prompts.length, ...spec.record, options: config };
-    await writeTextAtomic(joinPath(spec.out, "config.json"), `${JSON.stringify(record, null, 2)}\n`);
-    const files = ["metrics.jsonl", "samples.jsonl"].map((name) => joinPath(spec.out, name));
-    for (const path of files) await keepLinesUpTo(path, stepsTaken);
-    return new RunLogs(
-      await AppendFile.open(files[0]),
-      await AppendFile.open(files[1]),
-      await TensorBoardWriter.open(joinPath(spec.out, "tb"), { firstStep: stepsTaken + 1 }),
-    );
-  }
-
-  async step(event: Extract<TrainEvent, { type: "step" }>): Promise<void> {
-    await this.#metrics.appendLine(JSON.stringify({ step: event.step, ...event.metrics }));
-    await this.#samples.appendLines(event.samples.map((s) => JSON.stringify({ step: event.step, ...s })));
-    await this.#tensorboard.scalars(event.step, event.metrics);
-  }
-
-  /** What is in a checkpoint is in the logs too, whatever happens to the machine. */
-  async flush(): Promise<void> {
-    await this.#metrics.flush();
-    await this.#samples.flush();
-  }
-
-  async close(): Promise<void> {
-    await this.#metrics.close();
-    await this.#samples.close();
-    await this.#tensorboard.close();
-  }
-}
-
-/** Drop what an interrupted run logged after the checkpoint it is resumed from, and a line it was killed in. */
-async function keepLinesUpTo(path: string, step: number): Promise<void> {
-  if (!(await exists(path))) return;
-  const lines = (await readText(path)).split("\n").filter((line) => {
-    try {
-      return JSON.parse(line).step <= step;
-    } catch {
-      return false;
-    }
-  });
-  await writeTextAtomic(path, lines.map((line) => `${line}\n`).join(""));
-}
-
 /** What config.json of a run directory says. */
 export interface RunRecord {
   model: string;
@@ -266,8 +318,9 @@ export interface RunRecord {
 
 /** The spec of an earlier run, to resume it without saying everything again; undefined where it was not yet written. */
 export async function readRunConfig(out: string): Promise<RunRecord | undefined> {
+  await refuseWhereLocked(out);
   if (await isUnwritten(out)) return undefined;
-  const path = joinPath(out, "config.json");
+  const path = joinPath(out, CONFIG_FILE);
   const json = (await readJson(path)) as Partial<RunRecord>;
   const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
   const texts = [json?.promptsPath, json?.promptColumn, json?.evalPrompts].every(

@@ -18,7 +18,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { fail, ValueheadError } from "../../../src/base/errors.ts";
 import {
   AppendFile,
-  ensureEmptyOutputDirectory,
   env,
   exists,
   isDirectory,
@@ -30,6 +29,7 @@ import {
   readJson,
   readLines,
   readText,
+  refuseFilledDirectory,
   remove,
   removeLeftovers,
   writeAtomic,
@@ -325,16 +325,20 @@ describe("removing", () => {
 
 describe("output directory", () => {
   test("new, empty, taken", async () => {
-    await ensureEmptyOutputDirectory(at("a/b"));
-    await ensureEmptyOutputDirectory(at("a/b"));
+    await refuseFilledDirectory(at("a/b"));
+    expect(existsSync(at("a"))).toBe(false);
+    expect(await makeDirectory(at("a/b"))).toBe(at("a"));
+    expect(await makeDirectory(at("a/b"))).toBeUndefined();
+    await refuseFilledDirectory(at("a/b"));
     writeFileSync(at("a/b/x"), "");
-    const error = await errorOf(ensureEmptyOutputDirectory(at("a/b")));
+    await refuseFilledDirectory(at("a/b"), (name) => name === "x");
+    const error = await errorOf(refuseFilledDirectory(at("a/b")));
     expect(error.kind).toBe("usage");
     expect(error.message).toBe(
       `${at("a/b")}: found a directory with 1 entries (x), expected a new or empty directory. ` +
         "Fix: choose another output directory, empty this one, or continue the run in it with --resume",
     );
-    expect((await errorOf(ensureEmptyOutputDirectory(at("a/b/x")))).problem.found).toBe("a file");
+    expect((await errorOf(refuseFilledDirectory(at("a/b/x")))).problem.found).toBe("a file");
   });
 });
 

@@ -1,0 +1,83 @@
+/** @file What a run writes down beside its checkpoints. */
+import { AppendFile, baseName, exists, joinPath, readText, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
+import type { TrainEvent } from "./events.ts";
+import { TensorBoardWriter } from "./tensorboard.ts";
+
+export const CONFIG_FILE = "config.json";
+const METRICS_FILE = "metrics.jsonl";
+const SAMPLES_FILE = "samples.jsonl";
+
+/** config.json, metrics.jsonl, samples.jsonl and TensorBoard events of a run directory. */
+export class RunLogs {
+  readonly #record: string;
+  readonly #metrics: AppendFile;
+  readonly #samples: AppendFile;
+  readonly #tensorboard: TensorBoardWriter;
+
+  private constructor(record: string, metrics: AppendFile, samples: AppendFile, tensorboard: TensorBoardWriter) {
+    this.#record = record;
+    this.#metrics = metrics;
+    this.#samples = samples;
+    this.#tensorboard = tensorboard;
+  }
+
+  /** @param record what config.json holds */
+  static async open(directory: string, record: object, stepsTaken: number): Promise<RunLogs> {
+    const text = `${JSON.stringify(record, null, 2)}\n`;
+    await writeTextAtomic(joinPath(directory, CONFIG_FILE), text);
+    const files = [METRICS_FILE, SAMPLES_FILE].map((name) => joinPath(directory, name));
+    for (const path of files) await keepLinesUpTo(path, stepsTaken);
+    return new RunLogs(
+      text,
+      await AppendFile.open(files[0]),
+      await AppendFile.open(files[1]),
+      await TensorBoardWriter.open(joinPath(directory, "tb"), { firstStep: stepsTaken + 1 }),
+    );
+  }
+
+  /** Which of the files is not there any more, in words. */
+  async lost(): Promise<string | undefined> {
+    for (const file of [this.#metrics, this.#samples])
+      if (!(await file.isInPlace()))
+        return `no ${baseName(file.path)} of this run any more: deleted, moved or replaced`;
+    return undefined;
+  }
+
+  /** What was logged, into another directory. Nothing is missing, even where the files themselves have no name any more. */
+  async copyTo(directory: string): Promise<void> {
+    await writeTextAtomic(joinPath(directory, CONFIG_FILE), this.#record);
+    for (const file of [this.#metrics, this.#samples])
+      await writeAtomic(joinPath(directory, baseName(file.path)), async (sink) => sink.write(await file.contents()));
+  }
+
+  async step(event: Extract<TrainEvent, { type: "step" }>): Promise<void> {
+    await this.#metrics.appendLine(JSON.stringify({ step: event.step, ...event.metrics }));
+    await this.#samples.appendLines(event.samples.map((s) => JSON.stringify({ step: event.step, ...s })));
+    await this.#tensorboard.scalars(event.step, event.metrics);
+  }
+
+  /** What is in a checkpoint is in the logs too, whatever happens to the machine. */
+  async flush(): Promise<void> {
+    await this.#metrics.flush();
+    await this.#samples.flush();
+  }
+
+  async close(): Promise<void> {
+    await this.#metrics.close();
+    await this.#samples.close();
+    await this.#tensorboard.close();
+  }
+}
+
+/** Drop what an interrupted run logged after the checkpoint it is resumed from, and a line it was killed in. */
+async function keepLinesUpTo(path: string, step: number): Promise<void> {
+  if (!(await exists(path))) return;
+  const lines = (await readText(path)).split("\n").filter((line) => {
+    try {
+      return JSON.parse(line).step <= step;
+    } catch {
+      return false;
+    }
+  });
+  await writeTextAtomic(path, lines.map((line) => `${line}\n`).join(""));
+}
