@@ -38,7 +38,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     where: dir,
     found: files.size === 0 ? "no tokenizer files" : `only ${[...files.keys()].join(", ")}`,
     expected: "tokenizer.json, or vocab.json and merges.txt",
-    fix: "copy the tokenizer files of the original model into the directory",
+    fix: "copy the tokenizer files of the original model into the directory, or write them: `await tokenizer.save(directory)`",
   });
 }
 

@@ -1,32 +1,64 @@
-/** @file The program in README.md runs as it stands. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+/** @file What README.md says to type works as it stands, in an empty folder where the package is installed. */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { buildCli, root, valuehead } from "../support/cli.ts";
 
-test("the program in README.md trains, reports ten steps and saves a model", async () => {
-  const readme = readFileSync(fileURLToPath(new URL("../../README.md", import.meta.url)), "utf8");
-  const [program, ...others] = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const blocks = (language: string) =>
+  [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, "g"))].map(([, code]) => code);
+
+/** An empty folder that has the package, as it is here. */
+const project = mkdtempSync(join(tmpdir(), "valuehead-readme-"));
+afterAll(() => rmSync(project, { recursive: true }));
+beforeAll(() => {
+  buildCli();
+  mkdirSync(join(project, "node_modules", ".bin"), { recursive: true });
+  symlinkSync(root, join(project, "node_modules", "valuehead"));
+  symlinkSync(join("..", "valuehead", "bin", "valuehead.js"), join(project, "node_modules", ".bin", "valuehead"));
+});
+
+test("the commands in README.md make a reward and prompts, and train", () => {
+  const [commands, ...others] = blocks("sh");
   expect(others).toEqual([]);
-  const folder = fileURLToPath(new URL("../../.cache/docs/", import.meta.url));
+  const { status, stdout, stderr } = spawnSync("bash", ["-euo", "pipefail", "-c", commands], {
+    cwd: project,
+    encoding: "utf8",
+  });
+  expect(status, stdout + stderr).toBe(0);
+  const steps = readFileSync(join(project, "runs", "first", "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n");
+  expect(steps).toHaveLength(5);
+  expect(existsSync(join(project, "runs", "first", "checkpoint-5", "model.safetensors"))).toBe(true);
+});
+
+test("the program in README.md trains, reports ten steps and saves a model that the command line loads", async () => {
+  const [program, ...others] = blocks("ts");
+  expect(others).toEqual([]);
+  const folder = join(root, ".cache", "docs");
   mkdirSync(folder, { recursive: true });
-  writeFileSync(`${folder}readme.ts`, program.replace('"valuehead"', '"../../src/index.ts"'));
+  writeFileSync(join(folder, "readme.ts"), program.replace('"valuehead"', '"../../src/index.ts"'));
 
   const printed: unknown[][] = [];
   const { log } = console;
   const before = process.cwd();
-  const scratch = mkdtempSync(join(tmpdir(), "valuehead-readme-"));
   console.log = (...args) => printed.push(args);
-  process.chdir(scratch);
+  process.chdir(project);
   try {
-    await import(/* @vite-ignore */ `${folder}readme.ts`);
-    expect(existsSync(join(scratch, "better", "model.safetensors"))).toBe(true);
+    await import(/* @vite-ignore */ join(folder, "readme.ts"));
   } finally {
     console.log = log;
     process.chdir(before);
-    rmSync(scratch, { recursive: true });
   }
   expect(printed.map(([step]) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   for (const [, mean] of printed) expect(mean).toBeTypeOf("number");
+
+  const [, advice] = /`npx valuehead (generate .*)` has all it needs/.exec(program) as RegExpExecArray;
+  const words = [...advice.matchAll(/"([^"]*)"|\S+/g)].map(([word, quoted]) => quoted ?? word);
+  const { status, stdout, stderr } = valuehead(project, ...words);
+  expect(status, stderr).toBe(0);
+  expect(stdout).toContain("This movie was");
 });
