@@ -45,6 +45,7 @@ export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
 export { type PpoInputs, type PpoStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
+export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
 export { runInWorker } from "./run/worker.ts";
 export type { Engine, EngineOptions } from "./runtime/engine.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
@@ -99,6 +100,7 @@ export {
   type BuiltInReward,
   builtInRewards,
   lengthReward,
+  type RewardContext,
   type RewardFunction,
   type RewardSample,
   resolveReward,

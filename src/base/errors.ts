@@ -15,6 +15,7 @@ export type ErrorKind =
   | "reward" // what a reward function did
   | "numbers" // NaN or infinity where a number must be
   | "audit" // an invariant of sampling and scoring that does not hold
+  | "code" // somebody's code outside of this library
   | "engine"; // ONNX Runtime refused or failed
 
 export interface Problem {

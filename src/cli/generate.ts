@@ -85,8 +85,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true });
     write(asked[0]);
-    const onToken = (_: number, id: number) => write(stream.push(id));
-    await generate(model, queries, { ...options, stop, eosTokenId, onToken });
+    await generate(model, queries, { ...options, stop, eosTokenId, onToken: (_, id) => write(stream.push(id)) });
     return print(stream.end());
   }
   const { decodingWeights } = await import("../sample/precision.ts");

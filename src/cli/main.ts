@@ -3,7 +3,8 @@ import { Command, CommanderError, Option } from "commander";
 import { messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { exitCodeOf, missingValue, reportError } from "./errors.ts";
-import { brokenPipe } from "./interrupt.ts";
+import { nameForeign } from "./foreign.ts";
+import { brokenPipe, endWith } from "./interrupt.ts";
 import { terminalWidth } from "./output.ts";
 
 interface CommandModule {
@@ -46,7 +47,9 @@ export async function main(argv: readonly string[]): Promise<void> {
     brokenPipe(Object.assign(error, { code: "EPIPE" }));
   });
   process.stderr.on("error", () => {}); // nobody is left to tell
-  process.on("uncaughtException", (error) => {
+  process.on("uncaughtException", (thrown) => {
+    const error = nameForeign(thrown);
+    if (endWith(error)) return; // a run is saved first
     report(error);
     process.exit();
   });

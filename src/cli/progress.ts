@@ -17,7 +17,7 @@ export class Progress {
     if (!enabled || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       stream: process.stderr,
-      hideCursor: true,
+      hideCursor: false, // a process that is killed cannot bring it back
       clearOnComplete: true,
       gracefulExit: false, // signals are interrupt.ts's business
       barsize: 20,

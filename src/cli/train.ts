@@ -205,20 +205,33 @@ export async function readPromptsFrom(
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
 export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
   const { ppoConfig } = await import("../train/config.ts");
-  const { resolveReward } = await import("../train/rewards.ts");
+  const { isRewardPath } = await import("../train/rewards.ts");
+  const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
+  const { writeToStderr } = await import("../runtime/output.ts");
   const { fetchModel } = await import("./model.ts");
   const { RunView } = await import("./run-view.ts");
-  const { steps, batchSize } = ppoConfig(spec.config);
-  const reward = await resolveReward(spec.rewardName);
-  const directory = await fetchModel(spec.model);
-  // The checkpoint that a run directory means today, for it may mean another one tomorrow.
-  const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
-  const rewardName = /[/\\.]/.test(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
+  const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);
+  const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
   const view = new RunView({ ...flags, out: spec.out, steps, batchSize, command });
-  return interruptible(
-    FINISHING,
-    (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
-    view.progress.clear,
-  );
+  const { reward, close } = await openReward(spec.rewardName, {
+    loadTimeout: rewardTimeout,
+    onOutput: (bytes) => {
+      view.progress.clear();
+      return writeToStderr(bytes);
+    },
+    onNote: (message) => note(`note: ${message}`),
+  });
+  try {
+    const directory = await fetchModel(spec.model);
+    // The checkpoint that a run directory means today, for it may mean another one tomorrow.
+    const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
+    return await interruptible(
+      FINISHING,
+      (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
+      view.progress.clear,
+    );
+  } finally {
+    await close();
+  }
 }

@@ -161,8 +161,7 @@ const isRow = (value: unknown): value is Row["value"] =>
 
 /** A whole document: an array of rows. Some programs write JSON lines under this name: they are read as such. */
 async function* jsonArray(name: string, source: AsyncIterable<string>): AsyncGenerator<Row, void, undefined> {
-  const lines: string[] = [];
-  for await (const line of source) lines.push(line);
+  const lines = await allLines(name, source);
   const [first = "", ...others] = lines.filter((line) => line.trim() !== "");
   if (others.length > 0 && first.trim().startsWith("{") && isJson(first)) return yield* jsonLines(name, each(lines));
   const expected = 'an array of objects or strings: [{"prompt": "..."}, ...]';
@@ -186,13 +185,32 @@ async function* jsonArray(name: string, source: AsyncIterable<string>): AsyncGen
   }
 }
 
+/** Characters of the largest CSV, TSV or JSON document, which is taken apart in one piece. */
+const LARGEST_TABLE = 1 << 28;
+
+async function allLines(name: string, source: AsyncIterable<string>): Promise<string[]> {
+  const lines: string[] = [];
+  let characters = 0;
+  for await (const line of source) {
+    lines.push(line);
+    characters += line.length + 1;
+    if (characters > LARGEST_TABLE)
+      fail("data", {
+        where: `${name}, line ${lines.length}`,
+        found: `more than ${LARGEST_TABLE >> 20} MiB of text`,
+        expected: "a table that fits in memory",
+        fix: "split the file, or convert it to JSON lines or Parquet, which are read piece by piece",
+      });
+  }
+  return lines;
+}
+
 async function* delimited(
   name: string,
   source: AsyncIterable<string>,
   kind: "csv" | "tsv",
 ): AsyncGenerator<Row, void, undefined> {
-  const lines: string[] = [];
-  for await (const line of source) lines.push(line);
+  const lines = await allLines(name, source);
   const [header = ""] = lines;
   const delimiter = kind === "tsv" ? "\t" : header.includes(";") && !header.includes(",") ? ";" : ",";
   const { data, errors } = Papa.parse<string[]>(lines.join("\n"), { delimiter });
@@ -232,6 +250,9 @@ const DECOMPRESSORS: Compressors = {
   LZ4_RAW: (input, length) => (length === 0 ? new Uint8Array(0) : compressors.LZ4_RAW!(input, length)),
 };
 
+/** Rows of a Parquet file's largest group: a few bytes may claim any number. */
+const LARGEST_GROUP = 10_000_000;
+
 async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> {
   const source = await openFile(path, "data");
   // The library reads past the end of a broken file where a slice would be shorter; so would a negative offset.
@@ -241,7 +262,14 @@ async function* parquetRows(path: string): AsyncGenerator<Row, void, undefined> 
   try {
     const metadata = await parquetMetadataAsync(file);
     let rowStart = 0;
-    for (const { num_rows } of metadata.row_groups) {
+    for (const [i, { num_rows }] of metadata.row_groups.entries()) {
+      if (num_rows > LARGEST_GROUP)
+        fail("data", {
+          where: `${path}, row group ${i}`,
+          found: `${num_rows} rows`,
+          expected: `at most ${LARGEST_GROUP} in one group, which is read at once`,
+          fix: "write the file again with smaller row groups",
+        });
       const rowEnd = rowStart + Number(num_rows);
       for (const row of await parquetReadObjects({ file, metadata, compressors: DECOMPRESSORS, rowStart, rowEnd })) {
         rowStart++;

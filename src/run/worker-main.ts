@@ -2,10 +2,11 @@
  * @file What the thread of {@link runInWorker} runs. An entry: started by its address and imported by nothing, so that
  * importing the library, in whatever thread or process, starts nothing.
  */
+import { plainError, reviveError } from "../base/thrown.ts";
 import { parentChannel, workerInput } from "../runtime/worker.ts";
 import type { RewardFunction } from "../train/rewards.ts";
 import { run } from "../train/run.ts";
-import { plain, revive, type ToParent, type ToWorker, type WorkerInput } from "./worker.ts";
+import type { ToParent, ToWorker, WorkerInput } from "./worker.ts";
 
 async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
   const { spec, lockId } = workerInput<WorkerInput>();
@@ -16,19 +17,24 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
     const asked = waiting.get(message.id);
     waiting.delete(message.id);
     if (message.type === "scores") asked?.resolve(message.scores);
-    else asked?.reject(revive(message.error));
+    else asked?.reject(reviveError(message.error));
   });
-  let id = 0;
-  const reward: RewardFunction = (batch) =>
+  let calls = 0;
+  const reward: RewardFunction = (batch, { signal } = {}) =>
     new Promise((resolve, reject) => {
-      waiting.set(++id, { resolve, reject });
+      const id = ++calls;
+      waiting.set(id, { resolve, reject });
+      signal?.addEventListener("abort", () => {
+        if (waiting.delete(id)) parent.post({ type: "abandon", id } satisfies ToParent);
+        reject(signal.reason);
+      });
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
   try {
     for await (const event of run(spec, reward, { signal: controller.signal, lockId }))
       parent.post({ type: "event", event } satisfies ToParent);
   } catch (error) {
-    parent.post({ type: "error", error: plain(error) } satisfies ToParent);
+    parent.post({ type: "error", error: plainError(error) } satisfies ToParent);
   }
   parent.close();
 }

@@ -3,7 +3,8 @@
  * those are called on the caller's thread, the reward of one part of a batch while the next part is being sampled. What runs
  * in that thread is worker-main.ts, which nothing imports.
  */
-import { type ErrorKind, messageOf, type Problem, ValueheadError } from "../base/errors.ts";
+import { messageOf } from "../base/errors.ts";
+import { type PlainError, plainError, reviveError } from "../base/thrown.ts";
 import { randomId } from "../runtime/hash.ts";
 import { dropLock } from "../runtime/lock.ts";
 import { packageModule } from "../runtime/package.ts";
@@ -14,30 +15,18 @@ import type { RunEvent, RunSpec } from "../train/run.ts";
 export type ToWorker =
   | { type: "stop" }
   | { type: "scores"; id: number; scores: number[] }
-  | { type: "failed"; id: number; error: Plain };
+  | { type: "failed"; id: number; error: PlainError };
 export type ToParent =
   | { type: "event"; event: RunEvent }
   | { type: "score"; id: number; batch: RewardSample[] }
-  | { type: "error"; error: Plain };
+  /** Nobody waits for these scores any more. */
+  | { type: "abandon"; id: number }
+  | { type: "error"; error: PlainError };
 
 export interface WorkerInput {
   spec: RunSpec;
   lockId: string;
 }
-
-/** An error as plain data. */
-interface Plain {
-  message: string;
-  kind?: ErrorKind;
-  problem?: Problem;
-}
-
-export const plain = (error: unknown): Plain =>
-  error instanceof ValueheadError
-    ? { message: error.message, kind: error.kind, problem: error.problem }
-    : { message: messageOf(error) };
-export const revive = ({ message, kind, problem }: Plain): Error =>
-  kind && problem ? new ValueheadError(kind, problem) : new Error(message);
 
 /** The events of {@link run}, from a worker thread. The reward function runs on this thread. */
 export async function* runInWorker(
@@ -53,16 +42,24 @@ export async function* runInWorker(
     queue.push(item);
     wake();
   };
-  worker.onMessage(async (message: ToParent) => {
-    if (message.type === "event") push(message.event);
-    else if (message.type === "error") push(revive(message.error));
-    else {
-      try {
-        worker.post({ type: "scores", id: message.id, scores: await reward(message.batch) } satisfies ToWorker);
-      } catch (error) {
-        worker.post({ type: "failed", id: message.id, error: plain(error) } satisfies ToWorker);
-      }
+  const calls = new Map<number, AbortController>();
+  const score = async ({ id, batch }: Extract<ToParent, { type: "score" }>) => {
+    const call = new AbortController();
+    calls.set(id, call);
+    try {
+      const scores = await reward(batch, { signal: call.signal });
+      worker.post({ type: "scores", id, scores } satisfies ToWorker);
+    } catch (error) {
+      worker.post({ type: "failed", id, error: plainError(error) } satisfies ToWorker);
+    } finally {
+      calls.delete(id);
     }
+  };
+  worker.onMessage((message: ToParent) => {
+    if (message.type === "event") push(message.event);
+    else if (message.type === "error") push(reviveError(message.error));
+    else if (message.type === "abandon") calls.get(message.id)?.abort();
+    else void score(message);
   });
   worker.ended.then(
     () => push(null),
@@ -84,6 +81,7 @@ export async function* runInWorker(
     }
   } finally {
     options.signal?.removeEventListener("abort", stop);
+    for (const call of calls.values()) call.abort();
     await worker.terminate();
     await dropLock(spec.out, lockId); // it could not, when it was ended in the middle
   }

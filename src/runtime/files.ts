@@ -4,7 +4,7 @@
  * copy of itself in memory.
  */
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
@@ -139,10 +139,26 @@ export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** A whole text file as UTF-8. */
+/** Bytes of the largest text file that is read whole; JavaScript's strings end at twice that. */
+const LARGEST_TEXT = 1 << 28;
+
+/** A whole text file as UTF-8, or what comes out of a pipe. */
 export async function readText(path: string, kind: ErrorKind = "checkpoint"): Promise<string> {
   try {
-    return await readFile(path, "utf8");
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
+      bytes += piece.length;
+      if (bytes > LARGEST_TEXT)
+        fail(kind, {
+          where: path,
+          found: `more than ${LARGEST_TEXT >> 20} MiB of text`,
+          expected: "a smaller file",
+          fix: "check that this is the file you mean",
+        });
+      pieces.push(piece);
+    }
+    return Buffer.concat(pieces).toString("utf8");
   } catch (error) {
     return readError(error, path, kind);
   }

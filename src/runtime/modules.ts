@@ -1,8 +1,11 @@
 /**
  * @file Loading a user's own module.
  */
+import { spawnSync } from "node:child_process";
 import { pathToFileURL } from "node:url";
 import { fail } from "../base/errors.ts";
+import { placeOf } from "../base/thrown.ts";
+import { inheritedFlags } from "./child.ts";
 import { codeOf } from "./file-errors.ts";
 import { absolutePath, exists } from "./files.ts";
 
@@ -26,6 +29,7 @@ export async function importModule(path: string): Promise<Record<string, unknown
   try {
     return await import(/* @vite-ignore */ pathToFileURL(file).href);
   } catch (error) {
+    if (error instanceof SyntaxError) locate(error, file);
     if (codeOf(error) !== "ERR_UNKNOWN_FILE_EXTENSION") throw error;
     return fail(
       "usage",
@@ -38,4 +42,17 @@ export async function importModule(path: string): Promise<Record<string, unknown
       error,
     );
   }
+}
+
+/**
+ * Node does not tell the one who imports an ES module in which line a syntax error is, but prints it where the program ends
+ * because of one. So the module is made a program of its own. Nothing of it runs, for all that it imports is parsed first;
+ * only where it imports the broken file by import() it runs as far as that once more.
+ */
+function locate(error: SyntaxError, file: string): void {
+  if (placeOf(error) !== undefined) return;
+  const flags = inheritedFlags(process.execArgv);
+  const { stderr } = spawnSync(process.execPath, [...flags, file], { encoding: "utf8", timeout: 5000, stdio: "pipe" });
+  const excerpt = /^(?:file:|\/|[A-Za-z]:\\)[^\n]*:\d+\n.*?(?=\n\n)/s.exec(stderr ?? "");
+  if (excerpt) error.stack = `${excerpt[0]}\n${error.stack}`;
 }

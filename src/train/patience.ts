@@ -1,4 +1,4 @@
-/** @file Waiting: a limit on what runs at once, and how long something may take. */
+/** @file Waiting: a limit on what runs at once, how long something may take, and pauses that can be cut short. */
 import { breathe } from "../runtime/worker.ts";
 
 /** Runs tasks, at most `limit` of them at a time, in the order they came. */
@@ -34,4 +34,19 @@ export async function settledWithin(promise: Promise<unknown>, seconds: number):
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Whether that many seconds have passed; false as soon as `signal` aborts. Leaves no listener behind. */
+export function pause(seconds: number, signal?: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve(false);
+    const end = (whole: boolean) => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", early);
+      resolve(whole);
+    };
+    const early = () => end(false);
+    const timer = setTimeout(() => end(true), 1000 * seconds);
+    signal?.addEventListener("abort", early);
+  });
 }

@@ -4,7 +4,7 @@ import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
 import type { PpoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { limiter, settledWithin } from "./patience.ts";
+import { limiter } from "./patience.ts";
 import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
 
 /** Who answers, and who judges. */
@@ -26,8 +26,8 @@ export interface Responses {
   readonly scores: number[];
 }
 
-/** Seconds between looks at what happened, while the reward function is waited for. */
-const LOOK = 0.5;
+/** Milliseconds between signs of life: a program whose only work is a Promise that stays open would just end. */
+const ALIVE = 1000;
 
 /**
  * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
@@ -58,7 +58,11 @@ export async function* respondAndScore(
   const inTurn = limiter(config.rewardConcurrency);
   const failed = new AbortController();
   const { rewardTimeout, rewardRetries } = config;
-  const onRetry = (message: string) => retries.push({ type: "warning", step, message });
+  let wake = () => {};
+  const onRetry = (message: string) => {
+    retries.push({ type: "warning", step, message });
+    wake();
+  };
   const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
   for (let start = 0; start < total && !failed.signal.aborted; start += config.rolloutBatchSize) {
     const part = ids.slice(start, start + config.rolloutBatchSize);
@@ -82,8 +86,23 @@ export async function* respondAndScore(
   }
   lap?.("respond");
   const all = Promise.all(scores);
-  while (!(await settledWithin(all, LOOK))) yield* retries.splice(0);
-  yield* retries.splice(0);
+  let settled = false;
+  const finish = () => {
+    settled = true;
+    wake();
+  };
+  all.then(finish, finish);
+  const alive = setInterval(() => {}, ALIVE);
+  try {
+    while (!settled) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      yield* retries.splice(0);
+    }
+  } finally {
+    clearInterval(alive);
+  }
   const result = { rollouts, samples, scores: (await all).flat() };
   lap?.("score");
   yield { type: "progress", step, phase: "score", done: total, total };

@@ -1,10 +1,11 @@
 /**
  * @file Reward functions: the built-in ones, the user's own by path, and the checks on what they return.
  */
-import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { fail, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
+import { isProgrammingError, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import { importModule } from "../runtime/modules.ts";
-import { settledWithin } from "./patience.ts";
+import { pause, settledWithin } from "./patience.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
 /** One finished sequence: `text` is prompt + response as one string. */
@@ -16,8 +17,14 @@ export interface RewardSample {
   row: Readonly<Record<string, unknown>>;
 }
 
+/** What a reward function is told of the call it is in. */
+export interface RewardContext {
+  /** Aborts when nobody waits for the answer any more: it took too long, or the run is over. */
+  signal?: AbortSignal;
+}
+
 /** Scores a batch: one finite number per sample, in order; higher is better. May be asynchronous. */
-export type RewardFunction = (batch: RewardSample[]) => number[] | Promise<number[]>;
+export type RewardFunction = (batch: RewardSample[], context?: RewardContext) => number[] | Promise<number[]>;
 
 /**
  * A reward for a response length in words: 1 − |words − target| / target. 1 at the target, 0 for an empty response or twice
@@ -48,15 +55,19 @@ export const builtInRewards: Readonly<Record<BuiltInReward, RewardFunction>> = {
   length: lengthReward(20),
 };
 
+/** Whether a reward is named by the path of a module: anything with a slash, or ending as JavaScript and TypeScript files do. */
+export const isRewardPath = (nameOrPath: string): boolean =>
+  !Object.hasOwn(builtInRewards, nameOrPath) && /[/\\]|\.[cm]?[jt]s$/.test(nameOrPath);
+
 /**
  * The built-in reward of that name, or the default export of the module at that path (anything with a slash or ending in
- * .js, .mjs, .cjs, .ts, .mts or .cts).
+ * .js, .mjs, .cjs, .ts, .mts or .cts). The module is loaded and runs in this process: {@link rewardProcess} has it run elsewhere.
  *
  * Throws `usage` for an unknown name or a missing file, `reward` when the module fails to load or has no default function.
  */
 export async function resolveReward(nameOrPath: string): Promise<RewardFunction> {
   if (Object.hasOwn(builtInRewards, nameOrPath)) return builtInRewards[nameOrPath as BuiltInReward];
-  if (!/[/\\]|\.[cm]?[jt]s$/.test(nameOrPath)) unknownName(nameOrPath);
+  if (!isRewardPath(nameOrPath)) unknownName(nameOrPath);
   let module: Record<string, unknown>;
   try {
     module = await importModule(nameOrPath);
@@ -66,14 +77,15 @@ export async function resolveReward(nameOrPath: string): Promise<RewardFunction>
       "reward",
       {
         where: nameOrPath,
-        found: `an error while the module loaded (${messageOf(error)})`,
+        found: `an error while the module loaded (${whatWasThrown(error)})${whereAndWhy(error)}`,
         expected: "a module that loads",
         fix: `correct the module; \`node ${nameOrPath}\` shows where it fails`,
       },
       error,
     );
   }
-  if (typeof module.default === "function") return module.default as RewardFunction;
+  const reward = defaultOf(module);
+  if (typeof reward === "function") return reward as RewardFunction;
   const exports = Object.keys(module);
   return fail("reward", {
     where: nameOrPath,
@@ -83,13 +95,19 @@ export async function resolveReward(nameOrPath: string): Promise<RewardFunction>
   });
 }
 
+/** The default export; of a CommonJS module, whose whole `exports` Node calls its default, what that has under the name. */
+function defaultOf({ default: value }: Record<string, unknown>): unknown {
+  const isObject = typeof value === "object" && value !== null;
+  return isObject && "default" in value ? value.default : value;
+}
+
 /** How a reward function is called. */
 export interface RewardCall {
   /** Seconds a call may take; 0: any time. */
   rewardTimeout?: number;
-  /** How often a call that throws or takes too long is repeated. */
+  /** How often a call that has an accident or takes too long is repeated. */
   rewardRetries?: number;
-  /** Ends the waiting for a repetition. */
+  /** Ends the calls and the waiting for a repetition. */
   signal?: AbortSignal;
   /** Hears of every call that will be repeated. */
   onRetry?: (message: string) => void;
@@ -101,8 +119,9 @@ const backOff = (repetition: number) => Math.min(2 ** (repetition - 1), 30);
 /**
  * Calls a reward function on a batch and checks what it returns. `where` is how errors call it: a name or a path.
  *
- * What it throws counts as an accident (a network, a busy server): it is called again, after a while. What it returns is its
- * own doing, and a wrong result is final. A call that takes too long is not waited for, but it cannot be stopped.
+ * What it throws counts as an accident (a network, a busy server): it is called again, after a while. A TypeError and its like
+ * ({@link isProgrammingError}) is no accident, and what it returns is its own doing: both are final. A call that takes too long is
+ * not waited for; its signal aborts, and whether that stops it is its own affair.
  *
  * Throws a `reward` error when the last call throws (the original is its cause), and for anything returned but one finite
  * number per sample.
@@ -113,26 +132,47 @@ export async function computeScores(
   where: string,
   { rewardTimeout = 0, rewardRetries = 0, signal, onRetry }: RewardCall = {},
 ): Promise<number[]> {
-  const stopped = new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));
   for (let call = 1; ; call++) {
-    let answer: unknown;
     try {
-      answer = await inTime(reward, batch, rewardTimeout);
+      return checkScores(await answerOf(reward, batch, rewardTimeout, signal), batch, where);
     } catch (error) {
-      if (call > rewardRetries || signal?.aborted) return callFailed(error, batch, where, call);
+      if (isFinal(error) || call > rewardRetries || signal?.aborted) return callFailed(error, batch, where, call);
       const seconds = backOff(call);
-      onRetry?.(`reward ${where}: ${messageOf(error)}; call ${call} of ${rewardRetries + 1}, the next in ${seconds} s`);
-      if (await settledWithin(stopped, seconds)) return callFailed(error, batch, where, call);
-      continue;
+      onRetry?.(`reward ${where}: ${briefly(error)}; call ${call} of ${rewardRetries + 1}, the next in ${seconds} s`);
+      if (!(await pause(seconds, signal))) return callFailed(error, batch, where, call);
     }
-    return checkScores(answer, batch, where);
   }
 }
 
-async function inTime(reward: RewardFunction, batch: RewardSample[], seconds: number): Promise<number[]> {
-  const answer = (async () => reward(batch))(); // also what is thrown before the first await comes as a rejection
-  if (seconds > 0 && !(await settledWithin(answer, seconds))) throw new TooSlow(seconds);
-  return answer;
+/** Whether another call would end the same way. */
+const isFinal = (error: unknown): boolean =>
+  error instanceof ValueheadError ? !error.transient : isProgrammingError(error);
+
+async function answerOf(
+  reward: RewardFunction,
+  batch: RewardSample[],
+  seconds: number,
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
+  const call = new AbortController();
+  const end = () => call.abort(signal?.reason);
+  signal?.addEventListener("abort", end);
+  try {
+    const answer = (async () => reward(batch, { signal: call.signal }))(); // a throw before the first await is a rejection too
+    if (seconds > 0 && !(await settledWithin(answer, seconds))) {
+      const late = new TooSlow(seconds);
+      call.abort(late);
+      throw late;
+    }
+    return await answer;
+  } finally {
+    signal?.removeEventListener("abort", end);
+  }
+}
+
+function briefly(error: unknown): string {
+  if (error instanceof ValueheadError) return error.problem.found;
+  return error instanceof TooSlow ? error.message : whatWasThrown(error) + whereAndWhy(error);
 }
 
 class TooSlow extends Error {
@@ -142,9 +182,15 @@ class TooSlow extends Error {
 }
 
 function callFailed(error: unknown, batch: RewardSample[], where: string, calls: number): never {
-  const slow = error instanceof TooSlow;
-  const what = slow ? error.message : `an exception (${messageOf(error)})`;
   const times = calls === 1 ? "" : ` in each of ${calls} calls`;
+  if (error instanceof ValueheadError)
+    throw new ValueheadError(
+      error.kind,
+      { ...error.problem, found: `${error.problem.found}${times}` },
+      { cause: error.cause },
+    );
+  const slow = error instanceof TooSlow;
+  const what = slow ? error.message : `an exception (${whatWasThrown(error)})${whereAndWhy(error)},`;
   const [{ prompt, response }] = batch;
   return fail(
     "reward",

@@ -55,7 +55,7 @@ describe("readCorpus", () => {
   });
 
   it.each([
-    ["c.xml", "a,b", "found a file of another kind, expected a name ending in .txt, .jsonl, .csv or .tsv"],
+    ["c.xml", "a,b", "found an unknown kind of file, expected a name ending in .txt, .json, .jsonl, .csv or .tsv"],
     ["c.jsonl", '{"text": "a"}\n{"text": \n', ", line 2: found broken JSON ("],
     ["d.jsonl", '{"body": "a", "n": 1}\n', ", line 1: found the columns body, n, expected a column text"],
     ["e.jsonl", '{"text": 5}\n', ", line 1, column text: found 5, expected text"],

@@ -32,6 +32,12 @@ const places = async (path: string) => {
 const rejects = (path: string, message: string) => expect(read(path)).rejects.toThrow(`${path}${message}`);
 
 describe("CSV and TSV", () => {
+  it("a table that does not fit in memory, from a small file", async () => {
+    const piece = gzipSync(`${"x".repeat(1 << 20)}\n`.repeat(16)); // a gzip file may have many parts, one after another
+    const path = write("bomb.csv.gz", Buffer.concat(new Array(17).fill(piece)));
+    await rejects(path, ", line 256: found more than 256 MiB of text, expected a table that fits in memory");
+  }, 60_000);
+
   const content = 'text,label\r\n"one, ""two""\r\nthree",1\r\n\r\n  four ,\r\n" ",""\r\n\u00e9,0';
   const rows = [
     { text: 'one, "two"\nthree', label: "1" },

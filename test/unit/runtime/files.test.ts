@@ -384,3 +384,9 @@ test("a link is another name and replaces one that is there", async () => {
   expect(readFileSync(at("snap/x"), "utf8")).toBe("2");
   expect(readFileSync(at("blobs/1"), "utf8")).toBe("1");
 });
+
+test("a text file of any size is not read whole", async () => {
+  await expect(readText("/dev/zero")).rejects.toThrow(
+    /^\/dev\/zero: found more than 256 MiB of text, expected a smaller file/,
+  );
+});

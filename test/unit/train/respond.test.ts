@@ -100,7 +100,13 @@ describe("a reward that throws", () => {
     expect(seen).toHaveLength(5);
     expect(seen[4]).toBe(seen[1]);
     expect(warnings).toEqual([
-      { type: "warning", step: 7, message: "reward mine: busy; call 1 of 3, the next in 1 s" },
+      {
+        type: "warning",
+        step: 7,
+        message: expect.stringMatching(
+          /^reward mine: busy at .*respond\.test\.ts:\d+:\d+; call 1 of 3, the next in 1 s$/,
+        ),
+      },
     ]);
   });
 
@@ -115,7 +121,7 @@ describe("a reward that throws", () => {
       if (event.type === "progress") sampled = event.done;
     };
     await expect(answer(broken, { rewardRetries: 0, rewardConcurrency: 1 }, hear)).rejects.toThrow(
-      'reward mine: found an exception (no key) with 2 samples, the first: prompt "Film number 0", response "',
+      /^reward mine: found an exception \(no key\) at .*respond\.test\.ts:\d+:\d+, with 2 samples, the first: prompt "Film number 0", response "/,
     );
     expect(calls).toBe(1);
     expect(sampled).toBeLessThan(8);

@@ -1,9 +1,18 @@
+import { getEventListeners } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import { builtInRewards, checkScores, computeScores, lengthReward, resolveReward } from "../../../src/train/rewards.ts";
+import { placeOf } from "../../../src/base/thrown.ts";
+import {
+  builtInRewards,
+  checkScores,
+  computeScores,
+  lengthReward,
+  type RewardFunction,
+  resolveReward,
+} from "../../../src/train/rewards.ts";
 import { sentiment } from "../../../src/train/sentiment.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-rewards-"));
@@ -67,6 +76,19 @@ describe("resolveReward", () => {
     }
   });
 
+  it("a CommonJS module, compiled from `export default` or written as module.exports", async () => {
+    const compiled =
+      'Object.defineProperty(exports, "__esModule", { value: true });\nexports.default = (b) => b.map(() => 5);';
+    for (const source of [
+      compiled,
+      "exports.default = (b) => b.map(() => 5);",
+      "module.exports = (b) => b.map(() => 5);",
+    ]) {
+      const path = write(`common${source.length}.cjs`, source);
+      expect(await computeScores(await resolveReward(path), samples("a"), path)).toEqual([5]);
+    }
+  });
+
   it("a missing module", async () => {
     const error = await problemOf(() => resolveReward("./no/such/reward.mjs"));
     expect(error.kind).toBe("usage");
@@ -90,7 +112,7 @@ describe("resolveReward", () => {
     const error = await problemOf(() => resolveReward(path));
     expect(error.kind).toBe("reward");
     expect(error.problem.where).toBe(path);
-    expect(error.problem.found).toBe("an error while the module loaded (no lexicon)");
+    expect(error.problem.found).toBe(`an error while the module loaded (no lexicon) at ${path}:1:7`);
     expect(error.cause).toMatchObject({ message: "no lexicon" });
   });
 });
@@ -112,7 +134,7 @@ describe("computeScores and checkScores", () => {
       const error = await problemOf(() => computeScores(reward, two, "./mine.mjs"));
       expect(error.kind).toBe("reward");
       expect(error.message).toBe(
-        "reward ./mine.mjs: found an exception (text is undefined) with 2 samples, the first: " +
+        `reward ./mine.mjs: found an exception (TypeError: text is undefined) at ${placeOf(cause)}, with 2 samples, the first: ` +
           'prompt "An awful start,", response " good", expected 2 scores. ' +
           "Fix: correct the reward function; it is called with an array of { prompt, response, text, row }",
       );
@@ -138,20 +160,49 @@ describe("computeScores and checkScores", () => {
       expect(await computeScores(reward, two, "mine", options)).toEqual([1, 2]);
       expect(calls()).toBe(2);
       expect(performance.now() - start).toBeGreaterThan(950);
-      expect(messages).toEqual(["reward mine: busy; call 1 of 3, the next in 1 s"]);
+      expect(messages).toEqual([expect.stringMatching(/^reward mine: busy at .*; call 1 of 3, the next in 1 s$/)]);
     });
 
     it("is final after the last repetition, or when the others have failed", async () => {
       const { reward, calls } = failing(9);
       const error = await problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 1 }));
       expect(calls()).toBe(2);
-      expect(error.message).toContain("reward mine: found an exception (busy) in each of 2 calls with 2 samples");
+      expect(error.message).toMatch(
+        /reward mine: found an exception \(busy\) at .*:\d+, in each of 2 calls with 2 samples/,
+      );
 
       const others = new AbortController();
       const stopped = problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 9, signal: others.signal }));
       setTimeout(() => others.abort(), 10);
-      expect((await stopped).problem.found).toContain("an exception (busy) with 2 samples");
+      expect((await stopped).problem.found).toMatch(/an exception \(busy\) at .*, with 2 samples/);
       expect(calls()).toBe(3);
+    });
+
+    it("is not called again for a fault of the program, but for one of the network", async () => {
+      for (const error of [new TypeError("x"), new ReferenceError("x"), new RangeError("x"), new SyntaxError("x")]) {
+        const { reward, calls } = failing(9, error);
+        await problemOf(() => computeScores(reward, two, "mine", { rewardRetries: 3 }));
+        expect(calls(), error.name).toBe(1);
+      }
+      const refused = Object.assign(new Error("connect"), { code: "ECONNREFUSED" });
+      const { reward, calls } = failing(1, new TypeError("fetch failed", { cause: refused }));
+      expect(await computeScores(reward, two, "mine", { rewardRetries: 1 })).toEqual([1, 2]);
+      expect(calls()).toBe(2);
+    });
+
+    it("is told when nobody waits for it any more, and leaves no listener behind", async () => {
+      const others = new AbortController();
+      const seen: AbortSignal[] = [];
+      const never: RewardFunction = (_, { signal } = {}) => {
+        if (signal) seen.push(signal);
+        return new Promise(() => {});
+      };
+      await problemOf(() => computeScores(never, two, "mine", { rewardTimeout: 0.01, signal: others.signal }));
+      expect(seen[0].aborted).toBe(true);
+      await computeScores(() => [1, 2], two, "mine", { signal: others.signal });
+      const { reward } = failing(1);
+      await computeScores(reward, two, "mine", { rewardRetries: 1, signal: others.signal });
+      expect(getEventListeners(others.signal, "abort")).toEqual([]);
     });
 
     it("is not called again for what it returned", async () => {
