@@ -10,10 +10,16 @@ import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 export const root = new URL("../..", import.meta.url).pathname;
 const bin = join(root, "bin", "valuehead.js");
 
-/** Compile src/ to dist/ unless dist/ is newer than every source: tests never run a stale command. */
+/** Compile src/ to dist/ unless dist/ is that already: tests never run a stale command, nor find what has no source any more. */
 export function buildCli(): void {
   const main = join(root, "dist", "cli", "main.js");
   const sources = readdirSync(join(root, "src"), { recursive: true }).map((name) => join(root, "src", String(name)));
+  const left = existsSync(join(root, "dist"))
+    ? readdirSync(join(root, "dist"), { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(".js"))
+        .filter((name) => !existsSync(join(root, "src", name.replace(/\.js$/, ".ts"))))
+    : [];
+  if (left.length > 0) rmSync(join(root, "dist"), { recursive: true });
   const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
   if (existsSync(main) && statSync(main).mtimeMs > newest) return;
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
