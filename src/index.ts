@@ -69,7 +69,10 @@ export type {
   TruncateInput,
 } from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
+export type { AddedToken } from "./tokenizer/added-tokens.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
+export type { TokenizerModelJson, TokenizerPartJson } from "./tokenizer/parts.ts";
+export type { TokenizerSources, TokenSetting } from "./tokenizer/resolve.ts";
 export type { TokenStream } from "./tokenizer/stream.ts";
 export type {
   EncodeBatchOptions,

@@ -58,6 +58,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const available = (await availableBytes()) + residentBytes();
   const fits = training.total <= available;
   const change = fits ? undefined : fittingOptions(model.config, options, promptTokens, available);
+  const notes = [...model.notes, ...(tokenizer?.notes ?? [])];
   const tokens = tokenizer && {
     vocabSize: tokenizer.vocabSize,
     eosTokenId: tokenizer.eosTokenId,
@@ -73,7 +74,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
       files,
       tokenizer: tokens ?? null,
       memory: { sampling, training, available, fits, change },
-      notes: model.notes,
+      notes,
     });
 
   print(`${directory}\n\n${style.bold("Config")}`);
@@ -97,5 +98,5 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   ]);
   print(`\n${style.bold("Files")}`);
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));
-  for (const text of model.notes) note(`note: ${text}`);
+  for (const text of notes) note(`note: ${text}`);
 }

@@ -35,7 +35,7 @@ export async function openModel(id = "tiny", options: { threads?: number } = {})
     const model = await GPT2HeadWithValueModel.fromPretrained(directory, { ...options, tokenizer });
     checkVocabulary(tokenizer, model.config.vocabSize, directory);
     progress.clear();
-    for (const text of model.notes) note(`note: ${text}`);
+    for (const text of [...model.notes, ...tokenizer.notes]) note(`note: ${text}`);
     return { model, tokenizer, directory };
   } finally {
     progress.clear();

@@ -10,13 +10,21 @@ const FILES = [
   "special_tokens_map.json",
   "vocab.json",
   "merges.txt",
+  "vocab.txt",
   "added_tokens.json",
 ];
 
+/** SentencePiece's files, which are not read here. */
+const BINARY = ["spiece.model", "tokenizer.model", "sentencepiece.bpe.model"];
+
+/** The class of a model type without a tokenizer class of its own. */
+const MODEL_CLASSES: Record<string, string> = { gpt2: "GPT2Tokenizer" };
+
 /**
- * The tokenizer of a directory: from `tokenizer.json`, or else from `vocab.json` and `merges.txt` (GPT-2's byte-level BPE).
- * The end and padding tokens are those of `tokenizer_config.json` or `special_tokens_map.json`; without either the end
- * token is `<|endoftext|>` if the vocabulary has it.
+ * The tokenizer of a directory: from `tokenizer.json`, or else from `vocab.json` and `merges.txt` (GPT-2's byte-level BPE) or
+ * `vocab.txt` (BERT's WordPiece). Special and added tokens come from all files that name some, as in transformers:
+ * `tokenizer_config.json` with its `added_tokens_decoder`; without one, `special_tokens_map.json` overrules it and
+ * `added_tokens.json` is read. A token that is configured but not in the vocabulary is added, see `notes`.
  * @throws checkpoint - no tokenizer files, or one that is not what its name says
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
@@ -25,14 +33,36 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     const path = joinPath(dir, name);
     if (await exists(path)) files.set(name, await readText(path));
   }
-  const config: TokenizerConfig = {
-    ...((await readObject(dir, files, "special_tokens_map.json")) as TokenizerConfig | undefined),
-    ...((await readObject(dir, files, "tokenizer_config.json")) as TokenizerConfig | undefined),
+  const object = (name: string) => readObject(dir, files, name);
+  const config = ((await object("tokenizer_config.json")) ?? {}) as TokenizerConfig;
+  const specialTokensMap = (await object("special_tokens_map.json")) as TokenizerConfig | undefined;
+  const addedTokens = (await object("added_tokens.json")) as Record<string, number> | undefined;
+  const modelClass = config.tokenizer_class ? undefined : await classOfModel(dir);
+  const json = (await object("tokenizer.json")) as TokenizerJson | undefined;
+  if (json !== undefined) {
+    const sources = { specialTokensMap, addedTokens, modelClass };
+    return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files, sources });
+  }
+  const older = (where: string, parts: TokenizerJson, fallback: string) => {
+    const named = config.tokenizer_class ?? modelClass;
+    const known = named !== undefined && named.replace(/Fast$/, "") === fallback;
+    const sources = { specialTokensMap, addedTokens, modelClass: fallback, isFast: false };
+    const origin = { where: joinPath(dir, where), files, sources };
+    return Tokenizer.fromJson(parts, known ? config : { ...config, tokenizer_class: fallback }, origin);
   };
-  const json = (await readObject(dir, files, "tokenizer.json")) as TokenizerJson | undefined;
-  if (json !== undefined) return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files });
   if (files.has("vocab.json") && files.has("merges.txt")) {
-    return Tokenizer.fromJson(await fromVocabulary(dir, files), config, { where: joinPath(dir, "vocab.json"), files });
+    return older("vocab.json", await bytePairs(dir, files), "GPT2Tokenizer");
+  }
+  if (files.has("vocab.txt")) return older("vocab.txt", wordPieces(files.get("vocab.txt") as string), "BertTokenizer");
+  const binary: string[] = [];
+  for (const name of BINARY) if (await exists(joinPath(dir, name))) binary.push(name);
+  if (binary.length > 0) {
+    return fail("checkpoint", {
+      where: dir,
+      found: `only ${[...binary, ...files.keys()].join(", ")}`,
+      expected: "tokenizer.json, which transformers makes of a SentencePiece model",
+      fix: `python -c "from transformers import AutoTokenizer as T; T.from_pretrained('${dir}').save_pretrained('${dir}')"`,
+    });
   }
   return fail("checkpoint", {
     where: dir,
@@ -42,8 +72,26 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   });
 }
 
-/** GPT-2's older pair of files as a `tokenizer.json`. */
-async function fromVocabulary(dir: string, files: ReadonlyMap<string, string>): Promise<TokenizerJson> {
+/** The tokenizer class that the directory's config.json asks for. */
+async function classOfModel(dir: string): Promise<string | undefined> {
+  const path = joinPath(dir, "config.json");
+  if (!(await exists(path))) return undefined;
+  const config = (await readJson(path)) as { tokenizer_class?: string | null; model_type?: string } | null;
+  return config?.tokenizer_class ?? MODEL_CLASSES[config?.model_type ?? ""];
+}
+
+/** BERT's vocabulary: a token per line, its id the number of the line. */
+function wordPieces(text: string): TokenizerJson {
+  const lines = text.split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop();
+  return {
+    decoder: { type: "WordPiece" },
+    model: { type: "WordPiece", vocab: Object.fromEntries(lines.map((token, id) => [token, id])) },
+  };
+}
+
+/** GPT-2's older pair of files as parts of a `tokenizer.json`. */
+async function bytePairs(dir: string, files: ReadonlyMap<string, string>): Promise<TokenizerJson> {
   const vocab = (await readObject(dir, files, "vocab.json")) as Record<string, number>;
   const merges: [string, string][] = [];
   files
@@ -62,25 +110,7 @@ async function fromVocabulary(dir: string, files: ReadonlyMap<string, string>): 
       }
       merges.push([pair[0], pair[1]]);
     });
-  const added = (await readObject(dir, files, "added_tokens.json")) as Record<string, number> | undefined;
-  const special: Record<string, number> = "<|endoftext|>" in vocab ? { "<|endoftext|>": vocab["<|endoftext|>"] } : {};
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  return {
-    added_tokens: Object.entries({ ...special, ...added }).map(([content, id]) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: null,
-    pre_tokenizer: byteLevel,
-    post_processor: null,
-    decoder: byteLevel,
-    model: { type: "BPE", vocab, merges },
-  };
+  return { decoder: { type: "ByteLevel" }, model: { type: "BPE", vocab, merges } };
 }
 
 /** The JSON object in a file that was found, undefined for one that was not. */

@@ -1,34 +1,25 @@
 /**
- * @file Text to token ids and back. The algorithm is @huggingface/tokenizers; this class adds what a language model needs
- * around it: exact GPT-2 splitting, a cache of words, batches with padding and truncation, streaming, and checks.
+ * @file Text to token ids and back. The engine does the work; this class adds what a language model needs around it: batches with
+ * padding and truncation, streaming, and checks.
  */
-import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { fail, messageOf } from "../base/errors.ts";
 import { joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { cleanUp } from "./decoders.ts";
+import { Engine, type TokenizerJson } from "./engine.ts";
+import { modelType } from "./models.ts";
+import { isByteLevel, resolveTokenizer, type TokenizerConfig, type TokenizerSources } from "./resolve.ts";
 import { TokenStream } from "./stream.ts";
 
-/** The contents of a `tokenizer.json`. Only the parts looked at here are named; the library reads the rest. */
-export interface TokenizerJson {
-  model: { type?: string; vocab: Record<string, number>; merges?: unknown };
-  added_tokens?: { id: number; content: string }[];
-  normalizer?: unknown;
-  pre_tokenizer?: { type?: string; add_prefix_space?: boolean; use_regex?: boolean } | null;
-  post_processor?: { type?: string } | null;
-  decoder?: { type?: string } | null;
-}
-
-/** The parts of a `tokenizer_config.json` (or `special_tokens_map.json`) that are used: a token, or an object around one. */
-export interface TokenizerConfig {
-  eos_token?: string | { content: string } | null;
-  pad_token?: string | { content: string } | null;
-  [key: string]: unknown;
-}
+export type { TokenizerJson } from "./engine.ts";
+export type { TokenizerConfig } from "./resolve.ts";
 
 export interface TokenizerOrigin {
   /** What errors call the tokenizer, a path as a rule. */
   where?: string;
   /** The files it was read from, name to contents; {@link Tokenizer.save} writes them unchanged. */
   files?: ReadonlyMap<string, string>;
+  /** What the other files say; default: nothing. */
+  sources?: Partial<TokenizerSources>;
 }
 
 export interface EncodeBatchOptions {
@@ -42,7 +33,7 @@ export interface EncodeBatchOptions {
 
 /** Rows of token ids of one width, row-major. */
 export interface EncodedBatch {
-  /** [rows, width]. Padding holds the padding token, or the end token, or 0: whatever it is, the mask says not to read it. */
+  /** [rows, width]. Padding holds the padding token, or the end token, or 0, whichever is in the vocabulary: whatever it is, the mask says not to read it. */
   inputIds: Int32Array;
   /** [rows, width], 1 = token, 0 = padding. */
   attentionMask: Uint8Array;
@@ -54,31 +45,8 @@ export interface EncodedBatch {
 }
 
 /**
- * GPT-2's pre-tokenizer (Radford et al. 2019), with Unicode's White_Space in place of \s: JavaScript's \s has U+FEFF in
- * addition and lacks U+0085, which the IMDB reviews contain.
- */
-const GPT2_PATTERN =
-  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
-  "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+";
-
-/** GPT-2's ByteLevel pre-tokenizer in two parts, so that the pattern is the one above. */
-const GPT2_PRE_TOKENIZER = {
-  type: "Sequence",
-  pretokenizers: [
-    { type: "Split", pattern: { Regex: GPT2_PATTERN }, behavior: "Isolated", invert: false },
-    { type: "ByteLevel", add_prefix_space: false, use_regex: false },
-  ],
-};
-
-/** V8 copies substrings of up to 12 characters; a longer one would keep its whole document in memory through the cache. */
-const CACHED_LENGTH = 12;
-const CACHED_WORDS = 65536;
-
-const GPT2_END = "<|endoftext|>";
-
-/**
  * A tokenizer. `encode` gives what `tokenizer(text)["input_ids"]` gives in transformers, `decode` what
- * `tokenizer.decode(ids, clean_up_tokenization_spaces=False)` gives.
+ * `tokenizer.decode(ids)` gives there.
  *
  * A JavaScript string may hold half of a surrogate pair, which UTF-8 cannot express: it is encoded as U+FFFD, the
  * replacement character, as TextEncoder and String.prototype.toWellFormed do. (Python's tokenizers refuse such text.)
@@ -93,44 +61,27 @@ export class Tokenizer {
   readonly where: string;
   /** Whether the text of a sequence is the concatenation of its tokens' bytes. */
   readonly isByteLevel: boolean;
-  readonly #library: Library;
+  /** What a user should know of how the files were read. */
+  readonly notes: readonly string[];
+  readonly #engine: Engine;
   readonly #files: ReadonlyMap<string, string>;
-  readonly #added: string[];
-  /** Splits a text into words whose ids do not depend on their neighbours; null when the tokenizer is not GPT-2's kind. */
-  readonly #words: RegExp | null;
-  readonly #cache = new Map<string, number[]>();
+  /** The first id that only a configuration gave a token; the model need have no rows from there on. */
+  readonly #appendedFrom: number;
+  readonly #cleansUp: boolean;
 
-  private constructor(json: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
+  private constructor(given: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
     this.where = origin.where ?? "tokenizer";
-    const ids = checkedVocabulary(json, this.where);
-    let largest = -1;
-    for (const id of ids.values()) if (id > largest) largest = id;
-    this.vocabSize = largest + 1;
-    this.eosTokenId = namedToken(config, "eos_token", ids, this.where) ?? ids.get(GPT2_END) ?? null;
-    this.padTokenId = namedToken(config, "pad_token", ids, this.where);
-    this.isByteLevel = json.decoder?.type === "ByteLevel";
-    this.#added = (json.added_tokens ?? []).map((token) => token.content);
-    this.#files =
-      origin.files ??
-      new Map([
-        ["tokenizer.json", JSON.stringify(json)],
-        ["tokenizer_config.json", JSON.stringify(config)],
-      ]);
-
-    const split = splitsLikeGpt2(json);
-    const plain = json.normalizer == null && (json.post_processor == null || json.post_processor.type === "ByteLevel");
-    const rewritesText = Boolean(config.remove_space) || Boolean(config.do_lowercase_and_remove_accent);
-    this.#words = split && plain && !rewritesText ? new RegExp(GPT2_PATTERN, "gu") : null;
-    const complete = {
-      added_tokens: [],
-      normalizer: null,
-      post_processor: null,
-      decoder: null,
-      ...json,
-      pre_tokenizer: split ? GPT2_PRE_TOKENIZER : (json.pre_tokenizer ?? null),
-    };
+    checkedVocabulary(given, this.where);
+    const { json, named, appended } = resolveTokenizer({
+      isFast: true,
+      ...origin.sources,
+      where: this.where,
+      json: given,
+      config,
+    });
+    const vocab = checkedVocabulary(json, this.where);
     try {
-      this.#library = new Library(complete, config);
+      this.#engine = new Engine(json, vocab, config.split_special_tokens === true);
     } catch (error) {
       fail(
         "checkpoint",
@@ -143,6 +94,26 @@ export class Tokenizer {
         error,
       );
     }
+    let largest = -1;
+    for (const id of this.#engine.tokens.keys()) if (id > largest) largest = id;
+    this.vocabSize = largest + 1;
+    const idOf = (name: string) => this.#engine.ids.get(named.get(name) ?? "") ?? null;
+    this.eosTokenId = idOf("eos_token");
+    this.padTokenId = idOf("pad_token");
+    this.isByteLevel = isByteLevel(json);
+    this.#appendedFrom = Math.min(this.vocabSize, ...appended.map((token) => token.id));
+    this.#cleansUp = config.clean_up_tokenization_spaces === true && modelType(json.model) !== "BPE";
+    this.notes = appended.map(
+      (token) =>
+        `${this.where}: ${JSON.stringify(token.content)} is configured but not in the vocabulary; it was added with id ` +
+        `${token.id}, as transformers does. A model without a row for it never draws it, and refuses a text that holds it.`,
+    );
+    this.#files =
+      origin.files ??
+      new Map([
+        ["tokenizer.json", JSON.stringify(given)],
+        ["tokenizer_config.json", JSON.stringify(config)],
+      ]);
   }
 
   /** A tokenizer from parsed `tokenizer.json` and `tokenizer_config.json`. */
@@ -158,28 +129,8 @@ export class Tokenizer {
     if (typeof text !== "string") {
       fail("input", { where: "encode", found: typeof text, expected: "a string", fix: "pass the text to tokenize" });
     }
-    const ids = this.#encodeWords(text) ?? this.#library.encode(text).ids;
-    return Int32Array.from(ids).slice(0, options.truncate);
-  }
-
-  /** Word by word through the cache; null when the text holds an added token or the tokenizer is of another kind. */
-  #encodeWords(text: string): number[] | null {
-    if (this.#words === null || this.#added.some((content) => text.includes(content))) return null;
-    const ids: number[] = [];
-    for (const word of text.match(this.#words) ?? []) {
-      const known = this.#cache.get(word) ?? this.#encodeWord(word);
-      for (const id of known) ids.push(id);
-    }
-    return ids;
-  }
-
-  #encodeWord(word: string): number[] {
-    const ids = this.#library.encode(word).ids;
-    if (word.length <= CACHED_LENGTH) {
-      if (this.#cache.size >= CACHED_WORDS) this.#cache.clear();
-      this.#cache.set(word, ids);
-    }
-    return ids;
+    const ids = Int32Array.from(this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd")));
+    return options.truncate === undefined ? ids : ids.slice(0, options.truncate);
   }
 
   /**
@@ -203,7 +154,9 @@ export class Tokenizer {
     const rows = encoded.length;
     const lengths = Int32Array.from(encoded, (ids) => ids.length);
     const width = lengths.reduce((longest, length) => Math.max(longest, length), 0);
-    const inputIds = new Int32Array(rows * width).fill(this.padTokenId ?? this.eosTokenId ?? 0); // [rows, width]
+    // A token that only a configuration names may have no row in the model, which looks padding up like any other id.
+    const filler = [this.padTokenId, this.eosTokenId].find((id) => id !== null && id < this.rows) ?? 0;
+    const inputIds = new Int32Array(rows * width).fill(filler); // [rows, width]
     const attentionMask = new Uint8Array(rows * width);
     encoded.forEach((ids, row) => {
       const start = row * width + (paddingSide === "left" ? width - ids.length : 0);
@@ -214,12 +167,12 @@ export class Tokenizer {
   }
 
   /**
-   * The text of a sequence of ids, spaces left as they are. Bytes that are not UTF-8 become U+FFFD.
+   * The text of a sequence of ids. Bytes that are not UTF-8 become U+FFFD.
    * @throws input - an id outside the vocabulary, with its position
    */
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
     this.#checkIds(ids);
-    return this.#decodeChecked(Array.from(ids), options.skipSpecialTokens ?? false);
+    return this.#decodeChecked(ids, options.skipSpecialTokens ?? false);
   }
 
   /** One string per token, each decoded on its own: part of a character shows as U+FFFD. */
@@ -228,14 +181,15 @@ export class Tokenizer {
     return Array.from(ids, (id) => this.#decodeChecked([id], false));
   }
 
-  #decodeChecked(ids: number[], skipSpecialTokens: boolean): string {
+  #decodeChecked(ids: ArrayLike<number>, skipSpecialTokens: boolean): string {
     if (ids.length === 0) return "";
-    return this.#library.decode(ids, { skip_special_tokens: skipSpecialTokens, clean_up_tokenization_spaces: false });
+    const text = this.#engine.decode(ids, skipSpecialTokens);
+    return this.#cleansUp ? cleanUp(text) : text;
   }
 
   /** Whether there is a token with this id. */
   has(id: number): boolean {
-    return this.#library.id_to_token(id) !== undefined;
+    return this.#engine.tokens.has(id);
   }
 
   #checkIds(ids: ArrayLike<number>): void {
@@ -248,6 +202,11 @@ export class Tokenizer {
         fix: "use the tokenizer the ids were made with",
       });
     }
+  }
+
+  /** The largest id + 1 among the tokens of the vocabulary's own files: so many rows a model must have at least. */
+  get rows(): number {
+    return this.#appendedFrom;
   }
 
   /** A decoder that takes one id at a time and gives whole characters only. */
@@ -273,17 +232,17 @@ export class Tokenizer {
  * @param where the model, for the message
  */
 export function checkVocabulary(tokenizer: Tokenizer, vocabSize: number, where: string): void {
-  if (tokenizer.vocabSize > vocabSize) {
+  if (tokenizer.rows > vocabSize) {
     fail("checkpoint", {
       where,
-      found: `a vocabulary of ${vocabSize} in the model and ${tokenizer.vocabSize} in the tokenizer (${tokenizer.where})`,
+      found: `a vocabulary of ${vocabSize} in the model and ${tokenizer.rows} in the tokenizer (${tokenizer.where})`,
       expected: "a tokenizer whose ids all have an embedding",
       fix: "use the tokenizer the model was trained with",
     });
   }
 }
 
-/** Content to id of the whole vocabulary, added tokens included, every part of it checked. */
+/** Content to id of the model's vocabulary, every part of it and of the added tokens checked. */
 function checkedVocabulary(json: TokenizerJson, where: string): Map<string, number> {
   const bad = (found: string, expected: string): never =>
     fail("checkpoint", {
@@ -306,38 +265,12 @@ function checkedVocabulary(json: TokenizerJson, where: string): Map<string, numb
   const entries: [string, unknown][] = Array.isArray(vocab)
     ? vocab.map((piece, id) => [String(piece[0]), id])
     : Object.entries(vocab);
-  for (const token of added) entries.push([token.content, token.id]);
-  if (entries.length === 0) return bad("an empty vocabulary", "at least one token");
-  for (const [content, id] of entries) {
+  const tokens = added.map((token): [string, unknown] => [token.content, token.id]);
+  if (entries.length + tokens.length === 0) return bad("an empty vocabulary", "at least one token");
+  for (const [content, id] of [...entries, ...tokens]) {
     if (!Number.isInteger(id) || (id as number) < 0) {
       return bad(`id ${JSON.stringify(id)} for token ${JSON.stringify(content)}`, "a whole number from 0");
     }
   }
   return new Map(entries as [string, number][]);
-}
-
-function namedToken(
-  config: TokenizerConfig,
-  key: "eos_token" | "pad_token",
-  ids: Map<string, number>,
-  where: string,
-): number | null {
-  const value = config[key];
-  const content = typeof value === "object" && value !== null ? value.content : value;
-  if (content === undefined || content === null) return null;
-  return (
-    ids.get(content) ??
-    fail("checkpoint", {
-      where,
-      found: `${key} ${JSON.stringify(content)}, which is not in the vocabulary`,
-      expected: "a token of the vocabulary",
-      fix: `add the token to tokenizer.json, or correct ${key} in tokenizer_config.json`,
-    })
-  );
-}
-
-/** Whether the words of GPT-2's pattern are tokenized one by one, each by its bytes. */
-function splitsLikeGpt2(json: TokenizerJson): boolean {
-  const pre = json.pre_tokenizer;
-  return json.model.type === "BPE" && pre?.type === "ByteLevel" && !pre.add_prefix_space && pre.use_regex !== false;
 }

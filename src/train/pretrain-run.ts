@@ -129,7 +129,7 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
     const model = await GPT2HeadWithValueModel.fromPretrained(spec.model, { threads, seed });
     const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
     checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
-    return { model, tokenizer, notes: [...model.notes, ...responseEnds(model, tokenizer).notes] };
+    return { model, tokenizer, notes: [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes] };
   }
   if (spec.tokenizer === undefined)
     return fail("usage", {
@@ -140,7 +140,7 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
     });
   const tokenizer = await loadTokenizer(spec.tokenizer);
   const config = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
-  return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer, notes: [] };
+  return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer, notes: tokenizer.notes };
 }
 
 /**

@@ -202,7 +202,7 @@ async function* runIn(
     const { vocabSize, nPositions } = model.config;
     const parameters = model.parameters.data.length;
     const made = checkpoint ? [] : trainer.notes;
-    const notes = [...model.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])];
+    const notes = [...model.notes, ...tokenizer.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])];
     yield { type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt: trainer.stepsTaken, best };
     for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
     for (const what of changes) yield warning(what);

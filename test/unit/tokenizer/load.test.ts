@@ -52,11 +52,17 @@ describe("loadTokenizer", () => {
     expect(tokenizer.decode([2, 4, 3], { skipSpecialTokens: true })).toBe("ab");
   });
 
-  it("lets tokenizer_config.json overrule special_tokens_map.json", async () => {
+  it("lets special_tokens_map.json overrule tokenizer_config.json, unless that has added_tokens_decoder", async () => {
+    // transformers 5.24: from_pretrained(dir).eos_token_id is 0, then 1 (and so in 4.45).
     await put("vocab.json", { a: 0, b: 1 });
     await put("merges.txt", "");
     await put("special_tokens_map.json", { eos_token: "a" });
     await put("tokenizer_config.json", { eos_token: "b" });
+    expect((await loadTokenizer(dir)).eosTokenId).toBe(0);
+    await put("tokenizer_config.json", {
+      eos_token: "b",
+      added_tokens_decoder: { 1: { content: "b", special: true } },
+    });
     expect((await loadTokenizer(dir)).eosTokenId).toBe(1);
   });
 });

@@ -216,9 +216,26 @@ describe("vocabulary", () => {
     expect(() => letters({}, overrides)).toThrow(message);
   });
 
-  it("refuses an end token that is not in the vocabulary", () => {
-    expect(() => letters({ eos_token: "</s>" })).toThrow(
-      'tokenizer: found eos_token "</s>", which is not in the vocabulary, expected a token of the vocabulary',
+  it("adds a token that is configured but not in the vocabulary, and says so", () => {
+    // transformers 5.24: len(tokenizer) 5, pad_token_id 4, tokenizer("a<pad>b")["input_ids"] [0, 4, 1].
+    const tokenizer = letters({ pad_token: "<pad>" });
+    expect(tokenizer).toMatchObject({ vocabSize: 5, rows: 4, padTokenId: 4 });
+    expect(Array.from(tokenizer.encode("a<pad>b"))).toEqual([0, 4, 1]);
+    expect(tokenizer.decode([0, 4, 1])).toBe("a<pad>b");
+    expect(tokenizer.decode([0, 4, 1], { skipSpecialTokens: true })).toBe("ab");
+    expect(tokenizer.notes).toEqual([
+      'tokenizer: "<pad>" is configured but not in the vocabulary; it was added with id 4, as transformers does. A model ' +
+        "without a row for it never draws it, and refuses a text that holds it.",
+    ]);
+    // The model needs no row for it; padding, which no one reads, is an id that has one.
+    checkVocabulary(tokenizer, 4, "model");
+    expect(Array.from(tokenizer.encodeBatch(["a", "bc"], { paddingSide: "right" }).inputIds)).toEqual([0, 0, 1, 2]);
+    expect(letters({ pad_token: "[PAD]" }).notes).toEqual([]);
+  });
+
+  it("names a setting that is no token", () => {
+    expect(() => letters({ eos_token: 3 as never })).toThrow(
+      "tokenizer, eos_token: found 3, expected a token: a string, or an object with content",
     );
   });
 });

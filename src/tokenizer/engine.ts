@@ -1,0 +1,112 @@
+/**
+ * @file A `tokenizer.json` at work: added tokens, normalizer, pre-tokenizer, model, post-processor, decoder, in the order and to
+ * the letter of Hugging Face's tokenizers 0.23 (Rust). docs/decisions says why this is not left to its JavaScript relative.
+ */
+import { type AddedToken, type Finder, isNormalized, tokenFinders } from "./added-tokens.ts";
+import { createDecoder } from "./decoders.ts";
+import { createModel } from "./models.ts";
+import { createNormalizer, type Normalizer } from "./normalizers.ts";
+import type { Model, TokenizerModelJson, TokenizerPartJson } from "./parts.ts";
+import { createTemplate, type Template } from "./post-processors.ts";
+import { createPreTokenizer, type PreTokenizer } from "./pre-tokenizers.ts";
+import { spellBytes } from "./spelling.ts";
+
+/** The contents of a `tokenizer.json`. */
+export interface TokenizerJson {
+  model: TokenizerModelJson;
+  added_tokens?: AddedToken[];
+  normalizer?: TokenizerPartJson | null;
+  pre_tokenizer?: TokenizerPartJson | null;
+  post_processor?: TokenizerPartJson | null;
+  decoder?: TokenizerPartJson | null;
+  [key: string]: unknown;
+}
+
+/** V8 copies substrings of up to 12 characters; a longer one would keep its whole document in memory through the cache. */
+const CACHED_LENGTH = 12;
+const CACHED_WORDS = 65536;
+
+export class Engine {
+  /** Token to id, added tokens included. */
+  readonly ids: ReadonlyMap<string, number>;
+  /** Id to token. An id that is missing stands for no text. */
+  readonly tokens: ReadonlyMap<number, string>;
+  readonly #special: ReadonlySet<string>;
+  readonly #raw: Finder | null;
+  readonly #normalized: Finder | null;
+  readonly #normalize: Normalizer;
+  readonly #preTokenizer: PreTokenizer;
+  readonly #model: Model;
+  readonly #template: Template;
+  readonly #decode: (tokens: string[]) => string;
+  readonly #cache = new Map<string, readonly number[]>();
+
+  /**
+   * @param vocab the model's own tokens, without the added ones
+   * @param splitSpecial whether special tokens in a text are text like any other (`split_special_tokens`)
+   * @throws Error - a part that is not known or contradicts another
+   */
+  constructor(json: TokenizerJson, vocab: ReadonlyMap<string, number>, splitSpecial = false) {
+    const added = json.added_tokens ?? [];
+    const ids = new Map(vocab);
+    const tokens = new Map<number, string>();
+    for (const [token, id] of vocab) tokens.set(id, token);
+    this.#normalize = createNormalizer(json.normalizer);
+    for (const token of added) {
+      ids.set(token.content, token.id);
+      // A token that is looked for in normalized text is written as it stands there.
+      tokens.set(token.id, isNormalized(token) ? this.#normalize(token.content) : token.content);
+    }
+    this.ids = ids;
+    this.tokens = tokens;
+    this.#special = new Set(added.filter((token) => token.special).map((token) => token.content));
+    const finders = tokenFinders(splitSpecial ? added.filter((token) => !token.special) : added, this.#normalize);
+    this.#raw = finders.raw;
+    this.#normalized = finders.normalized;
+    this.#preTokenizer = createPreTokenizer(json.pre_tokenizer);
+    this.#model = createModel(json.model, vocab);
+    this.#template = createTemplate(json.post_processor);
+    this.#decode = createDecoder(json.decoder);
+  }
+
+  /** The ids of a text, the post-processor's included. The text holds no half of a surrogate pair. */
+  encode(text: string): number[] {
+    const ids: number[] = [];
+    for (const found of this.#raw === null ? [{ start: 0, text }] : this.#raw(text)) {
+      if ("id" in found) ids.push(found.id);
+      else this.#encodeNormalized(this.#normalize(found.text), found.start === 0, ids);
+    }
+    return this.#template(ids);
+  }
+
+  #encodeNormalized(text: string, first: boolean, ids: number[]): void {
+    for (const found of this.#normalized === null ? [{ start: 0, text }] : this.#normalized(text)) {
+      if ("id" in found) ids.push(found.id);
+      else if (found.text !== "") {
+        const pieces = this.#preTokenizer.split([{ text: found.text, first: first && found.start === 0 }]);
+        for (const piece of pieces) for (const id of this.#encodePiece(piece.text)) ids.push(id);
+      }
+    }
+  }
+
+  #encodePiece(piece: string): readonly number[] {
+    const known = this.#cache.get(piece);
+    if (known !== undefined) return known;
+    const ids = this.#model(this.#preTokenizer.spelled ? spellBytes(piece) : piece);
+    if (piece.length <= CACHED_LENGTH) {
+      if (this.#cache.size >= CACHED_WORDS) this.#cache.clear();
+      this.#cache.set(piece, ids);
+    }
+    return ids;
+  }
+
+  /** The text of ids that are all in `tokens`. */
+  decode(ids: ArrayLike<number>, skipSpecialTokens: boolean): string {
+    const tokens: string[] = [];
+    for (let i = 0; i < ids.length; i++) {
+      const token = this.tokens.get(ids[i]) as string;
+      if (!skipSpecialTokens || !this.#special.has(token)) tokens.push(token);
+    }
+    return this.#decode(tokens);
+  }
+}
