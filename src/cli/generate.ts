@@ -5,6 +5,7 @@ import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { count } from "../train/config.ts";
 import {
   addModelOption,
   addOptions,
@@ -25,7 +26,7 @@ import { readPromptsFrom } from "./train.ts";
 const BATCH = 16;
 
 const table = {
-  num: [z.number().int().min(1).describe("a whole number, 1 or more"), 1, "responses to each prompt"],
+  num: [count(), 1, "responses to each prompt"],
   precision: [
     z.enum(["fp32", "int8"]).describe("one of fp32, int8"),
     "fp32",

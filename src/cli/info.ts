@@ -1,18 +1,14 @@
 /** @file `valuehead info`. */
 import type { Command } from "commander";
-import { z } from "zod";
 import type { OptionTable } from "../base/options.ts";
+import { count } from "../train/config.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
 import { addModelOption, addOptions, flag, readFlags } from "./options.ts";
 import { megabytes, note, print, printFacts, printJson, style, thousands } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 const table = {
-  promptTokens: [
-    z.number().int().min(1).describe("a whole number, 1 or more"),
-    40,
-    "longest prompt that memory is told for",
-  ],
+  promptTokens: [count(), 40, "longest prompt that memory is told for"],
 } as const satisfies OptionTable;
 
 export function define(command: Command): void {

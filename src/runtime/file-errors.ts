@@ -1,6 +1,8 @@
 /**
  * @file What the operating system says about a file, in the words of the library's one error type.
  */
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { type ErrorKind, fail, messageOf, ValueheadError } from "../base/errors.ts";
 
 /** The `code` of an operating-system or Node error, or "". */
@@ -47,6 +49,13 @@ export function readError(error: unknown, path: string, kind: ErrorKind, expecte
   );
 }
 
+/** ENOENT: the folder is missing, or is there and takes nothing new, as /proc or one that was deleted while it is in use. */
+function notThere(path: string): { found: string; fix: string } {
+  return existsSync(dirname(resolve(path)))
+    ? { found: "a folder in which nothing can be made", fix: "choose another path" }
+    : { found: "no such folder", fix: "create the folder first" };
+}
+
 /** Errors of the operating system become ValueheadErrors; whatever else the caller's own code threw passes through. */
 export function writeError(error: unknown, path: string, intact: boolean): never {
   const code = codeOf(error);
@@ -56,14 +65,14 @@ export function writeError(error: unknown, path: string, intact: boolean): never
     const fix = `${code === "EFBIG" ? "raise the limit (ulimit -f)" : "free some space"} or choose another place${kept}`;
     fail("checkpoint", { where: path, found: FULL[code], expected: "room to write it", fix }, error);
   }
-  const known = describe(code);
+  const known = code === "ENOENT" ? notThere((error as { path?: string }).path ?? path) : describe(code);
   fail(
     "checkpoint",
     {
       where: path,
-      found: code === "ENOENT" ? "no such folder" : (known?.found ?? messageOf(error)),
+      found: known?.found ?? messageOf(error),
       expected: "a place that can be written",
-      fix: `${code === "ENOENT" ? "create the folder first" : (known?.fix ?? "check the path and the disk")}${kept}`,
+      fix: `${known?.fix ?? "check the path and the disk"}${kept}`,
     },
     error,
   );

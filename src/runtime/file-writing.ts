@@ -31,12 +31,20 @@ export interface ByteSink {
  * @returns the topmost one that was made, if any
  */
 export async function makeDirectory(path: string): Promise<string | undefined> {
+  const isThere = async (folder: string) => (await stat(folder).catch(() => null))?.isDirectory() ?? false;
+  const missing: string[] = [];
+  let above = resolve(path);
+  for (; !(await isThere(above)) && above !== dirname(above); above = dirname(above)) missing.unshift(above);
   try {
-    const first = await mkdir(path, { recursive: true });
-    if (first === undefined) return undefined;
-    for (let made = resolve(path); made.length >= resolve(first).length; made = dirname(made))
-      await syncDirectory(dirname(made));
-    return first;
+    // One by one: mkdir's own `recursive` never returns where a folder that is there takes no new ones, as /proc.
+    for (const folder of missing) {
+      await mkdir(folder).catch(async (error) => {
+        if (codeOf(error) !== "EEXIST") throw error;
+        if (!(await isThere(folder))) throw Object.assign(error, { code: "ENOTDIR" }); // else another process was faster
+      });
+      await syncDirectory(dirname(folder));
+    }
+    return missing[0];
   } catch (error) {
     return writeError(error, path, false);
   }

@@ -6,33 +6,33 @@
 export type PpoConfig = {
   /** Published values for all options that are not given. Default: "default". */
   preset: "default" | "trl-classic" | "trl-0.11" | "openai";
-  /** PPO steps. A whole number, at least 1. Default: 100. */
+  /** PPO steps. A whole number, at least 1 and at most 1000000000. Default: 100. */
   steps: number;
   /** Seed of everything random. A whole number, at least 0. Default: 0. */
   seed: number;
-  /** Prompts per step. A whole number, at least 1. Default: 128. */
+  /** Prompts per step. A whole number, at least 1 and at most 1000000000. Default: 128. */
   batchSize: number;
-  /** Responses per optimizer step. A whole number, at least 1. Default: 32. */
+  /** Responses per optimizer step. A whole number, at least 1 and at most 1000000000. Default: 32. */
   miniBatchSize: number;
   /**
-   * Responses per forward and backward pass, gradients added up; 0: the whole minibatch. A whole number, at least 0.
-   * Default: 0.
+   * Responses per forward and backward pass, gradients added up; 0: the whole minibatch. A whole number, at least 0 and
+   * at most 1000000000. Default: 0.
    */
   microBatchSize: number;
   /**
-   * Responses sampled at a time; rewards of one part run while the next is sampled. A whole number, at least 1.
-   * Default: 64.
+   * Responses sampled at a time; rewards of one part run while the next is sampled. A whole number, at least 1 and at
+   * most 1000000000. Default: 64.
    */
   rolloutBatchSize: number;
   /** int8: sample from a quantised copy, faster, and weight its tokens. Default: "fp32". */
   rolloutPrecision: "fp32" | "int8";
   /** Largest weight of a token drawn in int8; 0: no weights, a biased gradient. A number, at least 0. Default: 2. */
   importanceWeightCap: number;
-  /** Passes over each batch. A whole number, at least 1. Default: 4. */
+  /** Passes over each batch. A whole number, at least 1 and at most 1000000000. Default: 4. */
   ppoEpochs: number;
-  /** Tokens per response at most. A whole number, at least 1. Default: 24. */
+  /** Tokens per response at most. A whole number, at least 1 and at most 1000000000. Default: 24. */
   maxNewTokens: number;
-  /** No end of text before this many tokens. A whole number, at least 0. Default: 0. */
+  /** No end of text before this many tokens. A whole number, at least 0 and at most 1000000000. Default: 0. */
   minNewTokens: number;
   /** The end-of-text token ends a response; without, it is a token like any other. Default: true. */
   stopAtEos: boolean;
@@ -41,7 +41,7 @@ export type PpoConfig = {
    * 1.
    */
   temperature: number;
-  /** Sample from the k most likely tokens; 0: all. A whole number, at least 0. Default: 0. */
+  /** Sample from the k most likely tokens; 0: all. A whole number, at least 0 and at most 1000000000. Default: 0. */
   topK: number;
   /**
    * Sample from the most likely tokens that hold this much probability. A number, more than 0 and at most 1. Default:
@@ -62,17 +62,21 @@ export type PpoConfig = {
   bannedTokens: number[];
   /** A response also ends when its text contains one of these. Default: []. */
   stop: string[];
-  /** Prompts are cut to a random length from this many tokens ... A whole number, at least 0. Default: 0. */
+  /**
+   * Prompts are cut to a random length from this many tokens ... A whole number, at least 0 and at most 1000000000.
+   * Default: 0.
+   */
   promptMinTokens: number;
   /**
-   * ... to this many, drawn once for each prompt; 0: prompts are used whole. A whole number, at least 0. Default: 0.
+   * ... to this many, drawn once for each prompt; 0: prompts are used whole. A whole number, at least 0 and at most
+   * 1000000000. Default: 0.
    */
   promptMaxTokens: number;
   /** Prompts that leave no room for the response in the context. Default: "error". */
   longPrompts: "error" | "drop" | "truncate";
   /**
-   * Calls of the reward function at once, each for one part of rolloutBatchSize. A whole number, at least 1. Default:
-   * 4.
+   * Calls of the reward function at once, each for one part of rolloutBatchSize. A whole number, at least 1 and at most
+   * 1000000000. Default: 4.
    */
   rewardConcurrency: number;
   /**
@@ -80,15 +84,18 @@ export type PpoConfig = {
    */
   rewardTimeout: number;
   /**
-   * Repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds. A whole number, at least 0.
-   * Default: 2.
+   * Repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds. A whole number, at least 0 and at
+   * most 1000000000. Default: 2.
    */
   rewardRetries: number;
   /** Score each token over the set it was drawn from; without, x is not ~ p. Default: true. */
   maskReplay: boolean;
   /** A token that ends what the reward sees of a response; empty: none. Default: "". */
   truncateToken: string;
-  /** Tokens of a response before which truncateToken does not count. A whole number, at least 0. Default: 0. */
+  /**
+   * Tokens of a response before which truncateToken does not count. A whole number, at least 0 and at most 1000000000.
+   * Default: 0.
+   */
   truncateAfter: number;
   /** Score of a response without truncateToken, whatever the reward says. Default: null. */
   failScore: number | null;
@@ -102,7 +109,7 @@ export type PpoConfig = {
   learningRate: number;
   /** Learning rate over the run. Default: "constant". */
   schedule: "constant" | "linear" | "cosine";
-  /** PPO steps of linear warm-up. A whole number, at least 0. Default: 0. */
+  /** PPO steps of linear warm-up. A whole number, at least 0 and at most 1000000000. Default: 0. */
   warmupSteps: number;
   /** AdamW, first moment. A number, at least 0. Default: 0.9. */
   beta1: number;
@@ -120,8 +127,8 @@ export type PpoConfig = {
   /** Gradients are scaled down to this norm; 0: never. A number, at least 0. Default: 1. */
   maxGradNorm: number;
   /**
-   * Optimizer steps left out per run when a loss or gradient is not finite; then it stops. A whole number, at least 0.
-   * Default: 0.
+   * Optimizer steps left out per run when a loss or gradient is not finite; then it stops. A whole number, at least 0
+   * and at most 1000000000. Default: 0.
    */
   maxSkippedSteps: number;
   /** A value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear. Default: "normal". */
@@ -130,7 +137,10 @@ export type PpoConfig = {
   valueHeadStd: number;
   /** A value head on the policy, or a model of its own that starts as a copy of the policy. Default: "shared". */
   valueModel: "shared" | "separate";
-  /** The embeddings and so many blocks are not trained; 0: everything is. A whole number, at least 0. Default: 0. */
+  /**
+   * The embeddings and so many blocks are not trained; 0: everything is. A whole number, at least 0 and at most
+   * 1000000000. Default: 0.
+   */
   frozenLayers: number;
   /** Beta, what a nat of KL costs; where an adaptive controller starts. A number, at least 0. Default: 0.2. */
   klCoef: number;
@@ -174,14 +184,15 @@ export type PpoConfig = {
   /** Recompute activations in the backward pass: less memory, more time. Default: false. */
   gradientCheckpointing: boolean;
   /**
-   * PPO steps between checkpoints; 0: only at the end and when interrupted. A whole number, at least 0. Default: 50.
+   * PPO steps between checkpoints; 0: only at the end and when interrupted. A whole number, at least 0 and at most
+   * 1000000000. Default: 50.
    */
   saveEvery: number;
-  /** Checkpoints kept; older ones are deleted. A whole number, at least 1. Default: 2. */
+  /** Checkpoints kept; older ones are deleted. A whole number, at least 1 and at most 1000000000. Default: 2. */
   keepCheckpoints: number;
   /** Keep the checkpoint of the highest mean reward too, however old. Default: true. */
   keepBest: boolean;
-  /** Responses written to samples.jsonl per step. A whole number, at least 0. Default: 4. */
+  /** Responses written to samples.jsonl per step. A whole number, at least 0 and at most 1000000000. Default: 4. */
   logSamples: number;
   /** What to do when tokens cannot be draws from the policy. Default: "stop". */
   audit: "stop" | "warn" | "off";

@@ -10,7 +10,10 @@ import { nameHere } from "./trl-names.ts";
 /** Far beyond what any option means, and far within what fp32 holds. */
 const LARGEST = 1e30;
 
-export const count = (min = 1) => z.number().int().min(min).describe(`a whole number, ${min} or more`);
+/** More than anything that is counted here. */
+const MOST = 1e9;
+export const count = (min = 1, max = MOST) =>
+  z.number().int().min(min).max(max).describe(`a whole number from ${min} to ${max}`);
 export const positive = z.number().gt(0).max(LARGEST).describe("a number above 0, at most 1e30");
 export const notNegative = z.number().min(0).max(LARGEST).describe("a number, 0 or more, at most 1e30");
 export const share = z.number().min(0).max(1).describe("a number from 0 to 1");
@@ -31,7 +34,7 @@ const onOff = z.boolean().describe("true or false");
 export const ppoOptions = {
   preset: [choice(presetNames), "default", "published values for all options that are not given"],
   steps: [count(), 100, "PPO steps"],
-  seed: [count(0), 0, "seed of everything random"],
+  seed: [count(0, Number.MAX_SAFE_INTEGER), 0, "seed of everything random"],
   batchSize: [count(), 128, "prompts per step"],
   miniBatchSize: [count(), 32, "responses per optimizer step"],
   microBatchSize: [count(0), 0, "responses per forward and backward pass, gradients added up; 0: the whole minibatch"],

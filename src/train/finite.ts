@@ -60,7 +60,11 @@ export function badGradient(grads: ParameterBuffer, norm: number, scale: number)
 
 /** What an optimizer step has spoiled, in words; undefined when all is well. `change` is the norm of what it changed. */
 export function badWeights(weights: ParameterBuffer, change: number): string | undefined {
-  return isBad(change) ? `the weight ${firstBadParameter(weights)} after the optimizer step` : undefined;
+  if (!isBad(change)) return undefined;
+  const weight = firstBadParameter(weights);
+  return weight === undefined
+    ? "the change of the weights, which the optimizer step made too large to be added up"
+    : `the weight ${weight} after the optimizer step`;
 }
 
 function firstBadParameter(buffer: ParameterBuffer): string | undefined {

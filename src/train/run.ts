@@ -8,7 +8,7 @@ import type { MemoryEstimate } from "../gpt2/memory.ts";
 import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
 import { openWeights } from "../gpt2/weights.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
-import { joinPath, readJson } from "../runtime/files.ts";
+import { isDirectory, joinPath, readJson } from "../runtime/files.ts";
 import { type RunLock, refuseWhereLocked } from "../runtime/lock.ts";
 import { availableBytes, residentBytes } from "../runtime/memory.ts";
 import { enterRunDirectory, lostDirectory, rescue } from "../runtime/run-directory.ts";
@@ -138,6 +138,8 @@ async function* runIn(
   };
   compare(given); // soon: before any weights are read
   const directory = await resolveModel(checkpoint?.path ?? spec.model);
+  // A run directory means its best checkpoint: the one it means today, for a resumed run measures the KL against it too.
+  const asked = !checkpoint && (await isDirectory(spec.model)) ? directory : spec.model;
   const modelConfig = await readConfig(directory);
   await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
   const tokenizer = await loadTokenizer(directory);
@@ -173,7 +175,7 @@ async function* runIn(
   let rewards = before?.rewards ?? [];
 
   lock.keepDirectory();
-  const logs = await RunLogs.open(spec.out, recordOf(spec, config, inputs), trainer.stepsTaken);
+  const logs = await RunLogs.open(spec.out, recordOf({ ...spec, model: asked }, config, inputs), trainer.stepsTaken);
   /** What has become of the run directory, in words; undefined while it is as the run made it. */
   const lost = async () => (await lock.lost()) ?? (await logs.lost());
   let saved = trainer.stepsTaken;
@@ -297,7 +299,7 @@ async function* evaluate(
   const place = { step: trainer.stepsTaken, streamOf: (i: number) => [STREAMS.evaluation, i] };
   const answers = respondAndScore(trainer.responder, prompts.prompts, prompts.ids, place);
   let next = await answers.next();
-  for (; !next.done; next = await answers.next()) if (next.value.type === "warning") yield next.value;
+  for (; !next.done; next = await answers.next()) yield next.value;
   const { samples, scores } = next.value;
   const scored = samples.map((sample, i) => ({ ...sample, score: scores[i] }));
   yield { type: "evaluation", when, samples: scored, ...meanAndStandardError(scores) };

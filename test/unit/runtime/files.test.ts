@@ -324,6 +324,19 @@ describe("removing", () => {
 });
 
 describe("output directory", () => {
+  test.runIf(process.platform === "linux")(
+    "where none can be made: said at once, and not as a missing folder",
+    async () => {
+      for (const path of ["/proc/none", "/proc/none/deeper"]) {
+        const { problem } = await errorOf(makeDirectory(path));
+        expect(problem).toMatchObject({ where: path, found: "a folder in which nothing can be made" });
+      }
+      const { problem } = await errorOf(writeTextAtomic("/proc/none", "x"));
+      expect(problem.found).not.toBe("no such folder");
+      expect((await errorOf(writeTextAtomic(at("gone/x"), "x"))).problem.found).toBe("no such folder");
+    },
+  );
+
   test("new, empty, taken", async () => {
     await refuseFilledDirectory(at("a/b"));
     expect(existsSync(at("a"))).toBe(false);

@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { makeConfig } from "../../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
+import { ParameterBuffer, parameterTable } from "../../../src/gpt2/parameters.ts";
 import { AdamW } from "../../../src/nn/adamw.ts";
 import { packagePath } from "../../../src/runtime/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import type { Experience } from "../../../src/train/batch.ts";
 import type { PpoConfig } from "../../../src/train/config.ts";
-import { checkFinite } from "../../../src/train/finite.ts";
+import { badWeights, checkFinite } from "../../../src/train/finite.ts";
 import { PPOTrainer } from "../../../src/train/ppo.ts";
 import type { RewardFunction } from "../../../src/train/rewards.ts";
 import { type RunEvent, run } from "../../../src/train/run.ts";
@@ -82,6 +83,17 @@ async function train(out: string, config: Partial<PpoConfig> = {}, resume = fals
 const checkpoints = (out: string) => readdirSync(join(directory, out)).filter((name) => name.startsWith("checkpoint"));
 const file = (out: string, name: string) => readFileSync(join(directory, out, name));
 
+test("weights that are finite while the norm of their change is not: nothing is called undefined", () => {
+  const table = parameterTable(makeConfig({ vocabSize: 4, nPositions: 2, nEmbd: 2, nLayer: 1, nHead: 1 }));
+  const weights = new ParameterBuffer(table);
+  expect(badWeights(weights, 1)).toBeUndefined();
+  expect(badWeights(weights, Number.POSITIVE_INFINITY)).toBe(
+    "the change of the weights, which the optimizer step made too large to be added up",
+  );
+  weights.view("transformer.wpe.weight")[1] = Number.NaN;
+  expect(badWeights(weights, Number.NaN)).toBe("the weight transformer.wpe.weight after the optimizer step");
+});
+
 describe("a number that is not finite stops the run and is named", () => {
   test("a loss: what it was computed from is looked at first", async () => {
     nanLoss(2);
@@ -117,7 +129,11 @@ describe("a number that is not finite stops the run and is named", () => {
   });
 
   test("a weight, when the optimizer spoils it", async () => {
-    expect((await train("weight", { learningRate: 1e39 })).error?.message).toMatch(
+    vi.spyOn(AdamW.prototype, "update").mockImplementation((params) => {
+      params[0] = Number.POSITIVE_INFINITY; // no option can do this any more
+      return Number.POSITIVE_INFINITY;
+    });
+    expect((await train("weight")).error?.message).toMatch(
       /^PPO step 1, epoch 1, .*not finite in the weight transformer\.\S+ after the optimizer step/,
     );
   });
