@@ -19,7 +19,7 @@ import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { PPO_DEFAULTS, ppoConfig } from "../src/train/config.ts";
 import { pretrainConfig } from "../src/train/pretrain-run.ts";
 import { readRunConfig } from "../src/train/run.ts";
-import { jsonText, mutateBytes, mutateJson } from "./mutate.ts";
+import { damageBytes, damageJson, jsonText } from "./damage.ts";
 
 /** A case may not take longer, in milliseconds, nor allocate more, in bytes. The files have less than 100 kB. */
 const SLOW = 3000;
@@ -49,10 +49,10 @@ async function safetensors(entries: Parameters<typeof writeSafetensors>[1]): Pro
 
 /** The file with its header taken apart, damaged as JSON and put together again, or damaged as bytes. */
 function damagedSafetensors(rng: Rng, file: Uint8Array): Uint8Array {
-  if (rng.int(2) === 0) return mutateBytes(rng, file);
+  if (rng.int(2) === 0) return damageBytes(rng, file);
   const length = new DataView(file.buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
-  const json = new TextEncoder().encode(jsonText(rng, mutateJson(rng, header)));
+  const json = new TextEncoder().encode(jsonText(rng, damageJson(rng, header)));
   const bytes = new Uint8Array(8 + json.length + file.length - 8 - length);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(json.length), true);
   bytes.set(json, 8);
@@ -122,28 +122,28 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
       const which = rng.int(3);
       writeFileSync(
         at("model", "config.json"),
-        which === 0 ? JSON.stringify(json) : jsonText(rng, mutateJson(rng, json)),
+        which === 0 ? JSON.stringify(json) : jsonText(rng, damageJson(rng, json)),
       );
       writeFileSync(at("model", "model.safetensors"), which === 1 ? weights : damagedSafetensors(rng, weights));
       (await GPT2HeadWithValueModel.fromPretrained(at("model"), { threads: 1 })).dispose();
     },
     config: async (rng) => {
-      writeFileSync(at("config.json"), jsonText(rng, mutateJson(rng, json)));
+      writeFileSync(at("config.json"), jsonText(rng, damageJson(rng, json)));
       parseConfig(await readJson(at("config.json")), "config.json");
     },
     index: async (rng) => {
-      const text = jsonText(rng, mutateJson(rng, { metadata: { total_size: 1 }, weight_map: shard }));
+      const text = jsonText(rng, damageJson(rng, { metadata: { total_size: 1 }, weight_map: shard }));
       writeFileSync(at("index", "model.safetensors.index.json"), text);
       await (await openWeights(at("index"))).close();
     },
     "run config": async (rng) => {
-      writeFileSync(at("run", "config.json"), jsonText(rng, mutateJson(rng, run)));
+      writeFileSync(at("run", "config.json"), jsonText(rng, damageJson(rng, run)));
       ppoConfig((await readRunConfig(at("run")))?.options);
     },
     options: async (rng) => {
       writeFileSync(
         at("options.json"),
-        jsonText(rng, mutateJson(rng, rng.int(2) ? PPO_DEFAULTS : { steps: 3, seed: 1 })),
+        jsonText(rng, damageJson(rng, rng.int(2) ? PPO_DEFAULTS : { steps: 3, seed: 1 })),
       );
       const options = (await readJson(at("options.json"))) as Record<string, unknown>;
       const object = typeof options === "object" && options !== null && !Array.isArray(options);
@@ -152,10 +152,10 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
     prompts: async (rng) => {
       const objects = lines.split("\n").slice(0, 3);
       const which = rng.int(3);
-      objects[which] = jsonText(rng, mutateJson(rng, JSON.parse(objects[which])));
+      objects[which] = jsonText(rng, damageJson(rng, JSON.parse(objects[which])));
       const bytes = rng.int(2)
         ? new TextEncoder().encode(objects.join("\n"))
-        : mutateBytes(rng, new TextEncoder().encode(lines));
+        : damageBytes(rng, new TextEncoder().encode(lines));
       writeFileSync(at("prompts.jsonl"), bytes);
       await readPrompts(at("prompts.jsonl"), { column: rng.int(4) ? undefined : "n" });
     },
@@ -163,7 +163,7 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
       const bytes = new TextEncoder().encode(corpusLines);
       writeFileSync(
         at("corpus.jsonl"),
-        rng.int(2) ? mutateBytes(rng, bytes) : jsonText(rng, mutateJson(rng, JSON.parse(corpusLines))),
+        rng.int(2) ? damageBytes(rng, bytes) : jsonText(rng, damageJson(rng, JSON.parse(corpusLines))),
       );
       for await (const _ of readCorpus([at("corpus.jsonl")], { column: rng.int(4) ? undefined : "constructor" }));
     },
@@ -171,11 +171,11 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
       const which = rng.int(3);
       writeFileSync(
         at("tokenizer", "tokenizer.json"),
-        which === 0 ? JSON.stringify(tokenizer) : jsonText(rng, mutateJson(rng, tokenizer)),
+        which === 0 ? JSON.stringify(tokenizer) : jsonText(rng, damageJson(rng, tokenizer)),
       );
       writeFileSync(
         at("tokenizer", "tokenizer_config.json"),
-        which === 1 ? JSON.stringify(tokenizerConfig) : jsonText(rng, mutateJson(rng, tokenizerConfig)),
+        which === 1 ? JSON.stringify(tokenizerConfig) : jsonText(rng, damageJson(rng, tokenizerConfig)),
       );
       const loaded = await loadTokenizer(at("tokenizer"));
       loaded.decode(loaded.encode("Thi <|endoftext|>T"));
