@@ -15,12 +15,15 @@ const EVALUATION = "held-out prompts are answered before and after training; --e
 const KEPT = "nothing is overwritten: choose another --out, or go on with --resume";
 
 const spellings: readonly (readonly [names: string, meaning: Meaning])[] = [
-  ["o output outputdir outputpath outdir savedir savepath saveto rundir logdir runname dest", ["out"]],
+  [
+    "o output outputdir outputpath outdir savedir savepath saveto rundir logdir runname expname experimentname dest",
+    ["out"],
+  ],
   ["m modelname modelnameorpath modelpath modelid modeldir basemodel pretrained policy ckpt checkpoint", ["model"]],
   ["pretrainedmodelnameorpath sftmodelpath", ["model"]],
   ["text input query p", ["prompt", "prompts", "text", "data"]],
   ["prompt", ["prompts", "text"]],
-  ["d data dataset datasetname datasetpath datapath datafile trainfile trainfiles", ["prompts", "data"]],
+  ["d data dataset querydataset datasetname datasetpath datapath datafile trainfile trainfiles", ["prompts", "data"]],
   ["inputs inputfile promptfile promptsfile trainprompts corpus file", ["prompts", "data"]],
   ["prompts", ["prompt", "text", "data"]],
   ["eval evaldata evaldataset evalfile validationfile testfile heldoutprompts", ["evalPrompts", "heldOut"]],

@@ -4,13 +4,20 @@
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { Command } from "commander";
 import { describe, expect, test } from "vitest";
 import { shown } from "../../src/base/options.ts";
+import { otherName } from "../../src/cli/other-names.ts";
+import { define } from "../../src/cli/train.ts";
 import { metrics } from "../../src/rl/metrics.ts";
 import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed } from "../../src/train/config.ts";
 import { presetNames } from "../../src/train/presets.ts";
 import { nameHere } from "../../src/train/trl-names.ts";
 import { goldenPath } from "../support/golden.ts";
+
+const command = new Command("train");
+await define(command);
+const trainFlags = command.options.map(({ long }) => long);
 
 const path = fileURLToPath(new URL("../../docs/ppo.md", import.meta.url));
 const page = readFileSync(path, "utf8");
@@ -58,10 +65,16 @@ describe("TRL's options", () => {
   });
 
   test.each(rows)("$name is $here", ({ name, here }) => {
-    if (here && !here.startsWith("--")) expect(Object.keys(ppoOptions)).toContain(here);
-    // What the error of an unknown option says.
-    const said = nameHere(name);
-    if (said) expect(here).toBe(said);
+    if (here?.startsWith("--")) {
+      // What the command line says of it.
+      const flag = here.slice(2);
+      expect(trainFlags).toContain(here);
+      expect(otherName(name)).toContain(flag);
+    } else if (here) {
+      expect(Object.keys(ppoOptions)).toContain(here);
+      // What the error of an unknown option says; a name that is spelled as here needs no error.
+      expect(name === here ? here : nameHere(name)).toBe(here);
+    }
   });
 });
 
