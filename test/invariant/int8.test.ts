@@ -216,10 +216,15 @@ describe("learning from what the int8 copy draws", async () => {
     expect(relativeError(await expectedGradient(1, "rollout"), want)).toBeGreaterThan(0.01);
   });
 
-  test("over all tokens the weights are 1 on average, and k3 is the KL between the copy and the model", async () => {
+  test("each weight is the model's probability over the copy's: logits of the full forward, softmax in float64", async () => {
     const { data, rolloutLogprobs } = await enumerated(2);
     const { ratios } = importanceWeights(data.logprobs, rolloutLogprobs, data.batch, 2);
-    const p = Array.from(rolloutLogprobs, Math.exp);
-    expect(p.reduce((sum, x, i) => sum + x * ratios[i], 0)).toBeCloseTo(1, 5);
+    const { logits } = await tiny.forward({ inputIds: [[...prompt]] });
+    const z = Array.from(logits.data.subarray((prompt.length - 1) * vocabSize), Number);
+    const max = Math.max(...z);
+    const logSum = max + Math.log(z.reduce((sum, x) => sum + Math.exp(x - max), 0));
+    const gap = z.map((x, i) => Math.abs(ratios[i] / Math.exp(x - logSum - rolloutLogprobs[i]) - 1));
+    expect(Math.max(...gap)).toBeLessThan(1e-4);
+    expect(Math.max(...ratios) / Math.min(...ratios)).toBeGreaterThan(1.02); // the two policies differ
   });
 });
