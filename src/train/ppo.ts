@@ -9,6 +9,7 @@ import { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
 import type { Draws } from "../rl/draws.ts";
+import { IdleWatch } from "../rl/idle.ts";
 import { type KlEstimate, klEstimates } from "../rl/kl.ts";
 import { NO_STEPS } from "../rl/martingale.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
@@ -30,7 +31,7 @@ import { checkFinite } from "./finite.ts";
 import { areRecorded, checkDrawn, checkGiven, givenExperience } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
-import { type Episode, Stopwatch, stepReport } from "./report.ts";
+import { type Episode, Stopwatch, stepReport, stepSignals } from "./report.ts";
 import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
@@ -87,6 +88,7 @@ export class PPOTrainer {
   #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
   #audit = NO_STEPS;
+  readonly #idle = new IdleWatch();
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
   #skippedUpdates = 0;
@@ -214,6 +216,8 @@ export class PPOTrainer {
     this.#audit = audit.state ?? NO_STEPS;
     const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards };
     const { metrics, samples } = stepReport({ ...facts, update, optimizer });
+    const remark = this.#idle.look(stepSignals({ ...facts, update, optimizer }));
+    if (remark) yield { ...remark, step };
     yield {
       type: "step",
       step,

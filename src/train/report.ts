@@ -1,5 +1,6 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
 import type { AdamW } from "../nn/adamw.ts";
+import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KlEstimate, KlEstimates } from "../rl/kl.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
@@ -116,6 +117,25 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
     "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
   };
   return { metrics, samples: facts.episodes.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
+}
+
+/** The same step as rl/idle.ts looks at it. */
+export function stepSignals({ config, data, given, scores, update, optimizer }: StepFacts): StepSignals {
+  const { queries, responses, batch, logprobs } = data;
+  const differs = (b: number) => responses[b].join() !== responses[0].join() || queries[b].join() !== queries[0].join();
+  return {
+    logprobs: logprobs.filter((_, i) => batch.mask[i] === 1),
+    differ: responses.some((_, b) => differs(b)),
+    scores,
+    given,
+    advantages: update.advantages,
+    whitened: config.whitenAdvantages,
+    learningRate: optimizer.options.learningRate,
+    baseLearningRate: config.learningRate,
+    updateNorm: update.updateNorm,
+    gradNorm: update.gradNorm,
+    skipped: update.skipped,
+  };
 }
 
 function sample({ config, data, episodes, given, kl }: StepFacts, b: number): Sample {
