@@ -70,10 +70,10 @@ export function ended(child: ChildProcess, onOutput: (soFar: string) => void = (
   return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
 }
 
-/** {@link prepare}, and a run that nothing happens to, in `whole`. */
-export async function wholeRun(run: SmallRun, flags: readonly string[] = []): Promise<void> {
+/** {@link prepare}, and a run that nothing happens to, in `out`. */
+export async function wholeRun(run: SmallRun, flags: readonly string[] = [], out = "whole"): Promise<void> {
   await prepare(run);
-  const { status, stderr } = await ended(startRun(run, "whole", flags));
+  const { status, stderr } = await ended(startRun(run, out, flags));
   if (status !== 0) throw new Error(`the run that nothing happens to failed: ${stderr}`);
 }
 

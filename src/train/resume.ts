@@ -33,15 +33,18 @@ export const FIXED_OPTIONS: readonly PpoOptionName[] = [
   "frozenLayers",
 ];
 
-const HAS_A_SCHEDULE = (c: PpoConfig) => c.schedule !== "constant";
+/** The options that what is learned depends on: a checkpoint says them, and is the same whatever the others are. */
+export function learningOptions(config: PpoConfig): Partial<PpoConfig> {
+  const counts = (name: string) =>
+    name === "steps" ? config.schedule !== "constant" : !FREE_OPTIONS.includes(name as PpoOptionName);
+  return Object.fromEntries(Object.entries(config).filter(([name]) => counts(name)));
+}
 
 /** Options whose values differ, but for those that may. */
 function changedOptions(before: Readonly<Record<string, unknown>>, now: PpoConfig): PpoOptionName[] {
-  return (Object.keys(now) as PpoOptionName[]).filter((name) => {
-    const same = before[name] === undefined || JSON.stringify(before[name]) === JSON.stringify(now[name]);
-    if (name === "steps") return !same && HAS_A_SCHEDULE(now);
-    return !same && !FREE_OPTIONS.includes(name);
-  });
+  const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name as PpoOptionName]);
+  const names = Object.keys(learningOptions(now)).filter((name) => before[name] !== undefined);
+  return names.filter(differs) as PpoOptionName[];
 }
 
 /** What a checkpoint was trained with, and what is given now. */

@@ -31,7 +31,7 @@ import { checkMemory } from "./memory.ts";
 import { PPOTrainer } from "./ppo.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { respondAndScore } from "./respond.ts";
-import { checkResumed } from "./resume.ts";
+import { checkResumed, learningOptions } from "./resume.ts";
 import type { RewardFunction, RewardSample } from "./rewards.ts";
 import { CONFIG_FILE, RunLogs } from "./run-logs.ts";
 
@@ -110,7 +110,8 @@ async function* runIn(
 ): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out) : { damaged: [] };
   const before = checkpoint?.state;
-  const config = ppoConfig(before?.options ? { ...before.options, ...spec.config } : spec.config);
+  const earlier = before?.options && { ...(await recordedOptions(spec.out)), ...before.options };
+  const config = ppoConfig({ ...earlier, ...spec.config });
   if (spec.prompts.length === 0)
     fail("data", {
       where: "prompts",
@@ -180,7 +181,7 @@ async function* runIn(
   const lost = async () => (await lock.lost()) ?? (await logs.lost());
   let saved = trainer.stepsTaken;
   let logged = saved;
-  const rest = () => ({ rewards, inputs, options: config });
+  const rest = () => ({ rewards, inputs, options: learningOptions(config) });
   const save = async (): Promise<RunEvent> => {
     const found = await lost();
     if (found !== undefined) throw new LostDirectory(found);
@@ -316,6 +317,12 @@ export interface RunRecord {
   evalPrompts?: string | null;
   /** Prompts held out of those in promptsPath. */
   heldOut?: number;
+}
+
+/** The options that config.json names; none where it does not. */
+async function recordedOptions(out: string): Promise<Partial<PpoConfig>> {
+  const json = (await readJson(joinPath(out, CONFIG_FILE)).catch(() => null)) as Partial<RunRecord> | null;
+  return typeof json?.options === "object" ? (json.options ?? {}) : {};
 }
 
 /** The spec of an earlier run, to resume it without saying everything again; undefined where it was not yet written. */

@@ -1,9 +1,9 @@
 /** @file Runs that are killed, or meet a full disk, at a bad moment. The long forms are `npm run kill-test` and `full-disk-test`. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { killTest } from "../../tools/kill-test.ts";
-import { differences, ended, type SmallRun, startRun, wholeRun } from "../../tools/small-run.ts";
+import { differences, type Ended, ended, type SmallRun, startRun, wholeRun } from "../../tools/small-run.ts";
 import { buildCli, root, temporaryDirectory } from "../support/cli.ts";
 
 const run: SmallRun = { root, directory: temporaryDirectory(), steps: 6 };
@@ -13,11 +13,12 @@ beforeAll(() => {
 });
 
 test("killed with SIGKILL and resumed, a run ends as if nothing had happened", async () => {
-  const report = await killTest(run, 3, 5);
+  const report = await killTest(run, 3, 5, () => {}, ["plain"]);
   expect(report).toMatchObject({ kills: 3, differences: [] });
   // The comparison sees a difference when there is one.
-  writeFileSync(join(run.directory, "killed-0", "checkpoint-6", "trainer.json"), "{}");
-  expect(differences(join(run.directory, "whole"), join(run.directory, "killed-0"))).toEqual([
+  cpSync(join(run.directory, "whole"), join(run.directory, "other"), { recursive: true });
+  writeFileSync(join(run.directory, "other", "checkpoint-6", "trainer.json"), "{}");
+  expect(differences(join(run.directory, "whole"), join(run.directory, "other"))).toEqual([
     "checkpoint-6/trainer.json",
   ]);
 });
@@ -45,6 +46,52 @@ test.skipIf(process.platform === "win32")(
     expect(differences(join(run.directory, "whole"), join(run.directory, "small"))).toEqual([]);
   },
 );
+
+/** What is held by a process that runs. */
+const held = (out: string) => JSON.parse(readFileSync(join(run.directory, out, ".lock"), "utf8"));
+
+test("--resume while the run goes on is refused at once and told who is there; the run ends as if nothing had happened", async () => {
+  const child = startRun(run, "twice");
+  let refused: Promise<Ended> | undefined;
+  const first = await ended(child, (stdout) => {
+    if (!refused && stdout.includes('"type":"checkpoint"')) {
+      refused = ended(startRun(run, "twice", ["--resume"]));
+      // The first waits for the second, so that it cannot be done before the second has looked.
+      child.kill("SIGSTOP");
+      refused.then(() => child.kill("SIGCONT"));
+      expect(held("twice").pid).toBe(child.pid);
+    }
+  });
+  const second = (await refused) as Ended;
+  expect(second.status).toBe(1);
+  const { error } = JSON.parse(second.stderr);
+  expect(error).toMatchObject({ kind: "checkpoint", where: "twice" });
+  expect(error.found).toMatch(new RegExp(`^a run that is going on there: process ${child.pid} on .*, since .* UTC$`));
+  expect(error.fix).toContain(`stop it (kill ${child.pid})`);
+  expect(first.status, first.stderr).toBe(0);
+  expect(differences(join(run.directory, "whole"), join(run.directory, "twice"))).toEqual([]);
+});
+
+test("a run whose directory is renamed ends with an error, and goes on where it says", async () => {
+  const moved = join(run.directory, "moved-away");
+  let done = false;
+  const { status, stderr } = await ended(startRun(run, "moved"), (stdout) => {
+    if (done || !stdout.includes('"type":"step","step":2')) return;
+    done = true;
+    renameSync(join(run.directory, "moved"), moved);
+  });
+  expect(status).toBe(1);
+  expect(existsSync(join(run.directory, "moved"))).toBe(false);
+  const { error } = JSON.parse(stderr.trim().split("\n").at(-1) as string);
+  expect(error.found).toMatch(/^nothing at this path/);
+  const place = /go on with it in (.*) \(--resume\)$/.exec(error.fix)?.[1] as string;
+  expect(place).toMatch(/moved\.rescued$/);
+  const resumed = await ended(startRun(run, place, ["--resume"]));
+  expect(resumed.status, resumed.stderr).toBe(0);
+  const last = `checkpoint-${run.steps}`;
+  const changed = differences(join(run.directory, "whole"), place);
+  expect(changed.filter((name) => name.startsWith(last) || name.endsWith(".jsonl"))).toEqual([]);
+});
 
 test("a run that was killed before it wrote anything is begun by --resume", async () => {
   const out = join(run.directory, "unwritten");
