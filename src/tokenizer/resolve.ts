@@ -123,7 +123,7 @@ function declaredTokens(sources: TokenizerSources, settings: TokenizerConfig): M
     settings.extra_special_tokens = settings.additional_special_tokens;
   }
   const declared = new Map<number, AddedToken>();
-  if (config.added_tokens_decoder !== undefined) {
+  if (config.added_tokens_decoder !== undefined && config.added_tokens_decoder !== null) {
     for (const [id, token] of Object.entries(config.added_tokens_decoder)) {
       declared.set(Number(id), { ...(asToken(token, where, "added_tokens_decoder") as AddedToken), id: Number(id) });
     }
@@ -211,7 +211,11 @@ export function isByteLevel(json: TokenizerJson): boolean {
       : part.type === "Sequence"
         ? ((part[key] ?? []) as TokenizerPartJson[])
         : [part];
-  return parts(json.decoder, "decoders").some((part) => part.type === "ByteLevel");
+  const decoders = parts(json.decoder, "decoders");
+  return (
+    decoders.some((part) => part.type === "ByteLevel") &&
+    decoders.every((part) => part.type === "ByteLevel" || part.type === "Fuse")
+  );
 }
 
 /** tokenizers' `add_tokens`: a token that is known keeps its id and takes the new flags; returns those with a new id. */

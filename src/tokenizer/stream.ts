@@ -7,12 +7,15 @@
 export class TokenStream {
   readonly #decode: (ids: number[]) => string;
   readonly #isByteLevel: boolean;
+  readonly #cleansUp: boolean;
   #ids: number[] = [];
   #given = 0;
 
-  constructor(decode: (ids: number[]) => string, isByteLevel: boolean) {
+  /** @param cleansUp whether decoding takes spaces away where more text makes them superfluous */
+  constructor(decode: (ids: number[]) => string, isByteLevel: boolean, cleansUp = false) {
     this.#decode = decode;
     this.#isByteLevel = isByteLevel;
+    this.#cleansUp = cleansUp;
   }
 
   /** The text that is complete now and was not before; empty while a character is unfinished. */
@@ -20,9 +23,11 @@ export class TokenStream {
     this.#ids.push(id);
     const text = this.#decode(this.#ids);
     // An unfinished character decodes to U+FFFD at the end. A real U+FFFD is held back too, until the next token.
-    const complete = text.replace(/\uFFFD+$/, "");
+    const whole = text.replace(/\uFFFD+$/, "");
+    // What is cleaned up, such as " ' " and " n't", holds two spaces at most: what lies before them stays as it is.
+    const complete = this.#cleansUp ? whole.replace(/ [^ ]* ?[^ ]*$/, "") : whole;
     const piece = complete.slice(this.#given);
-    this.#given = complete.length;
+    this.#given = Math.max(this.#given, complete.length);
     // In byte-level text nothing depends on what lies before a complete character.
     if (this.#isByteLevel && complete.length === text.length) this.#clear();
     return piece;

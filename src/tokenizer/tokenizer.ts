@@ -2,7 +2,7 @@
  * @file Text to token ids and back. The engine does the work; this class adds what a language model needs around it: batches with
  * padding and truncation, streaming, and checks.
  */
-import { fail, messageOf } from "../base/errors.ts";
+import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { joinPath, writeTextAtomic } from "../runtime/files.ts";
 import { cleanUp } from "./decoders.ts";
 import { Engine, type TokenizerJson } from "./engine.ts";
@@ -72,28 +72,11 @@ export class Tokenizer {
   private constructor(given: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
     this.where = origin.where ?? "tokenizer";
     checkedVocabulary(given, this.where);
-    const { json, named, appended } = resolveTokenizer({
-      isFast: true,
-      ...origin.sources,
-      where: this.where,
-      json: given,
-      config,
-    });
+    const { json, named, appended } = this.#built(() =>
+      resolveTokenizer({ isFast: true, ...origin.sources, where: this.where, json: given, config }),
+    );
     const vocab = checkedVocabulary(json, this.where);
-    try {
-      this.#engine = new Engine(json, vocab, config.split_special_tokens === true);
-    } catch (error) {
-      fail(
-        "checkpoint",
-        {
-          where: this.where,
-          found: `a tokenizer that cannot be built (${messageOf(error)})`,
-          expected: "the tokenizer.json of a Hugging Face fast tokenizer",
-          fix: "save the tokenizer again with transformers, or copy the file of the original model",
-        },
-        error,
-      );
-    }
+    this.#engine = this.#built(() => new Engine(json, vocab, config.split_special_tokens === true));
     let largest = -1;
     for (const id of this.#engine.tokens.keys()) if (id > largest) largest = id;
     this.vocabSize = largest + 1;
@@ -116,6 +99,25 @@ export class Tokenizer {
       ]);
   }
 
+  /** What is wrong with a part of the files, as an error that says where. */
+  #built<T>(build: () => T, what = "built"): T {
+    try {
+      return build();
+    } catch (error) {
+      if (error instanceof ValueheadError) throw error;
+      return fail(
+        "checkpoint",
+        {
+          where: this.where,
+          found: `a tokenizer that cannot be ${what} (${messageOf(error)})`,
+          expected: "the tokenizer.json of a Hugging Face fast tokenizer",
+          fix: "save the tokenizer again with transformers, or copy the file of the original model",
+        },
+        error,
+      );
+    }
+  }
+
   /** A tokenizer from parsed `tokenizer.json` and `tokenizer_config.json`. */
   static fromJson(json: TokenizerJson, config: TokenizerConfig = {}, origin: TokenizerOrigin = {}): Tokenizer {
     return new Tokenizer(json, config, origin);
@@ -124,12 +126,15 @@ export class Tokenizer {
   /**
    * The ids of a text, special tokens in the text included. `truncate` keeps the first so many ids.
    * @throws input - the text is not a string
+   * @throws checkpoint - a character without a token, and no unknown token
    */
   encode(text: string, options: { truncate?: number } = {}): Int32Array {
     if (typeof text !== "string") {
       fail("input", { where: "encode", found: typeof text, expected: "a string", fix: "pass the text to tokenize" });
     }
-    const ids = Int32Array.from(this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd")));
+    const ids = Int32Array.from(
+      this.#built(() => this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd")), "used"),
+    );
     return options.truncate === undefined ? ids : ids.slice(0, options.truncate);
   }
 
@@ -211,7 +216,7 @@ export class Tokenizer {
 
   /** A decoder that takes one id at a time and gives whole characters only. */
   createStream(options: { skipSpecialTokens?: boolean } = {}): TokenStream {
-    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel);
+    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel, this.#cleansUp);
   }
 
   /** The contents of its files as one text, to compare tokenizers by. */

@@ -69,6 +69,8 @@ test.each(readdirSync(root))("%s", async (name) => {
     compare("ids", text, Array.from(tokenizer.encode(text)), ids);
     compare("text", ids, tokenizer.decode(ids), decoded);
     compare("text without special tokens", ids, tokenizer.decode(ids, { skipSpecialTokens: true }), skipped);
+    const stream = tokenizer.createStream();
+    compare("text as it arrives", ids, ids.map((id) => stream.push(id)).join("") + stream.end(), decoded);
   }
   for (const [ids, decoded, skipped] of expected.decodes) {
     compare("text", ids, tokenizer.decode(ids), decoded);

@@ -233,6 +233,36 @@ describe("vocabulary", () => {
     expect(letters({ pad_token: "[PAD]" }).notes).toEqual([]);
   });
 
+  it.each([
+    [{ added_tokens_decoder: { 7: null } }, {}],
+    [{ additional_special_tokens: [3] }, {}],
+    [{}, { normalizer: { type: "Replace" } }],
+    [{}, { pre_tokenizer: { type: "Split", pattern: { Regex: "(" }, behavior: "Isolated" } }],
+    [
+      {},
+      {
+        post_processor: { type: "TemplateProcessing", single: [{ SpecialToken: { id: "[CLS]" } }], special_tokens: {} },
+      },
+    ],
+    [{}, { model: { type: "BPE", vocab: { a: 0 }, merges: ["a b"] } }],
+    [{}, { model: { type: "BPE", vocab: { a: 0 }, merges: [5] as never } }],
+  ])("says of damaged files %j %j where they are", (config, overrides) => {
+    const build = () => letters(config as never, overrides as never).encode("a");
+    expect(build).toThrow(
+      expect.objectContaining({ kind: "checkpoint", message: expect.stringMatching(/^tokenizer/) }),
+    );
+  });
+
+  it("says that a character has no token", () => {
+    const words = letters(
+      {},
+      { model: { type: "WordLevel", vocab: { a: 0 }, unk_token: "[UNK]" }, pre_tokenizer: null },
+    );
+    expect(() => words.encode("b")).toThrow(
+      'tokenizer: found a tokenizer that cannot be used (unk_token "[UNK]" is not in the vocabulary)',
+    );
+  });
+
   it("names a setting that is no token", () => {
     expect(() => letters({ eos_token: 3 as never })).toThrow(
       "tokenizer, eos_token: found 3, expected a token: a string, or an object with content",

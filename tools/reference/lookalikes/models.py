@@ -123,9 +123,9 @@ model("uer/gpt2-chinese-cluecorpussmall", "vocab.txt, tokenizer_class in config.
       tokenizer_config={"do_lower_case": False, "init_inputs": []}, special_tokens_map=True)
 model("uer/gpt2-chinese-poem", "vocab.txt, lower case", bert_vocab, "zh", config=dict(tokenizer_class="BertTokenizer"),
       tokenizer_config={"do_lower_case": True}, special_tokens_map=True)
-model("ckiplab/gpt2-base-chinese", "BertTokenizerFast, tokenizer.json", bert_fast, "zh",
+model("ckiplab/gpt2-base-chinese", "BertTokenizerFast, tokenizer.json, spaces cleaned up", bert_fast, "zh",
       config=dict(bos_token_id="@[CLS]", eos_token_id="@[SEP]", tokenizer_class="BertTokenizerFast"),
-      tokenizer_config={"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True, "model_max_length": 512, "tokenizer_class": "BertTokenizerFast"})
+      tokenizer_config={"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True, "clean_up_tokenization_spaces": True, "model_max_length": 512, "tokenizer_class": "BertTokenizerFast"})
 model("flax-community/papuGaPT2", "tokenizer.json, more special tokens than used", byte_fast, "pl", special=["<s>", "<pad>", "</s>", "<unk>", "<mask>", EOT],
       tokenizer_config=THREE | {"tokenizer_class": "GPT2Tokenizer"}, special_tokens_map=THREE)
 model("aubmindlab/aragpt2-base", "tokenizer_config.json with objects, max_len", byte_slow, "ar", special=[EOT, "<pad>"],

@@ -65,7 +65,7 @@ HARD = [
     "caf\u00e9 cafe\u0301 \u212b \ufb01ne \u0130I\u0131 \u00df\u1e9e \uff21\uff42\uff11 \u1112\u1161\u11ab",
     "emoji \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \u2764\ufe0f \U0001d7d8\U00020000",
     "\u4f60\u597d\uff0c\u4e16\u754c\u3002 \u65e5\u672c\u8a9e \ud55c\uad6d\uc5b4 \u0645\u0631\u062d\u0628\u0627 \u0e2a\u0e27\u0e31 \u0939\u093f\u0928\u094d",
-    "price: $1,234.56 (50% off!!!) ... #1 & more -- <br /> a_b-c@d.e ``x'' \u00abq\u00bb \u201cz\u201d it 's n't .",
+    "price: $1,234.56 (50% off!!!) ... #1 & more -- <br /> a_b-c@d.e ``x'' \u00abq\u00bb \u201cz\u201d it 's n't . a ' b ' 's do n't , x",
     "wordwordword" * 9,
 ]
 
