@@ -52,6 +52,10 @@ describe("with tools of the user's", () => {
   beforeAll(() => {
     const compilers = `typescript@${devDependencies.typescript} typescript5@npm:typescript@5.9`;
     succeed(project, `npm install --ignore-scripts ${compilers} @types/node@20 esbuild@0.28`);
+    writeFileSync(
+      join(project, "reward.mjs"),
+      'export default (batch) => batch.map(({ response }) => (response.includes("!") ? 1 : 0));\n',
+    );
     for (const type of ["module", "commonjs"]) {
       mkdirSync(join(project, type), { recursive: true });
       writeFileSync(join(project, type, "package.json"), JSON.stringify({ type }));
@@ -87,7 +91,7 @@ describe("with tools of the user's", () => {
     succeed(project, `node node_modules/${compiler}/bin/tsc -p ${type}/${settings}`);
   });
 
-  const PROGRAM = /^program starts\n[1-9]\d* weights changed\nloaded step checkpoint done\n$/;
+  const PROGRAM = /^program starts\n[1-9]\d* weights changed\nloaded step checkpoint done\n1 0\n$/;
   const fresh = () => JSON.stringify(join(emptyFolder("out"), "run"));
 
   describe.each(nodes())("Node $version", ({ path }) => {
@@ -104,17 +108,20 @@ describe("with tools of the user's", () => {
       expect(required.replace("__esModule\n", "")).toBe(imported);
     });
 
-    test.each(bundles)("a PPO step, and a run in a thread, from a bundle: $file", ({ file }) => {
+    test.each(bundles)("a PPO step, a run in a thread, a reward in a process, from a bundle: $file", ({ file }) => {
       expect(succeed(project, `node bundles/${file} ${fresh()}`, path)).toMatch(PROGRAM);
     });
 
     test("a bundle far from the package says what it lacks, and does not run twice", () => {
       const folder = emptyFolder("far");
+      copyFileSync(join(project, "reward.mjs"), join(folder, "reward.mjs"));
       const source = `
-        import { runInWorker } from "valuehead";
+        import { rewardProcess, runInWorker } from "valuehead";
         console.log("program starts");
         const spec = { model: "tiny", prompts: ["x"], out: "out", rewardName: "length", config: {} };
         (async () => { for await (const event of runInWorker(spec, (batch) => batch.map(() => 0))) console.log(event.type); })()
+          .catch((error) => console.log(error.message))
+          .then(() => rewardProcess("reward.mjs"))
           .catch((error) => console.log(error.message));`;
       writeFileSync(join(project, "far.mjs"), source);
       for (const [format, file] of [
@@ -127,7 +134,7 @@ describe("with tools of the user's", () => {
           `npx esbuild far.mjs --bundle --platform=node --format=${format} --outfile=${to} --log-level=error`,
         );
         const { stdout } = sh(folder, `node ${file}`, path);
-        expect(stdout).toMatch(/^program starts\nthe files of the package valuehead: found no such package.*\n$/);
+        expect(stdout).toMatch(/^program starts\n(the files of the package valuehead: found no such package.*\n){2}$/);
         expect(stdout).toContain("Fix: npm install valuehead@");
       }
     });

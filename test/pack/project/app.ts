@@ -10,6 +10,7 @@ import {
   type RewardFunction,
   type RunEvent,
   type RunSpec,
+  rewardProcess,
   runInWorker,
   type TrainEvent,
 } from "valuehead";
@@ -54,10 +55,19 @@ async function thread(out: string): Promise<string> {
   return types.join(" ");
 }
 
+async function ownProcess(path: string): Promise<string> {
+  const judge = await rewardProcess(path);
+  const sample = (response: string) => ({ prompt: "This", response, text: `This${response}`, row: {} });
+  const scores = await judge([sample(" is good!"), sample(" is")]);
+  await judge.close();
+  return scores.join(" ");
+}
+
 async function main(): Promise<void> {
   console.log("program starts");
   console.log(`${await step()} weights changed`);
   console.log(await thread(process.argv[2] ?? "out"));
+  console.log(await ownProcess("reward.mjs"));
 }
 
 main().catch((error: unknown) => {
