@@ -4,7 +4,7 @@ import type { OptionTable } from "../base/options.ts";
 import { count } from "../train/config.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
 import { addModelOption, addOptions, flag, readFlags } from "./options.ts";
-import { megabytes, note, print, printFacts, printJson, style, thousands } from "./output.ts";
+import { megabytes, note, print, printFacts, printJson, printWrapped, style, thousands } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 const table = {
@@ -80,8 +80,9 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   print(`\n${style.bold("Tokenizer")}`);
   if (!tokens) print("  none");
   else printFacts(Object.entries(tokens).map(([name, value]) => [name, JSON.stringify(value)]));
-  print(
-    `\n${style.bold("Memory")}, estimated, for prompts of up to ${promptTokens} tokens and ${maxNewTokens} new ones`,
+  print();
+  printWrapped(
+    `${style.bold("Memory")}, estimated, for prompts of up to ${promptTokens} tokens and ${maxNewTokens} new ones`,
   );
   const advice = Object.entries(change ?? {}).map(([name, value]) => `${flag(name)} ${value}`);
   const verdict = fits

@@ -42,8 +42,9 @@ export async function main(argv: readonly string[]): Promise<void> {
   };
   // Nobody can read on: whatever runs ends as for a closed pipe, with everything saved, but this was no wish of the reader.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" && !lost) report(lostOutput(error));
-    lost ||= error.code !== "EPIPE";
+    const isGone = error.code === "EPIPE" || error.code === "EIO";
+    if (!isGone && !lost) report(lostOutput(error));
+    lost ||= !isGone;
     brokenPipe(Object.assign(error, { code: "EPIPE" }));
   });
   process.stderr.on("error", () => {}); // nobody is left to tell

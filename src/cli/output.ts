@@ -50,6 +50,11 @@ export function print(line = ""): void {
   write(`${line}\n`);
 }
 
+/** A sentence on stdout, on as many lines as it takes. */
+export function printWrapped(text: string): void {
+  print(hang(text, columnsOf(process.stdout) ?? Number.POSITIVE_INFINITY, 0));
+}
+
 /** A JSON object on one line of stdout. Numbers JSON has no word for (NaN, Infinity) become null. */
 export function printJson(value: unknown): void {
   print(JSON.stringify(value)); // control characters that JSON leaves as they are become \u009b: the same value

@@ -9,6 +9,7 @@ import {
   note,
   print,
   printFacts,
+  printWrapped,
   sideBySide,
   style,
   terminalWidth,
@@ -41,7 +42,8 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
   }
   if (shown > 0) print("-".repeat(width));
   const scores = [before, after].map(({ samples }) => samples.map(({ score }) => score));
-  print(`\nMean reward of responses to ${before.samples.length} held-out prompts, with standard errors:`);
+  print();
+  printWrapped(`Mean reward of responses to ${before.samples.length} held-out prompts, with standard errors:`);
   printFacts([
     ["before", withError(before)],
     ["after", withError(after)],
