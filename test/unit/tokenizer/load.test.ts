@@ -52,6 +52,18 @@ describe("loadTokenizer", () => {
     expect(tokenizer.decode([2, 4, 3], { skipSpecialTokens: true })).toBe("ab");
   });
 
+  it("puts a start token before a text where add_bos_token says so and no tokenizer.json says otherwise", async () => {
+    // transformers 5.24 and 4.45.2: [1, 0] from the older files, [0] from a tokenizer.json.
+    await put("vocab.json", { a: 0, "<|endoftext|>": 1 });
+    await put("merges.txt", "#version: 0.2\n");
+    await put("tokenizer_config.json", { tokenizer_class: "GPT2Tokenizer", add_bos_token: true });
+    expect(Array.from((await loadTokenizer(dir)).encode("a"))).toEqual([1, 0]);
+    const byteLevel = { type: "ByteLevel", add_prefix_space: false };
+    const model = { vocab: { a: 0, "<|endoftext|>": 1 }, merges: [] };
+    await put("tokenizer.json", { model, pre_tokenizer: byteLevel, decoder: byteLevel });
+    expect(Array.from((await loadTokenizer(dir)).encode("a"))).toEqual([0]);
+  });
+
   it("lets special_tokens_map.json overrule tokenizer_config.json, unless that has added_tokens_decoder", async () => {
     // transformers 5.24: from_pretrained(dir).eos_token_id is 0, then 1 (and so in 4.45).
     await put("vocab.json", { a: 0, b: 1 });
