@@ -106,7 +106,9 @@ export {
   type RewardContext,
   type RewardFunction,
   type RewardSample,
+  type RewardScores,
   resolveReward,
+  type TextReward,
 } from "./train/rewards.ts";
 export { type RunEvent, type RunSpec, run } from "./train/run.ts";
 export type { TrainerState } from "./train/trainer-state.ts";

@@ -15,6 +15,7 @@ export const LAYERS: readonly string[] = [
   "sample",
   "rl",
   "data",
+  "experience",
   "train",
   "run",
   "index",

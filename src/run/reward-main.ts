@@ -4,8 +4,9 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { plainError } from "../base/thrown.ts";
+import { askReward } from "../experience/scores.ts";
 import { serveParent } from "../runtime/in-child.ts";
-import { checkScores, type RewardFunction, resolveReward } from "../train/rewards.ts";
+import { type RewardFunction, resolveReward } from "../train/rewards.ts";
 import type { FromReward, ToReward } from "./reward-process.ts";
 
 const parent = await serveParent();
@@ -36,9 +37,8 @@ function serve(reward: RewardFunction): void {
     const call = new AbortController();
     calls.set(id, call);
     try {
-      const answer = await reward(message.batch, { signal: call.signal });
       // Checked where it was made: of a Map or a function only the name could be sent.
-      post({ type: "scores", id, scores: checkScores(answer, message.batch, file) });
+      post({ type: "scores", id, scores: await askReward(reward, message.batch, file, { signal: call.signal }) });
     } catch (error) {
       post({ type: "failed", id, error: plainError(error) });
     }

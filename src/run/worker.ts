@@ -5,11 +5,12 @@
  */
 import { messageOf } from "../base/errors.ts";
 import { type PlainError, plainError, reviveError } from "../base/thrown.ts";
+import type { RewardFunction, RewardSample } from "../experience/sample.ts";
+import { askReward } from "../experience/scores.ts";
 import { randomId } from "../runtime/hash.ts";
 import { dropLock } from "../runtime/lock.ts";
 import { packageModule } from "../runtime/package.ts";
 import { spawnWorker } from "../runtime/worker.ts";
-import type { RewardFunction, RewardSample } from "../train/rewards.ts";
 import type { RunEvent, RunSpec } from "../train/run.ts";
 
 export type ToWorker =
@@ -47,7 +48,7 @@ export async function* runInWorker(
     const call = new AbortController();
     calls.set(id, call);
     try {
-      const scores = await reward(batch, { signal: call.signal });
+      const scores = await askReward(reward, batch, spec.rewardName, { signal: call.signal });
       worker.post({ type: "scores", id, scores } satisfies ToWorker);
     } catch (error) {
       worker.post({ type: "failed", id, error: plainError(error) } satisfies ToWorker);

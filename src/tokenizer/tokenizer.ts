@@ -4,6 +4,7 @@
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
 import { Engine, type TokenizerJson } from "./engine.ts";
 import { modelType } from "./models.ts";
@@ -180,6 +181,19 @@ export class Tokenizer {
     return this.#decodeChecked(ids, options.skipSpecialTokens ?? false);
   }
 
+  /**
+   * What ids add to the text of those before them: `decode(before and ids)` without what `decode(before)` says. For most
+   * tokenizers this is not `decode(ids)`, whose first word lacks its space.
+   * @throws input - an id outside the vocabulary
+   */
+  decodeAfter(
+    before: ArrayLike<number>,
+    ids: ArrayLike<number>,
+    options: { skipSpecialTokens?: boolean } = {},
+  ): string {
+    return decodeContinuation((all) => this.decode(all, options), before, ids).added;
+  }
+
   /** One string per token, each decoded on its own: part of a character shows as U+FFFD. */
   decodeEach(ids: ArrayLike<number>): string[] {
     this.#checkIds(ids);
@@ -214,9 +228,9 @@ export class Tokenizer {
     return this.#appendedFrom;
   }
 
-  /** A decoder that takes one id at a time and gives whole characters only. */
-  createStream(options: { skipSpecialTokens?: boolean } = {}): TokenStream {
-    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel, this.#cleansUp);
+  /** A decoder that takes one id at a time and gives whole characters only. `before`: the ids that they follow. */
+  createStream(options: { skipSpecialTokens?: boolean; before?: ArrayLike<number> } = {}): TokenStream {
+    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel, this.#cleansUp, options.before);
   }
 
   /** The contents of its files as one text, to compare tokenizers by. */

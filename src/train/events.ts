@@ -14,10 +14,13 @@ export interface BestCheckpoint {
 /** A response of a step, for people to read. */
 export interface Sample {
   prompt: string;
+  /** As the reward function saw it: after its prompt, without special tokens, to truncateToken where that is set. */
   response: string;
+  responseWithSpecialTokens: string;
   score: number;
   /** KL from the reference over the response, nats by the estimate that klLog names (k1 may be negative for one response). */
   kl: number;
+  /** The whole response, which is learned from. */
   tokens: number[];
   /** The value head's estimate before each token. */
   values: number[];

@@ -1,6 +1,7 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../gpt2/drawable.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
@@ -15,7 +16,7 @@ import { NO_STEPS } from "../rl/martingale.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
 import { learningTargets } from "../rl/targets.ts";
-import { scoredTokens, scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
+import { scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import { responseEnds } from "../sample/ends.ts";
 import type { GenerateOptions, Response } from "../sample/generate.ts";
@@ -31,7 +32,7 @@ import { checkFinite } from "./finite.ts";
 import { areRecorded, checkDrawn, checkGiven, givenExperience } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
-import { type Episode, Stopwatch, stepReport, stepSignals } from "./report.ts";
+import { Stopwatch, stepReport, stepSignals } from "./report.ts";
 import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
@@ -58,7 +59,7 @@ export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: str
 /** A batch of experience, as text, and what the reward function said. */
 interface Answered {
   data: Experience;
-  episodes: readonly Episode[];
+  episodes: readonly RewardSample[];
   scores: number[];
   /** Of token ids that came without a record. */
   draws?: Draws;
@@ -252,8 +253,10 @@ export class PPOTrainer {
     const { data, draws } = areRecorded(responses)
       ? { data: experience([{ queries, responses, adjustments }], config.maskReplay), draws: undefined }
       : await givenExperience(model, queries, responses, adjustments, this.#partSize, config.audit !== "off");
-    const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
-    const episodes = data.responses.map((response, b) => ({ prompt: decode(queries[b]), response: decode(response) }));
+    const { reader } = this.responder;
+    const episodes = data.responses.map((response, b) =>
+      readSample(reader, { prompt: tokenizer.decode(queries[b]), row: {} }, queries[b], response),
+    );
     const answered = { data, episodes, scores: [...scores], draws };
     for await (const event of this.#learn(answered, this.#promptState, clock)) {
       if (event.type === "warning") warnings.push(event.message);
@@ -273,11 +276,8 @@ export class PPOTrainer {
   /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */
   get responder(): Responder {
     const { model, tokenizer, config } = this;
-    const read = (tokens: Int32Array) => {
-      const { count } = scoredTokens(tokens, this.#truncation);
-      return tokenizer.decode(tokens.subarray(0, count), { skipSpecialTokens: true });
-    };
-    return { model, read, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
+    const reader = { tokenizer, truncation: this.#truncation };
+    return { model, reader, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
   }
 
   /** Responses per forward pass. */

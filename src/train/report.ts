@@ -1,4 +1,5 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
+import type { RewardSample } from "../experience/sample.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
@@ -10,16 +11,10 @@ import type { PpoConfig } from "./config.ts";
 import type { Metrics, Sample } from "./events.ts";
 import type { UpdateRecord } from "./update.ts";
 
-/** A prompt and the response to it, as text. */
-export interface Episode {
-  readonly prompt: string;
-  readonly response: string;
-}
-
 export interface StepFacts {
   config: PpoConfig;
   data: Experience;
-  episodes: readonly Episode[];
+  episodes: readonly RewardSample[];
   /** What the reward function said. */
   given: readonly number[];
   /** The same after penalties, scaling and clipping. */
@@ -143,8 +138,8 @@ function sample({ config, data, episodes, given, kl }: StepFacts, b: number): Sa
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
   const { perSequence } = kl[config.klLog] as KlEstimate;
-  const { prompt, response } = episodes[b];
-  return { prompt, response, score: given[b], kl: perSequence[b], tokens, values };
+  const { prompt, response, responseWithSpecialTokens } = episodes[b];
+  return { prompt, response, responseWithSpecialTokens, score: given[b], kl: perSequence[b], tokens, values };
 }
 
 /** Mean and unbiased standard deviation (0 for a single number). */

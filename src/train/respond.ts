@@ -1,17 +1,18 @@
 /** @file Responses to prompts and what the reward function says of them. */
 import type { Prompt } from "../data/prompts.ts";
+import { type Reader, type RewardFunction, type RewardSample, readSample } from "../experience/sample.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
 import type { PpoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 import { limiter } from "./patience.ts";
-import { computeScores, type RewardFunction, type RewardSample } from "./rewards.ts";
+import { computeScores } from "./rewards.ts";
 
 /** Who answers, and who judges. */
 export interface Responder {
   readonly model: GPT2HeadWithValueModel;
-  /** What the reward function is shown of a response. */
-  readonly read: (tokens: Int32Array) => string;
+  /** What the reward function is shown of responses. */
+  readonly reader: Reader;
   readonly reward: RewardFunction;
   readonly rewardName: string;
   readonly config: PpoConfig;
@@ -37,7 +38,7 @@ const ALIVE = 1000;
  * @throws reward - no scores for some part, after all repetitions
  */
 export async function* respondAndScore(
-  { model, read, reward, rewardName, config, sampling }: Responder,
+  { model, reader, reward, rewardName, config, sampling }: Responder,
   prompts: readonly Prompt[],
   ids: readonly Int32Array[],
   {
@@ -69,9 +70,7 @@ export async function* respondAndScore(
     const streams = part.map((_, i) => streamOf(start + i));
     const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
     const answered = rollout.responses.map(({ tokens }, i) => {
-      const response = read(tokens);
-      const { prompt, row } = prompts[start + i];
-      return { prompt, response, text: prompt + response, row };
+      return readSample(reader, prompts[start + i], part[i], tokens);
     });
     const scoring = inTurn(() => {
       failed.signal.throwIfAborted();

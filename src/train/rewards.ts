@@ -4,33 +4,22 @@
 import { fail, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { isProgrammingError, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
+import type { RewardFunction, RewardSample } from "../experience/sample.ts";
+import { askReward, shorten } from "../experience/scores.ts";
 import { importModule } from "../runtime/modules.ts";
 import { pause, settledWithin } from "./patience.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
-/** One finished sequence: `text` is prompt + response as one string. */
-export interface RewardSample {
-  prompt: string;
-  response: string;
-  text: string;
-  /** The row of the prompts file that the prompt came from, by column: labels, targets. {} without columns. */
-  row: Readonly<Record<string, unknown>>;
-}
+export type { RewardContext, RewardFunction, RewardSample, RewardScores } from "../experience/sample.ts";
 
-/** What a reward function is told of the call it is in. */
-export interface RewardContext {
-  /** Aborts when nobody waits for the answer any more: it took too long, or the run is over. */
-  signal?: AbortSignal;
-}
-
-/** Scores a batch: one finite number per sample, in order; higher is better. May be asynchronous. */
-export type RewardFunction = (batch: RewardSample[], context?: RewardContext) => number[] | Promise<number[]>;
+/** A reward that judges the text of responses alone, and answers at once. */
+export type TextReward = (batch: readonly (Partial<RewardSample> & Pick<RewardSample, "response">)[]) => number[];
 
 /**
  * A reward for a response length in words: 1 − |words − target| / target. 1 at the target, 0 for an empty response or twice
  * the target, negative beyond.
  */
-export function lengthReward(target: number): RewardFunction {
+export function lengthReward(target: number): TextReward {
   if (!(Number.isFinite(target) && target > 0)) {
     fail("config", {
       where: "lengthReward, target",
@@ -49,7 +38,7 @@ export type BuiltInReward = "positive" | "negative" | "length";
  * - `positive`, `negative`: {@link sentiment} of that sign, in (−1, 1). Repeating a word cannot raise them.
  * - `length`: {@link lengthReward} with a target of 20 words.
  */
-export const builtInRewards: Readonly<Record<BuiltInReward, RewardFunction>> = {
+export const builtInRewards: Readonly<Record<BuiltInReward, TextReward>> = {
   positive: (batch) => batch.map(({ response }) => sentiment(response, 1)),
   negative: (batch) => batch.map(({ response }) => sentiment(response, -1)),
   length: lengthReward(20),
@@ -134,7 +123,7 @@ export async function computeScores(
 ): Promise<number[]> {
   for (let call = 1; ; call++) {
     try {
-      return checkScores(await answerOf(reward, batch, rewardTimeout, signal), batch, where);
+      return await answerOf(reward, batch, where, rewardTimeout, signal);
     } catch (error) {
       if (isFinal(error) || call > rewardRetries || signal?.aborted) return callFailed(error, batch, where, call);
       const seconds = backOff(call);
@@ -151,14 +140,15 @@ const isFinal = (error: unknown): boolean =>
 async function answerOf(
   reward: RewardFunction,
   batch: RewardSample[],
+  where: string,
   seconds: number,
   signal: AbortSignal | undefined,
-): Promise<unknown> {
+): Promise<number[]> {
   const call = new AbortController();
   const end = () => call.abort(signal?.reason);
   signal?.addEventListener("abort", end);
   try {
-    const answer = (async () => reward(batch, { signal: call.signal }))(); // a throw before the first await is a rejection too
+    const answer = askReward(reward, batch, where, { signal: call.signal });
     if (seconds > 0 && !(await settledWithin(answer, seconds))) {
       const late = new TooSlow(seconds);
       call.abort(late);
@@ -200,55 +190,10 @@ function callFailed(error: unknown, batch: RewardSample[], where: string, calls:
       expected: `${batch.length} scores`,
       fix: slow
         ? "raise rewardTimeout, or lower rolloutBatchSize for smaller calls"
-        : "correct the reward function; it is called with an array of { prompt, response, text, row }",
+        : "correct the reward function; it is called with an array of { prompt, response, text, tokens, row, ... }",
     },
     error,
   );
-}
-
-/** `scores` itself when it is one finite number per sample of `batch`; otherwise a `reward` error that says which one is not. */
-export function checkScores(scores: unknown, batch: RewardSample[], where: string): number[] {
-  const place = `reward ${where}`;
-  if (!Array.isArray(scores)) {
-    fail("reward", {
-      where: place,
-      found: describe(scores),
-      expected: `an array of ${batch.length} numbers`,
-      fix: "return one number per sample, in order, as an array",
-    });
-  }
-  if (scores.length !== batch.length) {
-    fail("reward", {
-      where: place,
-      found: `${scores.length} scores`,
-      expected: `${batch.length}, one per sample`,
-      fix: "return a number for every sample, also for an empty response",
-    });
-  }
-  for (const [i, score] of scores.entries()) {
-    if (Number.isFinite(score) && Number.isFinite(Math.fround(score))) continue;
-    fail("reward", {
-      where: `${place}, score ${i} of ${batch.length}, for prompt ${shorten(batch[i].prompt)}, response ${shorten(batch[i].response)}`,
-      found: describe(score),
-      expected: "a finite number",
-      fix: "look for a division by zero, a logarithm of 0 or a missing return for such a text",
-    });
-  }
-  return scores;
-}
-
-function describe(value: unknown): string {
-  if (value === null || typeof value === "number" || typeof value === "undefined") return String(value);
-  if (typeof value === "string") return `the string ${shorten(value)}`;
-  return `${/^[aeiou]/i.test(typeName(value)) ? "an" : "a"} ${typeName(value)}`;
-}
-
-function typeName(value: unknown): string {
-  return typeof value === "object" ? (value?.constructor?.name ?? "object") : typeof value;
-}
-
-function shorten(text: string, limit = 80): string {
-  return JSON.stringify(text.length <= limit ? text : `${text.slice(0, limit - 1)}…`);
 }
 
 function unknownName(name: string): never {

@@ -28,8 +28,8 @@ async function answer(
 ) {
   const config = ppoConfig({ rolloutBatchSize: 2, maxNewTokens: 10, minNewTokens: 10, ...options });
   const sampling = { ...config, stop: undefined };
-  const read = (tokens: Int32Array) => tokenizer.decode(tokens);
-  const responder = { model, read, reward, rewardName: "mine", config, sampling };
+  const reader = { tokenizer, truncation: { truncateToken: null, truncateAfter: 0 } };
+  const responder = { model, reader, reward, rewardName: "mine", config, sampling };
   const events = respondAndScore(responder, prompts, ids, { step: 7, streamOf: (i: number) => 100 + i });
   for (;;) {
     const next = await events.next();

@@ -5,15 +5,16 @@ import { join, relative } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { placeOf } from "../../../src/base/thrown.ts";
+import { checkScores } from "../../../src/experience/scores.ts";
 import {
   builtInRewards,
-  checkScores,
   computeScores,
   lengthReward,
   type RewardFunction,
   resolveReward,
 } from "../../../src/train/rewards.ts";
 import { sentiment } from "../../../src/train/sentiment.ts";
+import { testSample } from "../../support/samples.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-rewards-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -23,7 +24,7 @@ const write = (name: string, source: string) => {
   return path;
 };
 const samples = (...responses: string[]) =>
-  responses.map((response) => ({ prompt: "An awful start,", response, text: `An awful start,${response}`, row: {} }));
+  responses.map((response) => testSample({ prompt: "An awful start,", response }));
 const problemOf = async (call: () => unknown): Promise<ValueheadError> => {
   try {
     await call();
@@ -136,7 +137,7 @@ describe("computeScores and checkScores", () => {
       expect(error.message).toBe(
         `reward ./mine.mjs: found an exception (TypeError: text is undefined) at ${placeOf(cause)}, with 2 samples, the first: ` +
           'prompt "An awful start,", response " good", expected 2 scores. ' +
-          "Fix: correct the reward function; it is called with an array of { prompt, response, text, row }",
+          "Fix: correct the reward function; it is called with an array of { prompt, response, text, tokens, row, ... }",
       );
       expect(error.cause).toBe(cause);
     }
@@ -252,7 +253,7 @@ describe("computeScores and checkScores", () => {
     expect((await found([1, "2"])).found).toBe('the string "2"');
     expect((await found([null, 2])).found).toBe("null");
     expect((await found([1, [2]])).found).toBe("an Array");
-    expect((await found([1, 2n])).found).toBe("a bigint");
+    expect((await found([1, 2n])).found).toBe("the BigInt 2n");
   });
 
   it("shortens a long text", async () => {

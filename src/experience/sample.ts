@@ -1,0 +1,74 @@
+/** @file What a reward function is shown, and what it may answer. */
+import type { Prompt } from "../data/prompts.ts";
+import { scoredTokens, type TruncateOptions } from "../rl/truncate.ts";
+import { decodeContinuation } from "../tokenizer/continuation.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+
+/** One finished sequence, as text and as ids. Every call of a reward function gets a copy of its own. */
+export interface RewardSample {
+  /** The prompt as it was given. */
+  prompt: string;
+  /** What the response adds to the decoded prompt, without special tokens. */
+  response: string;
+  /** Prompt and response decoded together, without special tokens. */
+  text: string;
+  /** `response` with its special tokens, such as an end of text. */
+  responseWithSpecialTokens: string;
+  /** `text` with its special tokens, those of the prompt included. */
+  textWithSpecialTokens: string;
+  /** Token ids of the prompt, as the model read them. */
+  promptTokens: number[];
+  /** Token ids of the response as far as it is judged: to its end, or to truncateToken where that is set. */
+  tokens: number[];
+  /** The row of the prompts file that the prompt came from, by column: labels, targets. {} without columns. */
+  row: Readonly<Record<string, unknown>>;
+}
+
+/** One score per sample, in order: numbers or booleans (true is 1), or Promises of them. */
+export type RewardScores = ArrayLike<number | boolean | PromiseLike<number | boolean>>;
+
+/** What a reward function is told of the call it is in. */
+export interface RewardContext {
+  /** Aborts when nobody waits for the answer any more: it took too long, or the run is over. */
+  signal?: AbortSignal;
+}
+
+/** Scores a batch: one finite number per sample, in order; higher is better. May be asynchronous. */
+export type RewardFunction = (
+  batch: RewardSample[],
+  context?: RewardContext,
+) => RewardScores | PromiseLike<RewardScores>;
+
+/** How responses become samples. */
+export interface Reader {
+  readonly tokenizer: Tokenizer;
+  /** Where the text that is judged ends, when that is before the response ends. */
+  readonly truncation: TruncateOptions;
+}
+
+/**
+ * A response as a reward function sees it: as it was sampled, as far as it counts, and decoded after its prompt.
+ * @param query  int32 ids of the prompt
+ * @param tokens int32 ids of the response
+ */
+export function readSample(
+  { tokenizer, truncation }: Reader,
+  { prompt, row }: Prompt,
+  query: Int32Array,
+  tokens: Int32Array,
+): RewardSample {
+  const judged = tokens.subarray(0, scoredTokens(tokens, truncation).count);
+  const decode = (skipSpecialTokens: boolean) =>
+    decodeContinuation((ids) => tokenizer.decode(ids, { skipSpecialTokens }), query, judged);
+  const [plain, whole] = [decode(true), decode(false)];
+  return {
+    prompt,
+    response: plain.added,
+    text: plain.text,
+    responseWithSpecialTokens: whole.added,
+    textWithSpecialTokens: whole.text,
+    promptTokens: Array.from(query),
+    tokens: Array.from(judged),
+    row,
+  };
+}
