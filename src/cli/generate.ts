@@ -3,10 +3,12 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
+import type { GPT2Config } from "../gpt2/config.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { count } from "../train/config.ts";
 import {
+  addIgnoreMemoryOption,
   addModelOption,
   addOptions,
   addThreadsOption,
@@ -41,6 +43,7 @@ interface GenerateFlags {
   prompts?: string;
   promptColumn?: string;
   maxNewTokens?: number;
+  ignoreMemory?: boolean;
   json?: boolean;
 }
 
@@ -61,6 +64,7 @@ export function define(command: Command): void {
     "one JSON object per response and line: prompt, response, tokens, logprobs, rawLogprobs, keptMass, values, finished",
   );
   addThreadsOption(command);
+  addIgnoreMemoryOption(command);
   command.action(generateCommand);
 }
 
@@ -71,7 +75,13 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const { generate } = await import("../sample/generate.ts");
   const { encodePrompts } = await import("../train/prompts.ts");
   const { openModel } = await import("./model.ts");
-  const { model, tokenizer } = await openModel(flags.model, { threads });
+  const sizes = (tokenizer: Tokenizer, { nPositions }: GPT2Config) => {
+    const longest = Math.max(...prompts.map((p) => tokenizer.encode(p).length));
+    const length = Math.min(nPositions, longest + options.maxNewTokens);
+    return { rows: Math.min(BATCH, prompts.length * options.num), length, int8: options.precision === "int8" };
+  };
+  const { ignoreMemory } = flags;
+  const { model, tokenizer } = await openModel(flags.model, { threads, sizes, ignoreMemory });
   fitLengths(flags, options, model.config.nPositions, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
   const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
   const { responseEnds } = await import("../sample/ends.ts");

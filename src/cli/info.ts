@@ -28,33 +28,40 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
     note(`note: ${text}`),
   );
   const { configToJson } = await import("../gpt2/config.ts");
-  const { countParameters, samplingMemory } = await import("../gpt2/memory.ts");
+  const { bytesInWords, countParameters, memoryParts, samplingMemory } = await import("../gpt2/memory.ts");
   const { fileSize, joinPath, listDirectory } = await import("../runtime/files.ts");
-  const { fittingOptions, memoryParts, runMemory } = await import("../train/memory.ts");
+  const { fittingOptions, runMemory } = await import("../train/memory.ts");
   const { availableBytes, residentBytes } = await import("../runtime/memory.ts");
   const { fetchModel } = await import("./model.ts");
-  const { GPT2HeadWithValueModel } = await import("../gpt2/model.ts");
+  const { checkModel, GPT2HeadWithValueModel } = await import("../gpt2/model.ts");
   const { loadTokenizer } = await import("../tokenizer/load.ts");
 
   const directory = await fetchModel(flags.model ?? file?.settings.model ?? "tiny");
   const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
-  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { tokenizer }); // reads and checks every weight
+  const gpt2 = await checkModel(directory);
+  const available = (await availableBytes()) + residentBytes();
+  const least = samplingMemory(gpt2, { rows: 1, length: 1 });
+  const unread =
+    `the weights were not read: a model that takes about ${bytesInWords(least.total)} does not fit in the ` +
+    `${bytesInWords(available)} that this process may use now`;
+  // Reads and checks every weight, where there is room for them.
+  const said =
+    least.total > available ? [unread] : (await GPT2HeadWithValueModel.fromPretrained(directory, { tokenizer })).notes;
   const files = await Promise.all(
     (await listDirectory(directory)).map(async (name) => ({
       name,
       bytes: (await fileSize(joinPath(directory, name))) ?? 0,
     })),
   );
-  const config = configToJson(model.config);
-  const parameters = countParameters(model.config);
+  const config = configToJson(gpt2);
+  const parameters = countParameters(gpt2);
   const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
-  const promptTokens = Math.max(1, Math.min(asked.promptTokens, model.config.nPositions - maxNewTokens));
-  const sampling = samplingMemory(model.config, { rows, length: promptTokens + maxNewTokens });
-  const training = runMemory(model.config, options, promptTokens);
-  const available = (await availableBytes()) + residentBytes();
+  const promptTokens = Math.max(1, Math.min(asked.promptTokens, gpt2.nPositions - maxNewTokens));
+  const sampling = samplingMemory(gpt2, { rows, length: promptTokens + maxNewTokens });
+  const training = runMemory(gpt2, options, promptTokens);
   const fits = training.total <= available;
-  const change = fits ? undefined : fittingOptions(model.config, options, promptTokens, available);
-  const notes = [...model.notes, ...(tokenizer?.notes ?? [])];
+  const change = fits ? undefined : fittingOptions(gpt2, options, promptTokens, available);
+  const notes = [...said, ...(tokenizer?.notes ?? [])];
   const tokens = tokenizer && {
     vocabSize: tokenizer.vocabSize,
     eosTokenId: tokenizer.eosTokenId,

@@ -1,9 +1,13 @@
 /** @file A model for a command: fetched with a bar when it comes from the hub, loaded with its tokenizer. */
+
+import type { GPT2Config } from "../gpt2/config.ts";
 import { resolveModel } from "../gpt2/hub.ts";
-import { GPT2HeadWithValueModel, readConfig } from "../gpt2/model.ts";
-import { openWeights } from "../gpt2/weights.ts";
+import type { SamplingSizes } from "../gpt2/memory.ts";
+import { checkModel, GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { availableBytes, residentBytes } from "../runtime/memory.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
-import { checkVocabulary } from "../tokenizer/tokenizer.ts";
+import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { checkSampling } from "../train/memory.ts";
 import { megabytes, note } from "./output.ts";
 import { Progress } from "./progress.ts";
 
@@ -23,15 +27,26 @@ export async function fetchModel(id: string): Promise<string> {
   }
 }
 
-/** Model and tokenizer. What the loader has to say goes to stderr. */
-export async function openModel(id = "tiny", options: { threads?: number } = {}) {
+export interface OpenOptions {
+  threads?: number;
+  /** What will be sampled or scored at a time; asked for before the weights are read. */
+  sizes: (tokenizer: Tokenizer, config: GPT2Config) => SamplingSizes;
+  ignoreMemory?: boolean;
+}
+
+/**
+ * Model and tokenizer. What the loader has to say goes to stderr.
+ * @throws config - the model does not fit in memory
+ */
+export async function openModel(id = "tiny", { sizes, ignoreMemory, ...options }: OpenOptions) {
   const directory = await fetchModel(id);
   const progress = new Progress(true);
   progress.show(0, 1, `loading ${directory}`);
   try {
-    await readConfig(directory);
-    await (await openWeights(directory)).close(); // what is wrong with the model comes before what is wrong with its tokenizer
+    const config = await checkModel(directory); // what is wrong with the model comes before what is wrong with its tokenizer
     const tokenizer = await loadTokenizer(directory);
+    const limits = { available: await availableBytes(), resident: residentBytes() };
+    if (!ignoreMemory) checkSampling(config, sizes(tokenizer, config), limits);
     const model = await GPT2HeadWithValueModel.fromPretrained(directory, { ...options, tokenizer });
     checkVocabulary(tokenizer, model.config.vocabSize, directory);
     progress.clear();

@@ -155,6 +155,10 @@ export function addModelOption(command: Command): void {
   command.option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)");
 }
 
+export function addIgnoreMemoryOption(command: Command): void {
+  command.option("--ignore-memory", "start although more memory than there is is expected to be needed");
+}
+
 export function addThreadsOption(command: Command): void {
   command.option("--threads <n>", threads[2], numberOrText);
 }

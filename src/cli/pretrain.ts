@@ -11,6 +11,7 @@ import { asUsage, usageFrom } from "./errors.ts";
 import { INTERRUPTED, interruptible } from "./interrupt.ts";
 import { fetchModel } from "./model.ts";
 import {
+  addIgnoreMemoryOption,
   addOptions,
   addThreadsOption,
   checkFlags,
@@ -44,6 +45,7 @@ interface PretrainFlags {
   model?: string;
   tokenizer?: string;
   heldOut?: string[];
+  ignoreMemory?: boolean;
   json?: boolean;
   quiet?: boolean;
 }
@@ -79,6 +81,7 @@ export function define(command: Command): void {
     .option("--json", "one JSON object per event and line on stdout, nothing else there")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
+  addIgnoreMemoryOption(command);
   command.action(pretrainCommand);
 }
 

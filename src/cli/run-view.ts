@@ -1,7 +1,7 @@
 /** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
 import type { Command } from "commander";
+import { memoryParts } from "../gpt2/memory.ts";
 import type { BestCheckpoint, Metrics } from "../train/events.ts";
-import { memoryParts } from "../train/memory.ts";
 import type { RunEvent } from "../train/run.ts";
 import { inFlags } from "./errors.ts";
 import {

@@ -1,7 +1,8 @@
 /** @file `valuehead score`. */
 import type { Command } from "commander";
 import { visible } from "../base/text.ts";
-import { addModelOption, addThreadsOption, collect, readThreads, required } from "./options.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { addIgnoreMemoryOption, addModelOption, addThreadsOption, collect, readThreads, required } from "./options.ts";
 import {
   type Column,
   fittingColumns,
@@ -19,6 +20,7 @@ import {
 interface ScoreFlags {
   model?: string;
   text?: string[];
+  ignoreMemory?: boolean;
   json?: boolean;
 }
 
@@ -39,6 +41,7 @@ export function define(command: Command): void {
     .option("--text <text>", "the text to score; may be given several times", collect)
     .option("--json", "one JSON object per text and line: text, tokens");
   addThreadsOption(command);
+  addIgnoreMemoryOption(command);
   command.action(score);
 }
 
@@ -48,7 +51,12 @@ async function score(flags: ScoreFlags): Promise<void> {
   const threads = readThreads(flags);
   const { scoreTokens } = await import("../sample/score.ts");
   const { openModel } = await import("./model.ts");
-  const { model, tokenizer } = await openModel(flags.model, { threads });
+  const sizes = (tokenizer: Tokenizer) => ({
+    rows: 1,
+    length: Math.max(...given.map((t) => tokenizer.encode(t).length)),
+  });
+  const { ignoreMemory } = flags;
+  const { model, tokenizer } = await openModel(flags.model, { threads, sizes, ignoreMemory });
   for (const text of given) {
     const ids = tokenizer.encode(text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);

@@ -1,4 +1,5 @@
 /** @file How large a model is and how much memory it takes to sample from it and to train it. All in float32, 4 bytes. */
+import { fail } from "../base/errors.ts";
 import { MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../runtime/engine.ts";
 import type { GPT2Config } from "./config.ts";
 import { chunksOf } from "./head.ts";
@@ -82,15 +83,63 @@ function samplingFloats(config: GPT2Config, rows: number, length: number): Recor
  * Sampling `rows` responses together in fp32; `length` is prompt and response. Several rows are decoded with a transposed
  * copy of the blocks' matrices (sample/weights.ts); in training it lies in the gradients' buffer.
  */
-export function samplingMemory(config: GPT2Config, { rows, length }: { rows: number; length: number }): MemoryEstimate {
+export function samplingMemory(config: GPT2Config, { rows, length, int8 }: SamplingSizes): MemoryEstimate {
   const { nEmbd: C, nInner: I, nLayer } = config;
   const weights = countParameters(config).total;
-  const transposed = rows > 1 ? nLayer * (4 * C * C + 2 * C * I) : 0;
-  return estimate({ weights, ...samplingFloats(config, rows, length), transposed }, PROCESS_BYTES.sampling);
+  const blocks = nLayer * (4 * C * C + 2 * C * I);
+  const copy: Record<string, number> = int8 ? { "int8 copy": int8Copy(config) } : { transposed: rows > 1 ? blocks : 0 };
+  return estimate({ weights, ...samplingFloats(config, rows, length), ...copy }, PROCESS_BYTES.sampling);
+}
+
+/** Responses sampled together, and the tokens of prompt and response. */
+export interface SamplingSizes {
+  rows: number;
+  length: number;
+  /** From a copy in int8. */
+  int8?: boolean;
 }
 
 /** Bytes for each weight of a copy in int8 while it is made: 300 MB for GPT-2 124M, and 125 afterwards. */
 const INT8_BYTES = 2.5;
+
+const int8Copy = ({ nEmbd: C, nInner: I, nLayer, vocabSize: V }: GPT2Config) =>
+  (INT8_BYTES / 4) * (nLayer * (4 * C * C + 2 * C * I) + V * C);
+
+/** The peak of language-model training, {@link trainingMemory} without a reference or responses. */
+export function pretrainingMemory(
+  config: GPT2Config,
+  { batchSize, sequenceLength }: { batchSize: number; sequenceLength: number },
+): MemoryEstimate {
+  const lengths = { promptTokens: 0, maxNewTokens: sequenceLength, minNewTokens: sequenceLength };
+  const sizes = {
+    ...lengths,
+    rolloutBatchSize: 1,
+    miniBatchSize: batchSize,
+    microBatchSize: 0,
+    gradientCheckpointing: false,
+  };
+  const { reference, ...parts } = trainingMemory(config, sizes).parts;
+  return { parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
+}
+
+/** @throws config - in the words that are the same for everything that does not fit in memory */
+export function refuseForMemory(what: string, need: MemoryEstimate, limit: number, fix: string): never {
+  return fail("config", {
+    where: "memory",
+    found: `${what} that takes about ${bytesInWords(need.total)}: ${memoryParts(need)}`,
+    expected: `at most ${bytesInWords(limit)}, what this process may use now`,
+    fix,
+  });
+}
+
+export const bytesInWords = (bytes: number): string =>
+  bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+
+/** `weights 498 MB, gradients 498 MB, ...` */
+export const memoryParts = ({ parts }: MemoryEstimate): string =>
+  Object.entries(parts)
+    .map(([name, bytes]) => `${name} ${bytesInWords(bytes)}`)
+    .join(", ");
 
 /** The options of a PPO run that decide about its memory. */
 export interface TrainingSizes {
@@ -162,7 +211,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
       gradients: trained,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
-      ...(sizes.int8Rollouts ? { "int8 copy": (INT8_BYTES / 4) * (nLayer * (4 * C * C + 2 * C * I) + V * C) } : {}),
+      ...(sizes.int8Rollouts ? { "int8 copy": int8Copy(config) } : {}),
       "activations and cache": Math.max(buffers, cache + logits + rest.activations + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },

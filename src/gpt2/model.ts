@@ -50,6 +50,24 @@ export async function readConfig(directory: string): Promise<GPT2Config> {
   return parseConfig(await readJson(path), path);
 }
 
+const storedTable = (config: GPT2Config) =>
+  parameterTable(config).map((p) => ({ ...p, optional: VALUE_HEAD.includes(p.name) }));
+
+/**
+ * The config of the model in a directory, whose weights are there with the right names, shapes and types. Reads no weights.
+ * @throws checkpoint - they are not
+ */
+export async function checkModel(directory: string): Promise<GPT2Config> {
+  const config = await readConfig(directory);
+  const weights = await openWeights(directory);
+  try {
+    findParameters(weights, storedTable(config));
+    return config;
+  } finally {
+    await weights.close();
+  }
+}
+
 export class GPT2HeadWithValueModel {
   readonly config: GPT2Config;
   readonly parameters: ParameterBuffer;
@@ -114,7 +132,7 @@ export class GPT2HeadWithValueModel {
     const path = joinPath(directory, "config.json");
     const config = await readConfig(directory);
     const generationConfig = await readGenerationConfig(directory, config);
-    const table = parameterTable(config).map((p) => ({ ...p, optional: VALUE_HEAD.includes(p.name) }));
+    const table = storedTable(config);
     const weights = await openWeights(directory);
     try {
       findParameters(weights, table); // before the memory for them is taken: a broken config may claim any size

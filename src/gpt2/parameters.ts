@@ -2,6 +2,7 @@
  * @file Every parameter of GPT-2 with a value head, in one table: name, shape, initialisation, weight decay. Reading and
  * writing checkpoints, initialisation, the optimizer and the graphs all go by it.
  */
+import { fail, messageOf } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import type { GPT2Config } from "./config.ts";
@@ -110,7 +111,7 @@ export class ParameterBuffer {
   constructor(table: readonly Parameter[], data?: Float32Array, shared?: ParameterBuffer) {
     const size = table.at(-1)?.end ?? 0;
     this.table = table;
-    this.data = data ?? new Float32Array(size);
+    this.data = data ?? room(size);
     const offset = size - this.data.length;
     const view = ({ name, start, end }: Parameter) =>
       start < offset && shared ? shared.view(name) : this.data.subarray(start - offset, end - offset);
@@ -131,6 +132,19 @@ export class ParameterBuffer {
   /** A block's parameters by their short names, each key with `prefix` in front. */
   block(layer: number, prefix = ""): Record<string, Float32Array> {
     return Object.fromEntries(BLOCK_NAMES.map((n) => [prefix + n, this.view(`transformer.h.${layer}.${n}`)]));
+  }
+}
+
+function room(size: number): Float32Array {
+  try {
+    return new Float32Array(size);
+  } catch (error) {
+    const found = `${size} parameters, ${(size / 2.5e8).toFixed(1)} GB, for which there is no room (${messageOf(error)})`;
+    return fail(
+      "config",
+      { where: "memory", found, expected: "a model that fits", fix: "take a smaller model or another machine" },
+      error,
+    );
   }
 }
 

@@ -1,7 +1,14 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
-import { fail } from "../base/errors.ts";
 import type { GPT2Config } from "../gpt2/config.ts";
-import { type MemoryEstimate, trainingMemory } from "../gpt2/memory.ts";
+import {
+  bytesInWords,
+  type MemoryEstimate,
+  pretrainingMemory,
+  refuseForMemory,
+  type SamplingSizes,
+  samplingMemory,
+  trainingMemory,
+} from "../gpt2/memory.ts";
 import type { PpoConfig } from "./config.ts";
 
 export type MemoryOptions = Pick<
@@ -77,7 +84,7 @@ export function checkMemory(
   model: GPT2Config,
   options: MemoryOptions,
   promptTokens: number,
-  { available, resident }: { available: number; resident: number },
+  { available, resident }: MemoryLimits,
 ): MemoryEstimate {
   const need = runMemory(model, options, promptTokens);
   const limit = available + resident;
@@ -85,20 +92,47 @@ export function checkMemory(
   const change = fittingOptions(model, options, promptTokens, limit);
   const names = Object.entries(change ?? {}).map(([name, value]) => `${name} to ${value}`);
   const then = change && runMemory(model, { ...options, ...change }, promptTokens);
-  return fail("config", {
-    where: "memory",
-    found: `a run that takes about ${inWords(need.total)}: ${memoryParts(need)}`,
-    expected: `at most ${inWords(limit)}, what this process may use now`,
-    fix: then
-      ? `set ${names.join(" and ")} (about ${inWords(then.total)}), or ignoreMemory to try all the same`
-      : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same",
-  });
+  const fix = then
+    ? `set ${names.join(" and ")} (about ${bytesInWords(then.total)}), or ignoreMemory to try all the same`
+    : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same";
+  return refuseForMemory("a run", need, limit, fix);
 }
 
-const inWords = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
+/** Bytes that are there and were taken already: together what a process may use. */
+export interface MemoryLimits {
+  available: number;
+  resident: number;
+}
 
-/** `weights 498 MB, gradients 498 MB, ...` */
-export const memoryParts = ({ parts }: MemoryEstimate): string =>
-  Object.entries(parts)
-    .map(([name, bytes]) => `${name} ${inWords(bytes)}`)
-    .join(", ");
+/**
+ * Whether a model can be sampled from.
+ * @throws config - it would not fit
+ */
+export function checkSampling(model: GPT2Config, sizes: SamplingSizes, { available, resident }: MemoryLimits): void {
+  const need = samplingMemory(model, sizes);
+  const limit = available + resident;
+  if (need.total <= limit) return;
+  const one = samplingMemory(model, { ...sizes, rows: 1 }).total <= limit;
+  const fix = `${one && sizes.rows > 1 ? "ask for one response at a time" : "take a smaller model or another machine"}, or set ignoreMemory to try all the same`;
+  refuseForMemory("a model", need, limit, fix);
+}
+
+/**
+ * Whether a model can be trained on a corpus.
+ * @throws config - it would not fit
+ */
+export function checkPretraining(
+  model: GPT2Config,
+  sizes: { batchSize: number; sequenceLength: number },
+  { available, resident }: MemoryLimits,
+): void {
+  const need = pretrainingMemory(model, sizes);
+  const limit = available + resident;
+  if (need.total <= limit) return;
+  let { batchSize } = sizes;
+  while (batchSize > 1 && pretrainingMemory(model, { ...sizes, batchSize }).total > limit)
+    batchSize = Math.floor(batchSize / 2);
+  const fits = pretrainingMemory(model, { ...sizes, batchSize }).total <= limit;
+  const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try all the same`;
+  refuseForMemory("a run", need, limit, fix);
+}

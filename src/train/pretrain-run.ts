@@ -7,14 +7,17 @@ import { VERSION } from "../base/version.ts";
 import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
 import { CorpusSampler } from "../data/sampler.ts";
 import { type GPT2Config, makeConfig } from "../gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { resolveModel } from "../gpt2/hub.ts";
+import { checkModel, GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { AppendFile, joinPath, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
 import type { RunLock } from "../runtime/lock.ts";
+import { availableBytes, residentBytes } from "../runtime/memory.ts";
 import { enterRunDirectory, lostDirectory, rescue } from "../runtime/run-directory.ts";
 import { responseEnds } from "../sample/ends.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
 import { choice, count, decay, notNegative, positive, share } from "./config.ts";
+import { checkPretraining } from "./memory.ts";
 import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "./pretrain.ts";
 
 export interface PretrainSpec {
@@ -38,6 +41,8 @@ export interface PretrainSpec {
   /** Or this share of the data's tokens, in whole documents. */
   heldOutFraction?: number;
   threads?: number;
+  /** Start although the run is expected to take more memory than there is. */
+  ignoreMemory?: boolean;
   /** What errors call the origin of `config` and `modelConfig`. */
   where?: string;
 }
@@ -116,8 +121,14 @@ function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: T
   return config;
 }
 
-async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string) {
+async function modelAndTokenizer(spec: PretrainSpec, { seed, ...training }: PretrainConfig, where: string) {
   const { threads } = spec;
+  const check = async (model: GPT2Config) => {
+    if (spec.ignoreMemory) return;
+    const sequenceLength = Math.min(training.sequenceLength, model.nPositions);
+    const limits = { available: await availableBytes(), resident: residentBytes() };
+    checkPretraining(model, { ...training, sequenceLength }, limits);
+  };
   if (spec.model !== undefined) {
     if (spec.modelConfig && Object.keys(spec.modelConfig).length > 0)
       fail("usage", {
@@ -126,7 +137,9 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
         expected: "one of them",
         fix: "leave the model config out, or give a tokenizer in place of the model",
       });
-    const model = await GPT2HeadWithValueModel.fromPretrained(spec.model, { threads, seed });
+    const directory = await resolveModel(spec.model);
+    await check(await checkModel(directory));
+    const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed });
     const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
     checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
     return { model, tokenizer, notes: [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes] };
@@ -140,6 +153,7 @@ async function modelAndTokenizer(spec: PretrainSpec, seed: number, where: string
     });
   const tokenizer = await loadTokenizer(spec.tokenizer);
   const config = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
+  await check(config);
   return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer, notes: tokenizer.notes };
 }
 
@@ -170,7 +184,7 @@ async function* pretrainIn(
   const { out, where = "options" } = spec;
   const { signal } = options;
   const config = pretrainConfig(spec.config, where);
-  const { model, tokenizer, notes } = await modelAndTokenizer(spec, config.seed, where);
+  const { model, tokenizer, notes } = await modelAndTokenizer(spec, config, where);
   const context = model.config.nPositions;
   if (spec.config?.sequenceLength === undefined) config.sequenceLength = Math.min(config.sequenceLength, context);
   if (config.sequenceLength > context)
