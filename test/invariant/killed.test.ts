@@ -93,6 +93,27 @@ test("a run whose directory is renamed ends with an error, and goes on where it 
   expect(changed.filter((name) => name.startsWith(last) || name.endsWith(".jsonl"))).toEqual([]);
 });
 
+test.skipIf(process.platform === "win32")(
+  "a closed terminal (SIGHUP): the step is finished and saved, nothing is lost",
+  async () => {
+    let sent = false;
+    const child = startRun(run, "hung-up", ["--steps", "200"]);
+    const { status } = await ended(child, (stdout) => {
+      if (sent || !stdout.includes('"type":"step","step":2')) return;
+      sent = true;
+      // The terminal is gone: whatever is written to it fails from here on.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      child.kill("SIGHUP");
+    });
+    expect(status).not.toBe(null); // it was not ended by the signal
+    const out = join(run.directory, "hung-up");
+    const logged = readFileSync(join(out, "metrics.jsonl"), "utf8").trim().split("\n").length;
+    expect(existsSync(join(out, `checkpoint-${logged}`))).toBe(true);
+    expect(existsSync(join(out, ".lock"))).toBe(false);
+  },
+);
+
 test("a run that was killed before it wrote anything is begun by --resume", async () => {
   const out = join(run.directory, "unwritten");
   mkdirSync(out);

@@ -46,7 +46,7 @@ describe("the working memory of a step", () => {
       return compile(program);
     };
     const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
-    const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", eosTokenId: null };
+    const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
     const ppo = { ...base, ...options } as Partial<PpoConfig>;
     const stub = decoder as unknown as typeof tokenizer;
     const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
