@@ -1,6 +1,6 @@
 /** @file Added tokens: strings that are one token wherever they stand, found before anything else happens to a text. */
 import type { Normalizer } from "./normalizers.ts";
-import { escapePattern, WHITE_SPACE, WORD } from "./patterns.ts";
+import { escapePattern, spacesAfter, spacesBefore, WORD } from "./patterns.ts";
 
 /** A token as `added_tokens` of a `tokenizer.json` lists it. */
 export interface AddedToken {
@@ -21,8 +21,6 @@ export interface AddedToken {
 /** A stretch of text between tokens, or a token; `start` is its place in the text that was searched. */
 export type Found = { start: number; text: string } | { id: number };
 
-const SPACES_BEFORE = new RegExp(`${WHITE_SPACE}*$`, "u");
-const SPACES_AFTER = new RegExp(`^${WHITE_SPACE}*`, "u");
 const ENDS_WITH_WORD = new RegExp(`[${WORD}]$`, "u");
 const STARTS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
 
@@ -57,10 +55,14 @@ function finder(all: [string, AddedToken][]): Finder | null {
       const token = byContent.get(match[0]) as AddedToken;
       let start = match.index;
       let end = start + match[0].length;
-      if (token.single_word && (ENDS_WITH_WORD.test(text.slice(0, start)) || STARTS_WITH_WORD.test(text.slice(end))))
+      if (
+        token.single_word &&
+        (ENDS_WITH_WORD.test(text.slice(Math.max(0, start - 2), start)) ||
+          STARTS_WITH_WORD.test(text.slice(end, end + 2)))
+      )
         continue;
-      if (token.lstrip) start = Math.max(done, start - (SPACES_BEFORE.exec(text.slice(done, start))?.[0].length ?? 0));
-      if (token.rstrip) end += SPACES_AFTER.exec(text.slice(end))?.[0].length ?? 0;
+      if (token.lstrip) start = Math.max(done, start - spacesBefore(text, start));
+      if (token.rstrip) end += spacesAfter(text, end);
       if (start > done) found.push({ start: done, text: text.slice(done, start) });
       found.push({ id: token.id });
       done = end;

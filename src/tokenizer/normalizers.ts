@@ -1,7 +1,7 @@
 /** @file The normalizers of a `tokenizer.json`, as Hugging Face's tokenizers 0.23 applies them. */
 
 import type { TokenizerPartJson } from "./parts.ts";
-import { compilePattern, type PatternJson, WHITE_SPACE } from "./patterns.ts";
+import { compilePattern, type PatternJson, spacesAfter, spacesBefore, WHITE_SPACE } from "./patterns.ts";
 import { precompiledNormalizer } from "./precompiled.ts";
 import { spellBytes } from "./spelling.ts";
 
@@ -60,11 +60,9 @@ function lowercase(text: string): string {
 }
 
 function strip(left: boolean, right: boolean): Normalizer {
-  const start = new RegExp(`^${WHITE_SPACE}+`, "u");
-  const end = new RegExp(`${WHITE_SPACE}+$`, "u");
   return (text) => {
-    const rest = left ? text.replace(start, "") : text;
-    return right ? rest.replace(end, "") : rest;
+    const start = left ? spacesAfter(text, 0) : 0;
+    return text.slice(start, right ? text.length - spacesBefore(text.slice(start), text.length - start) : text.length);
   };
 }
 

@@ -11,6 +11,22 @@ const { SplitPreTokenizer } = library as unknown as {
 
 /** White space as Rust's `char::is_whitespace` and \s have it. */
 export const WHITE_SPACE = "\\p{White_Space}";
+const SPACE = new RegExp(WHITE_SPACE, "u");
+
+/** How many white spaces, each one code unit, there are from a place on. A pattern with + would take the square of their number. */
+export function spacesAfter(text: string, place: number): number {
+  let end = place;
+  while (end < text.length && SPACE.test(text[end])) end++;
+  return end - place;
+}
+
+/** How many there are right before a place. */
+export function spacesBefore(text: string, place: number): number {
+  let start = place;
+  while (start > 0 && SPACE.test(text[start - 1])) start--;
+  return place - start;
+}
+
 /** \w of Rust's regex: UTS #18, Annex C. */
 export const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 /** ASCII's punctuation, of which $+<=>^`|~ are symbols to Unicode, and Unicode's. */

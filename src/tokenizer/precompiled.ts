@@ -5,6 +5,23 @@
 const GRAPHEMES = new Intl.Segmenter("en", { granularity: "grapheme" });
 const utf8 = new TextEncoder();
 
+/** Code units that are segmented at a time: the time of a segmenter grows with the square of its text. */
+const WINDOW = 512;
+
+function* graphemes(text: string): Generator<string> {
+  for (let start = 0, size = WINDOW; start < text.length; ) {
+    const segments = Array.from(GRAPHEMES.segment(text.slice(start, start + size)), ({ segment }) => segment);
+    const atEnd = start + size >= text.length;
+    if (!atEnd) segments.pop(); // it may go on after the window
+    if (segments.length === 0) size *= 2;
+    else {
+      for (const segment of segments) start += segment.length;
+      yield* segments;
+      size = WINDOW;
+    }
+  }
+}
+
 /** The normalizer of a charsmap in base64. Text is replaced by whole graphemes of up to 5 bytes, else by code points. */
 export function precompiledNormalizer(base64: string): (text: string) => string {
   const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
@@ -37,7 +54,7 @@ export function precompiledNormalizer(base64: string): (text: string) => string 
 
   return (text) => {
     let out = "";
-    for (const { segment } of GRAPHEMES.segment(text)) {
+    for (const segment of graphemes(text)) {
       const whole = utf8.encode(segment).length < 6 ? replaced(segment) : undefined;
       if (whole !== undefined) out += whole;
       else for (const character of segment) out += replaced(character) ?? character;

@@ -4,6 +4,7 @@
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { withinTime } from "../runtime/time-limit.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
 import { Engine, type TokenizerJson } from "./engine.ts";
@@ -45,6 +46,15 @@ export interface EncodedBatch {
   lengths: Int32Array;
 }
 
+/** Seconds that the patterns of a file may take for one text. */
+const PATIENCE = 10;
+
+/** Whether a part of a tokenizer.json holds a regular expression, at any depth. */
+function hasPattern(part: unknown): boolean {
+  if (typeof part !== "object" || part === null) return false;
+  return Object.hasOwn(part, "Regex") || Object.values(part).some(hasPattern);
+}
+
 /**
  * A tokenizer. `encode` gives what `tokenizer(text)["input_ids"]` gives in transformers, `decode` what
  * `tokenizer.decode(ids)` gives there.
@@ -69,6 +79,8 @@ export class Tokenizer {
   /** The first id that only a configuration gave a token; the model need have no rows from there on. */
   readonly #appendedFrom: number;
   readonly #cleansUp: boolean;
+  /** Whether it uses regular expressions of its file: they may take any time. */
+  readonly #isPatterned: boolean;
 
   private constructor(given: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
     this.where = origin.where ?? "tokenizer";
@@ -77,7 +89,10 @@ export class Tokenizer {
       resolveTokenizer({ isFast: true, ...origin.sources, where: this.where, json: given, config }),
     );
     const vocab = checkedVocabulary(json, this.where);
-    this.#engine = this.#built(() => new Engine(json, vocab, config.split_special_tokens === true));
+    this.#isPatterned = [json.normalizer, json.pre_tokenizer, json.decoder].some(hasPattern);
+    this.#engine = this.#built(() =>
+      this.#bounded("", () => new Engine(json, vocab, config.split_special_tokens === true)),
+    );
     let largest = -1;
     for (const id of this.#engine.tokens.keys()) if (id > largest) largest = id;
     this.vocabSize = largest + 1;
@@ -134,7 +149,10 @@ export class Tokenizer {
       fail("input", { where: "encode", found: typeof text, expected: "a string", fix: "pass the text to tokenize" });
     }
     const ids = Int32Array.from(
-      this.#built(() => this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd")), "used"),
+      this.#built(
+        () => this.#bounded(text, () => this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd"))),
+        "used",
+      ),
     );
     return options.truncate === undefined ? ids : ids.slice(0, options.truncate);
   }
@@ -202,8 +220,22 @@ export class Tokenizer {
 
   #decodeChecked(ids: ArrayLike<number>, skipSpecialTokens: boolean): string {
     if (ids.length === 0) return "";
-    const text = this.#engine.decode(ids, skipSpecialTokens);
+    const text = this.#bounded("", () => this.#engine.decode(ids, skipSpecialTokens));
     return this.#cleansUp ? cleanUp(text) : text;
+  }
+
+  /** The result of `work` on a text, with an end to it where a pattern of the file might find none. */
+  #bounded<T>(text: string, work: () => T): T {
+    if (!this.#isPatterned) return work();
+    const done = withinTime(PATIENCE, work);
+    if (done) return done.result;
+    const start = text === "" ? "" : `, which begins ${JSON.stringify(text.slice(0, 40))}`;
+    return fail("checkpoint", {
+      where: this.where,
+      found: `a regular expression that takes more than ${PATIENCE} seconds on a text of ${text.length} characters${start}`,
+      expected: "patterns whose time grows with the length of the text",
+      fix: "copy tokenizer.json of the original model; if that is it, split the text",
+    });
   }
 
   /** Whether there is a token with this id. */
