@@ -27,7 +27,7 @@ export async function importModule(path: string): Promise<Record<string, unknown
     });
   }
   try {
-    return await import(/* @vite-ignore */ pathToFileURL(file).href);
+    return await import(/* @vite-ignore */ /* webpackIgnore: true */ pathToFileURL(file).href);
   } catch (error) {
     if (error instanceof SyntaxError) locate(error, file);
     if (codeOf(error) !== "ERR_UNKNOWN_FILE_EXTENSION") throw error;

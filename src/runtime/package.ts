@@ -3,7 +3,7 @@
  * program's; the package is therefore found by its name.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import Module from "node:module"; // webpack takes a call of an imported createRequire for one of its own require, and drops it
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { fail } from "../base/errors.ts";
@@ -12,8 +12,19 @@ import { VERSION } from "../base/version.ts";
 const NAME = "valuehead";
 const ROOT_FIX = `npm install ${NAME}@${VERSION} where the program runs, bundled or not`;
 
-/** `require` from where this code runs. Bundled as CommonJS there is no import.meta.url, but there is a __filename. */
-const requireHere = () => createRequire(import.meta.url ?? pathToFileURL(__filename).href);
+/** `require` from where this code is. Bundled as CommonJS there is no import.meta.url, but there is a __filename. */
+const requireHere = () => Module.createRequire(import.meta.url ?? pathToFileURL(__filename).href);
+
+/** The path of the package's package.json: from here, or from the program that runs, for webpack writes into a bundle where code once was. */
+function findManifest(): string {
+  const name = `${NAME}/package.json`;
+  try {
+    return requireHere().resolve(name);
+  } catch (error) {
+    if (!process.argv[1]) throw error;
+    return Module.createRequire(process.argv[1]).resolve(name);
+  }
+}
 
 let root: string | undefined;
 
@@ -25,12 +36,12 @@ function packageRoot(): string {
   if (root !== undefined) return root;
   const place = {
     where: `the files of the package ${NAME}`,
-    expected: `${NAME} ${VERSION} in a node_modules folder above this code`,
+    expected: `${NAME} ${VERSION} in a node_modules folder above the program`,
     fix: ROOT_FIX,
   };
   let manifest: string;
   try {
-    manifest = requireHere().resolve(`${NAME}/package.json`);
+    manifest = findManifest();
   } catch (cause) {
     return fail("engine", { ...place, found: "no such package: this code was bundled without it" }, cause);
   }
@@ -61,7 +72,7 @@ export function packageModule(module: string): URL {
 /** `require` as this package's files have it: its dependencies are found where npm put them for it. */
 export function packageRequire(): NodeJS.Require {
   try {
-    return createRequire(packagePath("package.json"));
+    return Module.createRequire(packagePath("package.json"));
   } catch {
     return requireHere(); // a bundle that brings the package's dependencies without the package
   }

@@ -51,7 +51,7 @@ describe("with tools of the user's", () => {
 
   beforeAll(() => {
     const compilers = `typescript@${devDependencies.typescript} typescript5@npm:typescript@5.9`;
-    succeed(project, `npm install --ignore-scripts ${compilers} @types/node@20 esbuild@0.28`);
+    succeed(project, `npm install --ignore-scripts ${compilers} @types/node@20 esbuild@0.28 webpack@5 webpack-cli`);
     writeFileSync(
       join(project, "reward.mjs"),
       'export default (batch) => batch.map(({ response }) => (response.includes("!") ? 1 : 0));\n',
@@ -66,6 +66,11 @@ describe("with tools of the user's", () => {
       const to = `--bundle --platform=node --format=${format} ${external} --outfile=bundles/${file} --log-level=error`;
       succeed(project, `npx esbuild module/app.ts ${to}`);
     }
+    succeed(project, "npx esbuild module/app.ts --format=esm --outfile=app.mjs --log-level=error");
+    succeed(
+      project,
+      "npx webpack ./app.mjs --mode=production --target=node20 --output-path=bundles --output-filename=webpack.cjs",
+    );
   });
 
   // A CommonJS file may import ES modules under nodenext since TypeScript 5.8.
@@ -74,6 +79,7 @@ describe("with tools of the user's", () => {
       ["module", "commonjs"].map((type) => ({ compiler, resolution, type })),
     ),
   );
+  const files = [...bundles.map(({ file }) => file), "webpack.cjs"];
   test.each(compilations)("$compiler compiles it: $resolution, strict, $type", ({ compiler, resolution, type }) => {
     const compilerOptions = {
       target: "es2022",
@@ -108,7 +114,7 @@ describe("with tools of the user's", () => {
       expect(required.replace("__esModule\n", "")).toBe(imported);
     });
 
-    test.each(bundles)("a PPO step, a run in a thread, a reward in a process, from a bundle: $file", ({ file }) => {
+    test.each(files)("a PPO step, a run in a thread, a reward in a process, from a bundle: %s", (file) => {
       expect(succeed(project, `node bundles/${file} ${fresh()}`, path)).toMatch(PROGRAM);
     });
 
