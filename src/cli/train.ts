@@ -91,7 +91,9 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   const outcome = await followRun(spec, flags, command);
   const { printComparison, printEnd } = await import("./summary.ts");
   if (!flags.json) printComparison(outcome, SHOWN);
+  const { isRewardPath } = await import("../train/rewards.ts");
   const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
+  if (isRewardPath(reward)) from.push("--reward", reward); // --resume runs no module without a word
   printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
 }
 
@@ -109,7 +111,7 @@ async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Pr
   const settings: RunSettings = { ...given, eval: flags.eval === false ? false : (file?.settings.eval ?? true) };
   const out = flags.out ?? named ?? file?.settings.out;
   const earlier = flags.resume && out !== undefined ? await readRunConfig(out) : undefined;
-  const reward = settings.reward ?? earlier?.reward;
+  const reward = await namedReward(flags, file, earlier, out);
   const prompts = settings.prompts ?? earlier?.promptsPath ?? undefined;
   if (earlier && prompts === undefined)
     fail("usage", {
@@ -133,6 +135,20 @@ async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Pr
     evalPrompts: settings.evalPrompts ?? earlier?.evalPrompts ?? undefined,
     earlier,
   };
+}
+
+/** What was typed runs, and what a file of the user's own names; what a run wrote down is asked about first. */
+async function namedReward(
+  flags: TrainFlags,
+  file: ConfigFile | undefined,
+  earlier: RunRecord | undefined,
+  out: string | undefined,
+): Promise<string | undefined> {
+  const { recordedReward } = await import("./confirm.ts");
+  const named = flags.reward ?? file?.settings.reward;
+  if (flags.reward === undefined && named !== undefined && file?.recorded) return recordedReward(named, file.path);
+  if (named !== undefined || earlier === undefined) return named;
+  return recordedReward(earlier.reward, joinPath(out ?? "", "config.json"));
 }
 
 const REWARDS = "positive, negative, length or the path of a module";

@@ -62,13 +62,17 @@ export function valuehead(cwd: string, ...args: string[]): Finished {
   return { status, stdout, stderr };
 }
 
-/** The same, with the process in hand: `onStdout` sees everything printed so far whenever there is more. */
+/**
+ * The same, with the process in hand: `onStdout` sees everything printed so far whenever there is more, `onStderr` likewise.
+ * `more` is added to its environment.
+ */
 export function startValuehead(
   cwd: string,
   args: string[],
-  onStdout: (soFar: string, child: ChildProcess) => void,
+  onStdout: (soFar: string, child: ChildProcess) => void = () => {},
+  { onStderr = () => {}, more = {} }: { onStderr?: typeof onStdout; more?: Record<string, string> } = {},
 ): Promise<Finished & { signal: string | null }> {
-  const child = spawn(process.execPath, [bin, ...withThreads(args)], { cwd, env });
+  const child = spawn(process.execPath, [bin, ...withThreads(args)], { cwd, env: { ...env, ...more } });
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (piece) => {
@@ -77,6 +81,7 @@ export function startValuehead(
   });
   child.stderr.on("data", (piece) => {
     stderr += piece;
+    onStderr(stderr, child);
   });
   return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
 }
