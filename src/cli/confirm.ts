@@ -1,5 +1,5 @@
 /** @file Asking before somebody else's code is run: the reward module that a run directory, not the user, names. */
-import { createInterface } from "node:readline/promises";
+import { createInterface } from "node:readline";
 import { fail } from "../base/errors.ts";
 import { visible } from "../base/text.ts";
 import { isRewardPath } from "../train/rewards.ts";
@@ -24,7 +24,9 @@ async function agrees(question: string, { input, output }: Terminal): Promise<bo
     return await new Promise<boolean>((resolve) => {
       lines.on("SIGINT", () => process.kill(process.pid, "SIGINT"));
       lines.once("close", () => resolve(false));
-      void lines.question(question).then((answer) => resolve(/^y(es)?$/i.test(answer.trim())));
+      lines.once("line", (answer) => resolve(/^y(es)?$/i.test(answer.trim())));
+      lines.setPrompt(question);
+      lines.prompt();
     });
   } finally {
     lines.close();
