@@ -72,7 +72,7 @@ export function checkResumed({ where, before, now, allowed }: Resumed): string[]
       where,
       found: inWords(refused),
       expected: "what the run was started with: resumed with anything else it is another run",
-      fix: `give it as it was, or say that it may change with ${names.map((name) => `--allow-change ${name}`).join(" ")} (allowChange in code)`,
+      fix: `give it as it was, or say that it may change: ${names.map((name) => `allowChange ${name}`).join(" ")}`,
     });
   }
   const notes = changes.length > 0 ? [`from here on with ${inWords(changes)}, as allowed`] : [];

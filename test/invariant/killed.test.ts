@@ -1,4 +1,5 @@
 /** @file Runs that are killed, or meet a full disk, at a bad moment. The long forms are `npm run kill-test` and `full-disk-test`. */
+import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
@@ -113,6 +114,29 @@ test.skipIf(process.platform === "win32")(
     expect(existsSync(join(out, ".lock"))).toBe(false);
   },
 );
+
+/** `script` gives a process a terminal, and takes it away when it is killed: SIGHUP, and EIO for whatever writes to it. */
+const hasScript = process.platform === "linux" && spawnSync("script", ["--version"]).status === 0;
+
+test.skipIf(!hasScript)("a terminal that vanishes: what is written to it fails, and the run is saved", async () => {
+  const out = join(run.directory, "vanished");
+  const command = [
+    `exec '${process.execPath}' '${join(root, "bin", "valuehead.js")}' train --model model --prompts prompts.txt --reward length`,
+    "--batch-size 8 --mini-batch-size 4 --max-new-tokens 8 --threads 1 --no-eval --steps 500 --out vanished",
+  ].join(" ");
+  const terminal = spawn("script", ["-qfc", command, "/dev/null"], { cwd: run.directory, stdio: "ignore" });
+  const until = async (what: () => boolean) => {
+    while (!what()) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  const metrics = () =>
+    existsSync(join(out, "metrics.jsonl")) ? readFileSync(join(out, "metrics.jsonl"), "utf8") : "";
+  await until(() => metrics().includes('"step":2'));
+  terminal.kill("SIGKILL");
+  await until(() => !existsSync(join(out, ".lock")));
+  const steps = metrics().trim().split("\n").length;
+  expect(steps).toBeLessThan(500);
+  expect(existsSync(join(out, `checkpoint-${steps}`, "SHA256SUMS"))).toBe(true);
+});
 
 test("a run that was killed before it wrote anything is begun by --resume", async () => {
   const out = join(run.directory, "unwritten");

@@ -328,7 +328,7 @@ describe("resumed", () => {
     expect(error.kind).toBe("usage");
     expect(error.problem.where).toBe(`${at(out)}, resumed after step 4`);
     expect(error.problem.found).toMatch(found);
-    expect(error.problem.fix).toContain(`--allow-change ${name} (allowChange in code)`);
+    expect(error.problem.fix).toContain(`say that it may change: allowChange ${name}`);
     expect(differences(at("whole"), at(out))).toEqual([]);
     const others = (["prompts", "evaluation", "model", "options"] as const).filter((other) => other !== name);
     expect((await resume(out, { ...given, allowChange: others })).error?.kind).toBe("usage");
