@@ -51,7 +51,8 @@ async function thread(out: string): Promise<string> {
   const prompts = ["This movie was", { prompt: "The acting is", row: { label: 1 } }];
   const spec: RunSpec = { model: "tiny", prompts, out, rewardName: name, threads: 1, config };
   const types: RunEvent["type"][] = [];
-  for await (const event of runInWorker(spec, reward)) if (event.type !== "progress") types.push(event.type);
+  for await (const event of runInWorker(spec, reward))
+    if (event.type !== "progress" && event.type !== "warning") types.push(event.type);
   return types.join(" ");
 }
 
