@@ -1,7 +1,8 @@
 /** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
 import { parseArgs } from "node:util";
+import type { AskedTokens } from "../src/gpt2/asked.ts";
 import { makeConfig } from "../src/gpt2/config.ts";
-import { type AskedTokens, GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
 import { ParameterBuffer } from "../src/gpt2/parameters.ts";
 import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";

@@ -1,10 +1,12 @@
 /** @file The whole public API. */
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export type { Rng, RngState } from "./base/rng.ts";
+export type { IdList } from "./base/token-ids.ts";
 export { VERSION } from "./base/version.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
+export type { AskedTokens } from "./gpt2/asked.ts";
 export {
   type Activation,
   type GPT2Config,
@@ -21,7 +23,7 @@ export type { ExactKl, RowScores } from "./gpt2/head.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./gpt2/hub.ts";
 export { KeptSet } from "./gpt2/kept-set.ts";
 export type { MemoryEstimate } from "./gpt2/memory.ts";
-export { type AskedTokens, GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
+export { GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
 export type { Parameter, ParameterBuffer, ParameterInit } from "./gpt2/parameters.ts";
 export type { Tokens } from "./gpt2/transformer.ts";
 export type { ValueHead } from "./gpt2/value-head.ts";

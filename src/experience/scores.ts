@@ -1,4 +1,5 @@
 /** @file Asking a reward function: on a copy of the samples, and its answer as one finite number per sample. */
+import { describe, isList, shorten } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import type { RewardContext, RewardFunction, RewardSample } from "./sample.ts";
 
@@ -65,11 +66,6 @@ export function checkScores(answer: unknown, batch: readonly RewardSample[], whe
   });
 }
 
-/** An array, or a typed array: whatever a number-crunching library returns for a batch. */
-function isList(answer: unknown): answer is ArrayLike<unknown> {
-  return Array.isArray(answer) || (ArrayBuffer.isView(answer) && !(answer instanceof DataView));
-}
-
 function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function";
 }
@@ -90,20 +86,4 @@ function notANumber(score: unknown): string {
   if (isPromise(score)) return "await the scores: await Promise.all(batch.map(async (sample) => ...))";
   if (Number.isFinite(score)) return "scale the reward down: differences between scores count, not their size";
   return "look for a division by zero, a logarithm of 0 or a missing return for such a text";
-}
-
-function describe(value: unknown): string {
-  if (value === null || typeof value === "number" || typeof value === "undefined") return String(value);
-  if (typeof value === "bigint") return `the BigInt ${value}n`;
-  if (typeof value === "string") return `the string ${shorten(value)}`;
-  return `${/^[aeiou]/i.test(typeName(value)) ? "an" : "a"} ${typeName(value)}`;
-}
-
-function typeName(value: unknown): string {
-  return typeof value === "object" ? (value?.constructor?.name ?? "object") : typeof value;
-}
-
-/** A text in quotes, its end left out when it is long. */
-export function shorten(text: string, limit = 80): string {
-  return JSON.stringify(text.length <= limit ? text : `${text.slice(0, limit - 1)}…`);
 }

@@ -3,7 +3,9 @@
  * types, embeddings instead of ids, head masks, a cache from an earlier call, hidden states and attentions. For training
  * and sampling there are faster ways (transformer.ts, sample/decoder.ts); this one is for looking at everything.
  */
+import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
+import { readIds, readRows } from "../base/token-ids.ts";
 import type { Program } from "../graph/onnx.ts";
 import { add, linear } from "../graph/ops/index.ts";
 import { dims, input } from "../graph/tensor.ts";
@@ -191,7 +193,8 @@ function readInput(model: Model, given: ForwardInput) {
     wrong("inputIds and inputsEmbeds", "both", "one of them", "leave one out");
   if (inputIds === undefined && inputsEmbeds === undefined)
     wrong("inputIds and inputsEmbeds", "neither", "one of them", "pass token ids [B, T], or embeddings [B, T, C]");
-  const ids = inputIds && readMatrix("inputIds", inputIds);
+  const ids = inputIds && readMatrix("inputIds", inputIds, vocabSize);
+  if (inputsEmbeds) readFloats("inputsEmbeds", inputsEmbeds);
   if (
     inputsEmbeds &&
     (inputsEmbeds.shape.length !== 3 ||
@@ -213,11 +216,12 @@ function readInput(model: Model, given: ForwardInput) {
       "pass some tokens",
     );
 
-  const P = pastKeyValues?.[0]?.keys.shape[2] ?? 0;
+  const P = pastKeyValues?.[0]?.keys?.shape?.[2] ?? 0;
   if (pastKeyValues && pastKeyValues.length !== nLayer)
     wrong("pastKeyValues", `${pastKeyValues.length} layers`, `${nLayer}`, "pass what an earlier call returned");
   pastKeyValues?.forEach((layer, i) => {
-    for (const name of ["keys", "values"] as const)
+    for (const name of ["keys", "values"] as const) {
+      readFloats(`pastKeyValues, layer ${i}, ${name}`, layer?.[name]);
       if (layer[name].shape.join() !== [B, H, P, C / H].join())
         wrong(
           `pastKeyValues, layer ${i}, ${name}`,
@@ -225,6 +229,7 @@ function readInput(model: Model, given: ForwardInput) {
           `[${[B, H, P, C / H]}] for a batch of ${B}`,
           "pass the cache of the same batch",
         );
+    }
   });
   const S = P + T;
   if (S > nPositions)
@@ -238,7 +243,7 @@ function readInput(model: Model, given: ForwardInput) {
   const matrix = (name: "attentionMask" | "positionIds" | "tokenTypeIds", columns: number, below: number) => {
     const value = given[name];
     if (value === undefined) return undefined;
-    const m = readMatrix(name, value);
+    const m = readMatrix(name, value, below);
     if (m.rows !== B || m.columns !== columns)
       wrong(
         name,
@@ -246,10 +251,8 @@ function readInput(model: Model, given: ForwardInput) {
         `[${B}, ${columns}]`,
         `pass one number per token${columns === S && P > 0 ? ", cached ones included" : ""}`,
       );
-    checkRange(name, m, below);
     return m.data;
   };
-  if (ids) checkRange("inputIds", ids, vocabSize);
   const mask = Uint8Array.from(matrix("attentionMask", S, 2) ?? new Int32Array(B * S).fill(1));
   for (let b = 0; b < B; b++)
     if (!mask.subarray(b * S, (b + 1) * S).includes(1))
@@ -288,42 +291,65 @@ interface Matrix {
   columns: number;
 }
 
-function readMatrix(name: string, given: IntegerMatrix): Matrix {
-  if ("shape" in given) {
-    const { data, shape } = given;
-    if (shape.length !== 2 || size(shape) !== data.length)
-      wrong(name, `shape [${shape}] with ${data.length} numbers`, "[B, T]", "pass rank 2, one row per sequence");
-    return { data: Int32Array.from(data), rows: shape[0], columns: shape[1] };
+/** Integers [B, T] below `below`. */
+function readMatrix(name: string, given: unknown, below: number): Matrix {
+  const fix = "pass rank 2, one row per sequence";
+  const flat = typeof given === "object" && given !== null && "shape" in given && "data" in given;
+  const rows = flat ? undefined : readRows(given, `forward(), ${name}`);
+  let [B, T] = [rows?.length ?? 0, isList(rows?.[0]) ? rows[0].length : 0];
+  if (flat) {
+    const { data, shape } = given as { data: unknown; shape: unknown };
+    if (!isList(data) || !isList(shape) || shape.length !== 2 || size(shape as number[]) !== data.length)
+      wrong(
+        name,
+        `shape [${isList(shape) ? Array.from(shape) : describe(shape)}] with ${isList(data) ? `${data.length} numbers` : describe(data)}`,
+        "[B, T]",
+        fix,
+      );
+    [B, T] = Array.from(shape as ArrayLike<number>);
   }
-  const columns = given[0]?.length;
-  if (!Array.isArray(given) || columns === undefined)
-    wrong(name, "no rows of numbers", "[B, T]", "pass rank 2, one row per sequence");
-  given.forEach((row, b) => {
-    if (row.length !== columns)
+  rows?.forEach((row, b) => {
+    if (!isList(row)) wrong(`${name}, row ${b}`, describe(row), "a list of numbers", fix);
+    if (row.length !== T)
       wrong(
         `${name}, row ${b}`,
         `${row.length} numbers`,
-        `${columns}, as in row 0`,
+        `${T}, as in row 0`,
         "pad the rows to one length and pass attentionMask",
       );
   });
-  return { data: Int32Array.from(given.flatMap((row) => Array.from(row))), rows: given.length, columns };
+  const all = rows?.flatMap((row) => Array.from(row as ArrayLike<unknown>)) ?? (given as { data: unknown }).data;
+  const place = (i: number) => `forward(), ${name}, row ${Math.floor(i / T)}, position ${i % T}`;
+  const fixId = name === "inputIds" ? undefined : `correct ${name}`;
+  return {
+    data: readIds(all, { where: name, vocabSize: below, least: 0, noun: "", fixId, place }),
+    rows: B,
+    columns: T,
+  };
 }
 
-function checkRange(name: string, { data, columns }: Matrix, below: number): void {
-  const i = data.findIndex((value) => !(value >= 0 && value < below));
-  if (i >= 0)
+/** Numbers of a tensor, as the engine reads them. */
+function readFloats(name: string, tensor: FloatTensor): void {
+  if (!(tensor?.data instanceof Float32Array) || !Array.isArray(tensor.shape))
     wrong(
-      `${name}, row ${Math.floor(i / columns)}, position ${i % columns}`,
-      `${data[i]}`,
-      `0 to ${below - 1}`,
-      name === "inputIds" ? "use the tokenizer of this model" : `correct ${name}`,
+      name,
+      describe(tensor?.data ?? tensor),
+      "{ data: Float32Array, shape: number[] }",
+      "make one: { data: Float32Array.from(numbers), shape: [...] }",
+    );
+  if (size(tensor.shape) !== tensor.data.length)
+    wrong(
+      name,
+      `shape [${tensor.shape}] with ${tensor.data.length} numbers`,
+      "as many numbers as the shape says",
+      "correct data or shape",
     );
 }
 
 /** Per layer [H]. */
 function readHeadMask(given: FloatTensor | undefined, nLayer: number, H: number): Float32Array[] | undefined {
   if (!given) return undefined;
+  readFloats("headMask", given);
   const shape = given.shape.join();
   if (shape !== `${H}` && shape !== `${nLayer},${H}`)
     wrong("headMask", `shape [${given.shape}]`, `[${H}] or [${nLayer}, ${H}]`, "pass one number per head");

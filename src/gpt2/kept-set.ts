@@ -1,4 +1,5 @@
 /** @file Which tokens could have been drawn, remembered for every token of a rollout: small. */
+import { fail } from "../base/errors.ts";
 
 /** A set of token ids of one vocabulary. Where there is none (undefined), every token could have been drawn. */
 export class KeptSet {
@@ -14,6 +15,14 @@ export class KeptSet {
 
   /** @param ids ascending, each once, from 0 to vocabSize - 1; not to be changed afterwards */
   static of(ids: Int32Array, vocabSize: number): KeptSet {
+    for (let i = 0, least = 0; i < ids.length; least = ids[i++] + 1)
+      if (!(ids[i] >= least && ids[i] < vocabSize))
+        fail("input", {
+          where: `KeptSet.of, place ${i}`,
+          found: `id ${ids[i]}`,
+          expected: `ascending ids from ${least} to ${vocabSize - 1}`,
+          fix: "sort the ids, leave out repeated ones, and use those of this vocabulary",
+        });
     const words = Math.ceil(vocabSize / 32);
     if (ids.length <= words) return new KeptSet(ids.length, ids);
     const bits = new Uint32Array(words);

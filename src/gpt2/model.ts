@@ -5,8 +5,9 @@ import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
 import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { type AskedTokens, readAsked } from "./asked.ts";
 import { configNotes, configToJson, type GPT2Config, parseConfig } from "./config.ts";
-import type { Distribution, RowStatistics } from "./distribution.ts";
+import type { RowStatistics } from "./distribution.ts";
 import { drawableIds, drawableIdsOf, drawableNotes } from "./drawable.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import {
@@ -19,7 +20,7 @@ import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
 import type { KeptSet } from "./kept-set.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
-import { type Tokens, Transformer } from "./transformer.ts";
+import { Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
 import { findParameters, loadParameters, openWeights, saveParameters } from "./weights.ts";
 
@@ -30,16 +31,6 @@ export interface ModelOptions extends EngineOptions {
   seed?: number;
   /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
   tokenizer?: Pick<Tokenizer, "has">;
-}
-
-/** Tokens whose distribution is asked: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
-export interface AskedTokens {
-  readonly tokens: Tokens;
-  /** int32 [R] */
-  readonly rows: Int32Array;
-  /** int32 [R] */
-  readonly ids: Int32Array;
-  readonly distribution: Distribution;
 }
 
 const VALUE_HEAD = ["v_head.summary.weight", "v_head.summary.bias"];
@@ -261,13 +252,14 @@ export class GPT2HeadWithValueModel {
    * log p, entropy and value for asked tokens: one forward pass, without dropout.
    * @param wanted which of them are computed, by default all; the others are 0
    * @param more   further numbers of each row, given as `more` by name
+   * @throws input - ids outside the vocabulary, sequences longer than the context, rows that are no positions of them
    */
   async score(
-    { tokens, rows, ids, distribution }: AskedTokens,
+    asked: AskedTokens,
     wanted?: readonly (keyof RowScores)[],
     more?: RowStatistics,
   ): Promise<RowScores & { more: Record<string, Float32Array> }> {
-    this.checkTokens(tokens);
+    const { tokens, rows, ids, distribution } = readAsked(this.config, asked);
     const hidden = await this.transformer.hidden(this.parameters, tokens);
     const scores = await this.head.score(this.parameters, { hidden, rows, ids, distribution }, wanted, more);
     this.pool.release(hidden);
@@ -277,10 +269,10 @@ export class GPT2HeadWithValueModel {
   /**
    * KL(this ‖ reference) over the vocabulary at each asked token's place, and the token's log-prob under both: one forward
    * pass of each, twice the work of {@link score}.
-   * @throws input - the vocabularies differ
+   * @throws input - as {@link score}; the vocabularies differ, or the sequences are longer than the reference's context
    */
-  async exactKl({ tokens, rows, ids, distribution }: AskedTokens, reference: GPT2HeadWithValueModel): Promise<ExactKl> {
-    this.checkTokens(tokens);
+  async exactKl(asked: AskedTokens, reference: GPT2HeadWithValueModel): Promise<ExactKl> {
+    const { tokens, rows, ids, distribution } = readAsked(this.config, asked);
     if (reference.config.vocabSize !== this.config.vocabSize)
       fail("input", {
         where: "reference model",
@@ -288,6 +280,7 @@ export class GPT2HeadWithValueModel {
         expected: `${this.config.vocabSize}, as the policy's`,
         fix: "take the KL to a model with the same tokenizer",
       });
+    readAsked(reference.config, asked);
     const hidden = await this.transformer.hidden(this.parameters, tokens);
     const refHidden = await reference.transformer.hidden(reference.parameters, tokens);
     const result = await this.head.exactKl(
@@ -317,8 +310,7 @@ export class GPT2HeadWithValueModel {
     accumulate = false,
     keep: Keep = "heavy",
   ): Promise<RowScores & { loss: number }> {
-    const { tokens, rows, ids, distribution } = asked;
-    this.checkTokens(tokens);
+    const { tokens, rows, ids, distribution } = readAsked(this.config, asked);
     const kept = await this.transformer.forward(this.parameters, tokens, keep, this.#frozenLayers(grads));
     const hidden = kept.streams[kept.streams.length - 1];
     const dHidden = this.pool.take(hidden.length).fill(0);
@@ -349,32 +341,5 @@ export class GPT2HeadWithValueModel {
   dispose(): void {
     this.engine.dispose();
     this.pool.clear();
-  }
-
-  /** Ids inside the vocabulary, a length inside the context. @internal */
-  checkTokens({ ids, B, T }: Tokens): void {
-    const { vocabSize, nPositions } = this.config;
-    if (T > nPositions)
-      fail("input", {
-        where: "token ids",
-        found: `sequences of ${T} tokens`,
-        expected: `at most ${nPositions} (n_positions)`,
-        fix: "shorten the prompts or the responses",
-      });
-    if (ids.length !== B * T)
-      fail("input", {
-        where: "token ids",
-        found: `${ids.length} ids`,
-        expected: `${B} x ${T}`,
-        fix: "pass B times T ids",
-      });
-    for (let i = 0; i < ids.length; i++)
-      if (!(ids[i] >= 0 && ids[i] < vocabSize))
-        fail("input", {
-          where: `token ids, row ${Math.floor(i / T)}, position ${i % T}`,
-          found: `id ${ids[i]}`,
-          expected: `0 to ${vocabSize - 1}`,
-          fix: "use the tokenizer of this model",
-        });
   }
 }

@@ -2,6 +2,7 @@
 import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
+import { type IdList, readIds, readRows } from "../base/token-ids.ts";
 import { endTokens } from "../gpt2/config.ts";
 import type { Distribution } from "../gpt2/distribution.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
@@ -69,6 +70,13 @@ export interface Rollout {
 
 /** The distributions that the tokens of response b were drawn from, for `model.score`. */
 export function replay({ queries, responses, adjustments }: Rollout, b: number): Distribution {
+  if (!(b in responses))
+    fail("usage", {
+      where: "replay, response",
+      found: String(b),
+      expected: `0 to ${responses.length - 1}`,
+      fix: "name a response of this rollout",
+    });
   const { tokens, kept } = responses[b];
   const recorded = Array.from(tokens, (_, t) => ({
     prompt: queries[b],
@@ -80,12 +88,13 @@ export function replay({ queries, responses, adjustments }: Rollout, b: number):
 
 /**
  * Sample a response to each query. Queries may have different lengths.
+ * @param given token ids of each query
  * @throws usage - options that make no sense
  * @throws input - an empty query, one that leaves no room for the response, ids outside the vocabulary
  */
 export async function generate(
   model: GPT2HeadWithValueModel,
-  queries: readonly Int32Array[],
+  given: readonly IdList[],
   options: GenerateOptions,
 ): Promise<Rollout> {
   const { maxNewTokens, minNewTokens = 0, eosTokenId = model.eosTokenIds, stop, onToken } = options;
@@ -99,8 +108,9 @@ export async function generate(
   if (options.eosTokenId !== undefined) checkIds(ends, "eosTokenId", V);
   const sampler = new TokenSampler(V, { ...options, drawable }, rawLogprobs);
   const { adjustments } = sampler;
+  const queries = readQueries(model, given, maxNewTokens);
   if (queries.length === 0) return { queries, responses: [], adjustments };
-  const longest = checkQueries(model, queries, maxNewTokens);
+  const longest = Math.max(...queries.map((query) => query.length));
 
   const prompts = queries.flatMap((query) => new Array<Int32Array>(copies).fill(query));
   const B = prompts.length;
@@ -182,7 +192,7 @@ function randomStream(row: number, copies: number, { seed = 0, streams }: Genera
  */
 export async function respondToBatch(
   model: GPT2HeadWithValueModel,
-  queries: readonly Int32Array[],
+  queries: readonly IdList[],
   options: { txtLen?: number; topK?: number; topP?: number; temperature?: number; seed?: number } = {},
 ): Promise<{ data: Int32Array; shape: [number, number]; rollout: Rollout }> {
   const { txtLen = 20, ...rest } = options;
@@ -200,18 +210,12 @@ function checkWhole(where: string, value: number, from: number): void {
   fail("usage", { where, found: String(value), expected: `a whole number from ${from}`, fix: `correct ${where}` });
 }
 
-/** The longest query's length. */
-function checkQueries(model: GPT2HeadWithValueModel, queries: readonly Int32Array[], maxNewTokens: number): number {
-  const { nPositions, vocabSize } = model.config;
-  queries.forEach((query, b) => {
+/** @throws input - as {@link generate} */
+function readQueries({ config }: GPT2HeadWithValueModel, given: readonly IdList[], maxNewTokens: number): Int32Array[] {
+  const { nPositions, vocabSize } = config;
+  return readRows(given, "queries").map((row, b) => {
     const where = `query ${b}`;
-    if (query.length === 0)
-      fail("input", {
-        where,
-        found: "no tokens",
-        expected: "at least one",
-        fix: "start an empty prompt with the end-of-text token",
-      });
+    const query = readIds(row, { where, vocabSize, fixEmpty: "start an empty prompt with the end-of-text token" });
     if (query.length + maxNewTokens > nPositions)
       fail("input", {
         where,
@@ -219,14 +223,6 @@ function checkQueries(model: GPT2HeadWithValueModel, queries: readonly Int32Arra
         expected: `at most ${nPositions} together (n_positions)`,
         fix: "shorten the prompt or lower maxNewTokens",
       });
-    for (let t = 0; t < query.length; t++)
-      if (!(query[t] >= 0 && query[t] < vocabSize))
-        fail("input", {
-          where: `${where}, position ${t}`,
-          found: `id ${query[t]}`,
-          expected: `0 to ${vocabSize - 1}`,
-          fix: "use the tokenizer of this model",
-        });
+    return query;
   });
-  return Math.max(...queries.map((q) => q.length));
 }

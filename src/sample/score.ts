@@ -1,5 +1,6 @@
 /** @file A text as the model sees it: how likely each token was, what it is worth, what the model would have written. */
-import { fail } from "../base/errors.ts";
+import { type IdList, readIds } from "../base/token-ids.ts";
+import { readTokens } from "../gpt2/asked.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 
@@ -15,26 +16,19 @@ export interface TokenTable {
 /**
  * One sequence through the model. Logits exist for one chunk of rows at a time, never as [T, V]; the log-softmax of
  * their float32 is taken in float64.
- * @param ids      int32 [T], T from 1 to nPositions
+ * @param given    token ids [T], T from 1 to nPositions
  * @param drawable ids that text can be made of: the others have probability 0; default: those of the model's own tokenizer
  * @throws input - no ids, too many, or ids outside the vocabulary
  */
 export async function scoreTokens(
   model: GPT2HeadWithValueModel,
-  ids: Int32Array,
+  given: IdList,
   drawable: KeptSet | undefined = model.drawable,
 ): Promise<TokenTable> {
-  const T = ids.length;
   const { nEmbd: C, vocabSize: V } = model.config;
-  if (T === 0)
-    fail("input", {
-      where: "token ids",
-      found: "no tokens",
-      expected: "at least one",
-      fix: "give a text that is not empty",
-    });
-  const tokens = { ids, B: 1, T };
-  model.checkTokens(tokens);
+  const ids = readIds(given, { where: "token ids", vocabSize: V, fixEmpty: "give a text that is not empty" });
+  const T = ids.length;
+  const tokens = readTokens(model.config, { ids, B: 1, T });
   model.vHead.requireScalar();
   const hidden = await model.transformer.hidden(model.parameters, tokens); // [T, C]
   const logprobs = new Float64Array(T).fill(Number.NaN);

@@ -3,6 +3,7 @@
  * padding and truncation, streaming, and checks.
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import { readIds } from "../base/token-ids.ts";
 import { joinPath, writeTextAtomic } from "../runtime/files.ts";
 import { withinTime } from "../runtime/time-limit.ts";
 import { decodeContinuation } from "./continuation.ts";
@@ -209,6 +210,8 @@ export class Tokenizer {
     ids: ArrayLike<number>,
     options: { skipSpecialTokens?: boolean } = {},
   ): string {
+    this.#checkIds(before);
+    this.#checkIds(ids);
     return decodeContinuation((all) => this.decode(all, options), before, ids).added;
   }
 
@@ -244,15 +247,20 @@ export class Tokenizer {
   }
 
   #checkIds(ids: ArrayLike<number>): void {
-    for (let position = 0; position < ids.length; position++) {
-      if (this.has(ids[position])) continue;
-      fail("input", {
-        where: `decode, position ${position}`,
-        found: `token id ${ids[position]}`,
-        expected: `an id of the tokenizer's vocabulary (0 to ${this.vocabSize - 1})`,
-        fix: "use the tokenizer the ids were made with",
-      });
-    }
+    const range = `an id of the tokenizer's vocabulary (0 to ${this.vocabSize - 1})`;
+    const fixId = "use the tokenizer the ids were made with";
+    const read = readIds(ids, {
+      where: "decode",
+      vocabSize: this.vocabSize,
+      least: 0,
+      noun: "token id",
+      range,
+      fixId,
+    });
+    const position = read.findIndex((id) => !this.has(id));
+    if (position < 0) return;
+    const found = `token id ${read[position]}`;
+    fail("input", { where: `decode, position ${position}`, found, expected: range, fix: fixId });
   }
 
   /** The largest id + 1 among the tokens of the vocabulary's own files: so many rows a model must have at least. */
@@ -262,7 +270,9 @@ export class Tokenizer {
 
   /** A decoder that takes one id at a time and gives whole characters only. `before`: the ids that they follow. */
   createStream(options: { skipSpecialTokens?: boolean; before?: ArrayLike<number> } = {}): TokenStream {
-    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel, this.#cleansUp, options.before);
+    const { before = [] } = options;
+    this.#checkIds(before);
+    return new TokenStream((ids) => this.decode(ids, options), this.isByteLevel, this.#cleansUp, before);
   }
 
   /** The contents of its files as one text, to compare tokenizers by. */

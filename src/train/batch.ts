@@ -1,7 +1,8 @@
 /** @file A batch of experience: ragged responses in the padded layout of rl/, and what to ask the model about them. */
 
+import type { AskedTokens } from "../gpt2/asked.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
-import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { Rollout } from "../sample/generate.ts";
 import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
@@ -69,7 +70,7 @@ export function ask(
   data: Experience,
   rows: ArrayLike<number>,
   nPositions: number,
-): { asked: AskedTokens; index: Int32Array } {
+): { asked: AskedTokens & { readonly ids: Int32Array }; index: Int32Array } {
   const { width } = data.batch;
   const list = Array.from(rows);
   // The last token is predicted but not read.

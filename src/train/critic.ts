@@ -1,5 +1,6 @@
 /** @file A value model of its own: the same architecture as the policy, trained by the value loss alone. */
-import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { AskedTokens } from "../gpt2/asked.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer, trainedPart, trainedTable } from "../gpt2/parameters.ts";
 import type { Keep } from "../graph/partition.ts";
 import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";

@@ -3,7 +3,6 @@ import { fail } from "../base/errors.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { addDraws, type Draws, drawStatistics, drawsOf, NO_DRAWS } from "../rl/draws.ts";
-import type { Response } from "../sample/generate.ts";
 import type { Adjustments } from "../sample/transforms.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
 
@@ -48,43 +47,9 @@ export async function givenExperience(
   return { data, draws: tested ? draws : undefined };
 }
 
-/** @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite */
-export function checkGiven(
-  queries: readonly Int32Array[],
-  responses: readonly (Int32Array | Response)[],
-  scores: readonly number[],
-): void {
-  if (queries.length === 0 || queries.length !== responses.length || queries.length !== scores.length)
-    fail("usage", {
-      where: "step",
-      found: `${queries.length} queries, ${responses.length} responses and ${scores.length} scores`,
-      expected: "as many of each, at least one",
-      fix: "give a response and a score for each query",
-    });
-  responses.forEach((response, b) => {
-    if ((response instanceof Int32Array ? response : response.tokens).length === 0)
-      fail("usage", {
-        where: `step, response ${b}`,
-        found: "no tokens",
-        expected: "at least one: an end-of-text token is one",
-        fix: "leave the pair out",
-      });
-  });
-  scores.forEach((score, b) => {
-    if (!Number.isFinite(score))
-      fail("usage", {
-        where: `step, score ${b}`,
-        found: String(score),
-        expected: "a finite number",
-        fix: "correct the reward",
-      });
-  });
-}
-
 /** @throws input - a token that nobody can have drawn, for no text is made of it */
-export function checkDrawn(responses: readonly (Int32Array | Response)[], drawable: KeptSet | undefined): void {
-  responses.forEach((response, b) => {
-    const tokens = response instanceof Int32Array ? response : response.tokens;
+export function checkDrawn(responses: readonly Int32Array[], drawable: KeptSet | undefined): void {
+  responses.forEach((tokens, b) => {
     const t = drawable ? tokens.findIndex((id) => !drawable.has(id)) : -1;
     if (t >= 0)
       fail("input", {
@@ -94,9 +59,4 @@ export function checkDrawn(responses: readonly (Int32Array | Response)[], drawab
         fix: "sample with this trainer's sampling(), which leaves such ids out",
       });
   });
-}
-
-/** Whether responses carry how they were drawn. */
-export function areRecorded(responses: readonly Int32Array[] | readonly Response[]): responses is readonly Response[] {
-  return !(responses[0] instanceof Int32Array);
 }

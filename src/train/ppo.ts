@@ -1,6 +1,9 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
+import type { IdList } from "../base/token-ids.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { type GivenBatch, readGiven, unlikeRecord } from "../experience/given.ts";
+import { checkRoles, takeWeights } from "../experience/roles.ts";
 import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../gpt2/drawable.ts";
 import type { KeptSet } from "../gpt2/kept-set.ts";
@@ -29,11 +32,11 @@ import { type PpoConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite } from "./finite.ts";
-import { areRecorded, checkDrawn, checkGiven, givenExperience } from "./given.ts";
+import { checkDrawn, givenExperience } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { Stopwatch, stepReport, stepSignals } from "./report.ts";
-import { rescore, rolloutRemarks, weightTargets } from "./rescore.ts";
+import { rescore, rolloutRemarks, scoreAll, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import type { RewardFunction } from "./rewards.ts";
 import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
@@ -106,6 +109,7 @@ export class PPOTrainer {
     const ends = responseEnds(model, tokenizer);
     this.eosTokenIds = ends.ids;
     checkModelOptions(this.config, model.config, ends.ids);
+    checkRoles(model, reference, this.config.frozenLayers);
     this.#drawable = drawableIds(tokenizer, model.config.vocabSize);
     const note = initializeValueHead(model, this.config);
     this.notes = [
@@ -160,9 +164,14 @@ export class PPOTrainer {
     promptState: PromptSamplerState,
   ): AsyncGenerator<TrainEvent> {
     refuseTrainMode(this.model);
-    const clock = new Stopwatch();
-    const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
-    yield* this.#learn(answered, promptState, clock); // 4 to 7
+    const release = takeWeights(this.model);
+    try {
+      const clock = new Stopwatch();
+      const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
+      yield* this.#learn(answered, promptState, clock); // 4 to 7
+    } finally {
+      release();
+    }
   }
 
   async *#learn(
@@ -231,28 +240,45 @@ export class PPOTrainer {
   /**
    * One PPO step on responses you sampled, with the scores you gave them: parts 4 to 7 of {@link train}.
    *
+   * @param queries token ids of each prompt: Int32Arrays or plain arrays
    * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
-   *   was drawn. Or token ids alone, from elsewhere: they are scored now, as draws from the whole distribution of the policy
-   *   at the config's temperature, and the audit tests whether they can be that (train/given.ts).
+   *   was drawn, once it is known that the policy says of it what was recorded. Or token ids alone, from elsewhere: they are
+   *   scored now, as draws from the whole distribution of the policy at the config's temperature, and the audit tests whether
+   *   they can be that (train/given.ts).
    * @param scores higher is better, one for each response
-   * @throws usage - not as many queries, responses and scores; a response without tokens; a score that is not finite
-   * @throws audit - as {@link train}
+   * @throws usage, input - what does not fit together, or is no token id; another step has not ended
+   * @throws audit - as {@link train}; a record that is not what the policy says
    */
   async step(
-    queries: readonly Int32Array[],
-    responses: readonly Int32Array[] | readonly Response[],
-    scores: readonly number[],
+    queries: readonly IdList[],
+    responses: readonly IdList[] | readonly Response[],
+    scores: ArrayLike<number | boolean>,
   ): Promise<StepResult> {
+    refuseTrainMode(this.model);
+    const given = readGiven(this.model.config, queries, responses, scores);
+    checkDrawn(given.tokens, this.#drawable);
+    const release = takeWeights(this.model);
+    try {
+      return await this.#stepOn(given);
+    } finally {
+      release();
+    }
+  }
+
+  async #stepOn({ queries, tokens, recorded, scores }: GivenBatch): Promise<StepResult> {
     const { config, model, tokenizer } = this;
-    refuseTrainMode(model);
-    checkGiven(queries, responses, scores);
-    checkDrawn(responses, this.#drawable);
     const clock = new Stopwatch();
     const warnings: string[] = [];
     const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
-    const { data, draws } = areRecorded(responses)
-      ? { data: experience([{ queries, responses, adjustments }], config.maskReplay), draws: undefined }
-      : await givenExperience(model, queries, responses, adjustments, this.#partSize, config.audit !== "off");
+    const { data, draws } = recorded
+      ? { data: experience([{ queries, responses: recorded, adjustments }], config.maskReplay), draws: undefined }
+      : await givenExperience(model, queries, tokens, adjustments, this.#partSize, config.audit !== "off");
+    if (recorded && config.audit !== "off" && config.maskReplay && config.rolloutPrecision === "fp32") {
+      const unlike = unlikeRecord(data, await scoreAll(model, data, this.#partSize), data.batch);
+      const where = `PPO step ${this.stepsTaken + 1}`;
+      if (unlike && config.audit === "stop") fail("audit", { where, ...unlike });
+      if (unlike) warnings.push(`found ${unlike.found}, expected ${unlike.expected}. ${unlike.fix}`);
+    }
     const { reader } = this.responder;
     const episodes = data.responses.map((response, b) =>
       readSample(reader, { prompt: tokenizer.decode(queries[b]), row: {} }, queries[b], response),

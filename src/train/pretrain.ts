@@ -3,7 +3,8 @@
 import { fail } from "../base/errors.ts";
 import type { TokenIds } from "../data/corpus.ts";
 import { type CorpusSampler, consecutiveWindows } from "../data/sampler.ts";
-import type { AskedTokens, GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { AskedTokens } from "../gpt2/asked.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
 import { ParameterBuffer } from "../gpt2/parameters.ts";
 import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { type ScheduleName, scheduleFactor } from "../nn/schedules.ts";

@@ -26,6 +26,17 @@ export async function rescore(
   partSize: number,
 ): Promise<{ data: Experience; importance?: ImportanceWeights }> {
   if (config.rolloutPrecision === "fp32") return { data };
+  const now = await scoreAll(model, data, partSize);
+  const importance = importanceWeights(now.logprobs, data.logprobs, data.batch, config.importanceWeightCap);
+  return { data: { ...data, ...now }, importance };
+}
+
+/** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts of `partSize` rows. */
+export async function scoreAll(
+  model: GPT2HeadWithValueModel,
+  data: Experience,
+  partSize: number,
+): Promise<{ logprobs: Float32Array; values: Float32Array }> {
   const { rows, width } = data.batch;
   const logprobs = new Float32Array(rows * width);
   const values = new Float32Array(rows * width);
@@ -34,8 +45,7 @@ export async function rescore(
     put(scores.logprobs, logprobs, index);
     put(scores.values, values, index);
   }
-  const importance = importanceWeights(logprobs, data.logprobs, data.batch, config.importanceWeightCap);
-  return { data: { ...data, logprobs, values }, importance };
+  return { logprobs, values };
 }
 
 /**

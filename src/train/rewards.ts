@@ -1,11 +1,12 @@
 /**
  * @file Reward functions: the built-in ones, the user's own by path, and the checks on what they return.
  */
+import { shorten } from "../base/describe.ts";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { isProgrammingError, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import type { RewardFunction, RewardSample } from "../experience/sample.ts";
-import { askReward, shorten } from "../experience/scores.ts";
+import { askReward } from "../experience/scores.ts";
 import { importModule } from "../runtime/modules.ts";
 import { pause, settledWithin } from "./patience.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";

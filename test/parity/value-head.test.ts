@@ -2,9 +2,10 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { Rng } from "../../src/base/rng.ts";
+import type { AskedTokens } from "../../src/gpt2/asked.ts";
 import { type GPT2Config, parseConfig } from "../../src/gpt2/config.ts";
 import type { RowLoss } from "../../src/gpt2/head.ts";
-import { type AskedTokens, GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
 import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
 import { mul, reduceSum } from "../../src/graph/ops/index.ts";
 import { generate } from "../../src/sample/generate.ts";

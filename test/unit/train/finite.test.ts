@@ -145,7 +145,7 @@ describe("a number that is not finite stops the run and is named", () => {
     );
     const huge: RewardFunction = (batch) => batch.map((_, i) => (i === 2 ? 1e39 : 1));
     expect((await train("huge", {}, false, huge)).error?.message).toMatch(
-      /^reward length, score 2 of 4, for prompt ".*", response ".*": found 1e\+39, expected a finite number/,
+      /^reward length, score 2 of 4, for prompt ".*", response ".*": found 1e\+39, expected a number that float32 can hold/,
     );
   });
 

@@ -1,0 +1,171 @@
+/** @file Queries, responses and scores as a caller gives them, read before anything is computed. */
+import { describe, isList } from "../base/describe.ts";
+import { fail } from "../base/errors.ts";
+import { type IdList, readIds, readRows } from "../base/token-ids.ts";
+import type { GPT2Config } from "../gpt2/config.ts";
+import { KeptSet } from "../gpt2/kept-set.ts";
+import type { Padded } from "../rl/padded.ts";
+import type { Response } from "../sample/generate.ts";
+
+/** A batch that was checked: either all responses have a record of how they were drawn, or none has. */
+export interface GivenBatch {
+  readonly queries: readonly Int32Array[];
+  readonly tokens: readonly Int32Array[];
+  /** What {@link generate} recorded of each; undefined: token ids are all there is. */
+  readonly recorded?: readonly Response[];
+  readonly scores: readonly number[];
+}
+
+type Sizes = Pick<GPT2Config, "vocabSize" | "nPositions">;
+
+/**
+ * @throws usage - not as many queries, responses and scores, or none; responses of two kinds; a score that is not finite
+ * @throws input - ids that are none, an empty query or response, both together longer than the context, a record that does not
+ *   fit its tokens
+ */
+export function readGiven(
+  sizes: Sizes,
+  queries: readonly IdList[],
+  responses: readonly (IdList | Response)[],
+  scores: ArrayLike<number | boolean>,
+): GivenBatch {
+  const [askedRows, answerRows] = [readRows(queries, "step, queries"), readRows(responses, "step, responses")];
+  if (!isList(scores))
+    fail("usage", {
+      where: "step, scores",
+      found: describe(scores),
+      expected: "a list of numbers",
+      fix: "give one score for each response",
+    });
+  if (askedRows.length === 0 || askedRows.length !== answerRows.length || askedRows.length !== scores.length)
+    fail("usage", {
+      where: "step",
+      found: `${askedRows.length} queries, ${answerRows.length} responses and ${scores.length} scores`,
+      expected: "as many of each, at least one",
+      fix: "give a response and a score for each query",
+    });
+  const kinds = answerRows.map(isRecord);
+  const other = kinds.findIndex((kind) => kind !== kinds[0]);
+  if (other >= 0)
+    fail("usage", {
+      where: `step, response ${other}`,
+      found: `${kindOf(kinds[other])} after ${kindOf(kinds[0])}`,
+      expected: "responses of one kind",
+      fix: "pass what generate returned for all of them, or token ids alone for all of them",
+    });
+  const { vocabSize } = sizes;
+  const read = askedRows.map((given, b) => {
+    const where = `step, query ${b}`;
+    return readIds(given, { where, vocabSize, fixEmpty: "start an empty prompt with the end-of-text token" });
+  });
+  const tokens = answerRows.map((given, b) => {
+    const where = `step, response ${b}`;
+    const ids = isRecord(given) ? given.tokens : given;
+    return readIds(ids, {
+      where,
+      vocabSize,
+      fixEmpty: "leave the pair out: a response has at least the token that ends it",
+    });
+  });
+  tokens.forEach((response, b) => {
+    const n = read[b].length + response.length;
+    if (n > sizes.nPositions)
+      fail("input", {
+        where: `step, response ${b}`,
+        found: `${response.length} tokens after ${read[b].length} of its query`,
+        expected: `at most ${sizes.nPositions} together (n_positions)`,
+        fix: "shorten the query, or lower maxNewTokens when sampling",
+      });
+  });
+  if (kinds[0])
+    for (const [b, response] of answerRows.entries())
+      checkRecord(response as Response, tokens[b], `step, response ${b}`);
+  return {
+    queries: read,
+    tokens,
+    recorded: kinds[0] ? answerRows.map((r, b) => ({ ...(r as Response), tokens: tokens[b] })) : undefined,
+    scores: Array.from(scores, readScore),
+  };
+}
+
+const isRecord = (response: unknown): response is Response =>
+  typeof response === "object" && response !== null && "tokens" in response;
+const kindOf = (recorded: boolean) => (recorded ? "a response of generate" : "token ids alone");
+
+function readScore(score: unknown, b: number): number {
+  const number = typeof score === "boolean" ? Number(score) : score;
+  if (typeof number === "number" && Number.isFinite(Math.fround(number))) return number;
+  return fail("usage", {
+    where: `step, score ${b}`,
+    found: describe(score),
+    expected: Number.isFinite(score) ? "a number that float32 can hold, up to 3.4e38" : "a finite number",
+    fix: Number.isFinite(score) ? "scale the reward down" : "correct the reward",
+  });
+}
+
+const AS_RETURNED = "pass responses as generate returned them, unchanged";
+
+function checkRecord(response: Response, tokens: Int32Array, where: string): void {
+  const n = tokens.length;
+  const bad = (name: string, found: string, expected: string): never =>
+    fail("input", { where: `${where}, ${name}`, found, expected, fix: AS_RETURNED });
+  const floats = { logprobs: Float32Array, values: Float32Array, keptMass: Float64Array };
+  for (const [name, type] of Object.entries(floats)) {
+    const list = response[name as keyof typeof floats];
+    if (!(list instanceof type)) bad(name, describe(list), `a ${type.name} [${n}]`);
+    if (list.length !== n) bad(name, `${list.length} numbers`, `${n}, one for each token`);
+  }
+  const { logprobs, values, keptMass, kept } = response;
+  if (!Array.isArray(kept)) bad("kept", describe(kept), `an array [${n}]`);
+  if (kept.length !== n) bad("kept", `${kept.length} sets`, `${n}, one for each token`);
+  for (let t = 0; t < n; t++) {
+    if (!(logprobs[t] <= LARGEST_LOGPROB && logprobs[t] > Number.NEGATIVE_INFINITY))
+      bad(`logprobs, token ${t}`, String(logprobs[t]), "a log-probability: finite, at most 0");
+    if (!Number.isFinite(values[t])) bad(`values, token ${t}`, String(values[t]), "a finite number");
+    if (!(keptMass[t] > 0 && keptMass[t] <= 1 + 1e-9))
+      bad(`keptMass, token ${t}`, String(keptMass[t]), "above 0 and at most 1");
+    const set = kept[t];
+    if (set === undefined) continue;
+    if (!(set instanceof KeptSet)) bad(`kept, token ${t}`, describe(set), "a KeptSet or undefined");
+    if (!set.has(tokens[t]))
+      bad(`kept, token ${t}`, `a set without the token drawn, id ${tokens[t]}`, "the set it was drawn from");
+  }
+}
+
+/** Rounding may lift the logarithm of a probability of 1 a little above 0. */
+const LARGEST_LOGPROB = 1e-5;
+
+/** How far recorded numbers may be from those of the training pass, which rounds in another order. */
+const TOLERANCE = 1e-3;
+
+/** What a forward pass says of each token, [B, W]. */
+interface Scored {
+  readonly logprobs: Float32Array;
+  readonly values: Float32Array;
+}
+
+/**
+ * Whether recorded numbers are those that the policy gives now for the same tokens after the same queries. Others were sampled
+ * after another query, with other options, or by other weights.
+ * @returns what is wrong, in the words of an error; undefined when all is well
+ */
+export function unlikeRecord(recorded: Scored, now: Scored, { width, mask }: Padded) {
+  for (let i = 0; i < mask.length; i++) {
+    if (mask[i] !== 1) continue;
+    const place = `response ${Math.floor(i / width)}, token ${i % width}`;
+    const expected = "what the policy says of this token";
+    if (!(Math.abs(Math.exp(now.logprobs[i] - recorded.logprobs[i]) - 1) <= TOLERANCE))
+      return {
+        found: `a recorded log-prob of ${recorded.logprobs[i].toFixed(4)} where the policy has ${now.logprobs[i].toFixed(4)} (${place})`,
+        expected,
+        fix: "it was sampled after another query, with other options (temperature, penalties, biases) or by other weights: sample with sampling() of this trainer and give queries and responses in the same order, before any other step",
+      };
+    if (!(Math.abs(now.values[i] - recorded.values[i]) <= TOLERANCE * Math.max(1, Math.abs(now.values[i]))))
+      return {
+        found: `a recorded value of ${recorded.values[i].toFixed(4)} where the value head has ${now.values[i].toFixed(4)} (${place})`,
+        expected,
+        fix: AS_RETURNED,
+      };
+  }
+  return undefined;
+}

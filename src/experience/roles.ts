@@ -1,0 +1,72 @@
+/** @file Policy, reference and value model do not share what is trained: a reference that moves along with the policy says KL 0 for ever. */
+import { fail } from "../base/errors.ts";
+import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { trainedTable } from "../gpt2/parameters.ts";
+
+/**
+ * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared
+ * @throws config - they share the memory of a parameter that is trained; another vocabulary; a policy that lacks parameters of
+ *   its own
+ */
+export function checkRoles(
+  policy: GPT2HeadWithValueModel,
+  reference: GPT2HeadWithValueModel | undefined,
+  frozenLayers: number,
+): void {
+  const { table, data } = policy.parameters;
+  const trained = trainedTable(table, frozenLayers);
+  const size = trained.at(-1)?.end ?? 0;
+  if (data.length < size)
+    fail("config", {
+      where: "PPOTrainer, model",
+      found: "a copy that shares its first layers with another model",
+      expected: "a model with weights of its own wherever it is trained",
+      fix: "pass frozenCopy() without shared layers, or set frozenLayers to as many layers as are shared",
+    });
+  if (reference === undefined) return;
+  if (reference.config.vocabSize !== policy.config.vocabSize)
+    fail("config", {
+      where: "PPOTrainer, reference",
+      found: `a vocabulary of ${reference.config.vocabSize}`,
+      expected: `${policy.config.vocabSize}, as the policy's`,
+      fix: "use a reference with the same tokenizer",
+    });
+  const shared = trained.find(({ name }) => overlapsAny(policy.parameters.view(name), reference));
+  if (shared)
+    fail("config", {
+      where: "PPOTrainer, reference",
+      found: reference === policy ? "the model itself" : `a model that shares ${shared.name} with the policy`,
+      expected: "weights that do not change while the policy is trained: else the KL is 0 for ever",
+      fix: "leave reference out (a frozen copy is made), or pass model.frozenCopy()",
+    });
+}
+
+function overlapsAny(region: Float32Array, { parameters }: GPT2HeadWithValueModel): boolean {
+  return parameters.table.some(({ name }) => overlaps(region, parameters.view(name)));
+}
+
+function overlaps(a: Float32Array, b: Float32Array): boolean {
+  const [startA, startB] = [a.byteOffset, b.byteOffset];
+  return a.buffer === b.buffer && startA < startB + b.byteLength && startB < startA + a.byteLength;
+}
+
+/** Weights that a step is at work on, by their memory: two models may be views of the same. */
+const busy = new WeakSet<ArrayBufferLike>();
+
+/**
+ * Takes the weights of a model for one step.
+ * @returns what gives them back
+ * @throws usage - another step on them has not ended
+ */
+export function takeWeights({ parameters }: GPT2HeadWithValueModel): () => void {
+  const { buffer } = parameters.data;
+  if (busy.has(buffer))
+    fail("usage", {
+      where: "PPOTrainer",
+      found: "a step on a model whose last step has not ended",
+      expected: "one step at a time, of one trainer",
+      fix: "await each step before the next; give every trainer that runs at the same time a model of its own: model.frozenCopy()",
+    });
+  busy.add(buffer);
+  return () => busy.delete(buffer);
+}

@@ -1,0 +1,97 @@
+/** @file Questions to the model, checked before anything is computed: tokens, the rows that are asked, and their distributions. */
+import { describe, isList } from "../base/describe.ts";
+import { fail } from "../base/errors.ts";
+import { type IdList, readIds } from "../base/token-ids.ts";
+import type { GPT2Config } from "./config.ts";
+import type { Distribution } from "./distribution.ts";
+import { KeptSet } from "./kept-set.ts";
+import type { Tokens } from "./transformer.ts";
+
+/** Tokens whose distribution is asked: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
+export interface AskedTokens {
+  /** Ids [B, T] row-major, right-padded to T. */
+  readonly tokens: { readonly ids: IdList; readonly B: number; readonly T: number };
+  /** [R] */
+  readonly rows: ArrayLike<number>;
+  /** [R] */
+  readonly ids: IdList;
+  readonly distribution: Distribution;
+}
+
+type Sizes = Pick<GPT2Config, "vocabSize" | "nPositions">;
+
+/**
+ * Token ids [B, T] as int32.
+ * @throws input - ids outside the vocabulary, a length outside the context, not B times T ids
+ */
+export function readTokens({ vocabSize, nPositions }: Sizes, { ids, B, T }: AskedTokens["tokens"]): Tokens {
+  for (const [name, size] of Object.entries({ B, T }))
+    if (!(Number.isInteger(size) && size > 0))
+      wrong(
+        `token ids, ${name}`,
+        describe(size),
+        "a whole number from 1",
+        "pass B sequences of T tokens, B and T from 1",
+      );
+  if (T > nPositions)
+    wrong(
+      "token ids",
+      `sequences of ${T} tokens`,
+      `at most ${nPositions} (n_positions)`,
+      "shorten the prompts or the responses",
+    );
+  if (isList(ids) && ids.length !== B * T) wrong("token ids", `${ids.length} ids`, `${B} x ${T}`, "pass B times T ids");
+  const place = (i: number) => `token ids, row ${Math.floor(i / T)}, position ${i % T}`;
+  return { ids: readIds(ids, { where: "token ids", vocabSize, place }), B, T };
+}
+
+/**
+ * A question to a model of these sizes.
+ * @throws input - as {@link readTokens}; rows that are no positions of the tokens, not one id, adjustment or kept set per row, a
+ *   temperature that is not above 0
+ */
+export function readAsked(sizes: Sizes, { tokens: given, rows, ids, distribution }: AskedTokens) {
+  const tokens = readTokens(sizes, given);
+  const positions = tokens.B * tokens.T;
+  const checked = {
+    tokens,
+    rows: readIds(rows, {
+      where: "asked rows",
+      vocabSize: positions,
+      fixEmpty: "ask about some tokens",
+      fixId: "a row is b T + t, the position before the token that is asked",
+    }),
+    ids: readIds(ids, { where: "asked ids", vocabSize: sizes.vocabSize, fixEmpty: "ask about some tokens" }),
+    distribution,
+  };
+  const R = checked.rows.length;
+  const perRow = {
+    "asked ids": ids,
+    "distribution, kept": distribution?.kept,
+    "distribution, adjustments": distribution?.adjustments,
+  };
+  for (const [name, list] of Object.entries(perRow))
+    if (list !== undefined && list.length !== R)
+      wrong(name, `${list.length} for ${R} rows`, "one for each row", "pass what belongs to the same tokens");
+  const temperature = distribution?.temperature;
+  if (!(Number.isFinite(temperature) && temperature > 0))
+    wrong(
+      "distribution, temperature",
+      describe(temperature),
+      "a number above 0",
+      "1 asks for the model's own distribution",
+    );
+  const stray = distribution.kept?.findIndex((set) => set !== undefined && !(set instanceof KeptSet)) ?? -1;
+  if (stray >= 0)
+    wrong(
+      `distribution, kept, row ${stray}`,
+      describe(distribution.kept?.[stray]),
+      "a KeptSet or undefined",
+      "pass KeptSet.of(ids, vocabSize), or what generate returned",
+    );
+  return checked;
+}
+
+function wrong(where: string, found: string, expected: string, fix: string): never {
+  return fail("input", { where, found, expected, fix });
+}
