@@ -15,6 +15,8 @@ import type { RunEvent, RunSpec } from "../train/run.ts";
 
 export type ToWorker =
   | { type: "stop" }
+  /** Nobody listens any more. */
+  | { type: "leave" }
   | { type: "scores"; id: number; scores: number[] }
   | { type: "failed"; id: number; error: PlainError };
 export type ToParent =
@@ -83,7 +85,9 @@ export async function* runInWorker(
   } finally {
     options.signal?.removeEventListener("abort", stop);
     for (const call of calls.values()) call.abort();
-    await worker.terminate();
-    await dropLock(spec.out, lockId); // it could not, when it was ended in the middle
+    // Not terminate(): ended inside a call of the engine, the thread takes the whole process with it.
+    worker.post({ type: "leave" } satisfies ToWorker);
+    await worker.ended.catch(() => {});
+    await dropLock(spec.out, lockId); // a thread that ended with a fault could not
   }
 }

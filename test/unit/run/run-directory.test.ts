@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeConfig } from "../../../src/gpt2/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
+import { runInWorker } from "../../../src/run/worker.ts";
 import { writeChecksums } from "../../../src/runtime/file-checksums.ts";
 import { packagePath } from "../../../src/runtime/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
@@ -23,6 +24,7 @@ import { pretrainRun } from "../../../src/train/pretrain-run.ts";
 import type { RewardFunction } from "../../../src/train/rewards.ts";
 import { type RunEvent, type RunSpec, run } from "../../../src/train/run.ts";
 import { differences } from "../../../tools/small-run.ts";
+import { buildCli } from "../../support/cli.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-directory-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -147,6 +149,24 @@ describe("a second run in the directory of one that is going on", () => {
     expect(names("left")).not.toContain(".lock");
     expect((await train(spec("left", { resume: true }))).error).toBeUndefined();
     expect(differences(at("whole"), at("left"))).toEqual([]);
+  });
+
+  test("a run in a worker that is left in the middle gives the directory back too", async () => {
+    buildCli();
+    for await (const event of runInWorker(spec("worker"), reward)) if (event.type === "step") break;
+    expect(names("worker")).not.toContain(".lock");
+    expect((await train(spec("worker", { resume: true }))).error).toBeUndefined();
+    expect(differences(at("whole"), at("worker"))).toEqual([]);
+    // Its own lock and no other: one that is refused does not take away that of the run that is there.
+    const { error } = await train(spec("worker-2"), async (step) => {
+      if (step !== 2) return;
+      const refused = await runInWorker(spec("worker-2"), reward)
+        .next()
+        .catch((error) => error);
+      expect(refused.problem.found).toMatch(/^a run that is going on there/);
+      expect(names("worker-2")).toContain(".lock");
+    });
+    expect(error).toBeUndefined();
   });
 
   test("a run that could not begin leaves nothing", async () => {
