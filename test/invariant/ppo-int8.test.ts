@@ -92,7 +92,7 @@ test("a run says so at its start, and warns without a correction", async () => {
 
 test("without the kept sets there are no weights: refused", () => {
   expect(() => ppoConfig({ ...int8, maskReplay: false })).toThrow(
-    "options, maskReplay: found false with rolloutPrecision int8, expected true: importance weights are over the kept sets. Fix: change maskReplay",
+    "options, maskReplay: found false, expected true with rolloutPrecision (int8): importance weights are over the kept sets. Fix: change maskReplay or rolloutPrecision",
   );
 });
 

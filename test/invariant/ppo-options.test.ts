@@ -372,7 +372,7 @@ describe("a separate value model", () => {
 
   test("that nothing would train is refused", () => {
     expect(() => ppoConfig({ valueModel: "separate", vfCoef: 0 })).toThrow(
-      "vfCoef: found 0 with a separate valueModel",
+      "vfCoef: found 0, expected more than 0 with valueModel (separate): nothing else trains it",
     );
   });
 });

@@ -156,7 +156,12 @@ describe("errors", () => {
       {},
       "query 0, position 0: found id -1, expected 0 to 100. Fix: use the tokenizer of this model",
     ],
-    ["usage", [three], { temperature: 0 }, "temperature: found 0, expected a number above 0. Fix: correct temperature"],
+    [
+      "usage",
+      [three],
+      { temperature: 0 },
+      "temperature: found 0, expected a number from 0.0001 to 10000. Fix: correct temperature",
+    ],
     ["usage", [three], { topK: -3 }, "topK: found -3, expected a whole number, 0 for all tokens. Fix: correct topK"],
     ["usage", [three], { topP: 2 }, "topP: found 2, expected a number above 0 and at most 1. Fix: correct topP"],
     [

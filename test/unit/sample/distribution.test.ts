@@ -201,12 +201,15 @@ describe("frequencies", () => {
 describe("errors", () => {
   const good = { temperature: 1, topK: 0, topP: 1 };
   test.each([
-    [{ temperature: 0 }, "temperature: found 0, expected a number above 0. Fix: correct temperature"],
-    [{ temperature: -1 }, "temperature: found -1, expected a number above 0. Fix: correct temperature"],
-    [{ temperature: Number.NaN }, "temperature: found NaN, expected a number above 0. Fix: correct temperature"],
+    [{ temperature: 0 }, "temperature: found 0, expected a number from 0.0001 to 10000. Fix: correct temperature"],
+    [{ temperature: -1 }, "temperature: found -1, expected a number from 0.0001 to 10000. Fix: correct temperature"],
+    [
+      { temperature: Number.NaN },
+      "temperature: found NaN, expected a number from 0.0001 to 10000. Fix: correct temperature",
+    ],
     [
       { temperature: Number.POSITIVE_INFINITY },
-      "temperature: found Infinity, expected a number above 0. Fix: correct temperature",
+      "temperature: found Infinity, expected a number from 0.0001 to 10000. Fix: correct temperature",
     ],
     [{ topK: -1 }, "topK: found -1, expected a whole number, 0 for all tokens. Fix: correct topK"],
     [{ topK: 2.5 }, "topK: found 2.5, expected a whole number, 0 for all tokens. Fix: correct topK"],

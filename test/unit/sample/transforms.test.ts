@@ -222,7 +222,10 @@ describe("errors", () => {
   test.each<[Partial<SamplingOptions>, string]>([
     [{ minP: -0.1 }, "minP: found -0.1, expected a number from 0 to 1. Fix: correct minP"],
     [{ minP: 1.1 }, "minP: found 1.1, expected a number from 0 to 1. Fix: correct minP"],
-    [{ repetitionPenalty: 0 }, "repetitionPenalty: found 0, expected a number above 0. Fix: correct repetitionPenalty"],
+    [
+      { repetitionPenalty: 0 },
+      "repetitionPenalty: found 0, expected a number from 0.0001 to 10000. Fix: correct repetitionPenalty",
+    ],
     [{ bannedTokens: [4] }, `bannedTokens: found token 4, ${outside}`],
     [{ forcedTokens: { 0: -1 } }, `forcedTokens: found token -1, ${outside}`],
     [{ bias: toBias({ ids: [9], values: [1] }) }, `transform bias: found token 9, ${outside}`],

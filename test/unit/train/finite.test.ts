@@ -187,8 +187,11 @@ describe("the state before it is on disk", () => {
     const { error, events } = await train("clean");
     expect(error?.message).toMatch(/^PPO step 3, epoch 1/);
     expect(events.at(-1)).toMatchObject({ type: "checkpoint", step: 2 });
-    for (const name of ["model.safetensors", "trainer.safetensors", "trainer.json"])
+    for (const name of ["model.safetensors", "trainer.safetensors"])
       expect(file("clean", `checkpoint-2/${name}`).equals(file("two", `checkpoint-2/${name}`)), name).toBe(true);
+    // After an error nothing older is deleted: the state says so, and is the same otherwise.
+    const state = (run: string) => JSON.parse(file(run, "checkpoint-2/trainer.json").toString());
+    expect(state("clean")).toEqual({ ...state("two"), keepOlder: true });
   });
 
   test("but not when weights were spoiled: then the last checkpoint is what there is", async () => {
