@@ -61,7 +61,7 @@ export function define(command: Command): void {
   addOptions(command, table);
   command.option(
     "--json",
-    "one JSON object per response and line: prompt, response, tokens, logprobs, rawLogprobs, keptMass, values, finished",
+    "one JSON object per response and line: prompt, response, responseWithSpecialTokens, tokens, logprobs, rawLogprobs, keptMass, values, finished",
   );
   addThreadsOption(command);
   addIgnoreMemoryOption(command);
@@ -94,7 +94,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const queries = encodePrompts(asked, tokenizer, model.config, options).ids;
 
   if (asked.length === 1 && !flags.json) {
-    const stream = tokenizer.createStream({ skipSpecialTokens: true });
+    const stream = tokenizer.createStream({ skipSpecialTokens: true, before: queries[0] });
     write(asked[0]);
     await generate(model, queries, { ...options, stop, eosTokenId, onToken: (_, id) => write(stream.push(id)) });
     return print(stream.end());
@@ -111,8 +111,8 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     progress.clear();
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
-      if (flags.json) printJson(record(prompt, response, tokenizer));
-      else print(`--- ${start + i + 1} of ${asked.length}\n${prompt}${text(response, tokenizer)}`);
+      if (flags.json) printJson(record(prompt, part[i], response, tokenizer));
+      else print(`--- ${start + i + 1} of ${asked.length}\n${prompt}${text(part[i], response, tokenizer)}`);
     });
   }
 }
@@ -144,13 +144,21 @@ async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): P
   return read.map((row) => row.prompt);
 }
 
-const text = ({ tokens }: Response, tokenizer: Tokenizer) => tokenizer.decode(tokens, { skipSpecialTokens: true });
+const text = (query: Int32Array, { tokens }: Response, tokenizer: Tokenizer, skipSpecialTokens = true) =>
+  tokenizer.decodeAfter(query, tokens, { skipSpecialTokens });
 
-function record(prompt: string, response: Response, tokenizer: Tokenizer) {
+function record(prompt: string, query: Int32Array, response: Response, tokenizer: Tokenizer) {
   const { tokens, logprobs, rawLogprobs, keptMass, values, finished } = response;
   const numbers = Object.entries({ tokens, logprobs, rawLogprobs, keptMass, values }).map(([n, x]) => [
     n,
     Array.from(x),
   ]);
-  return { prompt, response: text(response, tokenizer), ...Object.fromEntries(numbers), finished };
+  const responseWithSpecialTokens = text(query, response, tokenizer, false);
+  return {
+    prompt,
+    response: text(query, response, tokenizer),
+    responseWithSpecialTokens,
+    ...Object.fromEntries(numbers),
+    finished,
+  };
 }

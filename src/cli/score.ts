@@ -60,15 +60,23 @@ async function score(flags: ScoreFlags): Promise<void> {
   for (const text of given) {
     const ids = tokenizer.encode(text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);
-    const texts = tokenizer.decodeEach(ids);
-    const next = tokenizer.decodeEach(greedy);
-    const tokens = texts.map((text, t): Token => {
+    const tokens = Array.from(ids, (id, t): Token => {
       const logprob = t === 0 ? null : logprobs[t];
-      return { id: ids[t], text, logprob, value: values[t], greedyId: greedy[t], greedy: next[t] };
+      const said = tokenText(tokenizer, ids.subarray(0, t), id);
+      const next = tokenText(tokenizer, ids.subarray(0, t + 1), greedy[t]);
+      return { id, text: said, logprob, value: values[t], greedyId: greedy[t], greedy: next };
     });
     if (flags.json) printJson({ text, tokens });
     else printTable(tokens);
   }
+}
+
+/** So many tokens before one decide how it reads: whether it has a space in front. */
+const CONTEXT = 8;
+
+/** A token as it reads after those before it; part of a character shows as U+FFFD. */
+function tokenText(tokenizer: Tokenizer, before: Int32Array, id: number): string {
+  return tokenizer.isByteLevel ? tokenizer.decode([id]) : tokenizer.decodeAfter(before.slice(-CONTEXT), [id]);
 }
 
 const COLUMNS: readonly (Column & { text: (token: Token, position: number) => string })[] = [

@@ -166,7 +166,7 @@ function newRow(prompt: Int32Array, maxNewTokens: number, rng: Rng, stop: StopOp
   return {
     prompt,
     rng,
-    watch: stop && new StopWatch(stop),
+    watch: stop && new StopWatch(stop, prompt),
     tokens: new Int32Array(maxNewTokens),
     logprobs: [] as number[],
     rawLogprobs: [] as number[],

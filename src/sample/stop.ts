@@ -28,9 +28,10 @@ export class StopWatch {
   readonly #memory: number;
   #tail = "";
 
-  constructor({ strings, tokenizer }: StopOptions) {
+  /** @param prompt ids that the response follows: what it adds to their text is what is read */
+  constructor({ strings, tokenizer }: StopOptions, prompt: ArrayLike<number> = []) {
     this.#strings = strings;
-    this.#stream = tokenizer.createStream();
+    this.#stream = tokenizer.createStream({ before: prompt });
     this.#memory = Math.max(0, ...strings.map((s) => s.length)) - 1;
   }
 

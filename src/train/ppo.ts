@@ -2,6 +2,7 @@
 import { fail } from "../base/errors.ts";
 import type { IdList } from "../base/token-ids.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { namingExtremes } from "../experience/extremes.ts";
 import { type GivenBatch, readGiven, unlikeRecord } from "../experience/given.ts";
 import { checkRoles, takeWeights } from "../experience/roles.ts";
 import { type RewardSample, readSample } from "../experience/sample.ts";
@@ -168,7 +169,7 @@ export class PPOTrainer {
     try {
       const clock = new Stopwatch();
       const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
-      yield* this.#learn(answered, promptState, clock); // 4 to 7
+      yield* namingExtremes(this.#learn(answered, promptState, clock), answered, this.config); // 4 to 7
     } finally {
       release();
     }
@@ -284,7 +285,8 @@ export class PPOTrainer {
       readSample(reader, { prompt: tokenizer.decode(queries[b]), row: {} }, queries[b], response),
     );
     const answered = { data, episodes, scores: [...scores], draws };
-    for await (const event of this.#learn(answered, this.#promptState, clock)) {
+    const events = namingExtremes(this.#learn(answered, this.#promptState, clock), answered, config);
+    for await (const event of events) {
       if (event.type === "warning") warnings.push(event.message);
       if (event.type === "step") return { ...event, warnings };
     }
