@@ -8,6 +8,7 @@ import {
   type PpoConfig,
   ppoConfig,
   type RewardFunction,
+  type RewardSample,
   type RunEvent,
   type RunSpec,
   rewardProcess,
@@ -58,7 +59,16 @@ async function thread(out: string): Promise<string> {
 
 async function ownProcess(path: string): Promise<string> {
   const judge = await rewardProcess(path);
-  const sample = (response: string) => ({ prompt: "This", response, text: `This${response}`, row: {} });
+  const sample = (response: string): RewardSample => ({
+    prompt: "This",
+    response,
+    text: `This${response}`,
+    responseWithSpecialTokens: response,
+    textWithSpecialTokens: `This${response}`,
+    promptTokens: [1],
+    tokens: [2, 3],
+    row: {},
+  });
   const scores = await judge([sample(" is good!"), sample(" is")]);
   await judge.close();
   return scores.join(" ");
