@@ -1,20 +1,54 @@
 /** @file What a run writes down beside its checkpoints. */
-import { AppendFile, baseName, exists, joinPath, readText, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
+import {
+  AppendFile,
+  baseName,
+  exists,
+  joinPath,
+  readJson,
+  readText,
+  writeAtomic,
+  writeTextAtomic,
+} from "../runtime/files.ts";
 import type { TrainEvent } from "./events.ts";
+import type { RewardSample } from "./rewards.ts";
 import { TensorBoardWriter } from "./tensorboard.ts";
 
 export const CONFIG_FILE = "config.json";
 const METRICS_FILE = "metrics.jsonl";
 const SAMPLES_FILE = "samples.jsonl";
+const EVALUATION_FILE = "evaluation.json";
 
-/** config.json, metrics.jsonl, samples.jsonl and TensorBoard events of a run directory. */
+/** Responses to held-out prompts, and their mean score. */
+export interface Evaluation {
+  samples: (RewardSample & { score: number })[];
+  mean: number;
+  standardError: number;
+}
+
+/** evaluation.json: what came of which prompts, before training and after. */
+interface EvaluationRecord {
+  /** The checksum of the prompts. */
+  prompts: string;
+  before?: Evaluation;
+  after?: Evaluation;
+}
+
+/** config.json, metrics.jsonl, samples.jsonl, evaluation.json and TensorBoard events of a run directory. */
 export class RunLogs {
+  readonly #directory: string;
   readonly #record: string;
   readonly #metrics: AppendFile;
   readonly #samples: AppendFile;
   readonly #tensorboard: TensorBoardWriter;
 
-  private constructor(record: string, metrics: AppendFile, samples: AppendFile, tensorboard: TensorBoardWriter) {
+  private constructor(
+    directory: string,
+    record: string,
+    metrics: AppendFile,
+    samples: AppendFile,
+    tensorboard: TensorBoardWriter,
+  ) {
+    this.#directory = directory;
     this.#record = record;
     this.#metrics = metrics;
     this.#samples = samples;
@@ -28,6 +62,7 @@ export class RunLogs {
     const files = [METRICS_FILE, SAMPLES_FILE].map((name) => joinPath(directory, name));
     for (const path of files) await keepLinesUpTo(path, stepsTaken);
     return new RunLogs(
+      directory,
       text,
       await AppendFile.open(files[0]),
       await AppendFile.open(files[1]),
@@ -54,6 +89,19 @@ export class RunLogs {
     await this.#metrics.appendLine(JSON.stringify({ step: event.step, ...event.metrics }));
     await this.#samples.appendLines(event.samples.map((s) => JSON.stringify({ step: event.step, ...s })));
     await this.#tensorboard.scalars(event.step, event.metrics);
+  }
+
+  /** What is known of these prompts: nothing where others were evaluated, or none. */
+  async evaluations(prompts: string): Promise<Omit<EvaluationRecord, "prompts">> {
+    const path = joinPath(this.#directory, EVALUATION_FILE);
+    const record = (await readJson(path).catch(() => null)) as EvaluationRecord | null;
+    return record?.prompts === prompts ? { before: record.before, after: record.after } : {};
+  }
+
+  /** An evaluation is kept, so that a resumed run can still compare with how it began. */
+  async evaluated(prompts: string, when: "before" | "after", evaluation: Evaluation): Promise<void> {
+    const record = { prompts, ...(await this.evaluations(prompts)), [when]: evaluation };
+    await writeTextAtomic(joinPath(this.#directory, EVALUATION_FILE), `${JSON.stringify(record)}\n`);
   }
 
   /** What is in a checkpoint is in the logs too, whatever happens to the machine. */

@@ -197,6 +197,15 @@ async function* runIn(
     const { step, path } = await saveCheckpoint(spec.out, trainer, { ...rest(), keepOlder: true });
     return { type: "checkpoint", step, directory: path };
   };
+  const keep = async function* (events: AsyncGenerator<RunEvent>): AsyncGenerator<RunEvent> {
+    for await (const event of events) {
+      if (event.type === "evaluation") {
+        const { when, samples, mean, standardError } = event;
+        await logs.evaluated(inputs.evaluation as string, when, { samples, mean, standardError });
+      }
+      yield event;
+    }
+  };
   const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
   try {
     // A process killed after it wrote its last checkpoint may not have come to this.
@@ -211,7 +220,9 @@ async function* runIn(
     for (const what of changes) yield warning(what);
     if (spec.resume && !checkpoint)
       yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
-    if (!checkpoint) yield* evaluate(evaluation, trainer, "before");
+    const began = (await logs.evaluations(inputs.evaluation ?? "")).before;
+    if (evaluation && !checkpoint) yield* keep(evaluate(evaluation, trainer, "before"));
+    else if (evaluation && began) yield { type: "evaluation", when: "before", ...began };
     for await (const event of trainer.train(prompts, { signal })) {
       if (event.type === "step") {
         await logs.step(event);
@@ -224,7 +235,7 @@ async function* runIn(
       if (event.type !== "done") yield event;
       else {
         if (saved !== event.step || event.step === 0) yield await save();
-        if (!event.interrupted) yield* evaluate(evaluation, trainer, "after");
+        if (evaluation && !event.interrupted) yield* keep(evaluate(evaluation, trainer, "after"));
         yield { ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) };
       }
       await breathe();
@@ -292,11 +303,10 @@ const partly = ({ stepsTaken, unsettledUpdates }: PPOTrainer) =>
 
 /** The same prompts and random streams before and after, so that only the weights differ. */
 async function* evaluate(
-  prompts: EncodedPrompts | undefined,
+  prompts: EncodedPrompts,
   trainer: PPOTrainer,
   when: "before" | "after",
 ): AsyncGenerator<RunEvent> {
-  if (!prompts) return;
   const place = { step: trainer.stepsTaken, streamOf: (i: number) => [STREAMS.evaluation, i] };
   const answers = respondAndScore(trainer.responder, prompts.prompts, prompts.ids, place);
   let next = await answers.next();

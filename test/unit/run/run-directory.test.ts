@@ -380,6 +380,20 @@ describe("resumed", () => {
     expect(warnings((await resume("moved-model", { model: at("model-3") })).events)).toEqual([]);
   });
 
+  test("a resumed run knows how held-out responses were before it began", async () => {
+    const evaluation = { prompts: ["A film", "The cast"] };
+    const evaluations = (events: RunEvent[]) =>
+      events.flatMap((e) => (e.type === "evaluation" ? [{ ...e, samples: e.samples.length }] : []));
+    const whole = await train(spec("evaluated-whole", { evaluation }));
+    const begun = await train(spec("evaluated-cut", { evaluation, config: { steps: 2 } }));
+    const ended = await train(spec("evaluated-cut", { evaluation, resume: true }));
+    expect(evaluations(whole.events).map(({ when }) => when)).toEqual(["before", "after"]);
+    expect(evaluations(ended.events)).toEqual(evaluations(whole.events));
+    expect(evaluations(begun.events)[0]).toEqual(evaluations(whole.events)[0]);
+    const read = (out: string) => JSON.parse(readFileSync(join(at(out), "evaluation.json"), "utf8"));
+    expect(read("evaluated-cut")).toEqual(read("evaluated-whole"));
+  });
+
   test("other evaluation prompts are refused; none or new ones are not", async () => {
     const evaluation = { prompts: ["A film"] };
     await train(spec("evaluated", { evaluation, config: { steps: 2 } }));
