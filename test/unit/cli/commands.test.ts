@@ -67,6 +67,7 @@ describe("generate", () => {
       expect(Object.keys(one)).toEqual([
         "prompt",
         "response",
+        "responseWithSpecialTokens",
         "tokens",
         "logprobs",
         "rawLogprobs",
