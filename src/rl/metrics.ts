@@ -45,7 +45,7 @@ export const metrics = {
     "largest |ρ − 1| in the first minibatch, before any weight moved: 0 but for rounding, or sampling and scoring disagree",
 
   "audit/log_martingale":
-    "log M of the audit's test martingale over the run so far, nats, unless audit is off: how strongly the tokens speak against being draws from the policy they are scored under",
+    "log M of the audit's test martingale over the run so far, nats: the evidence that tokens are not draws from the policy; unless audit is off",
   "audit/log_bound":
     "what audit/log_martingale must stay below: log 10⁶ = 13.8, which chance alone reaches in one run of a million at most",
   "audit/log_reference": "log of the part of M that bets on the reference, as if it were the whole",

@@ -61,10 +61,14 @@ export function inheritedFlags(flags: readonly string[]): string[] {
 /** Bytes kept of what a process wrote to stderr last: V8 says there that memory ran out. */
 const TAIL = 8192;
 
-/** Milliseconds that output of an ended process is waited for: another process may still hold its pipes. */
-const DRAIN = 200;
+/**
+ * Milliseconds without output after which an ended process has no more to say: another process may still hold its pipes, and
+ * may go on writing, hence the limit.
+ */
+const QUIET = 200;
+const LONGEST_DRAIN = 10_000;
 
-/** Milliseconds in which a process may end by itself when it is asked to. */
+/** Milliseconds without output in which a process may end by itself when it is asked to. */
 const FAREWELL = 1000;
 
 /** An environment variable: with --import the program that starts processes may itself be loaded in them. */
@@ -108,13 +112,13 @@ export function startChild(
     }
   };
   const streams = [child.stdout, child.stderr, child.stdio[LIFELINE]] as Socket[];
-  const tail = forward(child, onOutput);
+  const output = forward(child, onOutput);
   const words = collectWords(streams[2]);
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const ended = new Promise<Ending>((resolve) => {
     const end = (how: string, signal: string | null) => {
       const lastWords = words();
-      const outOfMemory = /JavaScript heap out of memory|Allocation failed/.test(tail());
+      const outOfMemory = /JavaScript heap out of memory|Allocation failed/.test(output.tail());
       const by = lastWords?.type === "exit" ? whereAndWhy(lastWords.error).replace(/^ at/, ", by process.exit at") : "";
       resolve({ how: `${how}${by}`, signal, lastWords, outOfMemory });
     };
@@ -123,12 +127,16 @@ export function startChild(
     });
     child.once("exit", async (code, signal) => {
       killGroup();
-      let timer: NodeJS.Timeout | undefined;
-      const late = new Promise<void>((done) => {
-        timer = setTimeout(done, DRAIN);
-      });
-      await Promise.race([closed, late]);
-      clearTimeout(timer);
+      const until = Date.now() + LONGEST_DRAIN;
+      for (let isQuiet = false; !isQuiet && (output.waits() || Date.now() < until); ) {
+        const before = output.pieces();
+        let timer: NodeJS.Timeout | undefined;
+        const late = new Promise<boolean>((done) => {
+          timer = setTimeout(() => done(!output.waits() && output.pieces() === before), QUIET);
+        });
+        isQuiet = await Promise.race([closed.then(() => true), late]);
+        clearTimeout(timer);
+      }
       end(signal === null ? `exit code ${code}` : `signal ${signal}`, signal);
     });
   });
@@ -142,9 +150,15 @@ export function startChild(
     async close() {
       this.hold(true);
       if (child.connected) child.disconnect(); // in-child.ts ends then
-      const timer = setTimeout(killGroup, FAREWELL);
+      const until = Date.now() + LONGEST_DRAIN;
+      let before = -1; // it is written on while its output is read
+      const timer = setInterval(() => {
+        const now = output.pieces();
+        if (!output.waits() && (now === before || Date.now() > until)) killGroup();
+        before = now;
+      }, FAREWELL / 2);
       await ended;
-      clearTimeout(timer);
+      clearInterval(timer);
     },
     hold(busy) {
       const parts = [child, child.channel, ...streams];
@@ -153,22 +167,36 @@ export function startChild(
   };
 }
 
-/** Pass on what it writes; gives a look at what it wrote to stderr last. */
-function forward(child: ChildProcess, onOutput: (bytes: Uint8Array) => void | Promise<void>): () => string {
+/** Pass on what it writes. */
+function forward(child: ChildProcess, onOutput: (bytes: Uint8Array) => void | Promise<void>) {
   let tail = Buffer.alloc(0);
+  let pieces = 0;
+  let waiting = 0;
   child.stderr?.on("data", (bytes: Buffer) => {
     tail = Buffer.concat([tail, bytes]).subarray(-TAIL);
   });
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (bytes: Buffer) => {
+      pieces++;
       const taken = onOutput(bytes);
       if (!taken) return;
       stream.pause();
-      void taken.then(() => stream.resume());
+      waiting++;
+      void taken.then(() => {
+        waiting--;
+        stream.resume();
+      });
     });
     stream?.on("error", () => {});
   }
-  return () => tail.toString("latin1");
+  return {
+    /** What it wrote to stderr last. */
+    tail: () => tail.toString("latin1"),
+    /** How many pieces of output have come. */
+    pieces: () => pieces,
+    /** Whether what came is still to be taken: its reader decides how long that lasts. */
+    waits: () => waiting > 0,
+  };
 }
 
 function collectWords(lifeline: Socket): () => LastWords | undefined {

@@ -32,8 +32,9 @@ export async function serveParent(): Promise<Parent> {
     post: (message) => void send(message, undefined, undefined, () => {}),
     onMessage: (handler) => void process.on("message", handler),
   };
-  // The channel is ours: a module that finds it might take itself for something that was forked, and talk.
-  Object.assign(process, { send: undefined, disconnect: undefined });
+  // The channel is ours: a module that finds it might take itself for something that was forked, and talk. Node itself calls
+  // process.disconnect when the parent closes the channel.
+  Object.assign(process, { send: undefined });
   sayWhy();
   await watchLifeline();
   return parent;
@@ -65,8 +66,13 @@ function sayWhy(): void {
       say({ type: "stray", rejection: event === "unhandledRejection", error: plainError(thrown) });
       process.exit(1);
     });
-  process.once("disconnect", () => {
+  process.once("disconnect", async () => {
     said = true;
+    // What was printed may still wait for its reader. The parent ends this process when nothing comes any more.
+    const written = (stream: NodeJS.WriteStream) =>
+      new Promise<void>((done) => (stream.writable ? stream.write("", () => done()) : done()));
+    setInterval(() => {}, 1000); // a write to stdout does not keep a process alive
+    await Promise.all([process.stdout, process.stderr].map(written));
     process.exit(0);
   });
   process.on("exit", (code) => say({ type: "exit", code, error: plainError(calledExit()) }));

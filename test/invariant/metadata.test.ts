@@ -83,7 +83,8 @@ describe("a vocabulary with ids that no text can be made of", () => {
       "step, response 2, token 1: found id 9, for which the tokenizer has no text, expected ids that can be drawn. " +
       "Fix: sample with this trainer's sampling(), which leaves such ids out";
     await expect(trainer.step(queries, wrong, [1, 2, 3, 4])).rejects.toThrow(message);
-    const records = responses.map((r, b) => (b === 2 ? { ...r, tokens: wrong[2] } : r));
+    const changed = (r: (typeof again)[number]) => ({ ...r, tokens: r.tokens.map((id, t) => (t === 1 ? 9 : id)) });
+    const records = again.map((r, b) => (b === 2 ? changed(r) : r));
     await expect(trainer.step(queries, records, [1, 2, 3, 4])).rejects.toThrow(message);
   });
 });

@@ -149,6 +149,7 @@ describe("train", () => {
       "best.json",
       "checkpoint-2",
       "config.json",
+      "evaluation.json",
       "metrics.jsonl",
       "samples.jsonl",
       "tb",
