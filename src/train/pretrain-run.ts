@@ -142,6 +142,13 @@ async function modelAndTokenizer(spec: PretrainSpec, { seed, ...training }: Pret
     const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed });
     const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
     checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
+    if (tokenizer.eosTokenId !== null && tokenizer.eosTokenId >= model.config.vocabSize)
+      fail("checkpoint", {
+        where: tokenizer.where,
+        found: `an end-of-text token with id ${tokenizer.eosTokenId}, and a model of ${model.config.vocabSize} ids`,
+        expected: "one of the model's ids to put between documents",
+        fix: "set eos_token in tokenizer_config.json to a token of the vocabulary",
+      });
     return { model, tokenizer, notes: [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes] };
   }
   if (spec.tokenizer === undefined)

@@ -99,6 +99,22 @@ beforeAll(async () => {
   ]);
 });
 
+test("pretraining with an end token that the model has no row for is refused before a text is read", async () => {
+  const config = { eos_token: "<|never|>" };
+  const model = GPT2HeadWithValueModel.fromConfig(
+    makeConfig({ vocabSize: 8192, nEmbd: 8, nLayer: 1, nHead: 1, nPositions: 16 }),
+    { threads: 1 },
+  );
+  await model.savePretrained(at("no-end"));
+  const tokenizer = packagePath("models", "tiny", "tokenizer.json");
+  writeFileSync(join(at("no-end"), "tokenizer.json"), readFileSync(tokenizer));
+  writeFileSync(join(at("no-end"), "tokenizer_config.json"), JSON.stringify(config));
+  const events = pretrainRun({ data: [at("not-there.txt")], out: at("no-end-out"), model: at("no-end"), threads: 1 });
+  await expect(events.next()).rejects.toThrow(
+    "found an end-of-text token with id 8192, and a model of 8192 ids, expected one of the model's ids to put between documents",
+  );
+});
+
 describe("a second run in the directory of one that is going on", () => {
   test.each([false, true])(
     "is refused at once, and the first ends as if nothing had happened (resume: %s)",
