@@ -30,6 +30,23 @@ export function checkFinite(
   }
 }
 
+/**
+ * Every weight of a model is finite before it is trained, or measured against.
+ * @param what the model's part in the run: "policy", "reference"
+ * @throws numbers - the first parameter with a number that is not
+ */
+export function checkWeights(what: string, weights: ParameterBuffer): void {
+  const bad = firstBadParameter(weights);
+  if (bad === undefined) return;
+  const i = weights.view(bad).findIndex(isBad);
+  fail("numbers", {
+    where: `the ${what}, parameter ${bad}, element ${i}`,
+    found: String(weights.view(bad)[i]),
+    expected: "finite weights to begin with",
+    fix: "load another checkpoint: this one was spoiled before it was saved, or damaged since",
+  });
+}
+
 /** What is not finite in the forward pass of a minibatch, in words; undefined when all is well. */
 export function badScores(scores: RowScores & { loss: number }, weights: ParameterBuffer): string | undefined {
   if (!isBad(scores.loss)) return undefined;

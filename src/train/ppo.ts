@@ -32,7 +32,7 @@ import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PpoConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
-import { checkFinite } from "./finite.ts";
+import { checkFinite, checkWeights } from "./finite.ts";
 import { checkDrawn, givenExperience } from "./given.ts";
 import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
@@ -111,6 +111,8 @@ export class PPOTrainer {
     this.eosTokenIds = ends.ids;
     checkModelOptions(this.config, model.config, ends.ids);
     checkRoles(model, reference, this.config.frozenLayers);
+    checkWeights("policy", model.parameters);
+    if (reference) checkWeights("reference", reference.parameters);
     this.#drawable = drawableIds(tokenizer, model.config.vocabSize);
     const note = initializeValueHead(model, this.config);
     this.notes = [

@@ -40,6 +40,18 @@ beforeAll(async () => {
 afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
+test("weights that are bad before anything is learned: the model and the parameter, not the learning rate", () => {
+  const spoiled = newModel();
+  spoiled.parameters.view("transformer.wpe.weight")[3] = Number.NaN;
+  const found = (part: string) =>
+    `the ${part}, parameter transformer.wpe.weight, element 3: found NaN, expected finite weights to begin with. ` +
+    "Fix: load another checkpoint: this one was spoiled before it was saved, or damaged since";
+  expect(() => new PPOTrainer({ model: spoiled, tokenizer, reward })).toThrow(found("policy"));
+  expect(() => new PPOTrainer({ model: newModel(), tokenizer, reward, reference: spoiled })).toThrow(
+    found("reference"),
+  );
+});
+
 type Result = Awaited<ReturnType<GPT2HeadWithValueModel["lossAndGradients"]>>;
 
 /** Spoil the results of minibatches, counted from 0 (from `first` in a resumed run). */
