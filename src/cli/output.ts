@@ -1,6 +1,8 @@
 /** @file Text for terminals: lines, numbers, tables, columns. All that is printed for people goes through here. */
+
 import { randomUUID } from "node:crypto";
 import stringWidth from "string-width";
+import { shellQuote } from "../base/shell.ts";
 import { visible, visibleLines } from "../base/text.ts";
 
 type Stream = NodeJS.WriteStream;
@@ -214,10 +216,5 @@ export function megabytes(bytes: number): string {
 }
 
 export const thousands = (n: number): string => n.toLocaleString("en-US");
-
-/** An argument as a shell would need it. */
-export function shellQuote(argument: string): string {
-  return /^[\w./:@=+-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
-}
 
 export const commandLine = (...parts: readonly string[]): string => ["valuehead", ...parts.map(shellQuote)].join(" ");

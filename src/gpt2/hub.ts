@@ -22,9 +22,11 @@ import {
   writeAtomic,
   writeTextAtomic,
 } from "../runtime/files.ts";
+import { tokenizerFiles } from "../tokenizer/load.ts";
 import { guardedFetch, HubSilence } from "./hub-fetch.ts";
+import { ADAPTER_ADVICE, conversionAdvice, isAdapter } from "./no-weights.ts";
 import { checkpointOfRun } from "./run-checkpoints.ts";
-import { conversionAdvice, INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
+import { INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
 
 export interface DownloadProgress {
   file: string;
@@ -51,17 +53,8 @@ export interface ResolveOptions {
   onNote?: (text: string) => void;
 }
 
-/** Fetched when the repository has them; weights are chosen apart. */
-const SMALL_FILES = [
-  "config.json",
-  "generation_config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-];
+/** Fetched when the repository has them, with what belongs to the tokenizer; weights are chosen apart. */
+const SMALL_FILES = ["config.json", "generation_config.json"];
 
 const COMMIT = /^[0-9a-f]{40}$/;
 
@@ -242,8 +235,14 @@ async function downloadWith(
   const weights = [WEIGHTS_FILE, INDEX_FILE].find((file) => available.includes(file));
   if (!available.includes("config.json") || weights === undefined) {
     const conversion = conversionAdvice("DIRECTORY", available);
-    const found = available.includes("config.json") ? "no safetensors weights" : "no config.json";
-    const fix = conversion === null ? "give a GPT-2 model" : `download it to a DIRECTORY and ${conversion}`;
+    const adapter = isAdapter(available);
+    const found = adapter
+      ? "a PEFT adapter without its base model"
+      : available.includes("config.json")
+        ? "no safetensors weights"
+        : "no config.json";
+    const advice = adapter ? ADAPTER_ADVICE : "give a GPT-2 model";
+    const fix = adapter || conversion === null ? advice : `download it to a DIRECTORY and ${conversion}`;
     fail("checkpoint", { where, found, expected: `config.json and ${WEIGHTS_FILE}`, fix });
   }
 
@@ -264,11 +263,12 @@ async function downloadWith(
       const content = await hub.downloadFile({ ...at, downloadInfo });
       await saveStream(content as Blob, blob, file, { size: downloadInfo.size, etag }, options.onProgress);
     }
-    await makeDirectory(snapshot);
+    await makeDirectory(parentDirectory(path));
     await linkFile(blob, path);
   };
 
   for (const file of SMALL_FILES) if (available.includes(file)) await fetchFile(file);
+  for (const file of tokenizerFiles(available)) await fetchFile(file);
   await fetchFile(weights);
   if (weights === INDEX_FILE) {
     const shards = await readShardIndex(joinPath(snapshot, INDEX_FILE));

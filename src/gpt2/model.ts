@@ -3,7 +3,7 @@ import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
 import type { Keep } from "../graph/partition.ts";
 import { BufferPool, Engine, type EngineOptions } from "../runtime/engine.ts";
-import { joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
+import { exists, joinPath, makeDirectory, readJson, writeTextAtomic } from "../runtime/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type AskedTokens, readAsked } from "./asked.ts";
 import { configNotes, configToJson, type GPT2Config, parseConfig } from "./config.ts";
@@ -19,10 +19,12 @@ import {
 import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
 import { type ResolveOptions, resolveModel } from "./hub.ts";
 import type { KeptSet } from "./kept-set.ts";
+import { noConfig } from "./no-weights.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
+import { isValueHead } from "./tensor-names.ts";
 import { Transformer } from "./transformer.ts";
 import { ValueHead } from "./value-head.ts";
-import { findParameters, loadParameters, openWeights, saveParameters } from "./weights.ts";
+import { findParameters, hasOwnHead, loadParameters, openWeights, saveParameters } from "./weights.ts";
 
 export interface ModelOptions extends EngineOptions {
   /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
@@ -38,6 +40,7 @@ const VALUE_HEAD = ["v_head.summary.weight", "v_head.summary.bias"];
 /** The config of the model in a directory. */
 export async function readConfig(directory: string): Promise<GPT2Config> {
   const path = joinPath(directory, "config.json");
+  if (!(await exists(path))) await noConfig(directory);
   return parseConfig(await readJson(path), path);
 }
 
@@ -121,23 +124,40 @@ export class GPT2HeadWithValueModel {
     const notes: string[] = [];
     const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
     const path = joinPath(directory, "config.json");
-    const config = await readConfig(directory);
-    const generationConfig = await readGenerationConfig(directory, config);
-    const table = storedTable(config);
+    const written = await readConfig(directory);
+    const generationConfig = await readGenerationConfig(directory, written);
     const weights = await openWeights(directory);
     try {
-      findParameters(weights, table); // before the memory for them is taken: a broken config may claim any size
+      findParameters(weights, storedTable(written));
+      // As in transformers 5: the weights are right, the config is not.
+      const untied = written.tieWordEmbeddings && (await hasOwnHead(weights));
+      const config = untied ? { ...written, tieWordEmbeddings: false } : written;
+      const table = storedTable(config);
+      const { found } = findParameters(weights, table); // before the memory for them is taken: a broken config may claim any size
       const parameters = new ParameterBuffer(table);
       const wanted = table.map((p) => ({ ...p, target: parameters.view(p.name) }));
       const { missing, ignored } = await loadParameters(weights, wanted);
       notes.push(...configNotes(config, path));
+      if (untied)
+        notes.push(
+          `${weights.name}: lm_head.weight differs from the token embedding, so the two are not tied, whatever ${path} says`,
+        );
+      const valueHeadIsNew = missing.includes(VALUE_HEAD[0]);
+      const named = found.find(([{ name }, stored]) => name === VALUE_HEAD[0] && !stored.name.endsWith(name));
+      if (named) notes.push(`${weights.name}: ${named[1].name} was read as the value head`);
       if (missing.length > 0) {
+        // A bias alone is no value head.
+        const made = valueHeadIsNew ? VALUE_HEAD : missing;
         parameters.table.forEach((p, i) => {
-          if (missing.includes(p.name))
+          if (made.includes(p.name))
             initializeParameter(parameters.view(p.name), p, config, stream(options.seed ?? 0, "parameter", i));
         });
+        const others = ignored.filter(isValueHead);
+        const other = others.length > 0 ? ` (${others.join(", ")}: a value head of another form, not read)` : "";
         notes.push(
-          `${weights.name} has no ${missing.join(", ")}: a new value head, N(0, ${config.initializerRange}), was made`,
+          valueHeadIsNew
+            ? `${weights.name} has no ${missing.join(", ")}${other}: a new value head, N(0, ${config.initializerRange}), was made`
+            : `${weights.name} has no ${missing.join(", ")}: taken as 0`,
         );
       }
       if (ignored.length > 0)
@@ -150,7 +170,6 @@ export class GPT2HeadWithValueModel {
       const { vocabSize } = config;
       const drawable = tokenizer ? drawableIds(tokenizer, vocabSize) : await drawableIdsOf(directory, vocabSize);
       notes.push(...drawableNotes(drawable, vocabSize));
-      const valueHeadIsNew = missing.length > 0;
       const from = { directory, notes, valueHeadIsNew, generationConfig, drawable };
       return new GPT2HeadWithValueModel(config, parameters, options, from);
     } finally {

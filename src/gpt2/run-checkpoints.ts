@@ -1,5 +1,6 @@
 /** @file The checkpoints of a run directory: which there are, and which one is meant where a model is asked for. */
 import { fail } from "../base/errors.ts";
+import { shellQuote } from "../base/shell.ts";
 import { findDamage } from "../runtime/file-checksums.ts";
 import { baseName, exists, isDirectory, joinPath, listDirectory, readJson } from "../runtime/files.ts";
 import { INDEX_FILE, WEIGHTS_FILE } from "./weights.ts";
@@ -58,7 +59,7 @@ export async function checkpointOfRun(directory: string): Promise<{ path: string
     fix:
       damaged.length > 0
         ? "restore one of them from a copy"
-        : `go on with the run: valuehead train --resume ${directory}`,
+        : `go on with the run: valuehead train --resume ${shellQuote(directory)}`,
   });
 }
 

@@ -1,20 +1,15 @@
 /**
  * @file The tensors of a model directory in Hugging Face layout: one model.safetensors, or shards named by
- * model.safetensors.index.json. Names count with or without their `transformer.` prefix.
+ * model.safetensors.index.json. What its tensors may be called: tensor-names.ts.
  */
 import { fail } from "../base/errors.ts";
 import { isDirectory, joinPath, listDirectory, openFile, readJson, writeAtomic } from "../runtime/files.ts";
+import { noWeights } from "./no-weights.ts";
 import { openSafetensors, type SafetensorsFile, type TensorInfo, writeSafetensors } from "./safetensors.ts";
+import { isMask, type StoredTensor, TensorNames } from "./tensor-names.ts";
 
 export const WEIGHTS_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
-
-/** A tensor, its name in the file and the file. */
-export interface StoredTensor {
-  name: string;
-  info: TensorInfo;
-  file: SafetensorsFile;
-}
 
 export interface Weights {
   readonly dir: string;
@@ -38,9 +33,12 @@ export interface WantedTensor {
 export interface LoadReport {
   /** Optional tensors the checkpoint does not have; their targets are untouched. */
   missing: string[];
-  /** Tensors of the checkpoint nobody asked for, besides the usual causal masks and a tied lm_head.weight. */
+  /** Tensors of the checkpoint nobody asked for, besides the usual causal masks and copies of what was read. */
   ignored: string[];
 }
+
+const EMBEDDING = "transformer.wte.weight";
+const LM_HEAD = "lm_head.weight";
 
 /** The shards of a sharded checkpoint: file names by tensor name. */
 export async function readShardIndex(path: string): Promise<Map<string, string>> {
@@ -55,57 +53,6 @@ export async function readShardIndex(path: string): Promise<Map<string, string>>
     fail("checkpoint", { where: path, found, expected, fix: "download or save the checkpoint again" });
   }
   return new Map(entries as [string, string][]);
-}
-
-/** How to turn PyTorch weight files into safetensors, for error messages. */
-export function conversionAdvice(dir: string, names: readonly string[]): string | null {
-  if (names.includes("pytorch_model.bin")) {
-    // On the tensors themselves, not through a model class: that would drop a value head.
-    const python =
-      "import torch, sys; from safetensors.torch import save_file; d = sys.argv[1]; " +
-      "s = torch.load(d + '/pytorch_model.bin', map_location='cpu', weights_only=True); " +
-      "save_file({k: v.clone().contiguous() for k, v in s.items()}, d + '/model.safetensors', metadata={'format': 'pt'})";
-    return `convert it once: python -c "${python}" "${dir}"`;
-  }
-  if (names.some((name) => name.startsWith("pytorch_model") && name.includes(".bin"))) {
-    const python =
-      "import sys; from transformers import AutoModelForCausalLM as M; d = sys.argv[1]; " +
-      "M.from_pretrained(d).save_pretrained(d, safe_serialization=True)";
-    return `convert it once: python -c "${python}" "${dir}"`;
-  }
-  return null;
-}
-
-async function noWeights(dir: string): Promise<never> {
-  if (!(await isDirectory(dir))) {
-    const fix = "check the path";
-    fail("checkpoint", { where: dir, found: "no such directory", expected: "a model directory", fix });
-  }
-  const names = await listDirectory(dir);
-  const expected = `${WEIGHTS_FILE} or ${INDEX_FILE}`;
-  // Before pytorch_model.bin: beside an adapter TRL saves the value head, and nothing else, under that name.
-  if (names.some((name) => name.startsWith("adapter_"))) {
-    const head = names.includes("pytorch_model.bin")
-      ? ", and a pytorch_model.bin, where TRL puts its value head alone"
-      : "";
-    fail("checkpoint", {
-      where: dir,
-      found: `a PEFT adapter without its base model${head}`,
-      expected,
-      fix: "merge the adapter first: peft's merge_and_unload(), then save_pretrained(), the value head's tensors included",
-    });
-  }
-  const conversion = conversionAdvice(dir, names);
-  if (conversion !== null) {
-    fail("checkpoint", {
-      where: dir,
-      found: "only PyTorch's pytorch_model*.bin, which is not read",
-      expected,
-      fix: conversion,
-    });
-  }
-  const found = names.length === 0 ? "an empty directory" : `only ${names.slice(0, 8).join(", ")}`;
-  fail("checkpoint", { where: dir, found, expected, fix: "give a directory that a GPT-2 was saved to" });
 }
 
 /** Opens the weights of a model directory and checks their headers. Close them when loaded. */
@@ -149,9 +96,18 @@ export async function openWeights(dir: string): Promise<Weights> {
         }
         tensors.set(name, { name, info, file });
       }
+      // transformers reads whole shards, whatever the index lists.
+      for (const file of files.values())
+        for (const [name, info] of file.tensors) if (!tensors.has(name)) tensors.set(name, { name, info, file });
     } else {
       await noWeights(dir);
     }
+    // safetensors.torch.save_model writes a tensor with several names once, and the other names into the metadata.
+    for (const file of files.values())
+      for (const [alias, name] of Object.entries(file.metadata)) {
+        const info = file.tensors.get(name);
+        if (info !== undefined && !tensors.has(alias)) tensors.set(alias, { name, info, file });
+      }
   } catch (error) {
     await close();
     throw error;
@@ -159,12 +115,6 @@ export async function openWeights(dir: string): Promise<Weights> {
   const name = joinPath(dir, names.includes(WEIGHTS_FILE) ? WEIGHTS_FILE : INDEX_FILE);
   return { dir, name, tensors, close };
 }
-
-const PREFIX = "transformer.";
-const withoutPrefix = (name: string) => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name);
-
-/** Causal masks that old versions of transformers saved beside the weights. */
-const isMask = (name: string) => /^h\.\d+\.attn\.(masked_)?bias$/.test(withoutPrefix(name));
 
 function checkTensor(wanted: Omit<WantedTensor, "target">, stored: StoredTensor): void {
   const { info, file } = stored;
@@ -187,6 +137,16 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
     const found = "only a value head (v_head.*), as TRL saves it beside a PEFT adapter";
     fail("checkpoint", { where: weights.name, found, expected: "the language model's tensors too", fix });
   }
+  if (names.some((name) => /lora_/.test(name))) {
+    const fix = "merge the adapter into its base model (peft's merge_and_unload()) and save both together";
+    const found = "the tensors of a PEFT adapter (lora_*)";
+    fail("checkpoint", { where: weights.name, found, expected: "those of a GPT-2 of this config", fix });
+  }
+  if (missing.length === 1 && missing[0] === LM_HEAD) {
+    const found = `no ${LM_HEAD}, and tie_word_embeddings = false in config.json`;
+    const fix = "if the head is the token embedding, set tie_word_embeddings to true; otherwise save the model again";
+    fail("checkpoint", { where: weights.name, found, expected: "a language-model head", fix });
+  }
   const rest = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
   fail("checkpoint", {
     where: weights.name,
@@ -203,25 +163,43 @@ export function findParameters<W extends Omit<WantedTensor, "target">>(
 ): LoadReport & { found: [W, StoredTensor][] } {
   const found: [W, StoredTensor][] = [];
   const missing: W[] = [];
-  const used = new Set<StoredTensor>();
+  const used = new Set<TensorInfo>();
+  const names = new TensorNames(weights.tensors);
+  const tied = !wanted.some((want) => want.name === LM_HEAD);
   for (const want of wanted) {
-    const bare = withoutPrefix(want.name);
-    const stored = weights.tensors.get(PREFIX + bare) ?? weights.tensors.get(bare);
+    const stored =
+      names.find(want.name, want.shape) ??
+      (want.name === EMBEDDING && tied ? names.find(LM_HEAD, want.shape) : undefined); // either name may be left out
     if (stored === undefined) missing.push(want);
     else {
       checkTensor(want, stored);
       found.push([want, stored]);
-      used.add(stored);
+      used.add(stored.info);
     }
   }
   const required = missing.filter((want) => !want.optional).map((want) => want.name);
   if (required.length > 0) missingTensors(weights, required);
-  const unused = [...weights.tensors].filter(([, stored]) => !used.has(stored)).map(([name]) => name);
+  const unused = [...weights.tensors].filter(([, { info }]) => !used.has(info)).map(([name]) => name);
+  const head = names.find(LM_HEAD, []);
   return {
     found,
     missing: missing.map((want) => want.name),
-    ignored: unused.filter((name) => !isMask(name) && name !== "lm_head.weight"),
+    ignored: unused.filter((name) => !isMask(name) && weights.tensors.get(name)?.info !== head?.info),
   };
+}
+
+/** Whether the checkpoint has a language-model head of its own that differs from its token embedding. Reads both. */
+export async function hasOwnHead(weights: Weights): Promise<boolean> {
+  const names = new TensorNames(weights.tensors);
+  const [embedding, head] = [names.find(EMBEDDING, []), names.find(LM_HEAD, [])];
+  if (embedding === undefined || head === undefined || embedding.info === head.info) return false;
+  const shape = embedding.info.shape;
+  checkTensor({ name: EMBEDDING, shape }, embedding);
+  checkTensor({ name: LM_HEAD, shape }, head);
+  const [a, b] = [embedding, head].map(({ info }) => new Float32Array(info.shape.reduce((n, size) => n * size, 1)));
+  await embedding.file.readFloat32Into(embedding.name, a);
+  await head.file.readFloat32Into(head.name, b);
+  return a.some((x, i) => x !== b[i] && !(Number.isNaN(x) && Number.isNaN(b[i])));
 }
 
 /**

@@ -139,11 +139,16 @@ export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** Bytes of the largest text file that is read whole; JavaScript's strings end at twice that. */
+/** Bytes of the largest file that is read whole; JavaScript's strings end at twice that. */
 const LARGEST_TEXT = 1 << 28;
 
 /** A whole text file as UTF-8, or what comes out of a pipe. */
 export async function readText(path: string, kind: ErrorKind = "checkpoint"): Promise<string> {
+  return Buffer.from(await readBytes(path, kind)).toString("utf8");
+}
+
+/** A whole file of moderate size, or what comes out of a pipe. */
+export async function readBytes(path: string, kind: ErrorKind = "checkpoint"): Promise<Uint8Array> {
   try {
     const pieces: Buffer[] = [];
     let bytes = 0;
@@ -158,7 +163,7 @@ export async function readText(path: string, kind: ErrorKind = "checkpoint"): Pr
         });
       pieces.push(piece);
     }
-    return Buffer.concat(pieces).toString("utf8");
+    return Buffer.concat(pieces);
   } catch (error) {
     return readError(error, path, kind);
   }

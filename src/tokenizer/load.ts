@@ -1,9 +1,10 @@
 /** @file A tokenizer from the files of a Hugging Face checkpoint directory. */
 import { fail } from "../base/errors.ts";
-import { exists, joinPath, readJson, readText } from "../runtime/files.ts";
+import { shellQuote } from "../base/shell.ts";
+import { exists, isDirectory, joinPath, listDirectory, readBytes, readJson, readText } from "../runtime/files.ts";
 import { Tokenizer, type TokenizerConfig, type TokenizerJson } from "./tokenizer.ts";
 
-/** Everything a tokenizer may consist of; what is there is kept, and saved again with a checkpoint. */
+/** What a tokenizer is read from. */
 const FILES = [
   "tokenizer.json",
   "tokenizer_config.json",
@@ -16,6 +17,37 @@ const FILES = [
 
 /** SentencePiece's files, which are not read here. */
 const BINARY = ["spiece.model", "tokenizer.model", "sentencepiece.bpe.model"];
+
+/** What stands beside a tokenizer, is not read here, and must not be lost: it is saved again with a checkpoint, unchanged. */
+const COMPANIONS = [
+  ...BINARY,
+  "chat_template.jinja",
+  "chat_template.json",
+  "LICENSE",
+  "LICENSE.txt",
+  "LICENSE.md",
+  "NOTICE",
+];
+const MORE_TEMPLATES = "additional_chat_templates";
+
+/** The files of a repository that {@link loadTokenizer} wants, of those it has. */
+export function tokenizerFiles(available: readonly string[]): string[] {
+  return available.filter(
+    (name) =>
+      FILES.includes(name) || COMPANIONS.includes(name) || /^additional_chat_templates\/[\w.-]+\.jinja$/.test(name),
+  );
+}
+
+async function readCompanions(dir: string): Promise<Map<string, Uint8Array>> {
+  const templates = joinPath(dir, MORE_TEMPLATES);
+  const more = (await isDirectory(templates)) ? await listDirectory(templates) : [];
+  const companions = new Map<string, Uint8Array>();
+  for (const name of tokenizerFiles([...COMPANIONS, ...more.map((template) => `${MORE_TEMPLATES}/${template}`)])) {
+    const path = joinPath(dir, name);
+    if ((await exists(path)) && !(await isDirectory(path))) companions.set(name, await readBytes(path));
+  }
+  return companions;
+}
 
 /** The class of a model type without a tokenizer class of its own. */
 const MODEL_CLASSES: Record<string, string> = { gpt2: "GPT2Tokenizer" };
@@ -33,6 +65,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     const path = joinPath(dir, name);
     if (await exists(path)) files.set(name, await readText(path));
   }
+  const companions = await readCompanions(dir);
   const object = (name: string) => readObject(dir, files, name);
   const config = ((await object("tokenizer_config.json")) ?? {}) as TokenizerConfig;
   const specialTokensMap = (await object("special_tokens_map.json")) as TokenizerConfig | undefined;
@@ -41,13 +74,13 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const json = (await object("tokenizer.json")) as TokenizerJson | undefined;
   if (json !== undefined) {
     const sources = { specialTokensMap, addedTokens, modelClass };
-    return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files, sources });
+    return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files, companions, sources });
   }
   const older = (where: string, parts: TokenizerJson, fallback: string) => {
     const named = config.tokenizer_class ?? modelClass;
     const known = named !== undefined && named.replace(/Fast$/, "") === fallback;
     const sources = { specialTokensMap, addedTokens, modelClass: fallback, isFast: false };
-    const origin = { where: joinPath(dir, where), files, sources };
+    const origin = { where: joinPath(dir, where), files, companions, sources };
     return Tokenizer.fromJson(parts, known ? config : { ...config, tokenizer_class: fallback }, origin);
   };
   if (files.has("vocab.json") && files.has("merges.txt")) {
@@ -61,7 +94,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       where: dir,
       found: `only ${[...binary, ...files.keys()].join(", ")}`,
       expected: "tokenizer.json, which transformers makes of a SentencePiece model",
-      fix: `python -c "from transformers import AutoTokenizer as T; T.from_pretrained('${dir}').save_pretrained('${dir}')"`,
+      fix: `python -c "import sys; from transformers import AutoTokenizer as T; d = sys.argv[1]; T.from_pretrained(d).save_pretrained(d)" ${shellQuote(dir)}`,
     });
   }
   return fail("checkpoint", {

@@ -4,7 +4,7 @@
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { readIds } from "../base/token-ids.ts";
-import { joinPath, writeTextAtomic } from "../runtime/files.ts";
+import { joinPath, makeDirectory, parentDirectory, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
 import { withinTime } from "../runtime/time-limit.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
@@ -21,6 +21,8 @@ export interface TokenizerOrigin {
   where?: string;
   /** The files it was read from, name to contents; {@link Tokenizer.save} writes them unchanged. */
   files?: ReadonlyMap<string, string>;
+  /** Files beside them that are not read, name to contents: chat templates, a licence. Saved with the others. */
+  companions?: ReadonlyMap<string, Uint8Array>;
   /** What the other files say; default: nothing. */
   sources?: Partial<TokenizerSources>;
 }
@@ -77,6 +79,7 @@ export class Tokenizer {
   readonly notes: readonly string[];
   readonly #engine: Engine;
   readonly #files: ReadonlyMap<string, string>;
+  readonly #companions: ReadonlyMap<string, Uint8Array>;
   /** The first id that only a configuration gave a token; the model need have no rows from there on. */
   readonly #appendedFrom: number;
   readonly #cleansUp: boolean;
@@ -108,6 +111,7 @@ export class Tokenizer {
         `${this.where}: ${JSON.stringify(token.content)} is configured but not in the vocabulary; it was added with id ` +
         `${token.id}, as transformers does. A model without a row for it never draws it, and refuses a text that holds it.`,
     );
+    this.#companions = origin.companions ?? new Map();
     this.#files =
       origin.files ??
       new Map([
@@ -283,6 +287,11 @@ export class Tokenizer {
   /** Writes the tokenizer's files, unchanged, into an existing directory. */
   async save(dir: string): Promise<void> {
     for (const [name, contents] of this.#files) await writeTextAtomic(joinPath(dir, name), contents);
+    for (const [name, contents] of this.#companions) {
+      const path = joinPath(dir, name);
+      await makeDirectory(parentDirectory(path));
+      await writeAtomic(path, (sink) => sink.write(contents));
+    }
   }
 }
 

@@ -158,6 +158,24 @@ describe("downloads", () => {
     server.listen(0);
   });
 
+  test("what belongs to a tokenizer: templates, licence, older files, and no other file", async () => {
+    const wanted = [
+      "LICENSE",
+      "additional_chat_templates/tools.jinja",
+      "chat_template.jinja",
+      "spiece.model",
+      "vocab.txt",
+    ];
+    for (const name of wanted) files[name] = `contents of ${name}`;
+    files["additional_chat_templates/notes.md"] = files["onnx/model.onnx"] = "never fetched";
+    const found = await resolve("owner/model");
+    const names = readdirSync(found, { recursive: true, encoding: "utf8" }).filter((name) => name.includes("."));
+    for (const name of wanted) expect(readFileSync(join(found, name), "utf8")).toBe(files[name]);
+    expect(names).not.toContain("README.md");
+    expect(names).not.toContain("additional_chat_templates/notes.md");
+    expect(names).not.toContain("onnx/model.onnx");
+  });
+
   test("shards", async () => {
     delete files["model.safetensors"];
     files["model.safetensors.index.json"] = '{"weight_map":{"a":"x-1.safetensors","b":"x-2.safetensors"}}';

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { GPT2HeadWithValueModel, readConfig } from "../../../src/gpt2/model.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../src/gpt2/safetensors.ts";
 import { loadParameters, openWeights, saveParameters, type WantedTensor } from "../../../src/gpt2/weights.ts";
 import { writeAtomic } from "../../../src/runtime/files.ts";
@@ -129,7 +130,7 @@ describe("shards", () => {
       "transformer.wpe.weight": "model-00002-of-00002.safetensors",
     });
     const wanted = [want("transformer.wte.weight", [1]), want("transformer.wpe.weight", [1])];
-    expect(await load(...wanted)).toEqual({ missing: [], ignored: [] });
+    expect(await load(...wanted)).toEqual({ missing: [], ignored: ["unlisted"] });
     expect(wanted.map(values)).toEqual([[1], [2]]);
     rmSync(at("model-00002-of-00002.safetensors"));
     await expect(openWeights(dir)).rejects.toThrow(
@@ -174,17 +175,34 @@ describe("no weights", () => {
     rmSync(at("adapter_model.safetensors"));
     rmSync(at("pytorch_model.bin"));
     writeFileSync(at("pytorch_model-00001-of-00002.bin"), "");
-    await expect(openWeights(dir)).rejects.toThrow(/is not read.*save_pretrained\(d, safe_serialization=True\)/);
+    await expect(openWeights(dir)).rejects.toThrow(
+      /is not read.* sorted\(glob\.glob\(glob\.escape\(d\) \+ '\/pytorch_model\*\.bin'\)\)/,
+    );
     writeFileSync(at("pytorch_model.bin"), "");
     await expect(openWeights(dir)).rejects.toThrow(
       `${dir}: found only PyTorch's pytorch_model*.bin, which is not read, ` +
         "expected model.safetensors or model.safetensors.index.json. Fix: convert it once: python -c " +
-        '"import torch, sys; from safetensors.torch import save_file; d = sys.argv[1]; ' +
-        "s = torch.load(d + '/pytorch_model.bin', map_location='cpu', weights_only=True); " +
+        '"import glob, torch, sys; from safetensors.torch import save_file; d = sys.argv[1]; s = {}; ' +
+        "[s.update(torch.load(f, map_location='cpu', weights_only=True)) for f in [d + '/pytorch_model.bin']]; " +
         "save_file({k: v.clone().contiguous() for k, v in s.items()}, d + '/model.safetensors', metadata={'format': 'pt'})\" " +
-        `"${dir}"`,
+        dir,
     );
   });
+});
+
+test("an adapter, and weights without their config.json, are told before config.json is missed", async () => {
+  writeFileSync(at("adapter_config.json"), JSON.stringify({ base_model_name_or_path: "openai-community/gpt2" }));
+  writeFileSync(at("adapter_model.safetensors"), "");
+  const error = `${dir}: found a PEFT adapter without its base model, openai-community/gpt2, expected config.json and model.safetensors`;
+  await expect(readConfig(dir)).rejects.toThrow(error);
+  await expect(GPT2HeadWithValueModel.fromPretrained(dir)).rejects.toThrow(error);
+  rmSync(at("adapter_config.json"));
+  rmSync(at("adapter_model.safetensors"));
+  await expect(readConfig(dir)).rejects.toThrow(
+    `${at("config.json")}: found nothing at this path, expected the config.json of a GPT-2 checkpoint. Fix: give a directory that a GPT-2 was saved to`,
+  );
+  writeFileSync(at("model.safetensors"), "");
+  await expect(readConfig(dir)).rejects.toThrow("Fix: copy the config.json that belongs to these weights");
 });
 
 test("saveParameters writes what openWeights reads", async () => {

@@ -23,6 +23,23 @@ describe("loadTokenizer", () => {
     await expect(loadTokenizer(dir)).rejects.toThrow(`${dir}: found only vocab.json, expected tokenizer.json, or`);
   });
 
+  it("keeps what stands beside a tokenizer: it is saved with it, byte for byte", async () => {
+    await put("tokenizer.json", await readFile(join(tiny, "tokenizer.json"), "utf8"));
+    await put("chat_template.jinja", "{{ messages }}\r\n");
+    await put("LICENSE", "Apache-2.0");
+    await put("README.md", "# another model's card");
+    await writeFile(join(dir, "spiece.model"), Uint8Array.of(0, 255, 10, 128));
+    await mkdir(join(dir, "additional_chat_templates"));
+    await put("additional_chat_templates/tools.jinja", "{{ tools }}");
+    const out = join(dir, "out");
+    await mkdir(out);
+    await (await loadTokenizer(dir)).save(out);
+    const names = ["LICENSE", "additional_chat_templates", "chat_template.jinja", "spiece.model", "tokenizer.json"];
+    expect((await readdir(out)).sort()).toEqual(names);
+    for (const name of ["LICENSE", "additional_chat_templates/tools.jinja", "chat_template.jinja", "spiece.model"])
+      expect(await readFile(join(out, name))).toEqual(await readFile(join(dir, name)));
+  });
+
   it("names a file that is not JSON, or not an object", async () => {
     await put("tokenizer.json", '{"model": {');
     await expect(loadTokenizer(dir)).rejects.toThrow(join(dir, "tokenizer.json"));
