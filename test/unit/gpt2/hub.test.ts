@@ -57,7 +57,7 @@ beforeEach(async () => {
       response.end(JSON.stringify({ _id: "1", id: "owner/model", sha: SHA, siblings, lastModified: "2024-01-01" }));
     } else {
       const body = files[file];
-      response.setHeader("etag", `"${file.replaceAll(".", "-")}-${body.length}"`);
+      response.setHeader("etag", `"${file.replace(/[./]/g, "-")}-${body.length}"`);
       if (request.headers.range === "bytes=0-0") {
         response.writeHead(206, { "content-range": `bytes 0-0/${body.length}`, "content-length": 1 });
         response.end(body[0]);
