@@ -15,7 +15,7 @@ export type ErrorKind =
   | "reward" // what a reward function did
   | "numbers" // NaN or infinity where a number must be
   | "audit" // an invariant of sampling and scoring that does not hold
-  | "code" // somebody's code outside of this library
+  | "code" // user code outside this library
   | "engine"; // ONNX Runtime refused or failed
 
 export interface Problem {
@@ -30,14 +30,14 @@ export interface Problem {
 }
 
 /**
- * Thrown for every problem a caller can cause or meet. `message` is `where: found X, expected Y. Fix: Z`. What it quotes may
- * come out of a file: control characters are written as `\\u001b`, so that no terminal obeys them.
+ * Thrown for every problem a caller can cause or run into. `message` is `where: found X, expected Y. Fix: Z`. What it quotes may
+ * come out of a file: control characters are written as `\\u001b`, so that no terminal acts on them.
  */
 export class ValueheadError extends Error {
   override readonly name = "ValueheadError";
   readonly kind: ErrorKind;
   readonly problem: Problem;
-  /** Whether the same call may well succeed when it is made again. */
+  /** Whether retrying the same call may succeed. */
   readonly transient: boolean;
 
   constructor(kind: ErrorKind, problem: Problem, options: { cause?: unknown; transient?: boolean } = {}) {

@@ -1,6 +1,6 @@
 /** @file JSON from files that may hold anything. */
 
-/** Far more than any file here needs; far less than what overflows the stack of whoever walks the value. */
+/** Far more than any file here needs; far less than would overflow the stack when the value is walked. */
 const MAX_DEPTH = 200;
 /** Numbers, strings, arrays and objects in one document. The largest tokenizers have two million. */
 const MAX_VALUES = 10_000_000;
@@ -8,8 +8,8 @@ const MAX_VALUES = 10_000_000;
 const LOOKED_THROUGH_FROM = 1_000_000;
 
 /**
- * JSON.parse, but for values nested so deeply that printing or copying them would overflow the stack, and for documents of so
- * many values that parsing them would take the memory of the machine.
+ * JSON.parse that refuses values nested so deeply that printing or copying them would overflow the stack, and documents of so
+ * many values that parsing them would exhaust the machine's memory.
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
@@ -21,7 +21,7 @@ export function parseJson(text: string): unknown {
 
 const tooDeep = () => new SyntaxError(`more than ${MAX_DEPTH} arrays or objects inside each other`);
 
-/** Depth and number of values, told from brackets and commas before anything is built. Strings are skipped. */
+/** Depth and number of values, counted from brackets and commas before anything is built. Strings are skipped. */
 function lookThrough(text: string): void {
   let depth = 0;
   let values = 1;
@@ -46,7 +46,7 @@ function lookThrough(text: string): void {
   }
 }
 
-/** The position of the quote that closes the string opened at `start`; the end of the text where none does. */
+/** The position of the quote that closes the string opened at `start`; the end of the text if none does. */
 function endOfString(text: string, start: number): number {
   for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
     let slashes = 0;

@@ -1,4 +1,4 @@
-/** @file Results of pure functions, remembered: a bounded number of them, the one not used for longest dropped first. */
+/** @file A bounded cache for the results of pure functions; the least recently used is dropped first. */
 
 /**
  * `build` called once for equal arguments. It must depend on its argument alone, which is plain data without functions: the
@@ -22,11 +22,11 @@ export class Memo<A, V> {
       result = this.#build(argument);
       if (this.#results.size >= this.#most) this.#results.delete(this.#results.keys().next().value as string);
     } else this.#results.delete(key);
-    this.#results.set(key, result); // last in the map is the last one used
+    this.#results.set(key, result); // the map is ordered from least to most recently used
     return result;
   }
 
-  /** Results kept now. */
+  /** Number of results in the cache. */
   get size(): number {
     return this.#results.size;
   }

@@ -12,10 +12,10 @@ export function editDistance(a: string, b: string): number {
   return row[b.length];
 }
 
-/** What is compared of a word; nothing longer is a typing error. */
+/** Characters of a word that are compared; nothing longer is a typing error. */
 const LONGEST = 64;
 
-/** The candidate with the smallest edit distance, upper and lower case being the same. */
+/** The candidate with the smallest edit distance, ignoring case. */
 export function nearest(word: string, candidates: readonly string[]): string {
   const short = word.slice(0, LONGEST).toLowerCase();
   const distances = new Map(candidates.map((candidate) => [candidate, editDistance(short, candidate.toLowerCase())]));

@@ -16,13 +16,13 @@ export interface Values {
 export type OptionTable = Readonly<Record<string, readonly [values: Values, standard: unknown, meaning: string]>>;
 
 export interface OptionSource {
-  /** By name; undefined is not given. */
+  /** By name; undefined means not given. */
   readonly values: Readonly<Record<string, unknown>>;
-  /** An option as the place of an error: `options, batchSize`; `--batch-size`; `c.json, "batchSize"`. */
+  /** How an error refers to the place of an option: `options, batchSize`; `--batch-size`; `c.json, "batchSize"`. */
   place(name: string): string;
-  /** An option in a sentence: `batchSize`, `--batch-size`, `"batchSize" in c.json`. */
+  /** How an option is written in a sentence: `batchSize`, `--batch-size`, `"batchSize" in c.json`. */
   called(name: string): string;
-  /** Its name as it is written there. */
+  /** The option's name as this source writes it. */
   write(name: string): string;
   /** Nobody gave these now (defaults, a preset, an earlier run): they change where they do not fit what was given. */
   readonly yields?: boolean;
@@ -44,7 +44,7 @@ export const fileSource = (values: Readonly<Record<string, unknown>>, file: stri
   write: (name) => JSON.stringify(name),
 });
 
-/** The options of a table, and from which source each came. */
+/** The options of a table, and which source each came from. */
 export interface Resolved {
   values: Record<string, unknown>;
   /** Index of its source, by name. */
@@ -54,8 +54,8 @@ export interface Resolved {
 /**
  * The value of the last source that has one, for every option.
  * @param sources the first has a value for every option: the defaults
- * @param hint    what an unknown name may mean, in words; `write` makes a name what it is called there
- * @throws config - a name that is not in the table, a value it may not have
+ * @param hint    what an unknown name may mean, in words; `write` gives a name as that source writes it
+ * @throws config - a name that is not in the table, or a value that is not allowed
  */
 export function resolveOptions(
   table: OptionTable,
@@ -82,7 +82,7 @@ export function resolveOptions(
   return { values, ranks };
 }
 
-/** @throws config - a value the option may not have */
+/** @throws config - a value that the option does not allow */
 export function checkOption(table: OptionTable, name: string, value: unknown, source: OptionSource): unknown {
   const [schema, standard, meaning] = table[name];
   const result = schema.safeParse(value);
@@ -95,6 +95,6 @@ export function checkOption(table: OptionTable, name: string, value: unknown, so
   });
 }
 
-/** An option's value in words: "none" for null and what is empty. */
+/** An option's value in words: "none" for null and for empty values. */
 export const shown = (value: unknown): string =>
   (Array.isArray(value) ? value.join(", ") : String(value ?? "")) || "none";

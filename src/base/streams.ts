@@ -8,7 +8,7 @@ import { Rng } from "./rng.ts";
 export const STREAMS = {
   /** New weights; then the parameter's place in the model's table. */
   parameter: 1,
-  /** A new value head, where the options of a run say how it begins. */
+  /** A new value head, when a run's options say how to initialize it. */
   valueHead: 2,
   /** Masks of the value head's dropout. */
   dropout: 3,

@@ -1,4 +1,4 @@
-/** @file Text from anywhere, made fit to be shown. */
+/** @file Makes text from any source safe to show. */
 
 /** What moves a terminal's cursor, changes its settings or the order of what is read: C0, DEL, C1, and Unicode's overrides. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
@@ -12,7 +12,7 @@ const escaped = (character: string) => {
 /** Control characters as JSON would write them, `\u001b`, so that a name out of a file stays a name, on one line. */
 export const visible = (text: string): string => text.replace(CONTROLS, escaped);
 
-/** The same, but for line breaks and tabs: for text of several lines. */
+/** The same, but line breaks and tabs are kept: for text of several lines. */
 export const visibleLines = (text: string): string =>
   text.replace(CONTROLS, (character) => (character === "\n" || character === "\t" ? character : escaped(character)));
 
@@ -22,7 +22,7 @@ export function shorten(text: string, width: number): string {
   return characters.length <= width ? text : `${characters.slice(0, width - 1).join("")}…`;
 }
 
-/** Any value on one short line: JSON where that has a word for it. */
+/** Any value on one short line: as JSON where JSON can express it. */
 export function brief(value: unknown, width = 60): string {
   if (typeof value === "number") return String(value); // NaN and Infinity too
   if (value instanceof Date || typeof value === "function") return shorten(visible(String(value)), width);

@@ -17,17 +17,17 @@ export interface PlainError {
   kind?: ErrorKind;
   problem?: Problem;
   transient?: boolean;
-  /** Whether it is a fault of the program, which no repetition mends: {@link isProgrammingError}. */
+  /** Whether it is a bug in the program, which retrying cannot fix: {@link isProgrammingError}. */
   programming?: boolean;
 }
 
-/** Causes are followed so far: they may form a circle. */
+/** How many causes are followed: they may form a cycle. */
 const DEPTH = 5;
 
 /** Characters of a message that are shown. */
 const LONGEST = 500;
 
-/** Set on errors that came from elsewhere, where only their names are known. */
+/** Set on errors from another thread or process, of which only the class name is known. */
 const PROGRAMMING = Symbol("programming");
 
 const PROGRAMMING_NAMES = ["Eval", "Range", "Reference", "Syntax", "Type", "URI", "Assertion"].map((x) => `${x}Error`);
@@ -50,7 +50,7 @@ function text(thrown: unknown, name: string): string | undefined {
 const isError = (thrown: unknown): boolean =>
   thrown instanceof Error || (text(thrown, "stack") !== undefined && typeof read(thrown, "message") === "string");
 
-/** What was thrown that is not an error, in words. */
+/** Describes a thrown value that is not an error. */
 function describeValue(thrown: unknown): string {
   if (typeof thrown === "string") return `the string ${JSON.stringify(thrown)}`;
   if (typeof thrown === "function") return "a function";
@@ -65,12 +65,12 @@ function describeValue(thrown: unknown): string {
 function messageIn(thrown: unknown): string {
   const message = text(thrown, "message");
   if (message !== undefined) return message;
-  const inner = read(thrown, "errors"); // an AggregateError, such as that of a refused connection, often has no message
+  const inner = read(thrown, "errors"); // an AggregateError, as from a refused connection, often has no message
   if (Array.isArray(inner) && inner.length > 0) return inner.slice(0, 3).map(messageIn).join("; ");
   return text(thrown, "code") ?? "";
 }
 
-/** Any value that was thrown as plain data. */
+/** Any thrown value, as plain data. */
 export function plainError(thrown: unknown, depth = 0): PlainError {
   if (!isError(thrown)) return { name: "Error", message: `what was thrown is no Error but ${describeValue(thrown)}` };
   const plain: PlainError = {
@@ -90,7 +90,7 @@ export function plainError(thrown: unknown, depth = 0): PlainError {
   return plain;
 }
 
-/** The error again: name, message, stack, code and cause are the old ones. */
+/** Rebuilds the error with its original name, message, stack, code and cause. */
 export function reviveError({ kind, problem, transient, cause, errors, ...plain }: PlainError): Error {
   const options = cause === undefined ? undefined : { cause: reviveError(cause) };
   const error =
@@ -102,7 +102,7 @@ export function reviveError({ kind, problem, transient, cause, errors, ...plain 
   const hidden = (name: string | symbol, value: unknown) =>
     value !== undefined && Object.defineProperty(error, name, { value, configurable: true, writable: true });
   if (!(error instanceof ValueheadError)) hidden("name", plain.name);
-  hidden("stack", plain.stack ?? `${plain.name}: ${plain.message}`); // not that of this function
+  hidden("stack", plain.stack ?? `${plain.name}: ${plain.message}`); // not the stack of this function
   hidden("code", plain.code);
   hidden(PROGRAMMING, plain.programming);
   return error;
@@ -130,7 +130,7 @@ export function placesIn(stack: string): string[] {
   return places;
 }
 
-/** Where an error was thrown: the innermost place outside of installed packages, as far as its stack tells. */
+/** Where an error was thrown: the innermost place outside installed packages that its stack shows. */
 export function placeOf(thrown: unknown): string | undefined {
   const places = placesIn(text(thrown, "stack") ?? "");
   return places.find((place) => !/[/\\]node_modules[/\\]/.test(place)) ?? places[0];
@@ -161,11 +161,11 @@ export function whereAndWhy(thrown: unknown, depth = 0): string {
   return `${place === undefined ? "" : ` at ${place}`}${why}`;
 }
 
-// ---- of which sort ----
+// ---- what kind ----
 
 /**
  * Whether an error says that the program is wrong (TypeError and its like, a missing module), so that calling it again gives
- * the same. fetch() reports a refused or broken connection, and an answer that is no JSON, as a TypeError or SyntaxError of
+ * the same. fetch() reports a refused or broken connection, and a response that is not JSON, as a TypeError or SyntaxError of
  * its own: those are not.
  */
 export function isProgrammingError(thrown: unknown): boolean {

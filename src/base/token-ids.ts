@@ -1,4 +1,4 @@
-/** @file The one door for token ids: whatever a caller gives comes out as int32 ids of the vocabulary, or as an error that says where. */
+/** @file Checks all token ids from callers: returns int32 ids within the vocabulary, or throws an error that says where. */
 import { describe, isList } from "./describe.ts";
 import { fail } from "./errors.ts";
 
@@ -12,13 +12,13 @@ export interface IdRules {
   vocabSize: number;
   /** Fewest ids allowed; default 1. */
   least?: number;
-  /** What to do about too few. */
+  /** How to fix a list with too few ids. */
   fixEmpty?: string;
   /** What errors call a number in the list; default: `id`. */
   noun?: string;
   /** What the numbers from 0 to vocabSize - 1 are, for errors. */
   range?: string;
-  /** What to do about an id that is outside the vocabulary. */
+  /** How to fix an id outside the vocabulary. */
   fixId?: string;
   /** How errors call the place of one id; default: `where`, position `i`. */
   place?: (i: number) => string;
@@ -26,7 +26,7 @@ export interface IdRules {
 
 /**
  * Token ids as int32; an Int32Array comes back as it is.
- * @throws input - no list, too few ids, or one that is no id of the vocabulary
+ * @throws input - not a list, too few ids, or an id outside the vocabulary
  */
 export function readIds(
   given: unknown,
@@ -62,7 +62,7 @@ export function readIds(
 
 /**
  * A list of lists of token ids.
- * @throws input - it is none
+ * @throws input - it is not one
  */
 export function readRows(given: unknown, where: string): readonly unknown[] {
   if (Array.isArray(given) && typeof given[0] !== "number") return given;
