@@ -1,4 +1,4 @@
-/** @file The reverse walk: gradients as more symbolic tensors. */
+/** @file Reverse-mode differentiation: gradients as further symbolic tensors. */
 import { fail } from "../base/errors.ts";
 import { add } from "./ops/elementwise.ts";
 import { scatterAddLast, scatterAddLastOp, scatterAddRows, scatterAddRowsOp } from "./ops/gather.ts";
@@ -22,7 +22,7 @@ function addOnto(a: Tensor, b: Tensor): Tensor | undefined {
 }
 
 /**
- * Gradients of sum_i <outputs[i], seeds[i]> with respect to `wrt`, in that order; undefined where nothing flows.
+ * Gradients of sum_i <outputs[i], seeds[i]> with respect to `wrt`, in that order; undefined where no gradient flows.
  * With a scalar loss and the constant 1 as its seed these are the gradients of the loss.
  */
 export function gradients(

@@ -38,7 +38,7 @@ export interface Program {
   /** Results, in order. Names are what the caller fetches. */
   readonly outputs: Readonly<Record<string, Tensor>>;
   /**
-   * Names of axes whose size is told at each run. The graph is built with any size for them, and must hold no operation that
+   * Names of axes whose size is given at each run. The graph is built with any size for them, and must hold no operation that
    * has a size among its constants (reshape, expand).
    */
   readonly free?: readonly string[];
@@ -51,9 +51,9 @@ export interface OnnxModel {
   readonly bytes: Uint8Array;
   readonly inputs: ReadonlyMap<string, TensorType>;
   readonly outputs: ReadonlyMap<string, TensorType>;
-  /** Names of the axes whose size is told at each run. */
+  /** Names of the axes whose size is given at each run. */
   readonly free: readonly string[];
-  /** ONNX operators that occur in it. */
+  /** The ONNX operators it uses. */
   readonly opTypes: ReadonlySet<string>;
 }
 
@@ -67,7 +67,7 @@ const dataType = { float32: DataType.FLOAT, int32: DataType.INT32, int8: DataTyp
 export const SENTINEL = "sentinel";
 
 /**
- * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; why is told in
+ * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; for the reason see
  * runtime/session.ts, the only user.
  */
 export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): OnnxModel {
@@ -76,7 +76,7 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
   const inputs = new Map<string, TensorType>();
   const names = new Map<Tensor, string>();
   const constants = new Map<string, string>();
-  let counter = 0; // names made here begin with a dot, so that they are nobody else's
+  let counter = 0; // generated names begin with a dot, so that they cannot clash
 
   const initializer = (key: string, make: (name: string) => TensorProto): string => {
     let name = constants.get(key);
@@ -151,13 +151,13 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     } else if (node.outputs.some((t) => used.tensors.has(t) && !names.has(t))) {
       const outs = node.outputs.map((t) => {
         if (!used.tensors.has(t)) return "";
-        // A cut output of an operation that still runs for another output gets a name nobody reads.
+        // A cut output of an operation that still runs for another output gets a name that is never read.
         if (names.has(t)) return `.t${counter++}`;
         const name = resultNames.get(t) ?? `.t${counter++}`;
         names.set(t, name);
         return name;
       });
-      // Trailing outputs nobody wants are not computed; earlier ones must have a name.
+      // Trailing outputs that are not requested are not computed; earlier ones must have a name.
       while (outs.at(-1) === "") outs.pop();
       const outputs = outs.map((name) => name || `.t${counter++}`);
       node.op.emit(

@@ -20,9 +20,9 @@ export interface ForwardBackward {
  * @param name     for errors and profiles
  * @param outputs  results of the forward pass
  * @param seeds    inputs of the backward pass: the gradient of each output, by output name
- * @param wrt      what to differentiate by: the backward program's outputs are called `d.<name>`; one that nothing flows to
+ * @param wrt      what to differentiate by: the backward program's outputs are called `d.<name>`; one that no gradient reaches
  *                 has none
- * @param finish   what becomes of each gradient, such as adding it to an accumulator (default: nothing)
+ * @param finish   what to do with each gradient, such as adding it to an accumulator (default: nothing)
  */
 export function forwardBackward(
   name: string,

@@ -87,7 +87,7 @@ export interface Op {
   /** ONNX nodes that compute `outputs` from `inputs`. */
   emit(e: Emitter, inputs: string[], outputs: string[], node: Node): void;
   /**
-   * Gradients of the inputs, given those of the outputs (undefined where nothing flows); undefined for an input that has
+   * Gradients of the inputs, given those of the outputs (undefined where no gradient flows); undefined for an input that has
    * none. Absent for leaves and for operations that only sampling uses, where differentiating is an error.
    */
   gradient?(node: Node, grads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];

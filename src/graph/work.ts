@@ -1,9 +1,9 @@
-/** @file How much memory a program needs while it runs, beside its inputs and outputs. */
+/** @file How much memory a program needs while it runs, besides its inputs and outputs. */
 import type { Program } from "./onnx.ts";
 import { elementCount, isInput, type Node, type Tensor } from "./tensor.ts";
 
 /**
- * The most bytes that intermediate results occupy at once when operations run in the order they were made: near what ONNX
+ * The most bytes that intermediate results occupy at once when operations run in the order they were made: close to what ONNX
  * Runtime, which may reorder them and compute in place, takes and keeps for the program.
  */
 export function workingBytes(program: Program): number {
