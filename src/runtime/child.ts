@@ -1,8 +1,8 @@
 /**
- * @file Processes of our own that run somebody's code: started, spoken to and ended. What runs in them begins with
+ * @file Child processes for user code: starting them, exchanging messages and ending them. They begin with
  * in-child.ts.
  *
- * A process, not a thread: a thread cannot change directory, shares memory, standard streams and native crashes with who started
+ * A process, not a thread: a thread cannot change directory, shares memory, standard streams and native crashes with its parent
  * it, and takes the whole process along when it runs out of memory outside the heap.
  */
 import { type ChildProcess, fork } from "node:child_process";
@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { fail } from "../base/errors.ts";
 import { type PlainError, whereAndWhy } from "../base/thrown.ts";
 
-/** What a process says before it ends by itself; see in-child.ts. */
+/** What a process reports before it exits; see in-child.ts. */
 export type LastWords =
   /** process.exit(): `error` was made where it was called. */
   | { type: "exit"; code: number; error: PlainError }
@@ -35,15 +35,15 @@ export interface Child {
   onMessage(handler: (message: any) => void): void;
   /** Fulfilled when the process has ended, in whatever way. */
   readonly ended: Promise<Ending>;
-  /** At once, with every process that it started and that did not leave its group. */
+  /** Kills it at once, with every process it started that is still in its group. */
   kill(): void;
   /** Ask it to end; a second later it is killed. */
   close(): Promise<void>;
-  /** Whether this process lives on for the sake of the child. */
+  /** Whether the child keeps this process alive. */
   hold(busy: boolean): void;
 }
 
-/** Flags of Node that are about the program in hand, not about how modules are loaded and run. */
+/** Flags of Node that concern the current program, not how modules are loaded and run. */
 const OWN_FLAGS =
   /^(-[cpei]+$|--(eval|print|check|interactive|input-type|inspect|debug|test|watch|run$|run=|(cpu|heap)-prof|prof|build-snapshot))/;
 const WITH_VALUE = /^(-e|-p|-pe|--eval|--print|--input-type|--run)$/;
@@ -58,7 +58,7 @@ export function inheritedFlags(flags: readonly string[]): string[] {
   return kept;
 }
 
-/** Bytes kept of what a process wrote to stderr last: V8 says there that memory ran out. */
+/** Bytes kept of what a process wrote to stderr last: V8 reports there that memory ran out. */
 const TAIL = 8192;
 
 /**
@@ -68,7 +68,7 @@ const TAIL = 8192;
 const QUIET = 200;
 const LONGEST_DRAIN = 10_000;
 
-/** Milliseconds without output in which a process may end by itself when it is asked to. */
+/** Milliseconds without output that a process has to exit when asked to. */
 const FAREWELL = 1000;
 
 /** An environment variable: with --import the program that starts processes may itself be loaded in them. */
@@ -140,7 +140,7 @@ export function startChild(
       end(signal === null ? `exit code ${code}` : `signal ${signal}`, signal);
     });
   });
-  child.on("error", () => {}); // a message that was too late; `ended` says why
+  child.on("error", () => {}); // a message sent too late; `ended` says why
   return {
     pid: child.pid,
     post: (message) => void child.send(message as object, () => {}),
@@ -151,7 +151,7 @@ export function startChild(
       this.hold(true);
       if (child.connected) child.disconnect(); // in-child.ts ends then
       const until = Date.now() + LONGEST_DRAIN;
-      let before = -1; // it is written on while its output is read
+      let before = -1; // it goes on writing while its output is read
       const timer = setInterval(() => {
         const now = output.pieces();
         if (!output.waits() && (now === before || Date.now() > until)) killGroup();

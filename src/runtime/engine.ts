@@ -8,7 +8,7 @@ import { type Buffers, Session } from "./session.ts";
 export interface EngineOptions {
   /** Threads inside one operation. Default: the cores this process may use. */
   threads?: number;
-  /** Compiled programs kept; the one not used for longest is dropped first. */
+  /** Compiled programs kept; the least recently used is dropped first. */
   maxSessions?: number;
   /** Write an ONNX Runtime profile of every session, with this file name prefix. */
   profile?: string;
@@ -38,7 +38,7 @@ export class Engine {
   }
 
   /**
-   * Run a program, compiling it the first time. Where it runs often, pass the same object: its structure is looked at once.
+   * Run a program, compiling it the first time. If it runs often, pass the same object: its structure is then examined only once.
    * @param feeds   a buffer for each input of the program
    * @param fetches a buffer for each output, written in place
    * @internal
@@ -57,11 +57,11 @@ export class Engine {
       this.#makeRoom(bytes);
       entry = { session: this.compile(program), bytes };
     }
-    this.#sessions.set(key, entry); // last in the map is the last one used
+    this.#sessions.set(key, entry); // the map is ordered from least to most recently used
     return entry.session;
   }
 
-  /** Dispose of those not used for longest, until one with that much working memory may be added. */
+  /** Dispose of the least recently used, until there is room for one with that much working memory. */
   #makeRoom(bytes: number): void {
     const sizes = () => [bytes, ...Array.from(this.#sessions.values(), (entry) => entry.bytes)];
     const sum = () => sizes().reduce((a, b) => a + b, 0);
@@ -104,7 +104,7 @@ function fingerprint(program: Program): string {
 export class BufferPool {
   readonly #free = new Map<number, Float32Array[]>();
 
-  /** A buffer of that many elements. Its contents are whatever was there before. */
+  /** A buffer of that many elements. Its contents are undefined. */
   take(length: number): Float32Array {
     const buffer = this.#free.get(length)?.pop();
     if (buffer) return buffer;
@@ -116,7 +116,7 @@ export class BufferPool {
     return new Float32Array(length);
   }
 
-  /** Give buffers back. Using one after that is an error nobody will tell you about. */
+  /** Give buffers back. Using one after that is an error that goes undetected. */
   release(...buffers: Float32Array[]): void {
     for (const buffer of buffers) {
       const list = this.#free.get(buffer.length);

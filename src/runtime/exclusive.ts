@@ -31,18 +31,18 @@ export async function readIfThere(path: string): Promise<{ text: string; touched
   }
 }
 
-/** Sets when a file was last touched to now. A file that is not there is left so. */
+/** Sets the modification time of a file to now. Does nothing if there is no such file. */
 export async function touch(path: string): Promise<void> {
   const now = new Date();
   await utimes(path, now, now).catch(() => {});
 }
 
-/** Deletes a file. One that is not there is left so. */
+/** Deletes a file. Does nothing if there is no such file. */
 export async function deleteFile(path: string): Promise<void> {
   await unlink(path).catch((error) => codeOf(error) === "ENOENT" || writeError(error, path, true));
 }
 
-/** Undoes `makeDirectory`, as far as nothing has been put in since. */
+/** Undoes `makeDirectory`, except for directories that are no longer empty. */
 export async function removeEmptyDirectories(path: string, topmost: string): Promise<void> {
   const top = resolve(topmost);
   for (let at = resolve(path); at.length >= top.length; at = dirname(at))
@@ -71,7 +71,7 @@ export function deleteAtExit(path: string, text: string): void {
   listening = true;
 }
 
-/** Takes {@link deleteAtExit} back. */
+/** Undoes {@link deleteAtExit}. */
 export function keepAtExit(path: string): void {
   atExit.delete(resolve(path));
 }
@@ -95,7 +95,7 @@ export class WatchedDirectory {
     return new WatchedDirectory(path, handle, handle ? await handle.stat({ bigint: true }) : await look(path));
   }
 
-  /** What has taken its place, in words; undefined while it is where it was. */
+  /** What has taken its place, in words; undefined while it is still there. */
   async change(): Promise<string | undefined> {
     const now = await look(this.path);
     const first = this.#first;

@@ -22,7 +22,7 @@ async function sha256OfFile(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Writes the list over every file there is in the directory and those below it. */
+/** Writes the list of every file in the directory and its subdirectories. */
 export async function writeChecksums(directory: string): Promise<void> {
   const names = (await readdir(directory, { recursive: true })).map((name) => name.replaceAll("\\", "/")).sort();
   let text = "";
@@ -34,8 +34,8 @@ export async function writeChecksums(directory: string): Promise<void> {
 }
 
 /**
- * What has happened to a directory since {@link writeChecksums}: the first file that is missing or not what it was, in
- * words; undefined when all is as it was. Files that are not in the list do not count.
+ * What has happened to a directory since {@link writeChecksums}: the first file that is missing or changed, in
+ * words; undefined when nothing has changed. Files that are not in the list do not count.
  */
 export async function findDamage(directory: string): Promise<string | undefined> {
   const list = join(directory, CHECKSUMS_FILE);

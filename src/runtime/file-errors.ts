@@ -49,7 +49,7 @@ export function readError(error: unknown, path: string, kind: ErrorKind, expecte
   );
 }
 
-/** ENOENT: the folder is missing, or is there and takes nothing new, as /proc or one that was deleted while it is in use. */
+/** ENOENT: the folder is missing, or is there and accepts no new entries, like /proc or a folder that was deleted while in use. */
 function notThere(path: string): { found: string; fix: string } {
   return existsSync(dirname(resolve(path)))
     ? { found: "a folder in which nothing can be made", fix: "choose another path" }

@@ -36,7 +36,7 @@ export async function makeDirectory(path: string): Promise<string | undefined> {
   let above = resolve(path);
   for (; !(await isThere(above)) && above !== dirname(above); above = dirname(above)) missing.unshift(above);
   try {
-    // One by one: mkdir's own `recursive` never returns where a folder that is there takes no new ones, as /proc.
+    // One by one: mkdir's own `recursive` never returns when an existing folder accepts no new ones, like /proc.
     for (const folder of missing) {
       await mkdir(folder).catch(async (error) => {
         if (codeOf(error) !== "EEXIST") throw error;
@@ -51,7 +51,7 @@ export async function makeDirectory(path: string): Promise<string | undefined> {
 }
 
 /**
- * For a run's output: fails when `path` is a file, or holds anything already.
+ * For a run's output: fails when `path` is a file, or already holds anything.
  * @param ignored names that do not count
  */
 export async function refuseFilledDirectory(
@@ -133,7 +133,7 @@ export async function writeTextAtomic(path: string, text: string): Promise<void>
   await writeAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
 }
 
-/** The free space beside a path, and what was needed there, for an error; nothing where the system does not say. */
+/** The free space beside a path, and what was needed there, for an error; empty if the system does not say. */
 async function spaceAround(path: string, needed?: number): Promise<string> {
   const system = await statfs(dirname(path)).catch(() => undefined);
   if (!system) return "";
@@ -145,7 +145,7 @@ async function spaceAround(path: string, needed?: number): Promise<string> {
  * Makes a whole directory appear at once: `fill` writes into `finalDir.tmp-<pid>`, every file and directory is flushed,
  * then it is renamed. A failure removes the temporary directory. A `finalDir` that holds something is an error unless
  * `replace` is true; it then stays until the new one is complete.
- * @param options.bytes about how large it will be: said when the disk is full
+ * @param options.bytes about how large it will be: used in the error when the disk is full
  */
 export async function writeDirectoryAtomic(
   finalDir: string,
@@ -158,7 +158,7 @@ export async function writeDirectoryAtomic(
   if (!options.replace && (await stat(final).catch(() => null)) !== null) await refuseFilledDirectory(final);
   try {
     await rm(temporary, { recursive: true, force: true });
-    await mkdir(temporary); // not those above: where they are gone, somebody took them away
+    await mkdir(temporary); // not its parents: if they are gone, somebody removed them
     await fill(temporary);
     await syncTree(temporary);
     if (options.replace && (await stat(final).catch(() => null)) !== null) {
@@ -215,7 +215,7 @@ export class AppendBytes {
     return there !== null && there.dev === here.dev && there.ino === here.ino;
   }
 
-  /** Everything in it, its name or none. */
+  /** Everything in it, even if it has lost its name. */
   async contents(): Promise<Uint8Array> {
     await this.#last;
     const bytes = new Uint8Array((await this.#handle.stat()).size);

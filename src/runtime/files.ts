@@ -1,5 +1,5 @@
 /**
- * @file Files, folders and environment variables: with file-writing.ts, whose exports it passes on, the only room that
+ * @file Files, folders and environment variables: with file-writing.ts, whose exports it passes on, the only module that
  * imports node:fs, node:path, node:os and node:zlib. Reads and writes go in pieces, so a 500 MB file never needs a second
  * copy of itself in memory.
  */
@@ -41,12 +41,12 @@ export const homeDirectory = (): string => homedir();
 /** The directory for temporary files. */
 export const temporaryPlace = (): string => tmpdir();
 
-/** An environment variable; an empty one counts as not set. */
+/** An environment variable; empty counts as not set. */
 export function env(name: string): string | undefined {
   return process.env[name] || undefined;
 }
 
-// ---- looking ----
+// ---- inspecting ----
 
 async function statOrNull(path: string) {
   try {
@@ -114,7 +114,7 @@ function fileSource(name: string, size: number, handle: FileHandle, kind: ErrorK
     size,
     readInto,
     async read(offset, length) {
-      // Looked at before the allocation: a length out of a broken file must not become memory.
+      // Looked at before the allocation: a length from a broken file must not be allocated.
       if (offset + length > size) endsTooEarly(name, size, offset, length);
       const bytes = new Uint8Array(length);
       await readInto(offset, bytes);
@@ -169,7 +169,7 @@ export async function readBytes(path: string, kind: ErrorKind = "checkpoint"): P
   }
 }
 
-/** A JSON file. Errors give line and column where the parser tells them. */
+/** A JSON file. Errors give line and column if the parser reports them. */
 export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
   const text = await readText(path, kind);
   try {

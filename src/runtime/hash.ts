@@ -8,5 +8,5 @@ export function sha256Of(parts: Iterable<string | Uint8Array>): string {
   return hash.digest("hex");
 }
 
-/** A name that nobody else has. It has nothing to do with the seeds of a run. */
+/** A unique name. It does not depend on the seeds of a run. */
 export const randomId = (): string => randomUUID();

@@ -18,7 +18,7 @@ export interface Parent {
   onMessage(handler: (message: any) => void): void;
 }
 
-/** Make this process one that harms nobody and says why it ends; fulfilled when somebody's code may be loaded. */
+/** Keep this process from harming others and have it report why it ends; fulfilled when user code may be loaded. */
 export async function serveParent(): Promise<Parent> {
   const send = process.send?.bind(process);
   if (!send) throw new Error("not the entry of a process that valuehead started");
@@ -40,7 +40,7 @@ export async function serveParent(): Promise<Parent> {
   return parent;
 }
 
-/** Where memory runs out, Linux ends this process rather than the one that trains. */
+/** When memory runs out, Linux kills this process rather than the one that trains. */
 function dieFirst(): void {
   try {
     if (process.platform === "linux") writeFileSync("/proc/self/oom_score_adj", "900");

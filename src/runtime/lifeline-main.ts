@@ -4,7 +4,7 @@
 import { Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
 
-/** Milliseconds in which the process may end by itself. */
+/** Milliseconds that the process has to exit before it is killed. */
 const GRACE = 200;
 
 const end = () => {

@@ -25,7 +25,7 @@ export const isLockFile = (name: string): boolean => /^\.lock(\.takeover)*(\.tmp
 
 /** How often a lock is touched, so that other machines see that its run goes on. A run's thread may compute for minutes. */
 const TOUCH_EVERY = 30_000;
-/** Another machine's lock that was not touched for so long is stale. */
+/** Another machine's lock that has not been touched for this long is stale. */
 export const SILENCE = 600_000;
 
 const holder = processIdentity.extend({ since: z.iso.datetime(), id: z.uuid() });
@@ -65,7 +65,7 @@ async function claim(file: string, me: Holder): Promise<Seen | undefined> {
     await createExclusive(file, text);
     const seen = await look(file);
     if (seen?.text === text) return undefined;
-    if (seen === undefined) continue; // given back in this moment
+    if (seen === undefined) continue; // released just now
     const beingWritten = seen.holder === undefined && looks++ < LOOKS;
     if (!beingWritten) {
       if (!isStale(seen)) return seen;
@@ -88,7 +88,7 @@ async function claim(file: string, me: Holder): Promise<Seen | undefined> {
   }
 }
 
-/** Gives a lock back that a run left behind which could not do so itself: its thread was ended. */
+/** Releases the lock of a run that could not do so itself because its thread was ended. */
 export async function dropLock(directory: string, id: string): Promise<void> {
   const file = joinPath(directory, LOCK_FILE);
   keepAtExit(file);
@@ -210,7 +210,7 @@ export class RunLock {
     await touch(this.#file);
   }
 
-  /** A run that did not begin leaves no directory that was made for it either. */
+  /** A run that did not begin also removes the directory that was made for it. */
   async release(): Promise<void> {
     if (this.#released) return;
     this.#released = true;

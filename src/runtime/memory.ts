@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { freemem, platform, totalmem } from "node:os";
 import { join } from "node:path";
 
-/** Bytes of this process in memory. */
+/** Resident memory of this process, in bytes. */
 export const residentBytes = (): number => process.memoryUsage.rss();
 
 /**

@@ -1,4 +1,4 @@
-/** @file Standard error, for whoever has nothing better. */
+/** @file Standard error, the default output. */
 
 /** Write bytes to stderr; when its reader is slow, a Promise of its having taken them. Where the reader is gone they are dropped. */
 export function writeToStderr(bytes: Uint8Array): void | Promise<void> {

@@ -69,7 +69,7 @@ export function packageModule(module: string): URL {
   return pathToFileURL(path);
 }
 
-/** `require` as this package's files have it: its dependencies are found where npm put them for it. */
+/** `require` as seen from this package's files: its dependencies are found where npm put them for it. */
 export function packageRequire(): NodeJS.Require {
   try {
     return Module.createRequire(packagePath("package.json"));

@@ -28,7 +28,7 @@ const orEmpty = (read: () => string): string => {
   }
 };
 
-/** "" for a process that is not there, or only as a zombie that nobody has buried. */
+/** "" for a process that is not there, or only as a zombie that has not been reaped. */
 function startOf(pid: number): string {
   if (process.platform === "linux") {
     // pid (name) state ppid ...: the name may hold spaces and brackets. The start is field 22, in ticks since the boot.
@@ -60,7 +60,7 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH"; // EPERM: somebody else's
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"; // EPERM: another user's process
   }
 }
 

@@ -9,7 +9,7 @@
  *   binding stop, after the run and before the copies, with a fixed message. {@link zeroCopyWorks} tests once that this
  *   still holds; where it does not, results are copied into the caller's buffers.
  * - Threads of one session go on spinning after a run and take a core from the next session's: one token of GPT-2 124M
- *   took twice as long. They are told to stop when a run ends.
+ *   took twice as long. They are stopped when a run ends.
  * - ScatterND with repeated indices loses updates on two threads: the registry emits ScatterElements instead
  *   (graph/ops/gather.ts), and a session refuses a model that contains ScatterND.
  *
