@@ -53,6 +53,15 @@ const all = (n: number) => Array.from({ length: n }, (_, v) => v);
 const without = (banned: number) => (banned < 0 ? [] : [banned]);
 
 describe("kept sets and log-probs", () => {
+  test("minP 1 keeps the most likely tokens, all of them: a token exactly at the threshold stays", () => {
+    // transformers' MinPLogitsWarper removes what is below min_p times the largest probability.
+    const logits = Float32Array.of(2, 5, 5, 1, 5);
+    const sampler = new TokenSampler(logits.length, { minP: 1 });
+    const draw = sampler.draw(logits, new Rng(1), []);
+    expect([...(draw.kept?.ids() ?? [])]).toEqual([1, 2, 4]);
+    expect(draw.logprob).toBeCloseTo(-Math.log(3), 6);
+  });
+
   test.each([0, 1, 2])("as transformers, row %s of logits", (row) => {
     const logits = Float32Array.from(golden.logits[row]);
     for (const c of golden.cases.filter((c) => c.row === row)) {
