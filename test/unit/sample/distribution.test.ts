@@ -53,6 +53,22 @@ const all = (n: number) => Array.from({ length: n }, (_, v) => v);
 const without = (banned: number) => (banned < 0 ? [] : [banned]);
 
 describe("kept sets and log-probs", () => {
+  test("a truncation of one's own sees the logits divided by the temperature", () => {
+    const seen: number[][] = [];
+    const looks = {
+      kind: "truncate" as const,
+      name: "looks",
+      dependsOnTokens: false as const,
+      keep: ({ logits }: { logits: Float32Array }) => {
+        seen.push([...logits]);
+        return undefined;
+      },
+    };
+    const sampler = new TokenSampler(4, { temperature: 0.5, transforms: [looks] });
+    sampler.draw(Float32Array.of(1, -2, 3, 0.25), new Rng(1), []);
+    expect(seen).toEqual([[2, -4, 6, 0.5]]);
+  });
+
   test("minP 1 keeps the most likely tokens, all of them: a token exactly at the threshold stays", () => {
     // transformers' MinPLogitsWarper removes what is below min_p times the largest probability.
     const logits = Float32Array.of(2, 5, 5, 1, 5);
