@@ -7,7 +7,7 @@ import type { Distribution } from "./distribution.ts";
 import { KeptSet } from "./kept-set.ts";
 import type { Tokens } from "./transformer.ts";
 
-/** Tokens whose distribution is asked: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
+/** Tokens whose distribution is asked for: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
 export interface AskedTokens {
   /** Ids [B, T] row-major, right-padded to T. */
   readonly tokens: { readonly ids: IdList; readonly B: number; readonly T: number };
@@ -47,7 +47,7 @@ export function readTokens({ vocabSize, nPositions }: Sizes, { ids, B, T }: Aske
 
 /**
  * A question to a model of these sizes.
- * @throws input - as {@link readTokens}; rows that are no positions of the tokens, not one id, adjustment or kept set per row, a
+ * @throws input - as {@link readTokens}; rows that are not positions of the tokens, not one id, adjustment or kept set per row, a
  *   temperature that is not above 0
  */
 export function readAsked(sizes: Sizes, { tokens: given, rows, ids, distribution }: AskedTokens) {

@@ -137,7 +137,7 @@ const schema = z.object({
   quantization_config: z.null({ error: "none: quantised weights are not supported" }).optional(),
 });
 
-/** Where the default would be the wrong advice. */
+/** Advice for fields whose default would be the wrong fix. */
 const FIXES: Readonly<Record<string, string>> = {
   pruned_heads: "use the checkpoint as it was before its heads were pruned",
   quantization_config: "use the checkpoint that was quantised, in F32, F16 or BF16",
@@ -243,7 +243,7 @@ function withoutAliases(json: Record<string, unknown>): Record<string, unknown> 
   return renamed;
 }
 
-/** What contradicts itself in a config.json, or is not what it seems, in words; `where` is what they call it. */
+/** Describes what is contradictory or misleading in a config.json; `where` is what the messages call it. */
 export function configNotes({ raw }: GPT2Config, where: string): string[] {
   const twice = aliasesIn(raw)
     .filter(([alias, name]) => Object.hasOwn(raw, name) && raw[name] !== raw[alias])

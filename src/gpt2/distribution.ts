@@ -1,7 +1,7 @@
 /**
  * @file The distribution a token was, or would be, drawn from: its description, and how logits become its log-probs.
  *
- * Changes of the logits have one of two lives. A change that depends on earlier tokens only, never on the logits' other
+ * Changes to the logits are of two kinds. A change that depends on earlier tokens only, never on the logits' other
  * values, is made again whenever the token is scored, and gradients flow through it. The choice of tokens that stay is
  * recorded when a token is drawn, and applied as it was recorded from then on.
  */
@@ -14,13 +14,13 @@ import type { KeptSet } from "./kept-set.ts";
 /** Numbers added to the logits of some tokens. */
 export interface Bias {
   readonly ids: Int32Array;
-  /** As many as ids. */
+  /** One for each id. */
   readonly values: Float32Array;
 }
 
 /** What happens to the logits of one row before they are divided by the temperature. */
 export interface Adjustment {
-  /** Ids that the repetition penalty is for, each once. */
+  /** Ids that the repetition penalty applies to, each once. */
   readonly penalised?: Int32Array;
   /** Added after the penalty. */
   readonly biases?: readonly Bias[];
@@ -123,7 +123,7 @@ export function logProbs(
 }
 
 /**
- * The dense inputs for the rows from `start` on, in buffers of the pool. Rows after the last are as if nothing happened.
+ * The dense inputs for the rows from `start` on, in buffers of the pool. Rows after the last are left unadjusted.
  * @returns by input name, empty when the form needs none
  */
 export function fillDistributionInputs(

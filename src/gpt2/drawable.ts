@@ -18,7 +18,7 @@ export async function drawableIdsOf(directory: string, vocabSize: number): Promi
   return tokenizer && drawableIds(tokenizer, vocabSize);
 }
 
-/** For people; none where all ids can be drawn. */
+/** A note for the user; none if all ids can be drawn. */
 export function drawableNotes(drawable: KeptSet | undefined, vocabSize: number): string[] {
   if (drawable === undefined) return [];
   const count = vocabSize - drawable.size;

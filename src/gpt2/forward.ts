@@ -1,7 +1,7 @@
 /**
  * @file The forward pass with every argument of transformers' GPT-2: masks with padding on either side, positions, token
  * types, embeddings instead of ids, head masks, a cache from an earlier call, hidden states and attentions. For training
- * and sampling there are faster ways (transformer.ts, sample/decoder.ts); this one is for looking at everything.
+ * and sampling there are faster ways (transformer.ts, sample/decoder.ts); this one exposes everything.
  */
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
@@ -68,7 +68,7 @@ export interface ForwardOutput {
   attentions?: FloatTensor[];
 }
 
-/** What the pass needs of a model. */
+/** What the pass needs from a model. */
 interface Model {
   readonly config: GPT2Config;
   readonly engine: Engine;

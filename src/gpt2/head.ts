@@ -37,7 +37,7 @@ import {
 import type { ParameterBuffer } from "./parameters.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
-/** Per row of the head: what the loss can be written in. */
+/** Per row of the head: the quantities a loss may use. */
 export interface TokenScores {
   /** log p(id), natural log, over the kept set. [R] */
   readonly logprobs: Tensor;
@@ -54,7 +54,7 @@ export interface TokenScores {
 export interface RowLoss {
   /** Printed in errors and profiles. */
   readonly name: string;
-  /** Those of a row's scores that are computed; the others come out as 0. Default: all. */
+  /** Which of a row's scores are computed; the others come out as 0. Default: all. */
   readonly scores?: readonly (keyof TokenScores)[];
   build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
 }
@@ -65,7 +65,7 @@ export interface HeadRows {
   readonly hidden: Float32Array;
   /** int32 [R]: which of the N rows. */
   readonly rows: Int32Array;
-  /** int32 [R]: the token whose log-prob is asked. */
+  /** int32 [R]: the token whose log-prob is asked for. */
   readonly ids: Int32Array;
   readonly distribution: Distribution;
 }
@@ -111,7 +111,7 @@ export function chunkRows(vocabSize: number): number {
   return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
 }
 
-/** Rows of each chunk when so many go through: as few chunks as may be, all of one size, the last filled up. */
+/** Rows of each chunk when so many go through: as few chunks as possible, all of one size, the last padded. */
 export function chunksOf(rows: number, vocabSize: number): number {
   const chunks = Math.max(1, Math.ceil(rows / chunkRows(vocabSize)));
   return Math.ceil(rows / chunks / ROW_MULTIPLE) * ROW_MULTIPLE;
@@ -164,7 +164,7 @@ export class Head {
 
   /**
    * KL(policy ‖ reference) at each row over the whole vocabulary, in nats: sum over the kept tokens of p (log p - log q), both
-   * under the one distribution that is asked.
+   * under the same requested distribution.
    * @param reference its head, its parameters and its hidden states [N, C'] of the same N positions
    */
   async exactKl(
@@ -332,7 +332,7 @@ export class Head {
     return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
   }
 
-  /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one again and again where R is more. */
+  /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one is repeated if R is larger. */
   #pickRows(hidden: Float32Array, rows: Int32Array, R: number): Float32Array {
     const C = this.#config.nEmbd;
     const picked = this.#pool.take(R * C);

@@ -1,6 +1,6 @@
 /**
  * @file fetch for talking to a hub that may be slow, broken or hostile. The access token goes to the hub's own origin and nowhere
- * else, whatever a redirect, a cache header or a link says; nothing is waited for without end; an answer that should be short is
+ * else, whatever a redirect, a cache header or a link says; every wait has a limit; an answer that should be short is
  * not read without end.
  */
 

@@ -36,7 +36,7 @@ export interface MemoryEstimate {
 }
 
 /**
- * What is there whatever the sizes, as measured with small models: Node with ONNX Runtime and the tokenizer; for training
+ * What is used whatever the sizes, as measured with small models: Node with ONNX Runtime and the tokenizer; for training
  * compiled programs and code besides.
  */
 const PROCESS_BYTES = { sampling: 110e6, training: 160e6 };
@@ -56,7 +56,7 @@ const estimate = (floats: Record<string, number>, process: number): MemoryEstima
 };
 
 /**
- * Floats per token that a block's programs work with, beside their inputs and results; C the width, I the feed-forward's, H T a
+ * Floats per token that a block's programs work with, besides their inputs and results; C the width, I the feed-forward's, H T a
  * row of attention for each head. Each is the larger of its feed-forward and its attention: `workingBytes` of the programs.
  */
 function blockWork({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) {
@@ -122,7 +122,7 @@ export function pretrainingMemory(
   return { parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
 }
 
-/** @throws config - in the words that are the same for everything that does not fit in memory */
+/** @throws config - the one message for everything that does not fit in memory */
 export function refuseForMemory(what: string, need: MemoryEstimate, limit: number, fix: string): never {
   return fail("config", {
     where: "memory",
@@ -141,7 +141,7 @@ export const memoryParts = ({ parts }: MemoryEstimate): string =>
     .map(([name, bytes]) => `${name} ${bytesInWords(bytes)}`)
     .join(", ");
 
-/** The options of a PPO run that decide about its memory. */
+/** The options of a PPO run that determine its memory. */
 export interface TrainingSizes {
   rolloutBatchSize: number;
   miniBatchSize: number;
@@ -152,7 +152,7 @@ export interface TrainingSizes {
   gradientCheckpointing: boolean;
   /** Tokens of the longest prompt. */
   promptTokens: number;
-  /** Whether the KL over the whole vocabulary is asked for. */
+  /** Whether the KL over the whole vocabulary is computed. */
   exactKl?: boolean;
   /** Whether sampling leaves tokens out (top-k and the like): kept sets are fed as [R, V]. */
   truncates?: boolean;
@@ -165,7 +165,7 @@ export interface TrainingSizes {
 }
 
 /**
- * The peak of a PPO run. Beside the weights: gradients, AdamW's two moments and the frozen reference, each as large as what is
+ * The peak of a PPO run. Besides the weights: gradients, AdamW's two moments and the frozen reference, each as large as what is
  * trained; what the blocks keep for the backward pass, or the sampler's cache, which take turns; and what the programs work
  * with, which ONNX Runtime keeps for each program up to a bound ({@link Engine}).
  */

@@ -96,7 +96,7 @@ export function trainedTable(table: readonly Parameter[], frozenLayers: number):
   return trained.map((p) => ({ ...p, start: p.start - offset, end: p.end - offset }));
 }
 
-/** The part of all parameters that has gradients: the last so many. */
+/** The parameters that have gradients: the last ones of the table. */
 export function trainedPart(parameters: ParameterBuffer, grads: ParameterBuffer): Float32Array {
   return parameters.data.subarray(parameters.data.length - grads.data.length);
 }

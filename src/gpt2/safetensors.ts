@@ -227,7 +227,7 @@ export type TensorToWrite = { name: string; shape: readonly number[] } & (
 
 /**
  * Writes a safetensors file. Wider types come first, so that every tensor is aligned to its element size.
- * @param metadata strings for `__metadata__`, beside `format: "pt"`, without which older transformers refuse the file
+ * @param metadata strings for `__metadata__`, besides `format: "pt"`, without which older transformers refuse the file
  */
 export async function writeSafetensors(
   sink: ByteSink,

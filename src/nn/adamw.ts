@@ -79,7 +79,7 @@ export class AdamW {
     return Math.sqrt(squares);
   }
 
-  /** Parameters that are trained, and so the length of each moment. */
+  /** Parameters that are trained, and hence the length of each moment. */
   get size(): number {
     return this.#ranges.at(-1)?.end ?? 0;
   }

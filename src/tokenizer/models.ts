@@ -4,7 +4,7 @@ import type { Model, TokenizerModelJson } from "./parts.ts";
 
 export type ModelType = "BPE" | "Unigram" | "WordPiece" | "WordLevel";
 
-/** The type a model says, or the one its fields tell: files of before 2021 say none. */
+/** The type a model states, or the one its fields imply: files from before 2021 state none. */
 export function modelType(json: TokenizerModelJson): ModelType {
   if (json.type !== undefined) return json.type as ModelType;
   if (Array.isArray(json.vocab)) return "Unigram";

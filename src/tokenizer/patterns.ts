@@ -13,7 +13,7 @@ const { SplitPreTokenizer } = library as unknown as {
 export const WHITE_SPACE = "\\p{White_Space}";
 const SPACE = new RegExp(WHITE_SPACE, "u");
 
-/** How many white spaces, each one code unit, there are from a place on. A pattern with + would take the square of their number. */
+/** How many white spaces, each one code unit, there are from a place on. A pattern with + would take quadratic time. */
 export function spacesAfter(text: string, place: number): number {
   let end = place;
   while (end < text.length && SPACE.test(text[end])) end++;

@@ -88,7 +88,7 @@ function metaspace(json: TokenizerPartJson): Step {
     );
 }
 
-/** Cuts every piece where the pattern matches. What becomes of the matches is the behavior's affair. */
+/** Cuts every piece where the pattern matches. `behavior` decides what becomes of the matches. */
 function cut(pattern: RegExp, behavior: unknown, invert = false): Step {
   const merge = merges[canonical(behavior)];
   return (pieces) => {

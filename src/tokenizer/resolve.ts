@@ -48,7 +48,7 @@ export interface ResolvedTokenizer {
 const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 export const GPT2_END = "<|endoftext|>";
 
-/** What a class of transformers sets when no file does. */
+/** What a transformers class sets when no file does. */
 const DEFAULTS: Record<string, Record<string, string>> = {
   GPT2Tokenizer: { bos_token: GPT2_END, eos_token: GPT2_END, unk_token: GPT2_END },
   BertTokenizer: {

@@ -12,7 +12,7 @@ export class TokenStream {
   readonly #decode: (ids: number[]) => string;
   readonly #isByteLevel: boolean;
   readonly #cleansUp: boolean;
-  /** Those before it included. */
+  /** Including those before it. */
   #ids: number[];
   /** The text of the ids before it, until something was given out. */
   #before: string | undefined;

@@ -17,7 +17,7 @@ export type { TokenizerJson } from "./engine.ts";
 export type { TokenizerConfig } from "./resolve.ts";
 
 export interface TokenizerOrigin {
-  /** What errors call the tokenizer, a path as a rule. */
+  /** What errors call the tokenizer, usually a path. */
   where?: string;
   /** The files it was read from, name to contents; {@link Tokenizer.save} writes them unchanged. */
   files?: ReadonlyMap<string, string>;
@@ -75,7 +75,7 @@ export class Tokenizer {
   readonly where: string;
   /** Whether the text of a sequence is the concatenation of its tokens' bytes. */
   readonly isByteLevel: boolean;
-  /** What a user should know of how the files were read. */
+  /** Notes for the user on how the files were read. */
   readonly notes: readonly string[];
   readonly #engine: Engine;
   readonly #files: ReadonlyMap<string, string>;
@@ -83,7 +83,7 @@ export class Tokenizer {
   /** The first id that only a configuration gave a token; the model need have no rows from there on. */
   readonly #appendedFrom: number;
   readonly #cleansUp: boolean;
-  /** Whether it uses regular expressions of its file: they may take any time. */
+  /** Whether it uses regular expressions from its file, which may run for any length of time. */
   readonly #isPatterned: boolean;
 
   private constructor(given: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
@@ -231,7 +231,7 @@ export class Tokenizer {
     return this.#cleansUp ? cleanUp(text) : text;
   }
 
-  /** The result of `work` on a text, with an end to it where a pattern of the file might find none. */
+  /** The result of `work` on a text, with a time limit when a pattern from the file might never finish. */
   #bounded<T>(text: string, work: () => T): T {
     if (!this.#isPatterned) return work();
     const done = withinTime(PATIENCE, work);
