@@ -33,7 +33,7 @@ export async function define(command: Command): Promise<void> {
   addModelOption(command);
   command
     .option("--out <dir>", "the run directory (default: runs/demo-<seed>)")
-    .option("--json", "one JSON object per event and line on stdout, nothing else there")
+    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
   addPpoOptions(command, settings.options);

@@ -8,7 +8,7 @@ import { megabytes, note, print, printFacts, printJson, printWrapped, style, tho
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
 const table = {
-  promptTokens: [count(), 40, "longest prompt that memory is told for"],
+  promptTokens: [count(), 40, "prompt length to estimate memory for"],
 } as const satisfies OptionTable;
 
 export function define(command: Command): void {

@@ -18,9 +18,9 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
   },
   train: { summary: "PPO: a model, prompts and a reward in, a better model out", load: () => import("./train.ts") },
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },
-  score: { summary: "log-probability, value and greedy next token of every token", load: () => import("./score.ts") },
+  score: { summary: "log-probability, value and greedy next token for every token", load: () => import("./score.ts") },
   pretrain: { summary: "language-model training on text files", load: () => import("./pretrain.ts") },
-  info: { summary: "config, parameters and memory of a model", load: () => import("./info.ts") },
+  info: { summary: "configuration, parameters and memory use of a model", load: () => import("./info.ts") },
 };
 
 const EPILOGUE = `
@@ -114,7 +114,7 @@ async function build(argv: readonly string[]): Promise<{ program: Command; named
     if (known !== name) continue;
     named = command;
     await (await load()).define(command);
-    command.addOption(new Option("--debug", "show the stack of an error").helpGroup("Options:"));
+    command.addOption(new Option("--debug", "show the stack trace of an error").helpGroup("Options:"));
   }
   return { program, named };
 }

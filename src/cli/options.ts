@@ -114,7 +114,7 @@ export function required(...needed: readonly Needed[]): void {
 
 export const PROMPT_FILES =
   "prompts: one a line (.txt), or in .json, .jsonl, .csv, .tsv (all also .gz) or .parquet; -: from stdin";
-export const PROMPT_COLUMN = "column of the prompts (default: the first there is of prompt, text, query)";
+export const PROMPT_COLUMN = "column with the prompts (default: prompt, text or query, the first that exists)";
 
 /** Options of every command that samples, and their defaults there. */
 export interface SamplingFlags {
@@ -148,7 +148,7 @@ export const samplingTable = {
 const threads: OptionTable[string] = [
   ppoOptions.steps[0].optional(),
   undefined,
-  "threads of the engine (default: all cores)",
+  "number of engine threads (default: all cores)",
 ];
 
 export function addModelOption(command: Command): void {
@@ -156,7 +156,7 @@ export function addModelOption(command: Command): void {
 }
 
 export function addIgnoreMemoryOption(command: Command): void {
-  command.option("--ignore-memory", "start although more memory than there is is expected to be needed");
+  command.option("--ignore-memory", "start even if more memory may be needed than is available");
 }
 
 export function addThreadsOption(command: Command): void {

@@ -78,7 +78,7 @@ export function define(command: Command): void {
     .option("--held-out <file...>", "text to measure the loss on");
   addOptions(command, { ...fraction, ...table });
   command
-    .option("--json", "one JSON object per event and line on stdout, nothing else there")
+    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
   addIgnoreMemoryOption(command);

@@ -43,10 +43,7 @@ export function define(command: Command): void {
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
     .option("--out <dir>", "the run directory: new or empty")
     .option("--config <file>", "PPO options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
-    .option(
-      "--resume [dir]",
-      "go on with the run in this directory from its newest checkpoint; flags change its options",
-    )
+    .option("--resume [dir]", "continue the run in this directory from its newest checkpoint; flags change its options")
     .addOption(
       new Option(
         "--allow-change <what>",
@@ -55,10 +52,13 @@ export function define(command: Command): void {
         .choices([...changeable])
         .argParser(collectChoices(changeable)),
     )
-    .option("--eval-prompts <file>", "prompts never trained on, answered before and after (default: some of --prompts)")
-    .option("--no-eval", "hold no prompts out, and answer none before and after")
-    .option("--ignore-memory", "start although the run is expected to take more memory than there is")
-    .option("--json", "one JSON object per event and line on stdout, nothing else there")
+    .option(
+      "--eval-prompts <file>",
+      "prompts not trained on, answered before and after the run (default: some of --prompts)",
+    )
+    .option("--no-eval", "hold out no prompts and skip the evaluation before and after")
+    .option("--ignore-memory", "start even if the run may need more memory than is available")
+    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
     .option("--quiet", "no progress bar and no table");
   addThreadsOption(command);
   addPpoOptions(command);

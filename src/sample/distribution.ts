@@ -20,7 +20,7 @@ export interface SamplingOptions {
   topK: number;
   /** Of those, keep the most likely tokens until they hold this much of the probability; 1: all. */
   topP: number;
-  /** Of those, keep tokens at least this share as likely as the most likely one; 0: all. */
+  /** Of those, keep tokens at least this fraction as likely as the most likely one; 0: all. */
   minP: number;
   /** p: the logit z of a token that prompt or response has already becomes z / p where z > 0, else z p; 1: nothing. */
   repetitionPenalty: number;

@@ -4,11 +4,11 @@
 
 /** Every option of a PPO run. */
 export type PpoConfig = {
-  /** Published values for all options that are not given. Default: "default". */
+  /** Published values for every option that is not given. Default: "default". */
   preset: "default" | "trl-classic" | "trl-0.11" | "openai";
   /** PPO steps. A whole number, at least 1 and at most 1000000000. Default: 100. */
   steps: number;
-  /** Seed of everything random. A whole number, at least 0. Default: 0. */
+  /** Seed for everything random. A whole number, at least 0. Default: 0. */
   seed: number;
   /** Prompts per step. A whole number, at least 1 and at most 1000000000. Default: 128. */
   batchSize: number;
@@ -20,8 +20,8 @@ export type PpoConfig = {
    */
   microBatchSize: number;
   /**
-   * Responses sampled at a time; rewards of one part run while the next is sampled. A whole number, at least 1 and at
-   * most 1000000000. Default: 64.
+   * Responses sampled at a time; one part is rewarded while the next is sampled. A whole number, at least 1 and at most
+   * 1000000000. Default: 64.
    */
   rolloutBatchSize: number;
   /** int8: sample from a quantised copy, faster, and weight its tokens. Default: "fp32". */
@@ -30,11 +30,11 @@ export type PpoConfig = {
   importanceWeightCap: number;
   /** Passes over each batch. A whole number, at least 1 and at most 1000000000. Default: 4. */
   ppoEpochs: number;
-  /** Tokens per response at most. A whole number, at least 1 and at most 1000000000. Default: 24. */
+  /** Maximum number of tokens per response. A whole number, at least 1 and at most 1000000000. Default: 24. */
   maxNewTokens: number;
   /** No end of text before this many tokens. A whole number, at least 0 and at most 1000000000. Default: 0. */
   minNewTokens: number;
-  /** The end-of-text token ends a response; without, it is a token like any other. Default: true. */
+  /** The end-of-text token ends a response; otherwise it is a token like any other. Default: true. */
   stopAtEos: boolean;
   /**
    * Logits are divided by this, when sampling and when scoring. A number, at least 0.0001 and at most 10000. Default:
@@ -49,7 +49,7 @@ export type PpoConfig = {
    */
   topP: number;
   /**
-   * Keep tokens at least this share as likely as the most likely one; 0: all. A number, at least 0 and at most 1.
+   * Keep tokens at least this fraction as likely as the most likely one; 0: all. A number, at least 0 and at most 1.
    * Default: 0.
    */
   minP: number;
@@ -75,25 +75,25 @@ export type PpoConfig = {
   /** Prompts that leave no room for the response in the context. Default: "error". */
   longPrompts: "error" | "drop" | "truncate";
   /**
-   * Calls of the reward function at once, each for one part of rolloutBatchSize. A whole number, at least 1 and at most
-   * 1000000000. Default: 4.
+   * Concurrent calls to the reward function, each for rolloutBatchSize responses. A whole number, at least 1 and at
+   * most 1000000000. Default: 4.
    */
   rewardConcurrency: number;
   /**
-   * Seconds a call of the reward function may take; 0: any time. A number, at least 0 and at most 86400. Default: 0.
+   * Seconds a call to the reward function may take; 0: no limit. A number, at least 0 and at most 86400. Default: 0.
    */
   rewardTimeout: number;
   /**
-   * Repetitions of a call that throws or takes too long, after 1, 2, 4, ... seconds. A whole number, at least 0 and at
-   * most 1000000000. Default: 2.
+   * Retries of a call that throws or times out, after 1, 2, 4, ... seconds. A whole number, at least 0 and at most
+   * 1000000000. Default: 2.
    */
   rewardRetries: number;
-  /** Score each token over the set it was drawn from; without, x is not ~ p. Default: true. */
+  /** Score each token over the set it was drawn from; otherwise x is not ~ p. Default: true. */
   maskReplay: boolean;
   /** A token that ends what the reward sees of a response; empty: none. Default: "". */
   truncateToken: string;
   /**
-   * Tokens of a response before which truncateToken does not count. A whole number, at least 0 and at most 1000000000.
+   * Ignore truncateToken before this many tokens of a response. A whole number, at least 0 and at most 1000000000.
    * Default: 0.
    */
   truncateAfter: number;
@@ -101,9 +101,11 @@ export type PpoConfig = {
   failScore: number | null;
   /** Subtracted from the score of a response without the end-of-text token. A number, at least 0. Default: 0. */
   missingEosPenalty: number;
-  /** Divide scores by the standard deviation of all so far; normalize: subtract their mean first. Default: "none". */
+  /**
+   * Divide scores by the standard deviation of all scores so far; normalize: subtract the mean first. Default: "none".
+   */
   scoreScaling: "none" | "scale" | "normalize";
-  /** Scores are clipped to this on both sides, after scaling; 0: never. A number, at least 0. Default: 0. */
+  /** Clip scores to between minus and plus this, after scaling; 0: never. A number, at least 0. Default: 0. */
   scoreClip: number;
   /** AdamW's step size. A number, at least 0 and at most 100. Default: 0.0000141. */
   learningRate: number;
@@ -127,19 +129,19 @@ export type PpoConfig = {
   /** Gradients are scaled down to this norm; 0: never. A number, at least 0. Default: 1. */
   maxGradNorm: number;
   /**
-   * Optimizer steps left out per run when a loss or gradient is not finite; then it stops. A whole number, at least 0
+   * Optimizer steps a run may skip when a loss or gradient is not finite; one more stops it. A whole number, at least 0
    * and at most 1000000000. Default: 0.
    */
   maxSkippedSteps: number;
-  /** A value head the checkpoint does not have: normal, all zero, or uniform as torch.nn.Linear. Default: "normal". */
+  /** How to initialize a missing value head: normal, all zero, or uniform as in torch.nn.Linear. Default: "normal". */
   valueHeadInit: "normal" | "zero" | "uniform";
   /** Standard deviation of a normal value head; 0: the model's initializer_range. A number, at least 0. Default: 0. */
   valueHeadStd: number;
-  /** A value head on the policy, or a model of its own that starts as a copy of the policy. Default: "shared". */
+  /** A value head on the policy, or a separate model that starts as a copy of it. Default: "shared". */
   valueModel: "shared" | "separate";
   /**
-   * The embeddings and so many blocks are not trained; 0: everything is. A whole number, at least 0 and at most
-   * 1000000000. Default: 0.
+   * Freeze the embeddings and this many blocks; 0: train everything. A whole number, at least 0 and at most 1000000000.
+   * Default: 0.
    */
   frozenLayers: number;
   /** Beta, what a nat of KL costs; where an adaptive controller starts. A number, at least 0. Default: 0.2. */
@@ -160,11 +162,11 @@ export type PpoConfig = {
   lambda: number;
   /** Scale rewards to variance 1 before advantages. Default: false. */
   whitenRewards: boolean;
-  /** Advantages to mean 0, variance 1. Default: true. */
+  /** Scale advantages to mean 0 and variance 1. Default: true. */
   whitenAdvantages: boolean;
-  /** Whose mean and variance whitening takes. Default: "batch". */
+  /** Where whitening takes its mean and variance from. Default: "batch". */
   whiteningScope: "batch" | "minibatch";
-  /** Over n - 1 as PyTorch, or over n as TensorFlow. Default: "unbiased". */
+  /** Divide by n - 1 as PyTorch does, or by n as TensorFlow does. Default: "unbiased". */
   whiteningVariance: "unbiased" | "biased";
   /** Policy ratio clip. A number, more than 0. Default: 0.2. */
   clipRange: number;
@@ -190,7 +192,7 @@ export type PpoConfig = {
   saveEvery: number;
   /** Checkpoints kept; older ones are deleted. A whole number, at least 1 and at most 1000000000. Default: 2. */
   keepCheckpoints: number;
-  /** Keep the checkpoint of the highest mean reward too, however old. Default: true. */
+  /** Also keep the checkpoint with the highest mean reward, however old. Default: true. */
   keepBest: boolean;
   /** Responses written to samples.jsonl per step. A whole number, at least 0 and at most 1000000000. Default: 4. */
   logSamples: number;

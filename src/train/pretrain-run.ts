@@ -72,7 +72,7 @@ export const pretrainOptions = {
   epsilon: [positive, "AdamW, added to the root of the second moment"],
   maxGradNorm: [notNegative, "gradients are scaled down to this norm; 0: never"],
   evalEvery: [count(0), "steps between measurements of the held-out loss; 0: only at the end"],
-  seed: [count(0, Number.MAX_SAFE_INTEGER), "seed of everything random"],
+  seed: [count(0, Number.MAX_SAFE_INTEGER), "seed for everything random"],
 } satisfies Record<keyof PretrainConfig, readonly [z.ZodType, string]>;
 
 const table: OptionTable = Object.fromEntries(
