@@ -23,7 +23,7 @@ export const metrics = {
   "env/reward_std": "standard deviation (unbiased) of the scores over the batch",
   "ppo/mean_scores":
     "mean over the batch of the scores that PPO is given: after failScore, missingEosPenalty, scoreScaling and scoreClip",
-  "ppo/std_scores": "standard deviation (unbiased) of these over the batch",
+  "ppo/std_scores": "standard deviation (unbiased) of the same scores over the batch",
   "ppo/mean_non_score_reward": "mean over tokens of the KL part of the reward, −β·penalty",
 
   "ppo/loss/policy": "clipped policy loss: mean over tokens of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε))",
@@ -49,18 +49,18 @@ export const metrics = {
   "audit/log_bound":
     "what audit/log_martingale must stay below: log 10⁶ = 13.8, which chance alone reaches in one run of a million at most",
   "audit/log_reference": "log of the part of M that bets on the reference, as if it were the whole",
-  "audit/log_importance": "the same of π_old against the rollout policy; if rolloutPrecision is int8",
+  "audit/log_importance": "log of the part that bets on π_old against the rollout policy; if rolloutPrecision is int8",
   "audit/log_surprise":
-    "the same of tokens likelier or less likely than chance would have them; of token ids without a record",
-  "audit/log_ends": "the same of more or fewer ends of text; of token ids without a record",
+    "log of the part that bets on tokens being likelier or rarer than draws are; for token ids without a record",
+  "audit/log_ends": "log of the part that bets on more or fewer ends of text; for token ids without a record",
 
   "rollout/kl":
     "KL(rollout policy ‖ old policy) per response in nats by k3; if rolloutPrecision is int8, as are the next five",
   "rollout/importance_weight_mean":
     "mean over tokens of π_old(x_t) / π_rollout(x_t) before truncation: 1 but for noise",
-  "rollout/importance_weight_std": "standard deviation (unbiased) of these over tokens",
-  "rollout/importance_weight_min": "the smallest of these",
-  "rollout/importance_weight_max": "the largest of these",
+  "rollout/importance_weight_std": "standard deviation (unbiased) of these weights over tokens",
+  "rollout/importance_weight_min": "smallest weight of the batch",
+  "rollout/importance_weight_max": "largest weight of the batch",
   "rollout/importance_weight_clipped": "share of tokens whose weight is cut to importanceWeightCap",
 
   "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
@@ -90,7 +90,7 @@ export const metrics = {
 
   "tokens/kept_mass_mean":
     "mean over tokens of the probability of the tokens that could be drawn, before the rest was left out",
-  "tokens/kept_mass_min": "the smallest of these",
+  "tokens/kept_mass_min": "smallest such probability in the batch",
 
   "time/get_response": "seconds spent sampling responses",
   "time/get_scores": "seconds spent waiting for the reward function",

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Rng } from "../../../src/base/rng.ts";
+import { KeptSet } from "../../../src/gpt2/kept-set.ts";
 import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
 import { pValue, tail } from "../../support/chi-squared.ts";
 import { goldenPath } from "../../support/golden.ts";
@@ -67,6 +68,12 @@ describe("kept sets and log-probs", () => {
     const sampler = new TokenSampler(4, { temperature: 0.5, transforms: [looks] });
     sampler.draw(Float32Array.of(1, -2, 3, 0.25), new Rng(1), []);
     expect(seen).toEqual([[2, -4, 6, 0.5]]);
+  });
+
+  test("ids of the tokenizer that the model has no row for are no candidates", () => {
+    const sampler = new TokenSampler(4, { drawable: KeptSet.of(Int32Array.of(1, 2, 4), 5) });
+    const { id, logprob } = sampler.draw(Float32Array.of(9, 0, -1000, 9), new Rng(1), []);
+    expect([id, logprob]).toEqual([1, 0]);
   });
 
   test("minP 1 keeps the most likely tokens, all of them: a token exactly at the threshold stays", () => {
