@@ -1,6 +1,15 @@
 /** @file The command as a user runs it: compiled, in a process of its own, on a model of a few thousand weights. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect } from "vitest";
@@ -84,6 +93,19 @@ export function startValuehead(
     onStderr(stderr, child);
   });
   return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr })));
+}
+
+/** Every `valuehead ...` line that was printed, run by a shell as it stands. */
+export function runPrinted(cwd: string, text: string): (Finished & { line: string })[] {
+  const shim = join(cwd, ".bin");
+  mkdirSync(shim, { recursive: true });
+  writeFileSync(join(shim, "valuehead"), `#!/bin/sh\nexec "${process.execPath}" "${bin}" "$@"\n`, { mode: 0o755 });
+  const printed = text.split("\n").filter((line) => /^\s*valuehead \S/.test(line));
+  return printed.map((line) => {
+    const asked = { cwd, env: { ...env, PATH: `${shim}:${process.env.PATH}` }, encoding: "utf8" as const };
+    const { status, stdout, stderr } = spawnSync("sh", ["-c", line], asked);
+    return { line, status, stdout, stderr };
+  });
 }
 
 /** Every line of stdout as JSON; a line that is not JSON fails. */

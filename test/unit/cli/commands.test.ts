@@ -7,6 +7,7 @@ import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import {
   buildCli,
   jsonLines,
+  runPrinted,
   startValuehead,
   temporaryDirectory,
   valuehead,
@@ -162,9 +163,9 @@ describe("train", () => {
       reward: "length",
       options: { steps: 2, batchSize: 4, miniBatchSize: 2, maxNewTokens: 5, learningRate: 1.41e-5 },
     });
-    expect(
-      valuehead(cwd, "generate", "--model", "r/checkpoint-2", "--prompt", "I", "--max-new-tokens", "3").status,
-    ).toBe(0);
+    const advised = runPrinted(cwd, stdout);
+    expect(advised.map(({ line }) => line.split(" ").filter(Boolean)[1])).toEqual(["generate", "score"]);
+    for (const { line, status, stderr } of advised) expect(status, `${line}\n${stderr}`).toBe(0);
   });
 
   it("--json: events and nothing else on stdout; a config file below flags", () => {
@@ -305,6 +306,9 @@ describe("pretrain", () => {
     );
     expect(status, stderr).toBe(0);
     expect(stdout).toMatch(/held-out loss after step 3: \d\.\d{4} nats per token, \d+\.\d{4} bits per byte/);
+    const [advised, ...others] = runPrinted(cwd, stdout);
+    expect([advised?.line.trim().split(" ")[1], others]).toEqual(["generate", []]);
+    expect(advised.status, advised.stderr).toBe(0);
     expect(readdirSync(at("p1")).sort()).toEqual([
       "config.json",
       "metrics.jsonl",
