@@ -1,6 +1,6 @@
 /**
  * @file The disk fills while a run writes: it says which file and how much is missing, the checkpoint before is whole,
- * nothing half-written stays, and with room again the run ends as if nothing had happened. `npm run full-disk-test`, as root on
+ * nothing half-written stays, and with room again the run ends with the same result. `npm run full-disk-test`, as root on
  * Linux: it mounts a small tmpfs. test/invariant/killed.test.ts does the same with a limit on file sizes, for which nobody must
  * be root.
  */

@@ -1,4 +1,4 @@
-/** @file What is said at the end of a PPO run. */
+/** @file What is printed at the end of a PPO run. */
 
 import { visible } from "../base/text.ts";
 import { pairedDifference } from "../rl/compare.ts";

@@ -27,7 +27,7 @@ export interface RewardSample {
 /** One score per sample, in order: numbers or booleans (true is 1), or Promises of them. */
 export type RewardScores = ArrayLike<number | boolean | PromiseLike<number | boolean>>;
 
-/** What a reward function is told of the call it is in. */
+/** What a reward function knows about its call. */
 export interface RewardContext {
   /** Aborts when nobody waits for the answer any more: it took too long, or the run is over. */
   signal?: AbortSignal;

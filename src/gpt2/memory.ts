@@ -191,7 +191,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
   const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
   const programs = [
     micro * length * work.forward,
-    ...(sizes.gradientCheckpointing ? [] : [micro * length * work.keeping]), // that of scoring serves
+    ...(sizes.gradientCheckpointing ? [] : [micro * length * work.keeping]), // the program for scoring is used
     ...new Array(adding ? 2 : 1).fill(
       micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
     ),

@@ -41,7 +41,7 @@ export interface RewardProcessOptions {
   onNote?: (message: string) => void;
 }
 
-/** Seconds after which it is said that the module still loads. */
+/** Seconds after which a note says that the module is still loading. */
 const PATIENCE = 5;
 
 /** Seconds in which a process that is not stuck says that it has abandoned a call. */
@@ -93,7 +93,7 @@ class RewardHost {
   #child: Child | undefined;
   /** The same, as soon as it can be asked. */
   #ready: Promise<Child> | undefined;
-  /** Why the process ended between two calls; the next one is told. */
+  /** Why the process ended between two calls, for the error of the next one. */
   #fault: ValueheadError | undefined;
   #loading = false;
   #closed = false;

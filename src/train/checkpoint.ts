@@ -1,4 +1,4 @@
-/** @file Checkpoints of a run: model, tokenizer and everything needed to go on as if nothing had happened. */
+/** @file Checkpoints of a run: model, tokenizer and everything needed to continue exactly where it stopped. */
 import { fail, messageOf } from "../base/errors.ts";
 import { BEST_FILE, type Checkpoint, listCheckpoints } from "../gpt2/run-checkpoints.ts";
 import { findDamage, writeChecksums } from "../runtime/file-checksums.ts";

@@ -93,8 +93,8 @@ export function checkMemory(
   const names = Object.entries(change ?? {}).map(([name, value]) => `${name} to ${value}`);
   const then = change && runMemory(model, { ...options, ...change }, promptTokens);
   const fix = then
-    ? `set ${names.join(" and ")} (about ${bytesInWords(then.total)}), or ignoreMemory to try all the same`
-    : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same";
+    ? `set ${names.join(" and ")} (about ${bytesInWords(then.total)}), or ignoreMemory to try anyway`
+    : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try anyway";
   return refuseForMemory("a run", need, limit, fix);
 }
 
@@ -113,7 +113,7 @@ export function checkSampling(model: GPT2Config, sizes: SamplingSizes, { availab
   const limit = available + resident;
   if (need.total <= limit) return;
   const one = samplingMemory(model, { ...sizes, rows: 1 }).total <= limit;
-  const fix = `${one && sizes.rows > 1 ? "ask for one response at a time" : "take a smaller model or another machine"}, or set ignoreMemory to try all the same`;
+  const fix = `${one && sizes.rows > 1 ? "ask for one response at a time" : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
   refuseForMemory("a model", need, limit, fix);
 }
 
@@ -133,6 +133,6 @@ export function checkPretraining(
   while (batchSize > 1 && pretrainingMemory(model, { ...sizes, batchSize }).total > limit)
     batchSize = Math.floor(batchSize / 2);
   const fits = pretrainingMemory(model, { ...sizes, batchSize }).total <= limit;
-  const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try all the same`;
+  const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
   refuseForMemory("a run", need, limit, fix);
 }

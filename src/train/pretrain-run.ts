@@ -174,7 +174,7 @@ export async function* pretrainRun(
   spec: PretrainSpec,
   options: { signal?: AbortSignal; onTokenized?: (progress: CorpusProgress) => void } = {},
 ): AsyncGenerator<PretrainRunEvent> {
-  pretrainConfig(spec.config, spec.where ?? "options"); // wrong options are told of before anything else
+  pretrainConfig(spec.config, spec.where ?? "options"); // report wrong options before anything else
   const lock = await enterRunDirectory(spec.out, false);
   try {
     yield* pretrainIn(lock, spec, options);

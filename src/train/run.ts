@@ -92,7 +92,7 @@ export async function* run(
   reward: RewardFunction,
   options: { signal?: AbortSignal; lockId?: string } = {},
 ): AsyncGenerator<RunEvent> {
-  ppoConfig(spec.config); // wrong options are told of before anything else
+  ppoConfig(spec.config); // report wrong options before anything else
   if (spec.resume) await refuseNoRun(spec.out);
   const lock = await enterRunDirectory(spec.out, spec.resume ?? false, options.lockId);
   try {

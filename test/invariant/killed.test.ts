@@ -13,7 +13,7 @@ beforeAll(() => {
   return wholeRun(run);
 });
 
-test("killed with SIGKILL and resumed, a run ends as if nothing had happened", async () => {
+test("killed with SIGKILL and resumed, a run ends with the same result", async () => {
   const report = await killTest(run, 3, 5, () => {}, ["plain"]);
   expect(report).toMatchObject({ kills: 3, differences: [] });
   // The comparison sees a difference when there is one.
@@ -51,7 +51,7 @@ test.skipIf(process.platform === "win32")(
 /** What is held by a process that runs. */
 const held = (out: string) => JSON.parse(readFileSync(join(run.directory, out, ".lock"), "utf8"));
 
-test("--resume while the run goes on is refused at once and told who is there; the run ends as if nothing had happened", async () => {
+test("--resume while the run goes on is refused at once and told who is there; the run ends with the same result", async () => {
   const child = startRun(run, "twice");
   let refused: Promise<Ended> | undefined;
   const first = await ended(child, (stdout) => {

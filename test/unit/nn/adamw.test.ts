@@ -85,7 +85,7 @@ test("what no range covers stays as it is", () => {
   expect(changed).toEqual(initial.map((_, i) => i === 2 || i === 3));
 });
 
-test("a state that was written out and read back continues as if nothing had happened", () => {
+test("a state that was written out and read back continues exactly as without a break", () => {
   const { options, after } = golden.adamw[1];
   const params = Float32Array.from(initial);
   const first = new AdamW(ranges, options);

@@ -117,7 +117,7 @@ test("pretraining with an end token that the model has no row for is refused bef
 
 describe("a second run in the directory of one that is going on", () => {
   test.each([false, true])(
-    "is refused at once, and the first ends as if nothing had happened (resume: %s)",
+    "is refused at once, and the first ends with the same result (resume: %s)",
     async (resume) => {
       const out = `busy-${resume}`;
       const refused: string[] = [];

@@ -86,10 +86,10 @@ describe("fitting a run", () => {
   it("refuses what does not fit, with parts, limit, option and value", () => {
     const room = { available: total({ microBatchSize: 8 }) - 100e6, resident: 100e6 };
     expect(() => checkMemory(model, options, 200, room)).toThrow(
-      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 160 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try all the same$/,
+      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 160 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try anyway$/,
     );
     expect(() => checkMemory(model, options, 200, { available: 0, resident: 1e9 })).toThrow(
-      "Fix: no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try all the same",
+      "Fix: no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try anyway",
     );
     const { available, resident } = { available: total({}), resident: 0 };
     expect(checkMemory(model, options, 200, { available, resident }).total).toBe(available);
