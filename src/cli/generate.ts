@@ -88,7 +88,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const { ids: eosTokenId, notes } = responseEnds(model, tokenizer);
   for (const text of notes) note(`note: ${text}`);
   const asked = prompts.flatMap((prompt) => new Array<string>(options.num).fill(prompt));
-  // The names that numReturnSequences would give: more responses or prompts do not change those there were.
+  // A stream for each prompt and copy: asking for more responses or prompts does not change the earlier ones.
   const name = (row: number) =>
     row % options.num === 0 ? row / options.num : [Math.floor(row / options.num), row % options.num];
   const queries = encodePrompts(asked, tokenizer, model.config, options).ids;

@@ -1,8 +1,8 @@
 /**
- * @file AdamW's inner loop, and the sum of squares, in WebAssembly, four float32 at a time, put together here from its instructions (the binary
- * format is webassembly.github.io/spec/core/binary, vectors included). It works in a small memory of its own that stays in the
- * processor's cache; chunks of the flat buffers are copied in and out, so those need not lie in WebAssembly memory. A plain
- * loop spends most of its time on one root and one division at a time.
+ * @file AdamW's inner loop and the sum of squares in WebAssembly, four float32 at a time. The module is assembled here from its
+ * instructions (binary format: webassembly.github.io/spec/core/binary, vectors included). It works in a small memory of its own,
+ * which stays in the processor's cache. Chunks of the flat buffers are copied in and out, so the buffers need not lie in
+ * WebAssembly memory. A plain loop would spend most of its time on one root and one division at a time.
  */
 
 /** Elements of a chunk. Four arrays of them are 256 kB. */
@@ -15,7 +15,7 @@ const G = BYTES;
 const M = 2 * BYTES;
 const V = 3 * BYTES;
 
-/** The loop's numbers, in order: parameters of the function after the end of the chunk. */
+/** The loop's numbers, in the order of the function's parameters, which follow the end of the chunk. */
 const SCALARS = ["gradScale", "beta1", "oneMinusBeta1", "beta2", "oneMinusBeta2", "eps", "rate", "decay"] as const;
 type Scalar = (typeof SCALARS)[number];
 export type AdamScalars = Readonly<Record<Scalar, number>>;
@@ -66,7 +66,10 @@ const LOOP: Code = [
 ];
 const lane = (i: number): Code => [...get(squares), 0xfd, 0x1f, i];
 
-/** sum x^2 of the float32 in the memory up to local 0, in bytes, as float64: two and two, so that no sum waits for itself. */
+/**
+ * sum x^2 of the float32 in the memory up to local 0, in bytes, as float64. Two pairs of sums take turns, so that no addition
+ * waits for the one before it.
+ */
 const SQUARES: Code = (() => {
   const [at, pair, sums] = [1, 2, [3, 4]];
   const two = (offset: number) => vector(0x5f, [...vector(0x5d, get(at)), 3, offset]); // two float32 -> float64
