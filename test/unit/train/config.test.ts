@@ -27,7 +27,7 @@ describe("presets", () => {
 
   it("an unknown preset", () => {
     expect(() => ppoConfig({ preset: "trl" })).toThrow(
-      /options, preset: found "trl", expected .*trl-classic.* Fix: correct preset: published values for all options/,
+      /options, preset: found "trl", expected .*trl-classic.* Fix: correct preset: published values for every option/,
     );
   });
 });
