@@ -3,8 +3,8 @@
  * products alone are counted, and of attention only what a token may look at: nobody gets credit for masked scores, for
  * elementwise work or for computing activations twice. C width, I inner width, L layers, V vocabulary.
  */
-import type { GPT2Config } from "../src/gpt2/config.ts";
-import { parameterTable } from "../src/gpt2/parameters.ts";
+import type { GPT2Config } from "../src/model/config.ts";
+import { parameterTable } from "../src/model/parameters.ts";
 
 /** Forward pass through the blocks, B sequences of T tokens: per token and layer 8 C^2 + 4 C I and 4 C per token looked at. */
 function blockFlops({ nEmbd: C, nInner: I, nLayer: L }: GPT2Config, B: number, T: number): number {

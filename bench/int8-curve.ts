@@ -4,12 +4,12 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+import type { PpoConfig } from "../src/algorithms/config.ts";
+import type { Metrics } from "../src/algorithms/events.ts";
+import { PPOTrainer } from "../src/algorithms/ppo.ts";
+import { type BuiltInReward, builtInRewards } from "../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
-import type { PpoConfig } from "../src/train/config.ts";
-import type { Metrics } from "../src/train/events.ts";
-import { PPOTrainer } from "../src/train/ppo.ts";
-import { type BuiltInReward, builtInRewards } from "../src/train/rewards.ts";
 import { engineVersions, machine } from "./report.ts";
 
 const ARMS: Readonly<Record<string, Partial<PpoConfig>>> = {

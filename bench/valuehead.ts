@@ -1,20 +1,20 @@
 /** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
 import { parseArgs } from "node:util";
-import type { AskedTokens } from "../src/gpt2/asked.ts";
-import { makeConfig } from "../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
-import { ParameterBuffer } from "../src/gpt2/parameters.ts";
+import { languageModelLoss } from "../src/algorithms/losses.ts";
+import { PPOTrainer } from "../src/algorithms/ppo.ts";
+import { Engine } from "../src/backend/engine.ts";
 import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";
+import type { AskedTokens } from "../src/model/asked.ts";
+import { makeConfig } from "../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../src/model/model.ts";
+import { ParameterBuffer } from "../src/model/parameters.ts";
 import { AdamW, globalNorm } from "../src/nn/adamw.ts";
 import { gae } from "../src/rl/advantages.ts";
-import { languageModelLoss } from "../src/rl/losses.ts";
 import { rewardsFromScores } from "../src/rl/rewards.ts";
-import { Engine } from "../src/runtime/engine.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
 import { decodingWeights } from "../src/sample/precision.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
-import { PPOTrainer } from "../src/train/ppo.ts";
 import { integers } from "./matmul.ts";
 import { engineVersions } from "./report.ts";
 import { type Clock, type Run, serve } from "./serve.ts";

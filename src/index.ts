@@ -1,12 +1,43 @@
 /** @file The whole public API. */
+
+export type { Changeable } from "./algorithms/changeable.ts";
+export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./algorithms/config.ts";
+export type { Critic } from "./algorithms/critic.ts";
+export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
+export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
+export { type PresetName, presets } from "./algorithms/presets.ts";
+export {
+  type HeldOutLoss,
+  heldOutLoss,
+  PRETRAIN_DEFAULTS,
+  type PretrainConfig,
+  type PretrainEvent,
+  pretrain,
+} from "./algorithms/pretrain.ts";
+export type { PromptOptions } from "./algorithms/prompts.ts";
+export { type EncodedPrompts, encodePrompts } from "./algorithms/prompts.ts";
+export type { TrainerState } from "./algorithms/trainer-state.ts";
+export type { Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export type { Rng, RngState } from "./base/rng.ts";
 export type { IdList } from "./base/token-ids.ts";
 export { VERSION } from "./base/version.ts";
+export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
-export type { AskedTokens } from "./gpt2/asked.ts";
+export {
+  type BuiltInReward,
+  builtInRewards,
+  lengthReward,
+  type RewardContext,
+  type RewardFunction,
+  type RewardSample,
+  type RewardScores,
+  resolveReward,
+  type TextReward,
+} from "./experience/rewards.ts";
+export type { AskedTokens } from "./model/asked.ts";
 export {
   type Activation,
   type GPT2Config,
@@ -15,18 +46,17 @@ export {
   SUPPORTED_ACTIVATIONS,
   SUPPORTED_SUMMARY_TYPES,
   type SummaryType,
-} from "./gpt2/config.ts";
-export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./gpt2/distribution.ts";
-export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./gpt2/forward.ts";
-export type { GenerationConfig } from "./gpt2/generation-config.ts";
-export type { ExactKl, RowScores } from "./gpt2/head.ts";
-export { type DownloadProgress, type ResolveOptions, resolveModel } from "./gpt2/hub.ts";
-export { KeptSet } from "./gpt2/kept-set.ts";
-export type { MemoryEstimate } from "./gpt2/memory.ts";
-export { GPT2HeadWithValueModel, type ModelOptions } from "./gpt2/model.ts";
-export type { Parameter, ParameterBuffer, ParameterInit } from "./gpt2/parameters.ts";
-export type { Tokens } from "./gpt2/transformer.ts";
-export type { ValueHead } from "./gpt2/value-head.ts";
+} from "./model/config.ts";
+export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
+export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
+export type { GenerationConfig } from "./model/generation-config.ts";
+export type { ExactKl, RowScores } from "./model/head.ts";
+export { KeptSet } from "./model/kept-set.ts";
+export type { MemoryEstimate } from "./model/memory.ts";
+export { GPT2HeadWithValueModel, type ModelOptions } from "./model/model.ts";
+export type { Parameter, ParameterBuffer, ParameterInit } from "./model/parameters.ts";
+export type { Tokens } from "./model/transformer.ts";
+export type { ValueHead } from "./model/value-head.ts";
 export type { AdamW, AdamWOptions, DecayRange } from "./nn/adamw.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
 export { type GaeInputs, gae } from "./rl/advantages.ts";
@@ -47,9 +77,10 @@ export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
 export { type PpoInputs, type PpoStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
+export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./run/pretrain-run.ts";
 export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
+export { type RunEvent, type RunSpec, run } from "./run/run.ts";
 export { runInWorker } from "./run/worker.ts";
-export type { Engine, EngineOptions } from "./runtime/engine.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {
   type GenerateOptions,
@@ -84,33 +115,3 @@ export type {
   TokenizerJson,
   TokenizerOrigin,
 } from "./tokenizer/tokenizer.ts";
-export type { Changeable } from "./train/changeable.ts";
-export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./train/config.ts";
-export type { Critic } from "./train/critic.ts";
-export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./train/events.ts";
-export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./train/ppo.ts";
-export { type PresetName, presets } from "./train/presets.ts";
-export {
-  type HeldOutLoss,
-  heldOutLoss,
-  PRETRAIN_DEFAULTS,
-  type PretrainConfig,
-  type PretrainEvent,
-  pretrain,
-} from "./train/pretrain.ts";
-export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./train/pretrain-run.ts";
-export type { PromptOptions } from "./train/prompts.ts";
-export { type EncodedPrompts, encodePrompts } from "./train/prompts.ts";
-export {
-  type BuiltInReward,
-  builtInRewards,
-  lengthReward,
-  type RewardContext,
-  type RewardFunction,
-  type RewardSample,
-  type RewardScores,
-  resolveReward,
-  type TextReward,
-} from "./train/rewards.ts";
-export { type RunEvent, type RunSpec, run } from "./train/run.ts";
-export type { TrainerState } from "./train/trainer-state.ts";

@@ -3,17 +3,18 @@
  * alone, until the test martingale reaches its bound; beside it the tests of 0.1.0, which counted standard errors and had no bound.
  * `npm run audit-power`, or with seeds: `npm run audit-power -- 5`.
  */
-import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
+
+import { askInParts } from "../src/algorithms/batch.ts";
+import type { PpoConfig } from "../src/algorithms/config.ts";
+import type { Metrics } from "../src/algorithms/events.ts";
+import { givenExperience } from "../src/algorithms/given.ts";
+import { PPOTrainer } from "../src/algorithms/ppo.ts";
+import { builtInRewards } from "../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { samplingOptions } from "../src/sample/distribution.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
 import { Adjustments } from "../src/sample/transforms.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
-import { askInParts } from "../src/train/batch.ts";
-import type { PpoConfig } from "../src/train/config.ts";
-import type { Metrics } from "../src/train/events.ts";
-import { givenExperience } from "../src/train/given.ts";
-import { PPOTrainer } from "../src/train/ppo.ts";
-import { builtInRewards } from "../src/train/rewards.ts";
 
 const [seeds = 3] = process.argv.slice(2).map(Number);
 const STEPS = 30;

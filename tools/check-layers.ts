@@ -1,28 +1,35 @@
 /**
- * @file The layer rule: a folder of src/ imports only from folders above it, only runtime/ and cli/ know Node and ONNX
- * Runtime, nothing imports what threads and processes start with, and files do not import each other in circles (but for the
+ * @file The layer rule: a folder of src/ imports only from folders above it, only platform/ and cli/ know Node and
+ * only backend/ knows ONNX Runtime, nothing imports what threads and processes start with, and files do not import each other in circles (but for the
  * operations, whose gradients are operations).
  */
 
 /** Folders of src/ from the foundation up; src/index.ts is a floor of its own. */
 export const LAYERS: readonly string[] = [
   "base",
+  "platform",
   "graph",
-  "runtime",
+  "backend",
   "nn",
   "tokenizer",
-  "gpt2",
+  "checkpoint",
+  "model",
+  "families",
   "sample",
-  "rl",
   "data",
+  "rl",
   "experience",
-  "train",
+  "algorithms",
   "run",
   "index",
   "cli",
 ];
 
-const MAY_IMPORT_NATIVE = ["runtime", "cli"];
+/** Who may import what is not the project's own: Node, and ONNX Runtime. */
+const NATIVE: readonly { packages: RegExp; rooms: readonly string[] }[] = [
+  { packages: /^node:/, rooms: ["platform", "cli"] },
+  { packages: /^onnxruntime/, rooms: ["backend"] },
+];
 /** What a thread or process starts with: it acts as soon as it is loaded. */
 const ENTRY = /-main\.ts$/;
 const MAY_BE_CIRCULAR = "src/graph/ops/";
@@ -72,9 +79,10 @@ export function layerProblems(files: ReadonlyMap<string, string>): string[] {
     edges.set(path, targets);
     for (const { target, line } of importsOf(source)) {
       const where = `${path}:${line}`;
-      if (/^node:|^onnxruntime/.test(target)) {
-        if (!MAY_IMPORT_NATIVE.includes(layer))
-          problems.push(`${where}: imports ${target}, which only ${MAY_IMPORT_NATIVE.join(" and ")} may`);
+      const native = NATIVE.find(({ packages }) => packages.test(target));
+      if (native) {
+        if (!native.rooms.includes(layer))
+          problems.push(`${where}: imports ${target}, which only ${native.rooms.join(" and ")} may`);
       } else if (target.startsWith(".")) {
         const file = resolveImport(path, target);
         if (!files.has(file)) {

@@ -6,19 +6,19 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
+import { PPO_DEFAULTS, ppoConfig } from "../src/algorithms/config.ts";
 import { ValueheadError } from "../src/base/errors.ts";
 import { Rng } from "../src/base/rng.ts";
+import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors.ts";
+import { openWeights } from "../src/checkpoint/weights.ts";
 import { readCorpus } from "../src/data/corpus.ts";
 import { readPrompts } from "../src/data/prompts.ts";
-import { configToJson, makeConfig, parseConfig } from "../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../src/gpt2/model.ts";
-import { openSafetensors, writeSafetensors } from "../src/gpt2/safetensors.ts";
-import { openWeights } from "../src/gpt2/weights.ts";
-import { memorySource, readJson } from "../src/runtime/files.ts";
+import { configToJson, makeConfig, parseConfig } from "../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../src/model/model.ts";
+import { memorySource, readJson } from "../src/platform/files.ts";
+import { pretrainConfig } from "../src/run/pretrain-run.ts";
+import { readRunConfig } from "../src/run/run.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
-import { PPO_DEFAULTS, ppoConfig } from "../src/train/config.ts";
-import { pretrainConfig } from "../src/train/pretrain-run.ts";
-import { readRunConfig } from "../src/train/run.ts";
 import { damageBytes, damageJson, jsonText } from "./damage.ts";
 
 /** A case may not take longer, in milliseconds, nor allocate more, in bytes. The files have less than 100 kB. */

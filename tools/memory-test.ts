@@ -5,8 +5,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { builtInRewards } from "../src/train/rewards.ts";
-import { run } from "../src/train/run.ts";
+import { builtInRewards } from "../src/experience/rewards.ts";
+import { run } from "../src/run/run.ts";
 
 const LIMIT = 0.05;
 const FIRST = 20;

@@ -25,7 +25,7 @@ const TARGETS: readonly { files: readonly string[]; tests: readonly (readonly st
     ],
   },
   {
-    files: ["src/rl/losses.ts"],
+    files: ["src/algorithms/losses.ts"],
     tests: [["test/parity/ppo-step.test.ts"], ["test/parity/gradients.test.ts", "test/parity/value-head.test.ts"]],
   },
   {
@@ -37,9 +37,9 @@ const TARGETS: readonly { files: readonly string[]; tests: readonly (readonly st
     ],
   },
   {
-    files: ["src/gpt2/distribution.ts", "src/gpt2/kept-set.ts"],
+    files: ["src/model/distribution.ts", "src/model/kept-set.ts"],
     tests: [
-      ["test/unit/gpt2/kept-set.test.ts", "test/parity/repetition-penalty.test.ts"],
+      ["test/unit/model/kept-set.test.ts", "test/parity/repetition-penalty.test.ts"],
       ["test/invariant/ratio.test.ts"],
     ],
   },

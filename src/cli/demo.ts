@@ -1,8 +1,8 @@
 /** @file `valuehead demo`: the main job on the embedded model. */
 import type { Command } from "commander";
+import type { PpoConfig } from "../algorithms/config.ts";
 import { readPrompts } from "../data/prompts.ts";
-import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../runtime/files.ts";
-import type { PpoConfig } from "../train/config.ts";
+import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../platform/files.ts";
 import { addModelOption, addThreadsOption, readObject, readThreads } from "./options.ts";
 import { fixed, note, print, printFacts, terminalWidth, wrap } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";

@@ -1,9 +1,9 @@
 /** @file How errors are shown, and the exit codes they mean. */
 import { type Command, CommanderError, type Option } from "commander";
+import { nameHere } from "../algorithms/trl-names.ts";
 import { messageOf, type Problem, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { brief } from "../base/text.ts";
-import { nameHere } from "../train/trl-names.ts";
 import { otherName, plainName } from "./other-names.ts";
 import { labelled, style, writeError } from "./output.ts";
 

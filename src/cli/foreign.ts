@@ -1,7 +1,7 @@
 /** @file Errors that nothing caught and that are not ours: of a module loaded with --import, for instance. */
 import { ValueheadError } from "../base/errors.ts";
 import { placesIn, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
-import { packagePath } from "../runtime/files.ts";
+import { packagePath } from "../platform/files.ts";
 
 /** The same error, named by its file and line where those lie outside of this package and of what it uses. */
 export function nameForeign(error: unknown): unknown {

@@ -1,12 +1,12 @@
 /** @file `valuehead generate`. */
 import type { Command } from "commander";
 import { z } from "zod";
+import { count } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
-import type { GPT2Config } from "../gpt2/config.ts";
+import type { GPT2Config } from "../model/config.ts";
 import type { Response } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { count } from "../train/config.ts";
 import {
   addIgnoreMemoryOption,
   addModelOption,
@@ -73,7 +73,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const threads = readThreads(flags);
   const prompts = await givenPrompts(flags);
   const { generate } = await import("../sample/generate.ts");
-  const { encodePrompts } = await import("../train/prompts.ts");
+  const { encodePrompts } = await import("../algorithms/prompts.ts");
   const { openModel } = await import("./model.ts");
   const sizes = (tokenizer: Tokenizer, { nPositions }: GPT2Config) => {
     const longest = Math.max(...prompts.map((p) => tokenizer.encode(p).length));

@@ -1,7 +1,7 @@
 /** @file `valuehead info`. */
 import type { Command } from "commander";
+import { count } from "../algorithms/config.ts";
 import type { OptionTable } from "../base/options.ts";
-import { count } from "../train/config.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
 import { addModelOption, addOptions, flag, readFlags } from "./options.ts";
 import { megabytes, note, print, printFacts, printJson, printWrapped, style, thousands } from "./output.ts";
@@ -27,13 +27,13 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const options = readPpoOptions(flags as Record<string, unknown>, file ? [optionsOf(file)] : [], (text) =>
     note(`note: ${text}`),
   );
-  const { configToJson } = await import("../gpt2/config.ts");
-  const { bytesInWords, countParameters, memoryParts, samplingMemory } = await import("../gpt2/memory.ts");
-  const { fileSize, joinPath, listDirectory } = await import("../runtime/files.ts");
-  const { fittingOptions, runMemory } = await import("../train/memory.ts");
-  const { availableBytes, residentBytes } = await import("../runtime/memory.ts");
+  const { configToJson } = await import("../model/config.ts");
+  const { bytesInWords, countParameters, memoryParts, samplingMemory } = await import("../model/memory.ts");
+  const { fileSize, joinPath, listDirectory } = await import("../platform/files.ts");
+  const { fittingOptions, runMemory } = await import("../run/memory.ts");
+  const { availableBytes, residentBytes } = await import("../platform/memory.ts");
   const { fetchModel } = await import("./model.ts");
-  const { checkModel, GPT2HeadWithValueModel } = await import("../gpt2/model.ts");
+  const { checkModel, GPT2HeadWithValueModel } = await import("../model/model.ts");
   const { loadTokenizer } = await import("../tokenizer/load.ts");
 
   const directory = await fetchModel(flags.model ?? file?.settings.model ?? "tiny");

@@ -1,13 +1,13 @@
 /** @file A model for a command: fetched with a bar when it comes from the hub, loaded with its tokenizer. */
 
-import type { GPT2Config } from "../gpt2/config.ts";
-import { resolveModel } from "../gpt2/hub.ts";
-import type { SamplingSizes } from "../gpt2/memory.ts";
-import { checkModel, GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { availableBytes, residentBytes } from "../runtime/memory.ts";
+import { resolveModel } from "../checkpoint/hub.ts";
+import type { GPT2Config } from "../model/config.ts";
+import type { SamplingSizes } from "../model/memory.ts";
+import { checkModel, GPT2HeadWithValueModel } from "../model/model.ts";
+import { availableBytes, residentBytes } from "../platform/memory.ts";
+import { checkSampling } from "../run/memory.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
-import { checkSampling } from "../train/memory.ts";
 import { megabytes, note } from "./output.ts";
 import { Progress } from "./progress.ts";
 

@@ -1,9 +1,9 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ppoOptions } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
-import { isDirectory, joinPath, readJson } from "../runtime/files.ts";
-import { ppoOptions } from "../train/config.ts";
+import { isDirectory, joinPath, readJson } from "../platform/files.ts";
 import { asUsage } from "./errors.ts";
 
 /** `batchSize` as `--batch-size`. */

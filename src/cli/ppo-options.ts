@@ -1,7 +1,7 @@
-/** @file The PPO options as flags, made from the table of train/config.ts. */
+/** @file The PPO options as flags, made from the table of algorithms/config.ts. */
 import type { Command } from "commander";
+import { type Followed, optionGroups, type PpoConfig, ppoOptions, resolvePpoConfig } from "../algorithms/config.ts";
 import { fileSource, type OptionSource, shown } from "../base/options.ts";
-import { type Followed, optionGroups, type PpoConfig, ppoOptions, resolvePpoConfig } from "../train/config.ts";
 import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";
 

@@ -1,12 +1,12 @@
 /** @file `valuehead pretrain`. */
 import type { Command } from "commander";
+import { share } from "../algorithms/config.ts";
+import { PRETRAIN_DEFAULTS } from "../algorithms/pretrain.ts";
 import { fail } from "../base/errors.ts";
 import { fileSource, type OptionTable } from "../base/options.ts";
 import { brief } from "../base/text.ts";
-import { STDIN } from "../runtime/files.ts";
-import { share } from "../train/config.ts";
-import { PRETRAIN_DEFAULTS } from "../train/pretrain.ts";
-import { type PretrainRunEvent, pretrainOptions, pretrainRun, resolvePretrainConfig } from "../train/pretrain-run.ts";
+import { STDIN } from "../platform/files.ts";
+import { type PretrainRunEvent, pretrainOptions, pretrainRun, resolvePretrainConfig } from "../run/pretrain-run.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { INTERRUPTED, interruptible } from "./interrupt.ts";
 import { fetchModel } from "./model.ts";

@@ -1,8 +1,8 @@
 /** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
 import type { Command } from "commander";
-import { memoryParts } from "../gpt2/memory.ts";
-import type { BestCheckpoint, Metrics } from "../train/events.ts";
-import type { RunEvent } from "../train/run.ts";
+import type { BestCheckpoint, Metrics } from "../algorithms/events.ts";
+import { memoryParts } from "../model/memory.ts";
+import type { RunEvent } from "../run/run.ts";
 import { inFlags } from "./errors.ts";
 import {
   type Column,

@@ -1,11 +1,11 @@
 /** @file `valuehead train`. */
 import { type Command, Option } from "commander";
+import { type Changeable, changeable } from "../algorithms/changeable.ts";
+import { type PpoConfig, ppoOptions } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { absolutePath, isDirectory, joinPath, STDIN } from "../runtime/files.ts";
-import { type Changeable, changeable } from "../train/changeable.ts";
-import { type PpoConfig, ppoOptions } from "../train/config.ts";
-import type { RunRecord, RunSpec } from "../train/run.ts";
+import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
+import type { RunRecord, RunSpec } from "../run/run.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
 import {
@@ -91,14 +91,14 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   const outcome = await followRun(spec, flags, command);
   const { printComparison, printEnd } = await import("./summary.ts");
   if (!flags.json) printComparison(outcome, SHOWN);
-  const { isRewardPath } = await import("../train/rewards.ts");
+  const { isRewardPath } = await import("../experience/rewards.ts");
   const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
   if (isRewardPath(reward)) from.push("--reward", reward); // --resume runs no module without a word
   printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
 }
 
 async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
-  const { readRunConfig } = await import("../train/run.ts");
+  const { readRunConfig } = await import("../run/run.ts");
   const named = typeof flags.resume === "string" ? flags.resume : undefined;
   if (named !== undefined && flags.out !== undefined && absolutePath(named) !== absolutePath(flags.out))
     fail("usage", {
@@ -220,11 +220,11 @@ export async function readPromptsFrom(
 
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
 export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
-  const { ppoConfig } = await import("../train/config.ts");
-  const { isRewardPath } = await import("../train/rewards.ts");
+  const { ppoConfig } = await import("../algorithms/config.ts");
+  const { isRewardPath } = await import("../experience/rewards.ts");
   const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
-  const { writeToStderr } = await import("../runtime/output.ts");
+  const { writeToStderr } = await import("../platform/output.ts");
   const { fetchModel } = await import("./model.ts");
   const { RunView } = await import("./run-view.ts");
   const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);

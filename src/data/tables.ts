@@ -6,7 +6,7 @@ import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { brief, shorten } from "../base/text.ts";
-import { fileName, openFile, readLines, STDIN } from "../runtime/files.ts";
+import { fileName, openFile, readLines, STDIN } from "../platform/files.ts";
 
 /** A record, and where it stands for errors: file, and line or row. A JSON line may be a string instead of an object. */
 export interface Row {

@@ -2,8 +2,8 @@
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type IdList, readIds, readRows } from "../base/token-ids.ts";
-import type { GPT2Config } from "../gpt2/config.ts";
-import { KeptSet } from "../gpt2/kept-set.ts";
+import type { GPT2Config } from "../model/config.ts";
+import { KeptSet } from "../model/kept-set.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { Response } from "../sample/generate.ts";
 

@@ -1,7 +1,7 @@
 /** @file Policy, reference and value model do not share what is trained: a reference that moves along with the policy says KL 0 for ever. */
 import { fail } from "../base/errors.ts";
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { trainedTable } from "../gpt2/parameters.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { trainedTable } from "../model/parameters.ts";
 
 /**
  * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared

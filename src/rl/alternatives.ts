@@ -3,7 +3,7 @@
  * scored under. Each is a proper distribution over the tokens that p could have drawn, fixed before the token is seen, so that
  * rl/martingale.ts has a bound for all of them together. What they differ in is what they notice, and how soon.
  */
-import type { Tilt } from "../gpt2/distribution.ts";
+import type { Tilt } from "../model/distribution.ts";
 import type { LogFactors } from "./martingale.ts";
 
 /**

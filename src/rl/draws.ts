@@ -1,5 +1,5 @@
 /** @file Whether tokens that came without a record can be draws from the policy: what is asked of its log-probs, and what follows. */
-import type { RowStatistics } from "../gpt2/distribution.ts";
+import type { RowStatistics } from "../model/distribution.ts";
 import { endFactors, TILTS, tiltFactor, tiltName } from "./alternatives.ts";
 import type { LogFactors } from "./martingale.ts";
 

@@ -4,9 +4,9 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { plainError } from "../base/thrown.ts";
+import { type RewardFunction, resolveReward } from "../experience/rewards.ts";
 import { askReward } from "../experience/scores.ts";
-import { serveParent } from "../runtime/in-child.ts";
-import { type RewardFunction, resolveReward } from "../train/rewards.ts";
+import { serveParent } from "../platform/in-child.ts";
 import type { FromReward, ToReward } from "./reward-process.ts";
 
 const parent = await serveParent();

@@ -4,18 +4,18 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { type PlainError, reviveError, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
-import { type Child, type Ending, startChild } from "../runtime/child.ts";
-import { absolutePath } from "../runtime/files.ts";
-import { writeToStderr } from "../runtime/output.ts";
-import { packageModule } from "../runtime/package.ts";
-import { pause } from "../train/patience.ts";
+import { pause } from "../experience/patience.ts";
 import {
   isRewardPath,
   type RewardContext,
   type RewardFunction,
   type RewardSample,
   resolveReward,
-} from "../train/rewards.ts";
+} from "../experience/rewards.ts";
+import { type Child, type Ending, startChild } from "../platform/child.ts";
+import { absolutePath } from "../platform/files.ts";
+import { writeToStderr } from "../platform/output.ts";
+import { packageModule } from "../platform/package.ts";
 
 export type ToReward = { type: "score"; id: number; batch: RewardSample[] } | { type: "abandon"; id: number };
 export type FromReward =

@@ -4,9 +4,9 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { plainError, reviveError } from "../base/thrown.ts";
-import { parentChannel, workerInput } from "../runtime/worker.ts";
-import type { RewardFunction } from "../train/rewards.ts";
-import { run } from "../train/run.ts";
+import type { RewardFunction } from "../experience/rewards.ts";
+import { parentChannel, workerInput } from "../platform/worker.ts";
+import { run } from "./run.ts";
 import type { ToParent, ToWorker, WorkerInput } from "./worker.ts";
 
 const GONE = new ValueheadError("reward", {

@@ -7,11 +7,11 @@ import { messageOf } from "../base/errors.ts";
 import { type PlainError, plainError, reviveError } from "../base/thrown.ts";
 import type { RewardFunction, RewardSample } from "../experience/sample.ts";
 import { askReward } from "../experience/scores.ts";
-import { randomId } from "../runtime/hash.ts";
-import { dropLock } from "../runtime/lock.ts";
-import { packageModule } from "../runtime/package.ts";
-import { spawnWorker } from "../runtime/worker.ts";
-import type { RunEvent, RunSpec } from "../train/run.ts";
+import { randomId } from "../platform/hash.ts";
+import { dropLock } from "../platform/lock.ts";
+import { packageModule } from "../platform/package.ts";
+import { spawnWorker } from "../platform/worker.ts";
+import type { RunEvent, RunSpec } from "./run.ts";
 
 export type ToWorker =
   | { type: "stop" }

@@ -1,7 +1,7 @@
 /** @file Decoding with a key-value cache: prompts in one pass, then one token per row and step. */
 
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { attentionScale } from "../gpt2/transformer.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { attentionScale } from "../model/transformer.ts";
 import { type DecodingWeights, storedWeights } from "./weights.ts";
 
 /** The cache length is rounded up to a multiple of this, so that few programs serve all lengths. */

@@ -1,14 +1,14 @@
 /**
  * @file From logits to the distribution a token is drawn from, and the draw. What is recorded of a draw, with the
- * adjustments that follow from its context, is what scoring applies later (gpt2/distribution.ts): there is no second way
+ * adjustments that follow from its context, is what scoring applies later (model/distribution.ts): there is no second way
  * to get a log-prob.
  *
  * In order: repetition penalty, biases, forced or banned tokens, temperature, top-k, top-p, min-p, the user's truncations.
  */
 import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
-import type { Adjustment, Bias } from "../gpt2/distribution.ts";
-import { KeptSet } from "../gpt2/kept-set.ts";
+import type { Adjustment, Bias } from "../model/distribution.ts";
+import { KeptSet } from "../model/kept-set.ts";
 import { kthLargest, logSumOfExp, sumOfExp } from "./logits.ts";
 import { badLogits, type Draw, drawIndex, drawPlain } from "./plain.ts";
 import { Adjustments, checkDrawable, checkIds, type TokenContext, type Transform } from "./transforms.ts";

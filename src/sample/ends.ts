@@ -1,5 +1,5 @@
 /** @file What ends a response, where model and tokenizer may say different things. */
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 export interface ResponseEnds {

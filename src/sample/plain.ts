@@ -1,7 +1,7 @@
 /** @file Sampling from the softmax of the logits as they are: most tokens of a PPO run are drawn so. */
 import { fail } from "../base/errors.ts";
 import type { Rng } from "../base/rng.ts";
-import type { KeptSet } from "../gpt2/kept-set.ts";
+import type { KeptSet } from "../model/kept-set.ts";
 
 /** A token, and what it was drawn from. */
 export interface Draw {

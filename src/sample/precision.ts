@@ -1,6 +1,6 @@
 /** @file Which copy of a model's weights is sampled from. */
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import type { ParameterBuffer } from "../gpt2/parameters.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { ParameterBuffer } from "../model/parameters.ts";
 import { int8Weights } from "./quantized-weights.ts";
 import { type DecodingWeights, storedWeights, transposedWeights } from "./weights.ts";
 

@@ -1,12 +1,12 @@
 /** @file A copy of a model for sampling in int8: its matrices quantised and compiled in, everything else in float32. */
 import { fail } from "../base/errors.ts";
-import type { GPT2Config } from "../gpt2/config.ts";
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import { type QuantizedMatrix, quantize, quantizeTransposed } from "../gpt2/quantized.ts";
-import { attentionScale, BLOCK_MATRICES, blockInputs, feedForward, queriesKeysValues } from "../gpt2/transformer.ts";
 import type { Program } from "../graph/onnx.ts";
 import { add, cachedAttention, layerNorm, quantizedLinear, softmax, split } from "../graph/ops/index.ts";
 import { input, stored, type Tensor } from "../graph/tensor.ts";
+import type { GPT2Config } from "../model/config.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { attentionScale, BLOCK_MATRICES, blockInputs, feedForward, queriesKeysValues } from "../model/transformer.ts";
+import { type QuantizedMatrix, quantize, quantizeTransposed } from "../nn/quantized.ts";
 import type { DecodingWeights } from "./weights.ts";
 
 /** The cache takes heads of a multiple of this, and filling them up is not worth its while here. */

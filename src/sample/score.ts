@@ -1,8 +1,8 @@
 /** @file A text as the model sees it: how likely each token was, what it is worth, what the model would have written. */
 import { type IdList, readIds } from "../base/token-ids.ts";
-import { readTokens } from "../gpt2/asked.ts";
-import type { KeptSet } from "../gpt2/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
+import { readTokens } from "../model/asked.ts";
+import type { KeptSet } from "../model/kept-set.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
 
 export interface TokenTable {
   /** log p of each token given those before it, natural log. [T]; NaN for the first, which nothing predicts. */

@@ -9,8 +9,8 @@
  * Both must give the same answer to the same question: state of their own, a clock or unseeded chance breaks x ~ p.
  */
 import { fail } from "../base/errors.ts";
-import type { Adjustment, Bias, Distribution } from "../gpt2/distribution.ts";
-import type { KeptSet } from "../gpt2/kept-set.ts";
+import type { Adjustment, Bias, Distribution } from "../model/distribution.ts";
+import type { KeptSet } from "../model/kept-set.ts";
 
 /** Where a token is about to be drawn. */
 export interface TokenContext {

@@ -1,12 +1,13 @@
 /** @file What decoding multiplies with: the model's weights where they lie, or a copy made ready for many small products. */
+
+import type { Buffers } from "../backend/session.ts";
 import { Memo } from "../base/memo.ts";
-import type { GPT2HeadWithValueModel } from "../gpt2/model.ts";
-import type { ParameterBuffer } from "../gpt2/parameters.ts";
-import { BLOCK_MATRICES, blockInputs, feedForward, type Product, queriesKeysValues } from "../gpt2/transformer.ts";
 import type { Program } from "../graph/onnx.ts";
 import { add, cachedAttention, concat, linear, reshape, split, transpose } from "../graph/ops/index.ts";
 import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
-import type { Buffers } from "../runtime/session.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { ParameterBuffer } from "../model/parameters.ts";
+import { BLOCK_MATRICES, blockInputs, feedForward, type Product, queriesKeysValues } from "../model/transformer.ts";
 
 /** Sizes of a cached block: T new tokens in each of B rows, a cache of M tokens in heads of D numbers. */
 export interface CachedBlockShape {

@@ -1,7 +1,7 @@
 /** @file A tokenizer from the files of a Hugging Face checkpoint directory. */
 import { fail } from "../base/errors.ts";
 import { shellQuote } from "../base/shell.ts";
-import { exists, isDirectory, joinPath, listDirectory, readBytes, readJson, readText } from "../runtime/files.ts";
+import { exists, isDirectory, joinPath, listDirectory, readBytes, readJson, readText } from "../platform/files.ts";
 import { Tokenizer, type TokenizerConfig, type TokenizerJson } from "./tokenizer.ts";
 
 /** What a tokenizer is read from. */

@@ -4,8 +4,8 @@
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { readIds } from "../base/token-ids.ts";
-import { joinPath, makeDirectory, parentDirectory, writeAtomic, writeTextAtomic } from "../runtime/files.ts";
-import { withinTime } from "../runtime/time-limit.ts";
+import { joinPath, makeDirectory, parentDirectory, writeAtomic, writeTextAtomic } from "../platform/files.ts";
+import { withinTime } from "../platform/time-limit.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
 import { Engine, type TokenizerJson } from "./engine.ts";

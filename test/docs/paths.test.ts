@@ -10,7 +10,7 @@ const documents = [
     .map((name) => `docs/${name}`),
 ];
 
-/** `src/train/ppo.ts`, or as ARCHITECTURE.md writes it, `train/ppo.ts`. */
+/** `src/algorithms/ppo.ts`, or as ARCHITECTURE.md writes it, `algorithms/ppo.ts`. */
 const PATH = /`((?:src|test|tools|docs|bench|models|examples|bin)\/[\w./-]+\.\w+|[a-z0-9]+\/[\w-]+\.ts)`/g;
 
 describe("documents name files that exist", () => {

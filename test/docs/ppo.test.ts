@@ -6,13 +6,13 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { describe, expect, test } from "vitest";
+import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed } from "../../src/algorithms/config.ts";
+import { presetNames } from "../../src/algorithms/presets.ts";
+import { nameHere } from "../../src/algorithms/trl-names.ts";
 import { shown } from "../../src/base/options.ts";
 import { otherName } from "../../src/cli/other-names.ts";
 import { define } from "../../src/cli/train.ts";
 import { metrics } from "../../src/rl/metrics.ts";
-import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed } from "../../src/train/config.ts";
-import { presetNames } from "../../src/train/presets.ts";
-import { nameHere } from "../../src/train/trl-names.ts";
 import { goldenPath } from "../support/golden.ts";
 
 const command = new Command("train");

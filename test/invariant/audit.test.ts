@@ -1,11 +1,11 @@
 /** @file Honest runs that the audit of 0.1.0 stopped go on, the test is carried along a run, and a gap still ends one. */
 import { expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { packagePath } from "../../src/runtime/files.ts";
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { builtInRewards } from "../../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { packagePath } from "../../src/platform/files.ts";
 import { generate } from "../../src/sample/generate.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import { builtInRewards } from "../../src/train/rewards.ts";
 import { tokenizer } from "../support/ppo.ts";
 
 const tiny = packagePath("models", "tiny");

@@ -1,8 +1,8 @@
 /** @file Whatever the weights are stored as for decoding, the logits are those of the full forward pass. */
 import { afterAll, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
-import { BLOCK_MATRICES } from "../../src/gpt2/transformer.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
+import { BLOCK_MATRICES } from "../../src/model/transformer.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { decodingWeights } from "../../src/sample/precision.ts";

@@ -1,14 +1,14 @@
 /** @file Responses sampled by the caller: a step on them is a step of `train`, and one that cannot be a draw is found. */
 import { expect, test } from "vitest";
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { PromptSampler } from "../../src/data/prompts.ts";
-import { makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { packagePath } from "../../src/runtime/files.ts";
+import { builtInRewards } from "../../src/experience/rewards.ts";
+import { makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { packagePath } from "../../src/platform/files.ts";
 import { type GenerateOptions, generate, type Response } from "../../src/sample/generate.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import { builtInRewards } from "../../src/train/rewards.ts";
 
 const tiny = packagePath("models", "tiny");
 const tokenizer = await loadTokenizer(tiny);

@@ -1,8 +1,8 @@
 /** @file Decoding with a cache equals the whole forward pass, for every size of an attention head. */
 import { afterAll, expect, test } from "vitest";
 import { Rng } from "../../src/base/rng.ts";
-import { makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { maxDifference } from "../support/golden.ts";
 import { worst } from "../support/worst.ts";

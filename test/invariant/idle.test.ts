@@ -1,10 +1,10 @@
 /** @file Runs in which nothing can be learned say so, once. */
 import { expect, test } from "vitest";
-import { makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import { makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { small, tokenizer } from "../support/ppo.ts";
 
 const shape = {

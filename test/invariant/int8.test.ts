@@ -1,18 +1,18 @@
 /** @file Sampling in int8: near the model, the same for a row in any batch, recorded as drawn, and corrected when learned from. */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
-import { BLOCK_MATRICES } from "../../src/gpt2/transformer.ts";
+import { ask, experience } from "../../src/algorithms/batch.ts";
+import { ppoConfig } from "../../src/algorithms/config.ts";
+import { ppoLoss } from "../../src/algorithms/losses.ts";
+import { rescore, weightTargets } from "../../src/algorithms/rescore.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
+import { BLOCK_MATRICES } from "../../src/model/transformer.ts";
+import { packagePath } from "../../src/platform/files.ts";
 import { importanceWeights } from "../../src/rl/importance.ts";
-import { ppoLoss } from "../../src/rl/losses.ts";
-import { packagePath } from "../../src/runtime/files.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { int8Weights } from "../../src/sample/quantized-weights.ts";
 import type { DecodingWeights } from "../../src/sample/weights.ts";
-import { ask, experience } from "../../src/train/batch.ts";
-import { ppoConfig } from "../../src/train/config.ts";
-import { rescore, weightTargets } from "../../src/train/rescore.ts";
 import { maxDifference, relativeError, tinyDir } from "../support/golden.ts";
 import { commonToken, prompts } from "../support/prompts.ts";
 

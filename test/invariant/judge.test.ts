@@ -1,9 +1,9 @@
 /** @file What a reward function is shown in a run is what was sampled, special tokens and ends of text in the middle included. */
 import { expect, test } from "vitest";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { RewardSample } from "../../src/experience/sample.ts";
-import { makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
+import { makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { tokenizer } from "../support/ppo.ts";
 
 const END = tokenizer.eosTokenId as number;

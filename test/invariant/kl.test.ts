@@ -1,11 +1,11 @@
 /** @file The estimators of the KL against the KL itself, over the vocabulary, under every kind of sampling. */
 import { afterAll, describe, expect, test } from "vitest";
+import { ask, experience, scoreReference } from "../../src/algorithms/batch.ts";
 import { Rng } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { klEstimates, meanAndStandardError } from "../../src/rl/kl.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";
 import { generate, type Rollout } from "../../src/sample/generate.ts";
-import { ask, experience, scoreReference } from "../../src/train/batch.ts";
 import { maxDifference, tinyDir } from "../support/golden.ts";
 
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });

@@ -2,12 +2,12 @@
 import v8 from "node:v8";
 import vm from "node:vm";
 import { expect, test } from "vitest";
-import { makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { packagePath } from "../../src/runtime/files.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { builtInRewards } from "../../src/experience/rewards.ts";
+import { makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import { builtInRewards } from "../../src/train/rewards.ts";
 
 v8.setFlagsFromString("--expose-gc");
 const collectGarbage = vm.runInNewContext("gc") as () => void;

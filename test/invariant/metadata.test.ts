@@ -1,12 +1,12 @@
 /** @file Runs on models whose metadata disagree: padded vocabularies, end tokens that do not exist, several end tokens. */
 import { describe, expect, test } from "vitest";
-import { type GPT2Config, makeConfig } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { type GPT2Config, makeConfig } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { responseEnds } from "../../src/sample/ends.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
 import { small } from "../support/ppo.ts";
 
 /** Letters with holes at 4, 9 and 10; </s> is 12. The model has 16 rows. */

@@ -1,14 +1,14 @@
 /** @file The first minibatch of PPO: before any update the ratio of new to old probabilities is 1, however it was sampled. */
 import { afterAll, expect, test } from "vitest";
+import { ask, experience, pick } from "../../src/algorithms/batch.ts";
+import { ppoLoss } from "../../src/algorithms/losses.ts";
 import { Rng } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { meanAndStandardError } from "../../src/rl/kl.ts";
-import { ppoLoss } from "../../src/rl/losses.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";
 import { generate } from "../../src/sample/generate.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
-import { ask, experience, pick } from "../../src/train/batch.ts";
 import { tinyDir } from "../support/golden.ts";
 
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });

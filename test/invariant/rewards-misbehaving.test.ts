@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { limiter } from "../../src/train/patience.ts";
+import { limiter } from "../../src/experience/patience.ts";
 import { buildCli, jsonLines, startValuehead, temporaryDirectory, writeModel, writePrompts } from "../support/cli.ts";
 
 const cwd = temporaryDirectory();

@@ -1,7 +1,7 @@
 /** @file x ~ p: decoding is the full forward, a batch is its rows, and what is recorded is what is scored. */
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { Rng } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { TokenSampler } from "../../src/sample/distribution.ts";
 import { type GenerateOptions, generate, type Rollout, replay } from "../../src/sample/generate.ts";

@@ -1,6 +1,7 @@
 /** @file Every public door for token ids: whatever comes in is read, or refused with an error that says where and what to do. */
 import { afterAll, describe, expect, test } from "vitest";
 import { ValueheadError } from "../../src/base/errors.ts";
+import { builtInRewards } from "../../src/experience/rewards.ts";
 import {
   GPT2HeadWithValueModel,
   generate,
@@ -11,7 +12,6 @@ import {
   respondToBatch,
   scoreTokens,
 } from "../../src/index.ts";
-import { builtInRewards } from "../../src/train/rewards.ts";
 import { tokenizer } from "../support/ppo.ts";
 
 const V = 8192;

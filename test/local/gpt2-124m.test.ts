@@ -3,7 +3,7 @@
  * reference.safetensors in it; `tools/reference/gpt2_124m.py` makes one.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { maxDifference, readTensors } from "../support/golden.ts";
 
 const directory = process.env.VALUEHEAD_GPT2;

@@ -1,10 +1,10 @@
 /** @file Every field of config.json that changes what is computed: logits, values and gradients against transformers. */
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
-import { parseConfig, SUPPORTED_ACTIVATIONS } from "../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
-import { languageModelLoss } from "../../src/rl/losses.ts";
+import { languageModelLoss } from "../../src/algorithms/losses.ts";
+import { parseConfig, SUPPORTED_ACTIVATIONS } from "../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { goldenPath, maxDifference, relativeError } from "../support/golden.ts";
 import { goldenSet } from "../support/golden-set.ts";

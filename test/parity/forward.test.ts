@@ -1,6 +1,6 @@
 /** @file Logits, values and log-probs of the tiny GPT-2 against transformers, and ragged batches against single rows. */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { maxDifference, tinyDir, tinyGolden } from "../support/golden.ts";
 
 const golden = tinyGolden();

@@ -1,11 +1,11 @@
 /** @file Every parameter's gradient of the language-model and PPO losses against PyTorch autograd. */
 import { describe, expect, test } from "vitest";
-import type { Distribution } from "../../src/gpt2/distribution.ts";
-import type { RowLoss } from "../../src/gpt2/head.ts";
-import { KeptSet } from "../../src/gpt2/kept-set.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
-import { languageModelLoss, ppoLoss } from "../../src/rl/losses.ts";
+import { languageModelLoss, ppoLoss } from "../../src/algorithms/losses.ts";
+import type { Distribution } from "../../src/model/distribution.ts";
+import type { RowLoss } from "../../src/model/head.ts";
+import { KeptSet } from "../../src/model/kept-set.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { maxDifference, relativeError, tinyDir, tinyGolden } from "../support/golden.ts";
 
 const golden = tinyGolden();

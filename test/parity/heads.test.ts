@@ -3,9 +3,9 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { type TensorToWrite, writeSafetensors } from "../../src/gpt2/safetensors.ts";
-import { writeAtomic } from "../../src/runtime/files.ts";
+import { type TensorToWrite, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { writeAtomic } from "../../src/platform/files.ts";
 import { goldenPath, maxDifference, readTensors } from "../support/golden.ts";
 
 const { inputIds, cases } = JSON.parse(readFileSync(goldenPath("heads/golden.json"), "utf8")) as {

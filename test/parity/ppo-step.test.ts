@@ -5,20 +5,20 @@
  */
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import type { ParameterBuffer } from "../../src/gpt2/parameters.ts";
+import { ask, experience, pick } from "../../src/algorithms/batch.ts";
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { Metrics } from "../../src/algorithms/events.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import type { UpdateRecord } from "../../src/algorithms/update.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import type { ParameterBuffer } from "../../src/model/parameters.ts";
 import { ppoStatistics } from "../../src/rl/stats.ts";
 import type { GenerateOptions, Rollout } from "../../src/sample/generate.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
-import { ask, experience, pick } from "../../src/train/batch.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import type { Metrics } from "../../src/train/events.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import type { UpdateRecord } from "../../src/train/update.ts";
 import { goldenPath, maxDifference, readTensors, tinyDir } from "../support/golden.ts";
 
-type Update = typeof import("../../src/train/update.ts")["updatePolicy"];
+type Update = typeof import("../../src/algorithms/update.ts")["updatePolicy"];
 type UpdateArguments = Parameters<Update>;
 
 const watched = vi.hoisted(() => ({
@@ -41,7 +41,7 @@ vi.mock("../../src/rl/rewards.ts", async (original) => {
     },
   };
 });
-vi.mock("../../src/train/update.ts", async (original) => {
+vi.mock("../../src/algorithms/update.ts", async (original) => {
   const { updatePolicy } = await original<{ updatePolicy: Update }>();
   return {
     updatePolicy: async function* (...args: UpdateArguments) {

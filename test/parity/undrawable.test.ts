@@ -1,11 +1,11 @@
 /** @file Ids that no text can be made of: never drawn and never scored as drawable, with the numbers transformers and torch give. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { drawableIds } from "../../src/gpt2/drawable.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
+import { ask, experience } from "../../src/algorithms/batch.ts";
+import { drawableIds } from "../../src/model/drawable.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { generate, replay } from "../../src/sample/generate.ts";
 import { scoreTokens } from "../../src/sample/score.ts";
-import { ask, experience } from "../../src/train/batch.ts";
 import { goldenPath, maxDifference, tinyDir } from "../support/golden.ts";
 
 interface Row {

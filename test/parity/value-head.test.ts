@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { Rng } from "../../src/base/rng.ts";
-import type { AskedTokens } from "../../src/gpt2/asked.ts";
-import { type GPT2Config, parseConfig } from "../../src/gpt2/config.ts";
-import type { RowLoss } from "../../src/gpt2/head.ts";
-import { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { ParameterBuffer } from "../../src/gpt2/parameters.ts";
 import { mul, reduceSum } from "../../src/graph/ops/index.ts";
+import type { AskedTokens } from "../../src/model/asked.ts";
+import { type GPT2Config, parseConfig } from "../../src/model/config.ts";
+import type { RowLoss } from "../../src/model/head.ts";
+import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { scoreTokens } from "../../src/sample/score.ts";
 import { goldenPath, maxDifference, relativeError, tinyDir, tinyGolden } from "../support/golden.ts";

@@ -1,7 +1,8 @@
 /** @file exp and softmax of numbers so far down that the results are denormal: too small for full float32 precision. */
+
+import { Session, type TrapHandling } from "../../src/backend/session.ts";
 import { exp, softmax } from "../../src/graph/ops/index.ts";
 import { input } from "../../src/graph/tensor.ts";
-import { Session, type TrapHandling } from "../../src/runtime/session.ts";
 
 const SMALLEST_NORMAL = 0x00800000; // bits of 2^-126 = 1.18e-38 = exp(-87.34)
 

@@ -1,8 +1,9 @@
 /** @file How much memory a session takes to differentiate a chain that keeps many large tensors alive. */
+
+import { Session, type TrapHandling } from "../../src/backend/session.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { add, tanh } from "../../src/graph/ops/index.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
-import { Session, type TrapHandling } from "../../src/runtime/session.ts";
 
 /** Resident memory gained over three runs, divided by the size of what the backward pass needs of the forward pass. */
 export function residentOverLive(traps: Partial<TrapHandling>): number {

@@ -1,11 +1,12 @@
 /** @file A small PPO run, for tests of what holds whatever the options. */
-import type { GPT2HeadWithValueModel } from "../../src/gpt2/model.ts";
-import { packagePath } from "../../src/runtime/files.ts";
+
+import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { Metrics } from "../../src/algorithms/events.ts";
+import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import type { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
-import type { PpoConfig } from "../../src/train/config.ts";
-import type { Metrics } from "../../src/train/events.ts";
-import { PPOTrainer } from "../../src/train/ppo.ts";
-import { builtInRewards, type RewardFunction } from "../../src/train/rewards.ts";
 
 export const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
 

@@ -1,7 +1,8 @@
 /** @file Compile and run a program once. */
+
+import { type Buffer32, Session } from "../../src/backend/session.ts";
 import type { Program } from "../../src/graph/onnx.ts";
 import { elementCount, type Tensor } from "../../src/graph/tensor.ts";
-import { type Buffer32, Session } from "../../src/runtime/session.ts";
 
 /** Results by name. Feeds that the program does not read are ignored. */
 export function runProgram(program: Program, feeds: Record<string, Buffer32> = {}): Record<string, Buffer32> {

@@ -1,6 +1,7 @@
 /** @file A scatter the way the registry must not do it, and a way to see it fail. */
+
+import { Session, type TrapHandling } from "../../src/backend/session.ts";
 import { apply, input, type Op, type Tensor } from "../../src/graph/tensor.ts";
-import { Session, type TrapHandling } from "../../src/runtime/session.ts";
 
 const scatterND: Op = {
   name: "scatterND",

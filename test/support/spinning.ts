@@ -1,7 +1,8 @@
 /** @file What threads do after a run. */
+
+import { Session, type TrapHandling } from "../../src/backend/session.ts";
 import { matmul } from "../../src/graph/ops/index.ts";
 import { input } from "../../src/graph/tensor.ts";
-import { Session, type TrapHandling } from "../../src/runtime/session.ts";
 
 /** CPU milliseconds of this process in the pauses after runs on two threads, when nothing is asked of it. */
 export async function cpuInPauses(traps: Partial<TrapHandling>): Promise<number> {

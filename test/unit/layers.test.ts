@@ -21,7 +21,8 @@ test("imports from above and from the own folder are fine, packages too", () => 
     "src/base/errors.ts": "export const a = 1;",
     "src/graph/tensor.ts": 'import { a } from "../base/errors.ts";\nimport { create } from "@bufbuild/protobuf";',
     "src/graph/onnx.ts": 'import type { T } from "./tensor.ts";',
-    "src/runtime/session.ts": 'import os from "node:os";\nconst x = require("onnxruntime-node");',
+    "src/platform/files.ts": 'import os from "node:os";',
+    "src/backend/session.ts": 'const x = require("onnxruntime-node");',
     "src/index.ts": 'export * from "./graph/onnx.ts";',
     "src/cli/main.ts": 'import { run } from "../index.ts";\nimport fs from "node:fs";',
   });
@@ -29,21 +30,21 @@ test("imports from above and from the own folder are fine, packages too", () => 
 });
 
 test.each([
-  ["import", 'import { a } from "../gpt2/model.ts";'],
-  ["import of a type", 'import type { A } from "../gpt2/model.ts";'],
-  ["import over several lines", 'import {\n  a,\n  b,\n} from "../gpt2/model.ts";'],
-  ["import for its effects", 'import "../gpt2/model.ts";'],
-  ["dynamic import", 'const m = await import("../gpt2/model.ts");'],
-  ["import() in a type", 'let m: import("../gpt2/model.ts").Model;'],
-  ["re-export", "export * from '../gpt2/model.ts';"],
+  ["import", 'import { a } from "../model/model.ts";'],
+  ["import of a type", 'import type { A } from "../model/model.ts";'],
+  ["import over several lines", 'import {\n  a,\n  b,\n} from "../model/model.ts";'],
+  ["import for its effects", 'import "../model/model.ts";'],
+  ["dynamic import", 'const m = await import("../model/model.ts");'],
+  ["import() in a type", 'let m: import("../model/model.ts").Model;'],
+  ["re-export", "export * from '../model/model.ts';"],
   [
     "import that a comment hides a part of",
-    'import { a /* not "./x.ts" */ } from "../gpt2/model.ts"; // from "./y.ts"',
+    'import { a /* not "./x.ts" */ } from "../model/model.ts"; // from "./y.ts"',
   ],
 ])("a folder that imports one below it is found: %s", (_, source) => {
-  const problems = check({ "src/graph/onnx.ts": `\n${source}`, "src/gpt2/model.ts": "" });
+  const problems = check({ "src/graph/onnx.ts": `\n${source}`, "src/model/model.ts": "" });
   expect(problems).toEqual([
-    `src/graph/onnx.ts:${1 + source.split("\n").length}: graph imports src/gpt2/model.ts, but gpt2 comes after graph`,
+    `src/graph/onnx.ts:${1 + source.split("\n").length}: graph imports src/model/model.ts, but model comes after graph`,
   ]);
 });
 
@@ -56,12 +57,12 @@ test.each(LAYERS.flatMap((from, i) => LAYERS.slice(i + 1).map((to) => [from, to]
   },
 );
 
-test("Node and ONNX Runtime outside runtime/ and cli/ are found", () => {
+test("Node and ONNX Runtime outside their rooms are found", () => {
   const source = 'import fs from "node:fs";\nimport { Tensor } from "onnxruntime-common";\nimport("onnxruntime-node");';
   expect(check({ "src/rl/kl.ts": source })).toEqual([
-    "src/rl/kl.ts:1: imports node:fs, which only runtime and cli may",
-    "src/rl/kl.ts:2: imports onnxruntime-common, which only runtime and cli may",
-    "src/rl/kl.ts:3: imports onnxruntime-node, which only runtime and cli may",
+    "src/rl/kl.ts:1: imports node:fs, which only platform and cli may",
+    "src/rl/kl.ts:2: imports onnxruntime-common, which only backend may",
+    "src/rl/kl.ts:3: imports onnxruntime-node, which only backend may",
   ]);
 });
 
@@ -80,7 +81,7 @@ test("comments are not imports, and a string with // in it hides none", () => {
     'const url = "https://example.org"; import os from "node:os";',
   ].join("\n");
   expect(check({ "src/rl/kl.ts": source })).toEqual([
-    "src/rl/kl.ts:3: imports node:os, which only runtime and cli may",
+    "src/rl/kl.ts:3: imports node:os, which only platform and cli may",
   ]);
 });
 

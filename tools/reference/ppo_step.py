@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "test" / "golden"
 OUT = GOLDEN / "ppo-step"
 EOS = 100
-# Minibatch order of two epochs: what src/train/update.ts draws for a seed of 0 in step 1. The test checks that it still does.
+# Minibatch order of two epochs: what src/algorithms/update.ts draws for a seed of 0 in step 1. The test checks that it still does.
 ORDER = {
     9: [[3, 2, 8, 1, 6, 0, 7, 5, 4], [8, 6, 1, 4, 5, 3, 2, 0, 7]],
     8: [[1, 2, 3, 6, 0, 7, 5, 4], [6, 7, 4, 2, 1, 0, 5, 3]],

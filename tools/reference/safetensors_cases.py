@@ -1,4 +1,4 @@
-"""Writes test/golden/safetensors: small files by Python's safetensors for the reader in src/gpt2/safetensors.ts.
+"""Writes test/golden/safetensors: small files by Python's safetensors for the reader in src/checkpoint/safetensors.ts.
 
 Run from the repository root: python tools/reference/safetensors_cases.py
 """

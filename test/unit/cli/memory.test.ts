@@ -2,11 +2,11 @@
 import { closeSync, copyFileSync, mkdirSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { configToJson, makeConfig } from "../../../src/gpt2/config.ts";
-import { pretrainingMemory, samplingMemory } from "../../../src/gpt2/memory.ts";
-import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
-import { parameterTable } from "../../../src/gpt2/parameters.ts";
-import { checkPretraining, checkSampling } from "../../../src/train/memory.ts";
+import { configToJson, makeConfig } from "../../../src/model/config.ts";
+import { pretrainingMemory, samplingMemory } from "../../../src/model/memory.ts";
+import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { parameterTable } from "../../../src/model/parameters.ts";
+import { checkPretraining, checkSampling } from "../../../src/run/memory.ts";
 import {
   buildCli,
   expectProblem,

@@ -1,10 +1,10 @@
 /** @file What is said about a wrong value of every option, as the flag, in a file and in the library: read the snapshot. */
 import { describe, expect, it } from "vitest";
+import { PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";
 import { readPpoOptions } from "../../../src/cli/ppo-options.ts";
-import { PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/train/config.ts";
-import { pretrainConfig, pretrainOptions } from "../../../src/train/pretrain-run.ts";
+import { pretrainConfig, pretrainOptions } from "../../../src/run/pretrain-run.ts";
 
 const said = (work: () => unknown): string => {
   try {

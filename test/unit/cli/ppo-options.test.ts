@@ -1,9 +1,9 @@
 /** @file Where a PPO option comes from: flags, the config file, a preset, an earlier run. */
 import { describe, expect, it } from "vitest";
+import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { presets } from "../../../src/algorithms/presets.ts";
 import { fileSource, type OptionSource } from "../../../src/base/options.ts";
 import { readPpoOptions, standing } from "../../../src/cli/ppo-options.ts";
-import { ppoConfig } from "../../../src/train/config.ts";
-import { presets } from "../../../src/train/presets.ts";
 
 it("flags go before the file, the file before the preset, the preset before the earlier run", () => {
   const earlier = ppoConfig({ klCoef: 0.5, vfCoef: 0.6, batchSize: 64, saveEvery: 7 });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Corpus, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../../../src/data/corpus.ts";
-import { packagePath } from "../../../src/runtime/files.ts";
+import { packagePath } from "../../../src/platform/files.ts";
 import { Tokenizer } from "../../../src/tokenizer/tokenizer.ts";
 
 let dir: string;

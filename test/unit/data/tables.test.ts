@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { Rng } from "../../../src/base/rng.ts";
 import { openTable } from "../../../src/data/tables.ts";
-import { packagePath } from "../../../src/runtime/files.ts";
+import { packagePath } from "../../../src/platform/files.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-tables-"));
 afterAll(() => rmSync(directory, { recursive: true }));

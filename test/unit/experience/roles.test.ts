@@ -1,10 +1,10 @@
 /** @file Policy, reference and value model are told apart by the memory of their weights. */
 import { afterAll, expect, test } from "vitest";
-import { makeConfig } from "../../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
+import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
+import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { makeConfig } from "../../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { generate } from "../../../src/sample/generate.ts";
-import { PPOTrainer } from "../../../src/train/ppo.ts";
-import { builtInRewards } from "../../../src/train/rewards.ts";
 import { tokenizer } from "../../support/ppo.ts";
 
 const made: GPT2HeadWithValueModel[] = [];

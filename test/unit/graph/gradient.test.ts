@@ -1,5 +1,6 @@
 /** @file The reverse walk: sums of gradients, where nothing flows, and its errors. Numbers of single operations: test/grad. */
 import { expect, test } from "vitest";
+import type { Buffer32 } from "../../../src/backend/session.ts";
 import { accumulate, gradients } from "../../../src/graph/gradient.ts";
 import {
   add,
@@ -15,7 +16,6 @@ import {
   tanh,
 } from "../../../src/graph/ops/index.ts";
 import { constant, elementCount, input, type Tensor } from "../../../src/graph/tensor.ts";
-import type { Buffer32 } from "../../../src/runtime/session.ts";
 import { run } from "../../support/run.ts";
 
 const range = (n: number, f = (i: number) => Math.sin(i + 1)) => Float32Array.from({ length: n }, (_, i) => f(i));

@@ -2,10 +2,10 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expect, test } from "vitest";
+import { Session } from "../../../src/backend/session.ts";
 import { type Program, SENTINEL, writeOnnx } from "../../../src/graph/onnx.ts";
 import { add, gatherRows, layerNorm, linear, mul, reshape, scale, split, tanh } from "../../../src/graph/ops/index.ts";
 import { constant, dims, input, stored } from "../../../src/graph/tensor.ts";
-import { Session } from "../../../src/runtime/session.ts";
 import { run, runProgram } from "../../support/run.ts";
 
 function decode(program: Program, options?: { sentinel?: boolean }) {

@@ -13,16 +13,16 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { makeConfig } from "../../../src/gpt2/config.ts";
-import { GPT2HeadWithValueModel } from "../../../src/gpt2/model.ts";
+import type { PpoConfig } from "../../../src/algorithms/config.ts";
+import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import { makeConfig } from "../../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { writeChecksums } from "../../../src/platform/file-checksums.ts";
+import { packagePath } from "../../../src/platform/files.ts";
+import { pretrainRun } from "../../../src/run/pretrain-run.ts";
+import { type RunEvent, type RunSpec, run } from "../../../src/run/run.ts";
 import { runInWorker } from "../../../src/run/worker.ts";
-import { writeChecksums } from "../../../src/runtime/file-checksums.ts";
-import { packagePath } from "../../../src/runtime/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
-import type { PpoConfig } from "../../../src/train/config.ts";
-import { pretrainRun } from "../../../src/train/pretrain-run.ts";
-import type { RewardFunction } from "../../../src/train/rewards.ts";
-import { type RunEvent, type RunSpec, run } from "../../../src/train/run.ts";
 import { differences } from "../../../tools/small-run.ts";
 import { buildCli } from "../../support/cli.ts";
 

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Rng } from "../../../src/base/rng.ts";
-import { KeptSet } from "../../../src/gpt2/kept-set.ts";
+import { KeptSet } from "../../../src/model/kept-set.ts";
 import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
 import { pValue, tail } from "../../support/chi-squared.ts";
 import { goldenPath } from "../../support/golden.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { packagePath } from "../../../src/runtime/files.ts";
+import { packagePath } from "../../../src/platform/files.ts";
 import { checkStop, StopWatch } from "../../../src/sample/stop.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 

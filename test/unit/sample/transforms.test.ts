@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Rng } from "../../../src/base/rng.ts";
-import type { Bias } from "../../../src/gpt2/distribution.ts";
+import type { Bias } from "../../../src/model/distribution.ts";
 import { type SamplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
 import type { Transform } from "../../../src/sample/transforms.ts";
 import { pValue } from "../../support/chi-squared.ts";

@@ -1,16 +1,16 @@
 /** @file The time a tokenizer takes grows with the length of the text, and a pattern of a hostile file is given up. */
 import { Worker } from "node:worker_threads";
 import { describe, expect, test, vi } from "vitest";
-import { packagePath } from "../../../src/runtime/files.ts";
+import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import { Tokenizer } from "../../../src/tokenizer/tokenizer.ts";
 
 /** 10 seconds of patience take a fifth of one here. */
-vi.mock("../../../src/runtime/time-limit.ts", async (original) => {
-  const { withinTime } = await original<typeof import("../../../src/runtime/time-limit.ts")>();
+vi.mock("../../../src/platform/time-limit.ts", async (original) => {
+  const { withinTime } = await original<typeof import("../../../src/platform/time-limit.ts")>();
   return { withinTime: (seconds: number, work: () => unknown) => withinTime(seconds / 50, work) };
 });
-const { withinTime } = await import("../../../src/runtime/time-limit.ts");
+const { withinTime } = await import("../../../src/platform/time-limit.ts");
 
 const vocab = { a: 0, "!": 1 };
 const bpe = { type: "BPE", vocab, merges: [], unk_token: null };

@@ -1,0 +1,88 @@
+/** @file What a run learns from, as checksums in its checkpoints: a run that is resumed with something else is another run. */
+import { z } from "zod";
+import type { Prompt } from "../data/prompts.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { fileSize, readText } from "../platform/files.ts";
+import { sha256Of } from "../platform/hash.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Changeable } from "./changeable.ts";
+
+const sum = z.string().regex(/^[0-9a-f]{64}$/);
+
+export const runInputs = z.strictObject({
+  /** Of the prompts with their rows, in their order. */
+  prompts: sum,
+  promptCount: z.number().int().min(1),
+  /** Of the prompts that are never trained on. */
+  evaluation: sum.optional(),
+  /** Of the weights the KL is measured against; their value head does not count. */
+  reference: sum,
+  tokenizer: sum,
+  /** A name, or the path of a module. */
+  reward: z.string(),
+  /** Of that module's file. */
+  rewardFile: sum.optional(),
+  /** Threads of the engine: other sums have other bits. */
+  threads: z.number().int().min(1),
+});
+export type RunInputs = z.infer<typeof runInputs>;
+
+function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
+  const plain = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}n` : value);
+  for (const item of prompts) {
+    const { prompt, row } = typeof item === "string" ? { prompt: item, row: {} } : item;
+    yield `${JSON.stringify([prompt, row], plain)}\n`;
+  }
+}
+
+export const sumOfPrompts = (prompts: readonly (string | Prompt)[]): string => sha256Of(asText(prompts));
+
+function* weights({ parameters }: GPT2HeadWithValueModel): Generator<string | Uint8Array> {
+  for (const { name, shape } of parameters.table) {
+    if (name.startsWith("v_head.")) continue;
+    const { buffer, byteOffset, byteLength } = parameters.view(name);
+    yield `${name} [${shape}]\n`;
+    yield new Uint8Array(buffer, byteOffset, byteLength);
+  }
+}
+
+/** Of a model's weights but for the value head, whatever files they came from. */
+export const sumOfWeights = (model: GPT2HeadWithValueModel): string => sha256Of(weights(model));
+
+export const sumOfTokenizer = (tokenizer: Tokenizer): string => sha256Of([tokenizer.fingerprint]);
+
+/** The checksum of a reward's module; undefined for a name that is no path. */
+export async function sumOfRewardFile(rewardName: string): Promise<string | undefined> {
+  if (!/[/\\.]/.test(rewardName) || (await fileSize(rewardName)) === null) return undefined;
+  return sha256Of([await readText(rewardName).catch(() => "")]);
+}
+
+/** Something that is not as it was. */
+export interface Change {
+  what: Changeable;
+  /** In words, for `found`. */
+  now: string;
+}
+
+/** What differs from what a checkpoint was trained with, and may not. */
+export function changedInputs(before: RunInputs, now: Partial<RunInputs>): Change[] {
+  const changes: Change[] = [];
+  const differs = (name: keyof RunInputs) => now[name] !== undefined && now[name] !== before[name];
+  if (differs("prompts"))
+    changes.push({
+      what: "prompts",
+      now:
+        now.promptCount === before.promptCount
+          ? `${now.promptCount} prompts that are not those of the run`
+          : `${now.promptCount} prompts (the run has ${before.promptCount})`,
+    });
+  if (before.evaluation !== undefined && differs("evaluation"))
+    changes.push({ what: "evaluation", now: "other evaluation prompts" });
+  if (differs("reference"))
+    changes.push({
+      what: "model",
+      now: "another model to measure the KL against: its weights are not those the run began with",
+    });
+  if (differs("tokenizer")) changes.push({ what: "model", now: "another tokenizer" });
+  return changes;
+}

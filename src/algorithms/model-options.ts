@@ -1,0 +1,47 @@
+/** @file Options in the terms of a model and its tokenizer. */
+import { fail } from "../base/errors.ts";
+import type { GPT2Config } from "../model/config.ts";
+import type { AdamWOptions } from "../nn/adamw.ts";
+import type { TruncateOptions } from "../rl/truncate.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { PpoConfig } from "./config.ts";
+
+export function adamOptions(config: PpoConfig): AdamWOptions {
+  const { learningRate, beta1, beta2, adamEpsilon: epsilon, adamBiasCorrection: biasCorrection, weightDecay } = config;
+  return { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay };
+}
+
+/** @throws config - a truncateToken that this tokenizer splits */
+export function truncateOptions({ truncateToken, truncateAfter }: PpoConfig, tokenizer: Tokenizer): TruncateOptions {
+  const ids = truncateToken === "" ? [] : tokenizer.encode(truncateToken);
+  if (truncateToken !== "" && ids.length !== 1)
+    fail("config", {
+      where: "truncateToken",
+      found: `${JSON.stringify(truncateToken)}, ${ids.length} tokens of this tokenizer`,
+      expected: "a text that is one token",
+      fix: "choose another, or end responses with stop, which takes any text",
+    });
+  return { truncateToken: ids[0] ?? null, truncateAfter };
+}
+
+/** @throws config - options that this model has no place for */
+export function checkModelOptions(
+  { missingEosPenalty, frozenLayers }: PpoConfig,
+  { nLayer }: GPT2Config,
+  eosTokenIds: readonly number[],
+): void {
+  if (missingEosPenalty > 0 && eosTokenIds.length === 0)
+    fail("config", {
+      where: "missingEosPenalty",
+      found: "a model without an end-of-text token",
+      expected: "eos_token_id in the model's generation_config.json or config.json",
+      fix: "set missingEosPenalty to 0",
+    });
+  if (frozenLayers > nLayer)
+    fail("config", {
+      where: "frozenLayers",
+      found: String(frozenLayers),
+      expected: `at most ${nLayer}, the blocks of this model`,
+      fix: "lower frozenLayers",
+    });
+}

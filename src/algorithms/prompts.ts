@@ -1,0 +1,86 @@
+/** @file Prompts as token ids: cut to length and checked against the context before anything is trained. */
+import { fail } from "../base/errors.ts";
+import { stream } from "../base/streams.ts";
+import type { Prompt } from "../data/prompts.ts";
+import type { GPT2Config } from "../model/config.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { PpoConfig } from "./config.ts";
+
+export interface EncodedPrompts {
+  /** As they are used: cut where they were cut. */
+  readonly prompts: readonly Prompt[];
+  /** int32 ids of each. */
+  readonly ids: readonly Int32Array[];
+  /** What was cut or left out, for people. */
+  readonly notes: readonly string[];
+}
+
+export type PromptOptions = Pick<PpoConfig, "maxNewTokens"> &
+  Partial<Pick<PpoConfig, "promptMinTokens" | "promptMaxTokens" | "longPrompts" | "seed">>;
+
+/**
+ * Prompts as ids. An empty prompt is the end-of-text token: a response from nothing.
+ *
+ * With `promptMaxTokens` each is cut to its first n tokens, n uniform in promptMinTokens ... promptMaxTokens by seed and
+ * place in the list; shorter ones stay as they are. (TRL's LengthSampler(2, 8), which never draws its upper end, is 2 and 7.)
+ * What is then too long for the context is an error, left out, or cut to its first tokens, as `longPrompts` says.
+ * @throws data - a prompt that leaves no room for the response, or no prompt left
+ */
+export function encodePrompts(
+  given: readonly (string | Prompt)[],
+  tokenizer: Tokenizer,
+  config: GPT2Config,
+  options: PromptOptions,
+): EncodedPrompts {
+  const { maxNewTokens, promptMinTokens = 0, promptMaxTokens = 0, longPrompts = "error", seed = 0 } = options;
+  const room = config.nPositions - maxNewTokens;
+  if (room < 1)
+    fail("config", {
+      where: "maxNewTokens",
+      found: String(maxNewTokens),
+      expected: `less than the model's context of ${config.nPositions} tokens`,
+      fix: "lower maxNewTokens",
+    });
+  const lowest = Math.max(1, promptMinTokens);
+  const drawLength = (i: number) => lowest + stream(seed, "promptLength", i).int(promptMaxTokens - lowest + 1);
+  const prompts: Prompt[] = [];
+  const ids: Int32Array[] = [];
+  const long: { place: number; length: number }[] = [];
+  for (const [i, item] of given.entries()) {
+    const { prompt, row } = typeof item === "string" ? { prompt: item, row: {} } : item;
+    const whole = tokenizer.encode(prompt);
+    let limit = promptMaxTokens > 0 ? drawLength(i) : whole.length;
+    if (Math.min(limit, whole.length) > room) {
+      long.push({ place: i, length: whole.length });
+      limit = room;
+      if (longPrompts !== "truncate") continue;
+    }
+    ids.push(whole.length === 0 ? fromNothing(tokenizer, i) : whole.slice(0, limit));
+    prompts.push({ prompt: whole.length > limit ? tokenizer.decode(whole.slice(0, limit)) : prompt, row });
+  }
+  const context = `${room}: the context of ${config.nPositions} less ${maxNewTokens} for the response`;
+  if (long.length > 0 && (longPrompts === "error" || prompts.length === 0)) {
+    const [{ place, length }] = long;
+    const item = given[place];
+    const text = typeof item === "string" ? item : item.prompt;
+    fail("data", {
+      where: `prompt ${place + 1} (${JSON.stringify(text.slice(0, 40))}...)`,
+      found: `${length} tokens${long.length === 1 ? "" : `, and ${long.length - 1} more prompts that are too long`}`,
+      expected: `at most ${context}`,
+      fix: "shorten the prompt, lower maxNewTokens, or set longPrompts to truncate or drop",
+    });
+  }
+  const done = longPrompts === "drop" ? "left out" : "cut to their first tokens";
+  const notes = long.length === 0 ? [] : [`${long.length} of ${given.length} prompts ${done}: longer than ${context}`];
+  return { prompts, ids, notes };
+}
+
+function fromNothing(tokenizer: Tokenizer, i: number): Int32Array {
+  if (tokenizer.eosTokenId !== null) return Int32Array.of(tokenizer.eosTokenId);
+  return fail("data", {
+    where: `prompt ${i + 1}`,
+    found: "no tokens",
+    expected: "at least one, and this tokenizer has no end-of-text token to start from",
+    fix: "remove the empty prompt",
+  });
+}

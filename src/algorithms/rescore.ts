@@ -1,0 +1,78 @@
+/**
+ * @file Rollouts drawn in int8. Three policies then have names:
+ *
+ * - the *rollout policy* π_rollout, the quantised copy: it drew the tokens, and its log-probs were recorded with them;
+ * - the *old policy* π_old, the model in fp32 before the update: KL, rewards, values, advantages, the audit and the ratio
+ *   π / π_old are about it;
+ * - the *policy* π, the model while it is updated.
+ *
+ * In fp32 the first two are one, and what was recorded is what the old policy says.
+ */
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
+import type { Targets } from "../rl/targets.ts";
+import { askInParts, type Experience, put } from "./batch.ts";
+import type { PpoConfig } from "./config.ts";
+
+/**
+ * The batch as the old policy sees it: its log-probs, under the kept sets and adjustments the tokens were drawn with, and its
+ * values; and the importance weights π_old / π_rollout. One forward pass, in parts of `partSize` rows; in fp32 the batch as it
+ * is and no weights.
+ */
+export async function rescore(
+  model: GPT2HeadWithValueModel,
+  data: Experience,
+  config: PpoConfig,
+  partSize: number,
+): Promise<{ data: Experience; importance?: ImportanceWeights }> {
+  if (config.rolloutPrecision === "fp32") return { data };
+  const now = await scoreAll(model, data, partSize);
+  const importance = importanceWeights(now.logprobs, data.logprobs, data.batch, config.importanceWeightCap);
+  return { data: { ...data, ...now }, importance };
+}
+
+/** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts of `partSize` rows. */
+export async function scoreAll(
+  model: GPT2HeadWithValueModel,
+  data: Experience,
+  partSize: number,
+): Promise<{ logprobs: Float32Array; values: Float32Array }> {
+  const { rows, width } = data.batch;
+  const logprobs = new Float32Array(rows * width);
+  const values = new Float32Array(rows * width);
+  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions)) {
+    const scores = await model.score(asked);
+    put(scores.logprobs, logprobs, index);
+    put(scores.values, values, index);
+  }
+  return { logprobs, values };
+}
+
+/**
+ * Advantages times importance weights. The policy loss with them is the weighted policy loss: for w >= 0
+ * w max(-A r, -A clip(r)) = max(-(w A) r, -(w A) clip(r)).
+ */
+export function weightTargets(targets: Targets, importance?: ImportanceWeights): Targets {
+  if (!importance) return targets;
+  const weighted = ({ advantages, returns }: Targets): Targets => ({
+    advantages: advantages.map((a, i) => a * importance.weights[i]),
+    returns,
+  });
+  const { ofRows } = targets;
+  return { ...weighted(targets), ofRows: ofRows && ((rows) => weighted(ofRows(rows))) };
+}
+
+/** What a run says of its rollouts before it starts. */
+export function rolloutRemarks(config: PpoConfig): { type: "note" | "warning"; message: string }[] {
+  if (config.rolloutPrecision === "fp32") return [];
+  const note = { type: "note" as const, message: INT8_NOTE };
+  return config.importanceWeightCap > 0 ? [note] : [note, { type: "warning", message: NO_CORRECTION }];
+}
+
+const INT8_NOTE =
+  "rolloutPrecision is int8: responses are drawn from a quantised copy of the policy. Old log-probs and values come from " +
+  "another forward pass in fp32, and importance weights correct the policy loss token by token";
+
+const NO_CORRECTION =
+  "importanceWeightCap is 0: tokens drawn by the int8 copy are learned from as if the policy itself had drawn them, and the " +
+  "gradient is biased";

@@ -1,0 +1,109 @@
+/** @file Responses to prompts and what the reward function says of them. */
+import type { Prompt } from "../data/prompts.ts";
+import { limiter } from "../experience/patience.ts";
+import { computeScores } from "../experience/rewards.ts";
+import { type Reader, type RewardFunction, type RewardSample, readSample } from "../experience/sample.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
+import type { PpoConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
+
+/** Who answers, and who judges. */
+export interface Responder {
+  readonly model: GPT2HeadWithValueModel;
+  /** What the reward function is shown of responses. */
+  readonly reader: Reader;
+  readonly reward: RewardFunction;
+  readonly rewardName: string;
+  readonly config: PpoConfig;
+  /** How responses are sampled, all but the random streams. */
+  readonly sampling: GenerateOptions;
+}
+
+export interface Responses {
+  /** One for each part that was sampled together. */
+  readonly rollouts: Rollout[];
+  readonly samples: RewardSample[];
+  readonly scores: number[];
+}
+
+/** Milliseconds between signs of life: a program whose only work is a Promise that stays open would just end. */
+const ALIVE = 1000;
+
+/**
+ * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
+ * @param streamOf the name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever
+ *                 it is asked
+ * @param lap      told when sampling and when scoring is done
+ * @throws reward - no scores for some part, after all repetitions
+ */
+export async function* respondAndScore(
+  { model, reader, reward, rewardName, config, sampling }: Responder,
+  prompts: readonly Prompt[],
+  ids: readonly Int32Array[],
+  {
+    step,
+    streamOf,
+    lap,
+  }: {
+    step: number;
+    streamOf: (place: number) => number | readonly number[];
+    lap?: (name: "respond" | "score") => void;
+  },
+): AsyncGenerator<TrainEvent, Responses> {
+  const total = ids.length;
+  const rollouts: Rollout[] = [];
+  const samples: RewardSample[] = [];
+  const scores: Promise<number[]>[] = [];
+  const retries: TrainEvent[] = [];
+  const inTurn = limiter(config.rewardConcurrency);
+  const failed = new AbortController();
+  const { rewardTimeout, rewardRetries } = config;
+  let wake = () => {};
+  const onRetry = (message: string) => {
+    retries.push({ type: "warning", step, message });
+    wake();
+  };
+  const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
+  for (let start = 0; start < total && !failed.signal.aborted; start += config.rolloutBatchSize) {
+    const part = ids.slice(start, start + config.rolloutBatchSize);
+    const streams = part.map((_, i) => streamOf(start + i));
+    const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
+    const answered = rollout.responses.map(({ tokens }, i) => {
+      return readSample(reader, prompts[start + i], part[i], tokens);
+    });
+    const scoring = inTurn(() => {
+      failed.signal.throwIfAborted();
+      return computeScores(reward, answered, rewardName, call);
+    });
+    scoring.catch(() => failed.abort()); // reported below
+    scores.push(scoring);
+    rollouts.push(rollout);
+    samples.push(...answered);
+    yield { type: "progress", step, phase: "respond", done: start + part.length, total };
+    yield* retries.splice(0);
+  }
+  lap?.("respond");
+  const all = Promise.all(scores);
+  let settled = false;
+  const finish = () => {
+    settled = true;
+    wake();
+  };
+  all.then(finish, finish);
+  const alive = setInterval(() => {}, ALIVE);
+  try {
+    while (!settled) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      yield* retries.splice(0);
+    }
+  } finally {
+    clearInterval(alive);
+  }
+  const result = { rollouts, samples, scores: (await all).flat() };
+  lap?.("score");
+  yield { type: "progress", step, phase: "score", done: total, total };
+  return result;
+}

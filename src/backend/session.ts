@@ -1,0 +1,242 @@
+/**
+ * @file The only file that knows onnxruntime-node. Every trap of version 1.30.0 is handled here, and each handling has a
+ * test in test/unit/backend/traps.test.ts that fails without it:
+ *
+ * - Denormal numbers make exp and softmax 8 to 16 times slower, and the switch counts only in the first session of the
+ *   process: every session sets it, and nothing else in the library creates sessions.
+ * - The memory pattern doubles resident memory: off.
+ * - Preallocated outputs are written in place and then copied once more. A first output that is a sequence makes the
+ *   binding stop, after the run and before the copies, with a fixed message. {@link zeroCopyWorks} tests once that this
+ *   still holds; where it does not, results are copied into the caller's buffers.
+ * - Threads of one session go on spinning after a run and take a core from the next session's: one token of GPT-2 124M
+ *   took twice as long. They are stopped when a run ends.
+ * - ScatterND with repeated indices loses updates on two threads: the registry emits ScatterElements instead
+ *   (graph/ops/gather.ts), and a session refuses a model that contains ScatterND.
+ *
+ * A run blocks the calling thread until it is done; the binding has no asynchronous form (see run/worker.ts).
+ */
+import { fail, messageOf } from "../base/errors.ts";
+import type { OnnxModel, Program } from "../graph/onnx.ts";
+import { SENTINEL, writeOnnx } from "../graph/onnx.ts";
+import { add } from "../graph/ops/index.ts";
+import { describe, elementCount, input, type TensorType } from "../graph/tensor.ts";
+import { packageRequire } from "../platform/package.ts";
+
+export type Buffer32 = Float32Array | Int32Array;
+export type Buffers = Readonly<Record<string, Buffer32>>;
+
+/** Handling of the traps; only the tests that show why each is needed turn one off. */
+export interface TrapHandling {
+  flushDenormals: boolean;
+  noMemoryPattern: boolean;
+  sentinel: boolean;
+  stopSpinning: boolean;
+  refuseScatterND: boolean;
+}
+
+const ALL_HANDLED: TrapHandling = {
+  flushDenormals: true,
+  noMemoryPattern: true,
+  sentinel: true,
+  stopSpinning: true,
+  refuseScatterND: true,
+};
+
+/** What the binding throws on a result that is no tensor, after the run itself succeeded. */
+const SENTINEL_MESSAGE = "Non tensor type is temporarily not supported.";
+
+interface NativeSession {
+  loadModel(buffer: ArrayBufferLike, byteOffset: number, byteLength: number, options: object): void;
+  run(feeds: object, fetches: object, options: object): Record<string, { data: Buffer32 }>;
+  endProfiling(): void;
+  dispose(): void;
+}
+
+interface Native {
+  binding: { InferenceSession: new () => NativeSession };
+  initOrt(): void;
+  Tensor: new (type: string, data: Buffer32, dims: readonly number[]) => unknown;
+}
+
+let native: Native | undefined;
+
+/** The binding behind onnxruntime-node: the same calls without a Promise and a macrotask for each run. */
+function loadNative(): Native {
+  if (native) return native;
+  const require = packageRequire();
+  try {
+    const { binding, initOrt } = require("onnxruntime-node/dist/binding.js");
+    const { Tensor } = require("onnxruntime-common");
+    initOrt();
+    native = { binding, initOrt, Tensor };
+    return native;
+  } catch (cause) {
+    return fail(
+      "engine",
+      {
+        where: "loading onnxruntime-node",
+        found: messageOf(cause),
+        expected: "a native library for this platform (linux x64 or arm64, macOS arm64, Windows x64 or arm64)",
+        fix: "run npm install again on this machine, with Node 20 or newer",
+      },
+      cause,
+    );
+  }
+}
+
+export interface SessionOptions {
+  threads: number;
+  /** Write an ONNX Runtime profile to `<prefix>_<date>.json` when the session is disposed. */
+  profile?: string;
+  traps?: Partial<TrapHandling>;
+}
+
+/** A compiled program. Inputs are read where they lie and outputs are written where the caller wants them. */
+export class Session {
+  readonly #session: NativeSession;
+  readonly #model: OnnxModel;
+  readonly #sentinel: boolean;
+  readonly #profiling: boolean;
+
+  constructor(program: Program, options: SessionOptions) {
+    const { binding } = loadNative();
+    const traps = { ...ALL_HANDLED, ...options.traps };
+    this.#sentinel = traps.sentinel && zeroCopyWorks();
+    this.#model = writeOnnx(program, { sentinel: this.#sentinel });
+    if (traps.refuseScatterND && this.#model.opTypes.has("ScatterND"))
+      fail("engine", {
+        where: `building ${program.name}`,
+        found: "ScatterND, which loses updates to repeated indices on two threads",
+        expected: "ScatterElements",
+        fix: "use scatterAddRows or scatterAddLast",
+      });
+    this.#profiling = options.profile !== undefined;
+    this.#session = new binding.InferenceSession();
+    const { buffer, byteOffset, byteLength } = this.#model.bytes;
+    try {
+      this.#session.loadModel(buffer, byteOffset, byteLength, {
+        executionProviders: ["cpu"],
+        intraOpNumThreads: options.threads,
+        interOpNumThreads: 1,
+        graphOptimizationLevel: "all",
+        enableMemPattern: !traps.noMemoryPattern,
+        enableCpuMemArena: true,
+        logSeverityLevel: 4, // what it would print is in the error that is thrown
+        ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
+        extra: {
+          session: {
+            set_denormal_as_zero: traps.flushDenormals ? "1" : "0",
+            force_spinning_stop: traps.stopSpinning ? "1" : "0",
+          },
+        },
+      });
+    } catch (cause) {
+      engineError(`building ${program.name}`, cause);
+    }
+  }
+
+  get inputs(): ReadonlyMap<string, TensorType> {
+    return this.#model.inputs;
+  }
+
+  get outputs(): ReadonlyMap<string, TensorType> {
+    return this.#model.outputs;
+  }
+
+  /**
+   * Compute. Blocks the thread until done.
+   * @param feeds   one buffer for each input, as long as its shape says; others are ignored
+   * @param fetches one buffer for each output, written in place; may be an input's buffer where the operation that
+   *                writes it is the last to read it
+   * @param free    sizes of the program's free axes, by name
+   */
+  run(feeds: Buffers, fetches: Buffers, free: Readonly<Record<string, number>> = {}): void {
+    const { Tensor } = loadNative();
+    const wrap = (types: ReadonlyMap<string, TensorType>, given: Buffers, what: string) => {
+      const tensors: Record<string, unknown> = {};
+      for (const [name, fixed] of types) {
+        const type = this.#model.free.length === 0 ? fixed : withSizes(fixed, free);
+        const data = given[name];
+        checkBuffer(this.#model.name, what, name, type, data);
+        const sizes = type.shape.map((d) => d.size);
+        tensors[name] = new Tensor(type.dtype, data, sizes);
+      }
+      return tensors;
+    };
+    const inputs = wrap(this.#model.inputs, feeds, "input");
+    const outputs = wrap(this.#model.outputs, fetches, "output");
+    if (!this.#sentinel) {
+      const results = this.#call(inputs, outputs);
+      for (const name of this.#model.outputs.keys())
+        (fetches[name] as Float32Array).set(results[name].data as Float32Array);
+      return;
+    }
+    try {
+      this.#session.run(inputs, { [SENTINEL]: null, ...outputs }, {});
+    } catch (cause) {
+      if (messageOf(cause) === SENTINEL_MESSAGE) return;
+      engineError(`running ${this.#model.name}`, cause);
+    }
+  }
+
+  #call(inputs: object, outputs: object) {
+    try {
+      return this.#session.run(inputs, outputs, {});
+    } catch (cause) {
+      return engineError(`running ${this.#model.name}`, cause);
+    }
+  }
+
+  dispose(): void {
+    if (this.#profiling) this.#session.endProfiling();
+    this.#session.dispose();
+  }
+}
+
+let zeroCopy: boolean | undefined;
+
+/** Whether this onnxruntime-node writes fetched buffers in place and stops at the sentinel. Tested once per process. */
+export function zeroCopyWorks(): boolean {
+  if (zeroCopy !== undefined) return zeroCopy;
+  zeroCopy = true; // for the probe's own session
+  try {
+    const x = input("x", { N: 2 });
+    const probe = new Session({ name: "probe", outputs: { y: add(x, x) } }, { threads: 1 });
+    const y = new Float32Array(2);
+    probe.run({ x: Float32Array.of(1, 2) }, { y });
+    probe.dispose();
+    zeroCopy = y[0] === 2 && y[1] === 4;
+  } catch {
+    zeroCopy = false;
+  }
+  return zeroCopy;
+}
+
+const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
+  dtype,
+  shape: shape.map(({ name, size }) => ({ name, size: sizes[name] ?? size })),
+});
+
+function checkBuffer(program: string, what: string, name: string, type: TensorType, data: Buffer32 | undefined): void {
+  const right = type.dtype === "float32" ? data instanceof Float32Array : data instanceof Int32Array;
+  if (data !== undefined && right && data.length === elementCount(type)) return;
+  fail("engine", {
+    where: `${what} ${name} of ${program}`,
+    found: data === undefined ? "nothing" : `${data.constructor.name} of ${data.length}`,
+    expected: describe(type),
+    fix: "pass one buffer of that type and length for each input and output",
+  });
+}
+
+function engineError(where: string, cause: unknown): never {
+  return fail(
+    "engine",
+    {
+      where,
+      found: messageOf(cause),
+      expected: "ONNX Runtime to accept it",
+      fix: "report this with the command that led here",
+    },
+    cause,
+  );
+}

@@ -1,0 +1,361 @@
+/**
+ * @file The forward pass with every argument of transformers' GPT-2: masks with padding on either side, positions, token
+ * types, embeddings instead of ids, head masks, a cache from an earlier call, hidden states and attentions. For training
+ * and sampling there are faster ways (transformer.ts, sample/decoder.ts); this one exposes everything.
+ */
+
+import type { Engine } from "../backend/engine.ts";
+import { describe, isList } from "../base/describe.ts";
+import { fail } from "../base/errors.ts";
+import { readIds, readRows } from "../base/token-ids.ts";
+import type { Program } from "../graph/onnx.ts";
+import { add, linear } from "../graph/ops/index.ts";
+import { dims, input } from "../graph/tensor.ts";
+import { attention, MASKED } from "../nn/attention.ts";
+import type { GPT2Config } from "./config.ts";
+import type { Head } from "./head.ts";
+import type { ParameterBuffer } from "./parameters.ts";
+import { attentionScale, blockInputs, feedForward, queriesKeysValues } from "./transformer.ts";
+import type { ValueHead } from "./value-head.ts";
+
+/** Numbers with a shape, row-major. */
+export interface FloatTensor {
+  data: Float32Array;
+  shape: number[];
+}
+
+/** Integers [B, T]: rows of equal length, or flat data with a shape. */
+export type IntegerMatrix = readonly ArrayLike<number>[] | { data: ArrayLike<number>; shape: readonly number[] };
+
+/** Keys and values of one layer, each [B, H, P, D]. */
+export interface LayerCache {
+  keys: FloatTensor;
+  values: FloatTensor;
+}
+
+export interface ForwardInput {
+  /** Token ids [B, T]. Either these or `inputsEmbeds`. */
+  inputIds?: IntegerMatrix;
+  /** [B, T, C], in place of the token embeddings. */
+  inputsEmbeds?: FloatTensor;
+  /** [B, P + T], 1 = the token exists. Padding on either side. Default: all exist. */
+  attentionMask?: IntegerMatrix;
+  /** [B, T]. Default: what follows from the mask, so that padding shifts nothing; 0, 1, 2, ... without one. */
+  positionIds?: IntegerMatrix;
+  /** [B, T]: token embeddings that are added, as GPT-2 uses its one table for both. */
+  tokenTypeIds?: IntegerMatrix;
+  /** [H] or [layers, H], multiplied with the attention probabilities of each head. */
+  headMask?: FloatTensor;
+  /** `pastKeyValues` of an earlier call, with P tokens. */
+  pastKeyValues?: readonly LayerCache[];
+  outputHiddenStates?: boolean;
+  outputAttentions?: boolean;
+  /** Accepted and unused, as in the notebook. */
+  mcTokenIds?: unknown;
+  lmLabels?: unknown;
+  mcLabels?: unknown;
+}
+
+export interface ForwardOutput {
+  /** [B, T, V] */
+  logits: FloatTensor;
+  /** [B, T]; [B, T, C] when the config makes the value head that wide. */
+  values: FloatTensor;
+  /** What the next call takes: all P + T tokens. */
+  pastKeyValues: LayerCache[];
+  /** nLayer + 1 tensors [B, T, C]: the embeddings, after each block, the last one after the final layer norm. */
+  hiddenStates?: FloatTensor[];
+  /** nLayer tensors [B, H, T, P + T]. */
+  attentions?: FloatTensor[];
+}
+
+/** What the pass needs from a model. */
+interface Model {
+  readonly config: GPT2Config;
+  readonly engine: Engine;
+  readonly parameters: ParameterBuffer;
+  readonly head: Head;
+  readonly vHead: ValueHead;
+}
+
+export async function forward(model: Model, given: ForwardInput): Promise<ForwardOutput> {
+  const { config, engine, parameters, head } = model;
+  const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = config;
+  const { B, T, P, embeddings, mask, positions } = readInput(model, given);
+  const S = P + T;
+  const N = B * T;
+  const bias = attentionBias(mask, B, T, P);
+  const headMasks = readHeadMask(given.headMask, nLayer, H);
+
+  let x = addPositions(model, embeddings, positions);
+  const hiddenStates: FloatTensor[] = [];
+  const attentions: FloatTensor[] = [];
+  const pastKeyValues: LayerCache[] = [];
+  for (let layer = 0; layer < nLayer; layer++) {
+    if (given.outputHiddenStates) hiddenStates.push({ data: x, shape: [B, T, C] });
+    const scale = attentionScale(config, layer);
+    const options = { B, T, P, scale, headMask: headMasks !== undefined, attentions: given.outputAttentions ?? false };
+    const past = given.pastKeyValues?.[layer];
+    const cacheShape = [B, H, S, C / H];
+    const cache = { keys: new Float32Array(N * C + B * P * C), values: new Float32Array(N * C + B * P * C) };
+    const weights = new Float32Array(options.attentions ? B * H * T * S : 0);
+    const y = new Float32Array(N * C);
+    const feeds = {
+      x,
+      bias,
+      ...parameters.block(layer),
+      ...(past && P > 0 ? { pastKeys: past.keys.data, pastValues: past.values.data } : {}),
+      ...(headMasks ? { headMask: headMasks[layer] } : {}),
+    };
+    const results = { y, ...cache, ...(options.attentions ? { attentions: weights } : {}) };
+    await engine.run(blockProgram(model, options), feeds, results);
+    pastKeyValues.push({
+      keys: { data: cache.keys, shape: cacheShape },
+      values: { data: cache.values, shape: cacheShape },
+    });
+    if (given.outputAttentions) attentions.push({ data: weights, shape: [B, H, T, S] });
+    x = y;
+  }
+
+  const L = model.vHead.width;
+  const logits = new Float32Array(N * V);
+  const values = new Float32Array(N * L);
+  const normed = new Float32Array(N * C);
+  for (let start = 0; start < N; start += head.chunkRows) {
+    const end = Math.min(N, start + head.chunkRows);
+    const part = (data: Float32Array, width: number) => data.subarray(start * width, end * width);
+    const [l, v, n] = [part(logits, V), part(values, L), part(normed, C)];
+    await head.logits(parameters, part(x, C), end - start, l, v, { normed: n }, model.vHead.training);
+  }
+  if (given.outputHiddenStates) hiddenStates.push({ data: normed, shape: [B, T, C] });
+  return {
+    logits: { data: logits, shape: [B, T, V] },
+    values: { data: values, shape: L === 1 ? [B, T] : [B, T, L] }, // squeeze(-1): only an axis of one goes
+    pastKeyValues,
+    ...(given.outputHiddenStates ? { hiddenStates } : {}),
+    ...(given.outputAttentions ? { attentions } : {}),
+  };
+}
+
+interface BlockOptions {
+  B: number;
+  T: number;
+  P: number;
+  scale: number;
+  headMask: boolean;
+  attentions: boolean;
+}
+
+function blockProgram(model: Model, { B, T, P, scale, ...options }: BlockOptions): Program {
+  const { config } = model;
+  const { nEmbd: C, nHead: H } = config;
+  const x = input("x", { N: B * T, C });
+  const bias = input("bias", dims({ B, head: 1, T, S: P + T }));
+  const p = blockInputs(config);
+  const cacheShape = { B, H, P, D: C / H };
+  const past = P > 0 ? { keys: input("pastKeys", cacheShape), values: input("pastValues", cacheShape) } : undefined;
+  const headMask = options.headMask ? input("headMask", { H, one: 1, two: 1 }) : undefined;
+  const { mixed, keys, values, probabilities } = attention(queriesKeysValues(x, p, config), bias, { B, T, H }, scale, {
+    past,
+    headMask,
+  });
+  const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
+  const y = feedForward(middle, p, config);
+  return {
+    name: "block",
+    outputs: { y, keys, values, ...(options.attentions ? { attentions: probabilities } : {}) },
+  };
+}
+
+/** 0 where query t may look at key s: not after it, and not at padding. [B, 1, T, S] */
+function attentionBias(mask: Uint8Array, B: number, T: number, P: number): Float32Array {
+  const S = P + T;
+  const bias = new Float32Array(B * T * S);
+  for (let b = 0; b < B; b++)
+    for (let t = 0; t < T; t++)
+      for (let s = 0; s < S; s++) if (s > P + t || mask[b * S + s] === 0) bias[(b * T + t) * S + s] = MASKED;
+  return bias;
+}
+
+function addPositions(model: Model, embeddings: Float32Array, positions: Int32Array): Float32Array {
+  const C = model.config.nEmbd;
+  const wpe = model.parameters.view("transformer.wpe.weight");
+  return embeddings.map((e, i) => e + wpe[positions[Math.floor(i / C)] * C + (i % C)]);
+}
+
+function wrong(where: string, found: string, expected: string, fix: string): never {
+  return fail("input", { where: `forward(), ${where}`, found, expected, fix });
+}
+
+function readInput(model: Model, given: ForwardInput) {
+  const { nEmbd: C, nLayer, nHead: H, nPositions, vocabSize } = model.config;
+  const { inputIds, inputsEmbeds, pastKeyValues } = given;
+  if (inputIds !== undefined && inputsEmbeds !== undefined)
+    wrong("inputIds and inputsEmbeds", "both", "one of them", "leave one out");
+  if (inputIds === undefined && inputsEmbeds === undefined)
+    wrong("inputIds and inputsEmbeds", "neither", "one of them", "pass token ids [B, T], or embeddings [B, T, C]");
+  const ids = inputIds && readMatrix("inputIds", inputIds, vocabSize);
+  if (inputsEmbeds) readFloats("inputsEmbeds", inputsEmbeds);
+  if (
+    inputsEmbeds &&
+    (inputsEmbeds.shape.length !== 3 ||
+      inputsEmbeds.shape[2] !== C ||
+      size(inputsEmbeds.shape) !== inputsEmbeds.data.length)
+  )
+    wrong(
+      "inputsEmbeds",
+      `shape [${inputsEmbeds.shape}] with ${inputsEmbeds.data.length} numbers`,
+      `[B, T, ${C}]`,
+      "pass one vector of n_embd numbers per position",
+    );
+  const [B, T] = ids ? [ids.rows, ids.columns] : (inputsEmbeds as FloatTensor).shape;
+  if (B < 1 || T < 1)
+    wrong(
+      ids ? "inputIds" : "inputsEmbeds",
+      `shape [${B}, ${T}]`,
+      "at least one row and one position",
+      "pass some tokens",
+    );
+
+  const P = pastKeyValues?.[0]?.keys?.shape?.[2] ?? 0;
+  if (pastKeyValues && pastKeyValues.length !== nLayer)
+    wrong("pastKeyValues", `${pastKeyValues.length} layers`, `${nLayer}`, "pass what an earlier call returned");
+  pastKeyValues?.forEach((layer, i) => {
+    for (const name of ["keys", "values"] as const) {
+      readFloats(`pastKeyValues, layer ${i}, ${name}`, layer?.[name]);
+      if (layer[name].shape.join() !== [B, H, P, C / H].join())
+        wrong(
+          `pastKeyValues, layer ${i}, ${name}`,
+          `shape [${layer[name].shape}]`,
+          `[${[B, H, P, C / H]}] for a batch of ${B}`,
+          "pass the cache of the same batch",
+        );
+    }
+  });
+  const S = P + T;
+  if (S > nPositions)
+    wrong(
+      "sequence length",
+      `${P > 0 ? `${P} cached and ${T} new` : T} tokens`,
+      `at most ${nPositions} (n_positions)`,
+      "shorten the sequence",
+    );
+
+  const matrix = (name: "attentionMask" | "positionIds" | "tokenTypeIds", columns: number, below: number) => {
+    const value = given[name];
+    if (value === undefined) return undefined;
+    const m = readMatrix(name, value, below);
+    if (m.rows !== B || m.columns !== columns)
+      wrong(
+        name,
+        `shape [${m.rows}, ${m.columns}]`,
+        `[${B}, ${columns}]`,
+        `pass one number per token${columns === S && P > 0 ? ", cached ones included" : ""}`,
+      );
+    return m.data;
+  };
+  const mask = Uint8Array.from(matrix("attentionMask", S, 2) ?? new Int32Array(B * S).fill(1));
+  for (let b = 0; b < B; b++)
+    if (!mask.subarray(b * S, (b + 1) * S).includes(1))
+      wrong(`attentionMask, row ${b}`, "no ones", "at least one token that exists", "leave the row out of the batch");
+  const positions = matrix("positionIds", T, nPositions) ?? positionsFromMask(mask, B, T, P);
+  const types = matrix("tokenTypeIds", T, vocabSize);
+
+  const wte = model.parameters.view("transformer.wte.weight");
+  const embeddings = inputsEmbeds ? inputsEmbeds.data.slice() : new Float32Array(B * T * C);
+  const addRows = (rows: Int32Array) =>
+    rows.forEach((id, n) => {
+      for (let c = 0; c < C; c++) embeddings[n * C + c] += wte[id * C + c];
+    });
+  if (ids) addRows(ids.data);
+  if (types) addRows(types);
+  return { B, T, P, embeddings, mask, positions };
+}
+
+/** How many tokens exist before each new one: padding takes no position. */
+function positionsFromMask(mask: Uint8Array, B: number, T: number, P: number): Int32Array {
+  const S = P + T;
+  const positions = new Int32Array(B * T);
+  for (let b = 0; b < B; b++) {
+    let before = 0;
+    for (let s = 0; s < S; s++) {
+      if (s >= P) positions[b * T + s - P] = mask[b * S + s] === 1 ? before : Math.max(0, before - 1);
+      before += mask[b * S + s];
+    }
+  }
+  return positions;
+}
+
+interface Matrix {
+  data: Int32Array;
+  rows: number;
+  columns: number;
+}
+
+/** Integers [B, T] below `below`. */
+function readMatrix(name: string, given: unknown, below: number): Matrix {
+  const fix = "pass rank 2, one row per sequence";
+  const flat = typeof given === "object" && given !== null && "shape" in given && "data" in given;
+  const rows = flat ? undefined : readRows(given, `forward(), ${name}`);
+  let [B, T] = [rows?.length ?? 0, isList(rows?.[0]) ? rows[0].length : 0];
+  if (flat) {
+    const { data, shape } = given as { data: unknown; shape: unknown };
+    if (!isList(data) || !isList(shape) || shape.length !== 2 || size(shape as number[]) !== data.length)
+      wrong(
+        name,
+        `shape [${isList(shape) ? Array.from(shape) : describe(shape)}] with ${isList(data) ? `${data.length} numbers` : describe(data)}`,
+        "[B, T]",
+        fix,
+      );
+    [B, T] = Array.from(shape as ArrayLike<number>);
+  }
+  rows?.forEach((row, b) => {
+    if (!isList(row)) wrong(`${name}, row ${b}`, describe(row), "a list of numbers", fix);
+    if (row.length !== T)
+      wrong(
+        `${name}, row ${b}`,
+        `${row.length} numbers`,
+        `${T}, as in row 0`,
+        "pad the rows to one length and pass attentionMask",
+      );
+  });
+  const all = rows?.flatMap((row) => Array.from(row as ArrayLike<unknown>)) ?? (given as { data: unknown }).data;
+  const place = (i: number) => `forward(), ${name}, row ${Math.floor(i / T)}, position ${i % T}`;
+  const fixId = name === "inputIds" ? undefined : `correct ${name}`;
+  return {
+    data: readIds(all, { where: name, vocabSize: below, least: 0, noun: "", fixId, place }),
+    rows: B,
+    columns: T,
+  };
+}
+
+/** Numbers of a tensor, as the engine reads them. */
+function readFloats(name: string, tensor: FloatTensor): void {
+  if (!(tensor?.data instanceof Float32Array) || !Array.isArray(tensor.shape))
+    wrong(
+      name,
+      describe(tensor?.data ?? tensor),
+      "{ data: Float32Array, shape: number[] }",
+      "make one: { data: Float32Array.from(numbers), shape: [...] }",
+    );
+  if (size(tensor.shape) !== tensor.data.length)
+    wrong(
+      name,
+      `shape [${tensor.shape}] with ${tensor.data.length} numbers`,
+      "as many numbers as the shape says",
+      "correct data or shape",
+    );
+}
+
+/** Per layer [H]. */
+function readHeadMask(given: FloatTensor | undefined, nLayer: number, H: number): Float32Array[] | undefined {
+  if (!given) return undefined;
+  readFloats("headMask", given);
+  const shape = given.shape.join();
+  if (shape !== `${H}` && shape !== `${nLayer},${H}`)
+    wrong("headMask", `shape [${given.shape}]`, `[${H}] or [${nLayer}, ${H}]`, "pass one number per head");
+  const perLayer = given.shape.length === 2;
+  return Array.from({ length: nLayer }, (_, i) => given.data.slice(perLayer ? i * H : 0, perLayer ? (i + 1) * H : H));
+}
+
+const size = (shape: readonly number[]) => shape.reduce((n, s) => n * s, 1);

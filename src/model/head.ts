@@ -1,0 +1,400 @@
+/**
+ * @file What is on top of the body: final layer norm, language-model head, value head, and any loss on them. Rows of
+ * hidden states go through in chunks, so [rows, V] never exists for more than one chunk, and only rows that a loss or a
+ * log-prob needs go through at all.
+ */
+
+import type { BufferPool, Engine } from "../backend/engine.ts";
+import { Memo } from "../base/memo.ts";
+import { accumulate } from "../graph/gradient.ts";
+import type { Program } from "../graph/onnx.ts";
+import {
+  entropy,
+  exp,
+  gatherLast,
+  layerNorm,
+  linear,
+  mul,
+  reduceSum,
+  reshape,
+  softmax,
+  sub,
+} from "../graph/ops/index.ts";
+import { forwardBackward } from "../graph/partition.ts";
+import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
+import type { GPT2Config } from "./config.ts";
+import {
+  type Distribution,
+  type DistributionForm,
+  distributionForm,
+  distributionInputs,
+  fillDistributionInputs,
+  logProbs,
+  type RowStatistics,
+  rowStatistics,
+  statisticBuffers,
+} from "./distribution.ts";
+import type { ParameterBuffer } from "./parameters.ts";
+import type { ValueHead, ValueHeadForm } from "./value-head.ts";
+
+/** Per row of the head: the quantities a loss may use. */
+export interface TokenScores {
+  /** log p(id), natural log, over the kept set. [R] */
+  readonly logprobs: Tensor;
+  /** -sum p log p over the kept set, in nats. [R] */
+  readonly entropies: Tensor;
+  /** The value head's output. [R] */
+  readonly values: Tensor;
+}
+
+/**
+ * A loss that is a sum over rows. `inputs` makes (and remembers) a per-row float32 input [R] by name; rows that only
+ * fill the last chunk have 0 in every such input, and must add nothing to the loss then.
+ */
+export interface RowLoss {
+  /** Printed in errors and profiles. */
+  readonly name: string;
+  /** Which of a row's scores are computed; the others come out as 0. Default: all. */
+  readonly scores?: readonly (keyof TokenScores)[];
+  build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
+}
+
+/** Which rows, which tokens, under which distribution. */
+export interface HeadRows {
+  /** [N, C] hidden states before the final layer norm. */
+  readonly hidden: Float32Array;
+  /** int32 [R]: which of the N rows. */
+  readonly rows: Int32Array;
+  /** int32 [R]: the token whose log-prob is asked for. */
+  readonly ids: Int32Array;
+  readonly distribution: Distribution;
+}
+
+export interface RowScores {
+  readonly logprobs: Float32Array;
+  readonly entropies: Float32Array;
+  readonly values: Float32Array;
+}
+
+/** Of each row. */
+export interface ExactKl {
+  /** KL(policy ‖ reference) over the kept tokens, nats. [R] */
+  readonly kl: Float32Array;
+  /** log p of the asked token under the policy and the reference. [R] */
+  readonly logprobs: Float32Array;
+  readonly refLogprobs: Float32Array;
+}
+
+/** What the programs of {@link Head.score} and {@link Head.logits} depend on. */
+interface ScoreForm {
+  R: number;
+  form: DistributionForm;
+  wanted: readonly (keyof TokenScores)[];
+  more?: RowStatistics;
+  head: ValueHeadForm;
+}
+interface LogitForm {
+  R: number;
+  wanted: readonly string[];
+  head: ValueHeadForm;
+}
+
+const ALL_SCORES = ["logprobs", "entropies", "values"] as const;
+
+/** Elements of the largest [rows, V] chunk: 64 MB. Every chunk adds the whole gradient of the embedding to the one before. */
+const CHUNK_ELEMENTS = 1 << 24;
+export const ROW_MULTIPLE = 32;
+
+/** Rows that go through the head at a time, at most. */
+export function chunkRows(vocabSize: number): number {
+  const rows = Math.floor(CHUNK_ELEMENTS / vocabSize / ROW_MULTIPLE) * ROW_MULTIPLE;
+  return Math.min(4096, Math.max(ROW_MULTIPLE, rows));
+}
+
+/** Rows of each chunk when so many go through: as few chunks as possible, all of one size, the last padded. */
+export function chunksOf(rows: number, vocabSize: number): number {
+  const chunks = Math.max(1, Math.ceil(rows / chunkRows(vocabSize)));
+  return Math.ceil(rows / chunks / ROW_MULTIPLE) * ROW_MULTIPLE;
+}
+
+export class Head {
+  readonly #config: GPT2Config;
+  readonly #engine: Engine;
+  readonly #pool: BufferPool;
+  readonly #valueHead: ValueHead;
+
+  readonly #scorePrograms = new Memo((form: ScoreForm): Program => {
+    const { scores, everyLogprob } = this.#symbolic(form.R, form.form, form.head);
+    const more = rowStatistics(form.more, everyLogprob, this.#config.vocabSize);
+    return { name: "score", outputs: { ...only(scores, form.wanted), ...more } };
+  });
+  readonly #logitPrograms = new Memo(({ R, wanted, head }: LogitForm): Program => {
+    const { logits, values, normed } = this.#outputs(R, head);
+    const outputs: Record<string, Tensor> = { logits, values, normed, probabilities: softmax(logits) };
+    return { name: "logits", outputs: Object.fromEntries(wanted.map((name) => [name, outputs[name]])) };
+  });
+
+  constructor(config: GPT2Config, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
+    this.#config = config;
+    this.#engine = engine;
+    this.#pool = pool;
+    this.#valueHead = valueHead;
+  }
+
+  /**
+   * log p, entropy and value of each row.
+   * @param wanted which of them are computed; the others are 0. Values alone need no [rows, V]
+   * @param more   what else is computed, by name as {@link statisticBuffers} has it
+   */
+  async score(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    wanted: readonly (keyof TokenScores)[] = ALL_SCORES,
+    more?: RowStatistics,
+  ): Promise<RowScores & { more: Record<string, Float32Array> }> {
+    const all = statisticBuffers(more, asked.rows.length);
+    const scores = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
+      const program = this.#scorePrograms.get({ R, form, wanted, more, head: this.#valueHead.form(false) });
+      const chunk = statisticBuffers(more, R);
+      await this.#engine.run(program, feeds, { ...results, ...chunk });
+      for (const [name, part] of Object.entries(chunk)) all[name].set(part.subarray(0, rows.length), start);
+    });
+    return { ...scores, more: all };
+  }
+
+  /**
+   * KL(policy ‖ reference) at each row over the whole vocabulary, in nats: sum over the kept tokens of p (log p - log q), both
+   * under the same requested distribution.
+   * @param reference its head, its parameters and its hidden states [N, C'] of the same N positions
+   */
+  async exactKl(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    reference: { head: Head; parameters: ParameterBuffer; hidden: Float32Array },
+  ): Promise<ExactKl> {
+    const V = this.#config.vocabSize;
+    const { head } = reference;
+    const out = { kl: new Float32Array(asked.rows.length), refLogprobs: new Float32Array(asked.rows.length) };
+    const { logprobs } = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
+      const distribution = distributionInputs(form, R, V);
+      const p = logProbs(this.#outputs(R, this.#valueHead.form(false)).logits, form, distribution);
+      const q = logProbs(head.#outputs(R, head.#valueHead.form(false), "reference.").logits, form, distribution);
+      const ids = input("ids", { R }, "int32");
+      const kl = reduceSum(mul(exp(p), sub(p, q)), [1]); // [R, V] -> [R]
+      const outputs = { logprobs: gatherLast(p, ids), refLogprobs: gatherLast(q, ids), kl };
+      const refRows = head.#pickRows(reference.hidden, rows, R);
+      const refFeeds = {
+        "reference.hidden": refRows,
+        ...views(reference.parameters, head.#parameterNames(), "reference."),
+      };
+      const chunk = { kl: new Float32Array(R), refLogprobs: new Float32Array(R) };
+      const program = { name: "exact KL", outputs };
+      await this.#engine.run(program, { ...feeds, ...refFeeds }, { logprobs: results.logprobs, ...chunk });
+      for (const name of ["kl", "refLogprobs"] as const) out[name].set(chunk[name].subarray(0, rows.length), start);
+      head.#pool.release(refRows);
+    });
+    return { logprobs, ...out };
+  }
+
+  /**
+   * A loss over the rows, and its gradients. In train mode the value head's dropout is on.
+   * @param inputs   per-row inputs of the loss, each [R]
+   * @param dHidden  [N, C], gets the gradient of the hidden states added
+   * @param grads    receives the gradients of those of the head's parameters that it has
+   * @param adds     add to what `grads` holds instead of replacing it
+   */
+  async loss(
+    params: ParameterBuffer,
+    asked: HeadRows,
+    loss: RowLoss,
+    inputs: Readonly<Record<string, Float32Array>>,
+    dHidden: Float32Array,
+    grads: ParameterBuffer,
+    adds: boolean,
+  ): Promise<RowScores & { loss: number }> {
+    const C = this.#config.nEmbd;
+    const trained = this.#parameterNames().filter((n) => grads.has(n));
+    const form = this.#valueHead.form(this.#valueHead.training);
+    let total = 0;
+    let accumulates = adds;
+    const scores = await this.#chunks(params, asked, inputs, async (R, distribution, feeds, results, rows) => {
+      const adding = accumulates;
+      const program = this.#lossProgram(R, distribution, form, loss, adding, trained);
+      const lossValue = new Float32Array(1);
+      const dRows = this.#pool.take(R * C);
+      const before = adding ? views(grads, trained, "before.") : {};
+      const masks = form.dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
+      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, trained, "d.") };
+      // A loss that does not use the value head leaves its gradient at zero.
+      if (!adding) for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) grads.view(n).fill(0);
+      await this.#engine.run(program, { ...feeds, ...before, ...masks }, outputs);
+      rows.forEach((row, r) => {
+        for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
+      });
+      this.#pool.release(dRows);
+      total += lossValue[0];
+      accumulates = true;
+    });
+    return { ...scores, loss: total };
+  }
+
+  /**
+   * Logits [R, V] and values [R, width of the value head] of given rows [R, C], written where the caller wants them.
+   * @param more    also the rows after the final layer norm, [R, C], or the softmax of the logits, [R, V]
+   * @param dropout draw masks for the value head's dropout and apply them
+   */
+  async logits(
+    params: ParameterBuffer,
+    rows: Float32Array,
+    R: number,
+    logits: Float32Array,
+    values: Float32Array,
+    more: { normed?: Float32Array; probabilities?: Float32Array } = {},
+    dropout = false,
+  ): Promise<void> {
+    const wanted = { logits, values, ...more };
+    const program = this.#logitPrograms.get({ R, wanted: Object.keys(wanted), head: this.#valueHead.form(dropout) });
+    const masks = dropout ? this.#valueHead.drawMasks(R, R) : {};
+    const feeds = { hidden: rows, ...views(params, this.#parameterNames()), ...masks };
+    await this.#engine.run(program, feeds, wanted);
+  }
+
+  /** Rows that fit in one chunk. */
+  get chunkRows(): number {
+    return chunkRows(this.#config.vocabSize);
+  }
+
+  #lossProgram(
+    R: number,
+    form: DistributionForm,
+    head: ValueHeadForm,
+    loss: RowLoss,
+    adds: boolean,
+    trained: readonly string[],
+  ): Program {
+    const { hidden, scores, parameters } = this.#symbolic(R, form, head);
+    const rowInputs = new Map<string, Tensor>();
+    const rowInput = (name: string) => {
+      const made = rowInputs.get(name) ?? input(name, { R });
+      rowInputs.set(name, made);
+      return made;
+    };
+    const lossTensor = reshape(loss.build(scores, rowInput), dims({ one: 1 }));
+    const { backward } = forwardBackward(
+      loss.name,
+      { loss: lossTensor },
+      { loss: constant(1, lossTensor.shape) },
+      { hidden, ...Object.fromEntries(trained.map((n) => [n, parameters[n]])) },
+      {
+        keep: "nothing",
+        finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+      },
+    );
+    return { name: loss.name, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
+  }
+
+  /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
+  #outputs(R: number, head: ValueHeadForm, prefix = "") {
+    const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
+    const L = this.#valueHead.width;
+    const shapes: Record<string, Record<string, number>> = {
+      "transformer.ln_f.weight": { C },
+      "transformer.ln_f.bias": { C },
+      [this.#lmHead]: { V, C },
+      "v_head.summary.weight": { L, C },
+      "v_head.summary.bias": { L },
+    };
+    const hidden = input(`${prefix}hidden`, { R, C });
+    const named = (name: string) => input(prefix + name, shapes[name]);
+    const parameters = Object.fromEntries(this.#parameterNames().map((name) => [name, named(name)]));
+    const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
+    const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
+    const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
+    return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, head) };
+  }
+
+  #symbolic(R: number, form: DistributionForm, head: ValueHeadForm) {
+    this.#valueHead.requireScalar();
+    const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, head);
+    const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
+    const everyLogprob = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
+    const logprobs = gatherLast(everyLogprob, input("ids", { R }, "int32"));
+    const scores = { logprobs, entropies: entropy(everyLogprob), values };
+    return { hidden, parameters, scores, everyLogprob };
+  }
+
+  get #lmHead(): string {
+    return this.#config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+  }
+
+  #parameterNames(): string[] {
+    const valueHead = this.#config.summaryUseProj ? ["v_head.summary.weight", "v_head.summary.bias"] : [];
+    return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
+  }
+
+  /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one is repeated if R is larger. */
+  #pickRows(hidden: Float32Array, rows: Int32Array, R: number): Float32Array {
+    const C = this.#config.nEmbd;
+    const picked = this.#pool.take(R * C);
+    for (let r = 0; r < R; r++) {
+      const row = rows[Math.min(r, rows.length - 1)];
+      picked.set(hidden.subarray(row * C, row * C + C), r * C);
+    }
+    return picked;
+  }
+
+  /** Call `run` for each chunk of rows with its feeds, and put the chunks' results together. */
+  async #chunks(
+    params: ParameterBuffer,
+    { hidden, rows, ids, distribution }: HeadRows,
+    inputs: Readonly<Record<string, Float32Array>>,
+    run: (
+      R: number,
+      form: DistributionForm,
+      feeds: Record<string, Float32Array | Int32Array>,
+      results: RowBuffers,
+      rows: Int32Array,
+      start: number,
+    ) => Promise<void>,
+  ): Promise<RowScores> {
+    const V = this.#config.vocabSize;
+    const form = distributionForm(distribution);
+    const out = rowBuffers(rows.length);
+    const R = chunksOf(rows.length, V);
+    for (let start = 0; start < rows.length; start += R) {
+      const part = rows.subarray(start, start + R);
+      const picked = this.#pickRows(hidden, part, R);
+      const chunkIds = new Int32Array(R);
+      chunkIds.set(ids.subarray(start, start + part.length));
+      const dense = fillDistributionInputs(distribution, form, start, R, V, this.#pool);
+      const feeds: Record<string, Float32Array | Int32Array> = {
+        hidden: picked,
+        ids: chunkIds,
+        ...dense,
+        ...views(params, this.#parameterNames()),
+      };
+      for (const [name, data] of Object.entries(inputs)) {
+        const chunk = new Float32Array(R);
+        chunk.set(data.subarray(start, start + part.length));
+        feeds[name] = chunk;
+      }
+      const results = rowBuffers(R);
+      await run(R, form, feeds, results, part, start);
+      for (const name of ["logprobs", "entropies", "values"] as const)
+        out[name].set(results[name].subarray(0, part.length), start);
+      this.#pool.release(picked, ...Object.values(dense));
+    }
+    return out;
+  }
+}
+
+const only = (scores: TokenScores, names: readonly (keyof TokenScores)[] = ALL_SCORES): Record<string, Tensor> =>
+  Object.fromEntries(names.map((name) => [name, scores[name]]));
+
+type RowBuffers = Record<keyof TokenScores, Float32Array>;
+const rowBuffers = (n: number): RowBuffers =>
+  Object.fromEntries(ALL_SCORES.map((name) => [name, new Float32Array(n)])) as RowBuffers;
+
+function views(buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> {
+  return Object.fromEntries(names.map((n) => [prefix + n, buffer.view(n)]));
+}

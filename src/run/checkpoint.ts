@@ -1,0 +1,164 @@
+/** @file Checkpoints of a run: model, tokenizer and everything needed to continue exactly where it stopped. */
+
+import type { BestCheckpoint } from "../algorithms/events.ts";
+import type { PPOTrainer } from "../algorithms/ppo.ts";
+import { type CheckpointState, checkpointStateSchema, problemOf } from "../algorithms/trainer-state.ts";
+import { fail, messageOf } from "../base/errors.ts";
+import { BEST_FILE, type Checkpoint, listCheckpoints } from "../checkpoint/run-checkpoints.ts";
+import { findDamage, writeChecksums } from "../platform/file-checksums.ts";
+import {
+  baseName,
+  exists,
+  isDirectory,
+  isLeftover,
+  joinPath,
+  listDirectory,
+  readJson,
+  remove,
+  removeLeftovers,
+  writeDirectoryAtomic,
+  writeTextAtomic,
+} from "../platform/files.ts";
+import { isLockFile } from "../platform/lock.ts";
+import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
+import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
+
+const STATE_FILE = "trainer.json";
+const MOMENTS_FILE = "trainer.safetensors";
+
+/**
+ * Write `checkpoint-<step>` whole or not at all.
+ * @param rest what the trainer does not know of its run
+ */
+export async function saveCheckpoint(
+  directory: string,
+  trainer: PPOTrainer,
+  rest: Pick<CheckpointState, "rewards" | "inputs" | "options" | "keepOlder">,
+): Promise<Checkpoint> {
+  const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
+  const learners = trainer.critic ? [trainer, trainer.critic] : [trainer];
+  const bytes = learners.reduce((n, l) => n + l.model.parameters.data.byteLength + momentBytes(l.optimizer), 0);
+  await writeDirectoryAtomic(
+    path,
+    async (temporary) => {
+      await trainer.model.savePretrained(temporary);
+      await trainer.tokenizer.save(temporary);
+      await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
+      if (trainer.critic) await saveCritic(temporary, trainer.critic);
+      const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, ...rest };
+      await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
+      await writeChecksums(temporary);
+    },
+    { replace: true, bytes },
+  );
+  return { step: trainer.stepsTaken, path };
+}
+
+/**
+ * Delete all checkpoints but the newest `keep` and, if `keepBest`, the best, which best.json then names: what decides lies in
+ * the checkpoints themselves. Those of later
+ * steps than `newest` are of a run that was abandoned there, and go too.
+ * @returns the best
+ */
+export async function pruneCheckpoints(
+  directory: string,
+  newest: number,
+  { keepCheckpoints, keepBest }: { keepCheckpoints: number; keepBest: boolean },
+): Promise<BestCheckpoint | undefined> {
+  const all = await listCheckpoints(directory);
+  const ours = all.filter(({ step }) => step <= newest);
+  const best = keepBest ? await findBest(ours) : undefined;
+  if (best) {
+    const { step, path, rewardMean, overSteps } = best;
+    const record = { checkpoint: baseName(path), step, rewardMean, overSteps };
+    await writeTextAtomic(joinPath(directory, BEST_FILE), `${JSON.stringify(record, null, 2)}\n`);
+  } else await remove(joinPath(directory, BEST_FILE));
+  const kept = ours.slice(0, keepCheckpoints).map(({ path }) => path);
+  for (const { path } of all) if (!kept.includes(path) && path !== best?.path) await remove(path);
+  return best;
+}
+
+/** The checkpoint of the highest mean reward, the newest of equals; one whose state cannot be read does not count. */
+async function findBest(checkpoints: readonly Checkpoint[]): Promise<BestCheckpoint | undefined> {
+  let best: BestCheckpoint | undefined;
+  for (const checkpoint of checkpoints) {
+    const state = await readState(checkpoint);
+    if (typeof state === "string" || state.rewards.length === 0) continue;
+    const rewardMean = state.rewards.reduce((a, b) => a + b, 0) / state.rewards.length;
+    if (!best || rewardMean > best.rewardMean) best = { ...checkpoint, rewardMean, overSteps: state.rewards.length };
+  }
+  return best;
+}
+
+/** Where a run can be resumed, and what is wrong with newer checkpoints. */
+export interface ResumePoint {
+  /** The newest whole one; undefined for a run that ended before it wrote any, which begins again. */
+  checkpoint?: Checkpoint & { state: CheckpointState };
+  damaged: string[];
+}
+
+/**
+ * The newest checkpoint of a run directory that is as it was written. What a killed process left half done is removed.
+ * @throws checkpoint - checkpoints that are all damaged
+ */
+export async function findResumePoint(directory: string): Promise<ResumePoint> {
+  await removeLeftovers(directory);
+  const all = await listCheckpoints(directory);
+  const damaged: string[] = [];
+  for (const checkpoint of all) {
+    const damage = await findDamage(checkpoint.path);
+    const state = damage ?? (await readState(checkpoint));
+    if (typeof state !== "string") return { checkpoint: { ...checkpoint, state }, damaged };
+    damaged.push(`${baseName(checkpoint.path)}: ${state}`);
+  }
+  if (damaged.length > 0)
+    fail("checkpoint", {
+      where: directory,
+      found: `no whole checkpoint (${damaged.join("; ")})`,
+      expected: "at least one checkpoint that is as it was written",
+      fix: "restore one of them from a copy, or start anew in another directory",
+    });
+  return { damaged };
+}
+
+/** @throws checkpoint - a directory that no run has written in, nor begun to */
+export async function refuseNoRun(directory: string): Promise<void> {
+  if ((await isUnwritten(directory)) || (await listCheckpoints(directory)).length > 0) return;
+  const path = joinPath(directory, "config.json"); // a model's directory has one too
+  const record = (await exists(path)) ? ((await readJson(path)) as { options?: unknown } | null) : null;
+  if (typeof record?.options === "object") return;
+  fail("checkpoint", {
+    where: directory,
+    found: "no run",
+    expected: "the directory of an earlier run, with config.json and checkpoints",
+    fix: "name the run directory of that run, or start without --resume",
+  });
+}
+
+/** Whether a directory is there and empty, but for what a killed process left: a run that ended before it wrote anything. */
+export async function isUnwritten(directory: string): Promise<boolean> {
+  const counts = (name: string) => !isLeftover(name) && !isLockFile(name);
+  return (await isDirectory(directory)) && !(await listDirectory(directory)).some(counts);
+}
+
+/** What a checkpoint says about itself; a text that says what is wrong with that. */
+async function readState({ path, step }: Checkpoint): Promise<CheckpointState | string> {
+  let state: CheckpointState;
+  try {
+    state = (await readJson(joinPath(path, STATE_FILE))) as CheckpointState;
+  } catch (error) {
+    return messageOf(error);
+  }
+  const problem = problemOf(checkpointStateSchema, state);
+  if (problem !== undefined) return `${STATE_FILE}, ${problem}`;
+  if (state.trainer.step !== step)
+    return `${STATE_FILE}, trainer.step: found ${state.trainer.step} in the checkpoint of step ${step}`;
+  return state;
+}
+
+/** Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already. */
+export async function restoreTrainer(path: string, state: CheckpointState, trainer: PPOTrainer): Promise<void> {
+  await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
+  if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
+  trainer.setState(state.trainer);
+}

@@ -1,0 +1,139 @@
+/** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
+
+import type { PpoConfig } from "../algorithms/config.ts";
+import type { GPT2Config } from "../model/config.ts";
+import {
+  bytesInWords,
+  type MemoryEstimate,
+  pretrainingMemory,
+  refuseForMemory,
+  type SamplingSizes,
+  samplingMemory,
+  trainingMemory,
+} from "../model/memory.ts";
+
+export type MemoryOptions = Pick<
+  PpoConfig,
+  | "rolloutBatchSize"
+  | "batchSize"
+  | "miniBatchSize"
+  | "microBatchSize"
+  | "maxNewTokens"
+  | "minNewTokens"
+  | "gradientCheckpointing"
+  | "klPenalty"
+  | "klLog"
+  | "topK"
+  | "topP"
+  | "minP"
+  | "frozenLayers"
+  | "valueModel"
+  | "rolloutPrecision"
+>;
+
+/** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
+export function runMemory(model: GPT2Config, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+  const { topK, topP, minP, klPenalty, klLog } = options;
+  return trainingMemory(model, {
+    ...options,
+    rolloutBatchSize: Math.min(options.rolloutBatchSize, options.batchSize),
+    promptTokens,
+    exactKl: klPenalty === "exact" || klLog === "exact",
+    separateValues: options.valueModel === "separate",
+    int8Rollouts: options.rolloutPrecision === "int8",
+    truncates: topK > 0 || topP < 1 || minP > 0,
+  });
+}
+
+/**
+ * The options to change, and to what, so that a run fits into so many bytes: those that change nothing but time first, as
+ * few as possible, each as little as possible. Undefined when nothing helps.
+ */
+export function fittingOptions(
+  model: GPT2Config,
+  options: MemoryOptions,
+  promptTokens: number,
+  bytes: number,
+): Partial<MemoryOptions> | undefined {
+  const halves = (n: number) =>
+    Array.from({ length: Math.floor(Math.log2(n)) }, (_, i) => Math.floor(n / 2 ** (i + 1)));
+  const micro = halves(options.microBatchSize || options.miniBatchSize).map((microBatchSize) => ({ microBatchSize }));
+  const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
+  const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
+  const recompute = { gradientCheckpointing: true };
+  const layers = Array.from({ length: Math.max(0, model.nLayer - 1 - options.frozenLayers) }, (_, i) => i + 1);
+  const frozen = layers.flatMap((n) =>
+    both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
+  );
+  const candidates: Partial<MemoryOptions>[] = [
+    ...micro,
+    ...rollout,
+    recompute,
+    ...both,
+    ...[...micro, ...rollout, ...both].map((change) => ({ ...change, ...recompute })),
+    ...frozen,
+  ];
+  return candidates.find((change) => runMemory(model, { ...options, ...change }, promptTokens).total <= bytes);
+}
+
+/**
+ * @param available bytes this process could still take
+ * @param resident  bytes it has already
+ * @throws config - the run would not fit
+ */
+export function checkMemory(
+  model: GPT2Config,
+  options: MemoryOptions,
+  promptTokens: number,
+  { available, resident }: MemoryLimits,
+): MemoryEstimate {
+  const need = runMemory(model, options, promptTokens);
+  const limit = available + resident;
+  if (need.total <= limit) return need;
+  const change = fittingOptions(model, options, promptTokens, limit);
+  const names = Object.entries(change ?? {}).map(([name, value]) => `${name} to ${value}`);
+  const then = change && runMemory(model, { ...options, ...change }, promptTokens);
+  const fix = then
+    ? `set ${names.join(" and ")} (about ${bytesInWords(then.total)}), or ignoreMemory to try anyway`
+    : "no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try anyway";
+  return refuseForMemory("a run", need, limit, fix);
+}
+
+/** Bytes that are there and were taken already: together what a process may use. */
+export interface MemoryLimits {
+  available: number;
+  resident: number;
+}
+
+/**
+ * Whether a model can be sampled from.
+ * @throws config - it would not fit
+ */
+export function checkSampling(model: GPT2Config, sizes: SamplingSizes, { available, resident }: MemoryLimits): void {
+  const need = samplingMemory(model, sizes);
+  const limit = available + resident;
+  if (need.total <= limit) return;
+  const one = samplingMemory(model, { ...sizes, rows: 1 }).total <= limit;
+  const fix = `${one && sizes.rows > 1 ? "ask for one response at a time" : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
+  refuseForMemory("a model", need, limit, fix);
+}
+
+/**
+ * Whether a model can be trained on a corpus.
+ * @throws config - it would not fit
+ */
+export function checkPretraining(
+  model: GPT2Config,
+  sizes: { batchSize: number; sequenceLength: number },
+  { available, resident }: MemoryLimits,
+): void {
+  const need = pretrainingMemory(model, sizes);
+  const limit = available + resident;
+  if (need.total <= limit) return;
+  let { batchSize } = sizes;
+  while (batchSize > 1 && pretrainingMemory(model, { ...sizes, batchSize }).total > limit)
+    batchSize = Math.floor(batchSize / 2);
+  const fits = pretrainingMemory(model, { ...sizes, batchSize }).total <= limit;
+  const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
+  refuseForMemory("a run", need, limit, fix);
+}

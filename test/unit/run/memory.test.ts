@@ -1,0 +1,97 @@
+import { describe, expect, it, test } from "vitest";
+import { type PpoConfig, ppoConfig } from "../../../src/algorithms/config.ts";
+import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
+import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { writeOnnx } from "../../../src/graph/onnx.ts";
+import { workingBytes } from "../../../src/graph/work.ts";
+import { makeConfig } from "../../../src/model/config.ts";
+import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { packagePath } from "../../../src/platform/files.ts";
+import { checkMemory, fittingOptions, runMemory } from "../../../src/run/memory.ts";
+import { loadTokenizer } from "../../../src/tokenizer/load.ts";
+
+const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
+
+describe("the working memory of a step", () => {
+  const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 128, nPositions: 160 };
+  const text = "This film was not what ".repeat(30);
+  const base = {
+    steps: 1,
+    ppoEpochs: 1,
+    batchSize: 4,
+    miniBatchSize: 4,
+    maxNewTokens: 8,
+    minNewTokens: 8,
+    audit: "off",
+  };
+  const cases: [string, object, Partial<PpoConfig>, number][] = [
+    ["short", {}, {}, 8],
+    ["long: attention is what counts", {}, {}, 120],
+    ["long and recomputed", {}, { gradientCheckpointing: true }, 120],
+    ["recomputed", { nEmbd: 128, nInner: 512 }, { gradientCheckpointing: true }, 24],
+    ["micro-batches", { nEmbd: 128, nInner: 512 }, { microBatchSize: 1 }, 24],
+    ["micro-batches, sampled in int8 and scored again", {}, { microBatchSize: 1, rolloutPrecision: "int8" }, 24],
+    ["micro-batches, a value model of its own", {}, { microBatchSize: 1, valueModel: "separate" }, 24],
+    ["several chunks of a large vocabulary", { vocabSize: 300_000 }, { miniBatchSize: 8, batchSize: 8 }, 8],
+    ["exact KL", {}, { klLog: "exact" }, 8],
+  ];
+  test.each(cases)("%s: what is estimated is what the programs of a step add up to", async (_, changes, options, P) => {
+    const config = makeConfig({ ...shape, eosTokenId: 8191, ...changes });
+    const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1 });
+    const seen = new Map<string, { name: string; bytes: number }>();
+    const compile = model.engine.compile.bind(model.engine);
+    model.engine.compile = (program) => {
+      const { name, bytes } = writeOnnx(program);
+      seen.set(Buffer.from(bytes).toString("latin1"), { name, bytes: workingBytes(program) });
+      return compile(program);
+    };
+    const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
+    const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
+    const ppo = { ...base, ...options } as Partial<PpoConfig>;
+    const stub = decoder as unknown as typeof tokenizer;
+    const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
+    for await (const _ of trainer.train([prompt]));
+    model.dispose();
+    const sampling = /^(cached|logits|int8)/;
+    const sum = [...seen.values()].reduce((total, { name, bytes }) => total + (sampling.test(name) ? 0 : bytes), 0);
+    const { parts } = runMemory(config, trainer.config, P);
+    const estimated = parts["working memory"] / 1.2;
+    expect(estimated / sum).toBeGreaterThan(0.8);
+    expect(estimated / sum).toBeLessThan(1.2);
+  });
+});
+
+describe("fitting a run", () => {
+  const model = makeConfig();
+  const options = ppoConfig({ batchSize: 64, miniBatchSize: 32, rolloutBatchSize: 64, maxNewTokens: 64 });
+  const total = (changes: object) => runMemory(model, { ...options, ...changes }, 200).total;
+  const fitting = (bytes: number) => fittingOptions(model, options, 200, bytes);
+
+  it("takes the largest micro-batch that fits, before anything that costs time or learning", () => {
+    expect(fitting(total({ microBatchSize: 16 }))).toEqual({ microBatchSize: 16 });
+    expect(fitting(total({ microBatchSize: 16 }) - 1)).toEqual({ microBatchSize: 8 });
+  });
+
+  it("changes several options where one is not enough, and freezes layers last", () => {
+    const most = total({ microBatchSize: 1, rolloutBatchSize: 1, gradientCheckpointing: true });
+    const last = fitting(most);
+    expect(last).toMatchObject({ gradientCheckpointing: true });
+    expect(total(last as object)).toBeLessThanOrEqual(most);
+    const frozen = fitting(most - 50e6);
+    expect(frozen).toMatchObject({ gradientCheckpointing: true, frozenLayers: 1 }); // the embeddings and one block
+    expect(total(frozen as object)).toBeLessThanOrEqual(most - 50e6);
+    expect(fitting(600e6)).toBeUndefined(); // the weights alone are 0.5 GB
+  });
+
+  it("refuses what does not fit, with parts, limit, option and value", () => {
+    const room = { available: total({ microBatchSize: 8 }) - 100e6, resident: 100e6 };
+    expect(() => checkMemory(model, options, 200, room)).toThrow(
+      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 160 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try anyway$/,
+    );
+    expect(() => checkMemory(model, options, 200, { available: 0, resident: 1e9 })).toThrow(
+      "Fix: no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try anyway",
+    );
+    const { available, resident } = { available: total({}), resident: 0 };
+    expect(checkMemory(model, options, 200, { available, resident }).total).toBe(available);
+  });
+});
