@@ -1,5 +1,5 @@
 /** @file The cases: what each side is asked, and which lines of the table follow. Targets are the project's own. */
-import { Rng } from "../src/base/rng.ts";
+import { RNG } from "../src/base/rng.ts";
 import * as count from "./arithmetic.ts";
 import type { BenchModel } from "./models.ts";
 import { judged, type Limits, type Measured, type Row, showBytes, showSeconds, type Target } from "./report.ts";
@@ -318,6 +318,6 @@ function share(
 }
 
 export function randomIds(vocabSize: number, rows: number, length: number): number[][] {
-  const rng = new Rng(rows, length);
+  const rng = new RNG(rows, length);
   return Array.from({ length: rows }, () => Array.from({ length }, () => Math.floor(rng.uniform() * vocabSize)));
 }

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { PpoConfig } from "../src/algorithms/config.ts";
+import type { PPOConfig } from "../src/algorithms/config.ts";
 import type { Metrics } from "../src/algorithms/events.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { type BuiltInReward, builtInRewards } from "../src/experience/rewards.ts";
@@ -12,7 +12,7 @@ import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { engineVersions, machine } from "./report.ts";
 
-const ARMS: Readonly<Record<string, Partial<PpoConfig>>> = {
+const ARMS: Readonly<Record<string, Partial<PPOConfig>>> = {
   fp32: {},
   "int8, weights up to 2": { rolloutPrecision: "int8" },
   "int8, no correction": { rolloutPrecision: "int8", importanceWeightCap: 0 },
@@ -36,9 +36,9 @@ if (!(steps >= 1 && seeds >= 1 && threads >= 1 && reward))
 const tiny = "models/tiny";
 const tokenizer = await loadTokenizer(tiny);
 const prompts = readFileSync(`${tiny}/prompts.txt`, "utf8").trim().split("\n");
-const demo: Partial<PpoConfig> = JSON.parse(readFileSync(`${tiny}/demo.json`, "utf8")).options;
+const demo: Partial<PPOConfig> = JSON.parse(readFileSync(`${tiny}/demo.json`, "utf8")).options;
 
-async function curve(arm: Partial<PpoConfig>, seed: number): Promise<Metrics[]> {
+async function curve(arm: Partial<PPOConfig>, seed: number): Promise<Metrics[]> {
   const model = await GPT2HeadWithValueModel.fromPretrained(tiny, { threads });
   const config = { ...demo, ...arm, steps, seed };
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: flags.reward, config });

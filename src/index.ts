@@ -1,7 +1,7 @@
 /** @file The whole public API. */
 
 export type { Changeable } from "./algorithms/changeable.ts";
-export { PPO_DEFAULTS, type PpoConfig, ppoConfig } from "./algorithms/config.ts";
+export { PPO_DEFAULTS, type PPOConfig, ppoConfig } from "./algorithms/config.ts";
 export type { Critic } from "./algorithms/critic.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
 export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
@@ -19,13 +19,14 @@ export { type EncodedPrompts, encodePrompts } from "./algorithms/prompts.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
 export type { Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
-export type { Rng, RngState } from "./base/rng.ts";
+export type { RNG, RNGState } from "./base/rng.ts";
 export type { IdList } from "./base/token-ids.ts";
 export { VERSION } from "./base/version.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
+export type * from "./deprecated.ts";
 export {
   type BuiltInReward,
   builtInRewards,
@@ -50,7 +51,7 @@ export {
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
 export type { GenerationConfig } from "./model/generation-config.ts";
-export type { ExactKl, RowScores } from "./model/head.ts";
+export type { ExactKL, RowScores } from "./model/head.ts";
 export { KeptSet } from "./model/kept-set.ts";
 export type { MemoryEstimate } from "./model/memory.ts";
 export { GPT2HeadWithValueModel, type ModelOptions } from "./model/model.ts";
@@ -59,7 +60,7 @@ export type { Tokens } from "./model/transformer.ts";
 export type { ValueHead } from "./model/value-head.ts";
 export type { AdamW, AdamWOptions, DecayRange } from "./nn/adamw.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
-export { type GaeInputs, gae } from "./rl/advantages.ts";
+export { type GAEInputs, gae } from "./rl/advantages.ts";
 export { pairedDifference } from "./rl/compare.ts";
 export {
   AdaptiveKLController,
@@ -68,14 +69,14 @@ export {
   type KLControllerState,
 } from "./rl/controllers.ts";
 export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
-export type { SampledKl } from "./rl/kl.ts";
-export { type KlEstimate, type KlEstimates, type KlInputs, type KlPenalty, klEstimates } from "./rl/kl.ts";
+export type { SampledKL } from "./rl/kl.ts";
+export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
 export { type MetricName, metrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
-export { type PpoInputs, type PpoStatistics, ppoStatistics } from "./rl/stats.ts";
+export { type PPOInputs, type PPOStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
 export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./run/pretrain-run.ts";
 export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
@@ -85,10 +86,10 @@ export type { SamplingOptions } from "./sample/distribution.ts";
 export {
   type GenerateOptions,
   generate,
-  type Response,
   type Rollout,
   replay,
   respondToBatch,
+  type SampledResponse,
 } from "./sample/generate.ts";
 export { decodingWeights, type Precision } from "./sample/precision.ts";
 export { scoreTokens, type TokenTable } from "./sample/score.ts";
@@ -104,7 +105,7 @@ export type {
 export type { DecodingWeights } from "./sample/weights.ts";
 export type { AddedToken } from "./tokenizer/added-tokens.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
-export type { TokenizerModelJson, TokenizerPartJson } from "./tokenizer/parts.ts";
+export type { TokenizerModelJSON, TokenizerPartJSON } from "./tokenizer/parts.ts";
 export type { TokenizerSources, TokenSetting } from "./tokenizer/resolve.ts";
 export type { TokenStream } from "./tokenizer/stream.ts";
 export type {
@@ -112,6 +113,6 @@ export type {
   EncodedBatch,
   Tokenizer,
   TokenizerConfig,
-  TokenizerJson,
+  TokenizerJSON,
   TokenizerOrigin,
 } from "./tokenizer/tokenizer.ts";

@@ -5,7 +5,7 @@
  */
 
 import { askInParts } from "../src/algorithms/batch.ts";
-import type { PpoConfig } from "../src/algorithms/config.ts";
+import type { PPOConfig } from "../src/algorithms/config.ts";
 import type { Metrics } from "../src/algorithms/events.ts";
 import { givenExperience } from "../src/algorithms/given.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
@@ -28,7 +28,7 @@ const PROMPTS = ["I recommend it.", "Highly recommended.", "Don't waste your tim
 interface Case {
   name: string;
   sampling: Partial<GenerateOptions>;
-  config?: Partial<PpoConfig>;
+  config?: Partial<PPOConfig>;
   pads?: boolean;
 }
 

@@ -3,7 +3,7 @@
  * ever reaches 1/α, which Ville's inequality says is at most α. `npm run audit-simulation`, or with runs and seed:
  * `npm run audit-simulation -- 10000 7`.
  */
-import { Rng } from "../src/base/rng.ts";
+import { RNG } from "../src/base/rng.ts";
 import { FALSE_STOPS, LOG_BOUND } from "../src/rl/martingale.ts";
 import { honestRun, KINDS } from "./honest-runs.ts";
 
@@ -16,7 +16,7 @@ console.log(
   `${perKind} runs of each kind: share that reaches 1/α, and the highest log M (a run is stopped at ${LOG_BOUND.toFixed(1)})`,
 );
 for (const [k, kind] of KINDS.entries()) {
-  const highest = Array.from({ length: perKind }, (_, run) => honestRun(kind, new Rng(seed, k, run)));
+  const highest = Array.from({ length: perKind }, (_, run) => honestRun(kind, new RNG(seed, k, run)));
   const shares = ALPHAS.map((alpha) => highest.filter((log) => log >= -Math.log(alpha)).length / perKind);
   // A share may exceed α by chance: by 4 standard errors of a binomial.
   over += ALPHAS.filter((alpha, i) => shares[i] > alpha + 4 * Math.sqrt((alpha * (1 - alpha)) / perKind)).length;

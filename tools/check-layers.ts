@@ -4,7 +4,7 @@
  * operations, whose gradients are operations).
  */
 
-/** Folders of src/ from the foundation up; src/index.ts is a floor of its own. */
+/** Folders of src/ from the foundation up; src/deprecated.ts and src/index.ts are floors of their own. */
 export const LAYERS: readonly string[] = [
   "base",
   "platform",
@@ -21,6 +21,7 @@ export const LAYERS: readonly string[] = [
   "experience",
   "algorithms",
   "run",
+  "deprecated",
   "index",
   "cli",
 ];

@@ -1,5 +1,5 @@
 /**
- * @file The type PpoConfig as source text, from the table of options in src/algorithms/config.ts: TypeScript shows documentation
+ * @file The type PPOConfig as source text, from the table of options in src/algorithms/config.ts: TypeScript shows documentation
  * where a field is declared, and a type inferred from schemas declares none. test/api writes it and compares.
  */
 import { z } from "zod";
@@ -64,7 +64,7 @@ export function configType(table: Readonly<Record<string, Row>>): string {
  */
 
 /** Every option of a PPO run. */
-export type PpoConfig = {
+export type PPOConfig = {
 ${fields.join("\n")}
 };
 `;

@@ -1,13 +1,13 @@
 /** @file Seeded damage to bytes and JSON, of the kinds that break loaders. */
-import type { Rng } from "../src/base/rng.ts";
+import type { RNG } from "../src/base/rng.ts";
 
-const pick = <T>(rng: Rng, from: readonly T[]): T => from[rng.int(from.length)];
+const pick = <T>(rng: RNG, from: readonly T[]): T => from[rng.int(from.length)];
 
 /** As 64-bit little-endian numbers: sizes and lengths that no file has. */
 const SIZES = [0n, 1n, 7n, 255n, 65536n, 2n ** 31n, 2n ** 32n - 1n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n];
 
 /** 1 to 4 changes: bits, bytes, 64-bit numbers, pieces taken out, put in twice or swapped for noise, the end cut off. */
-export function damageBytes(rng: Rng, original: Uint8Array): Uint8Array {
+export function damageBytes(rng: RNG, original: Uint8Array): Uint8Array {
   let bytes = original.slice();
   for (let n = 1 + Math.floor(rng.int(8) / 4) * rng.int(4); n > 0 && bytes.length > 0; n--) {
     const at = rng.int(bytes.length);
@@ -68,7 +68,7 @@ const VALUES: readonly unknown[] = [
 ];
 
 /** A copy with 1 or 2 values replaced, removed, renamed or put in twice. */
-export function damageJson(rng: Rng, original: unknown): unknown {
+export function damageJson(rng: RNG, original: unknown): unknown {
   const holder = { root: structuredClone(original) };
   for (let n = 1 + Math.floor(rng.int(6) / 4); n > 0; n--) {
     // A walk down from the root that may stop anywhere.
@@ -98,7 +98,7 @@ export function damageJson(rng: Rng, original: unknown): unknown {
 }
 
 /** JSON, now and then with broken text. */
-export function jsonText(rng: Rng, value: unknown): string {
+export function jsonText(rng: RNG, value: unknown): string {
   const depth = 20_000;
   const text = (JSON.stringify(value) ?? "").replaceAll(`"${DEEP}"`, "[".repeat(depth) + "]".repeat(depth));
   if (rng.int(8) > 0) return text;

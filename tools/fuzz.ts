@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { PPO_DEFAULTS, ppoConfig } from "../src/algorithms/config.ts";
 import { ValueheadError } from "../src/base/errors.ts";
-import { Rng } from "../src/base/rng.ts";
+import { RNG } from "../src/base/rng.ts";
 import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors.ts";
 import { openWeights } from "../src/checkpoint/weights.ts";
 import { readCorpus } from "../src/data/corpus.ts";
@@ -39,7 +39,7 @@ export interface FuzzReport {
   slowest: { target: string; milliseconds: number };
 }
 
-type Target = (rng: Rng) => Promise<unknown>;
+type Target = (rng: RNG) => Promise<unknown>;
 
 async function safetensors(entries: Parameters<typeof writeSafetensors>[1]): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
@@ -48,7 +48,7 @@ async function safetensors(entries: Parameters<typeof writeSafetensors>[1]): Pro
 }
 
 /** The file with its header taken apart, damaged as JSON and put together again, or damaged as bytes. */
-function damagedSafetensors(rng: Rng, file: Uint8Array): Uint8Array {
+function damagedSafetensors(rng: RNG, file: Uint8Array): Uint8Array {
   if (rng.int(2) === 0) return damageBytes(rng, file);
   const length = new DataView(file.buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
@@ -205,7 +205,7 @@ export async function fuzz(
       const started = performance.now();
       const before = process.memoryUsage().arrayBuffers;
       try {
-        await target(new Rng(seed, n));
+        await target(new RNG(seed, n));
         report.targets[name].accepted++;
       } catch (error) {
         if (error instanceof ValueheadError) report.targets[name].refused++;

@@ -3,7 +3,7 @@
  * trainer computes it. How often does it stop one? Policies are small tables instead of a language model, chosen to be hard on a
  * test: two tokens of which one is rare, batches of a few, low temperatures, policies that move after what was drawn.
  */
-import type { Rng } from "../src/base/rng.ts";
+import type { RNG } from "../src/base/rng.ts";
 import { endFactors, mixtureFactors, TILTS, tiltFactor, tiltName, WEIGHTS } from "../src/rl/alternatives.ts";
 import { advance, type LogFactors, logShares, logSum, NO_STEPS } from "../src/rl/martingale.ts";
 
@@ -22,7 +22,7 @@ export interface Kind {
   /** Tokens drawn in a step. */
   tokens: number;
   /** The world of a step, from that of the step before and how often each token was drawn there. */
-  next(before: World | undefined, drawn: readonly number[], rng: Rng): World;
+  next(before: World | undefined, drawn: readonly number[], rng: RNG): World;
 }
 
 const normalised = (weights: readonly number[]) => {
@@ -108,7 +108,7 @@ function factorsOf(world: World): readonly LogFactors[] {
 const tables = new WeakMap<World, readonly LogFactors[]>();
 
 /** One honest run: the largest log M of it. */
-export function honestRun(kind: Kind, rng: Rng): number {
+export function honestRun(kind: Kind, rng: RNG): number {
   let state = NO_STEPS;
   let world: World | undefined;
   let drawn: number[] = [];
@@ -127,7 +127,7 @@ export function honestRun(kind: Kind, rng: Rng): number {
 }
 
 /** How often each token comes in n draws. */
-function draw(p: readonly number[], n: number, rng: Rng): number[] {
+function draw(p: readonly number[], n: number, rng: RNG): number[] {
   const counts = p.map(() => 0);
   for (let i = 0; i < n; i++) {
     let left = rng.uniform();

@@ -6,7 +6,7 @@ import { existsSync, type FSWatcher, mkdtempSync, readdirSync, readFileSync, rmS
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { Rng } from "../src/base/rng.ts";
+import { RNG } from "../src/base/rng.ts";
 import { differences, ended, type SmallRun, startRun, wholeRun } from "./small-run.ts";
 
 /** Kinds of runs, by the options that give a checkpoint more to hold. */
@@ -56,7 +56,7 @@ export async function killTest(
   log: (line: string) => void = () => {},
   kinds: readonly string[] = Object.keys(KINDS),
 ): Promise<KillReport> {
-  const rng = new Rng(seed);
+  const rng = new RNG(seed);
   const report: KillReport = {
     kills: 0,
     beforeDirectory: 0,
@@ -97,7 +97,7 @@ interface Going {
   out: string;
   flags: readonly string[];
   kills: number;
-  rng: Rng;
+  rng: RNG;
   report: KillReport;
   log: (line: string) => void;
 }

@@ -1,6 +1,6 @@
 /** @file TRL's control experiment: a word at the start of the prompt decides which sentiment is rewarded. See README.md. */
 import { parseArgs } from "node:util";
-import { builtInRewards, type PpoConfig, type RewardFunction, type RunEvent, readPrompts, run } from "valuehead";
+import { builtInRewards, type PPOConfig, type RewardFunction, type RunEvent, readPrompts, run } from "valuehead";
 
 const TASKS = ["negative", "neutral", "positive"] as const;
 
@@ -30,7 +30,7 @@ function means({ samples }: Extract<RunEvent, { type: "evaluation" }>) {
 }
 
 /** Train and evaluate; gives the means before and after. */
-export async function control(out: string, options: Partial<PpoConfig>, threads?: number) {
+export async function control(out: string, options: Partial<PPOConfig>, threads?: number) {
   const sizes = { batchSize: 96, miniBatchSize: 32, rolloutBatchSize: 96, maxNewTokens: 20, minNewTokens: 20 };
   const learning = { learningRate: 3e-4, temperature: 0.7, klController: "fixed", klCoef: 0.03 } as const;
   const prompts = await withTasks("models/tiny/prompts.txt");

@@ -10,7 +10,7 @@ import type { GPT2HeadWithValueModel } from "../model/model.ts";
 import { type Family, familyOf, mixtureFactors, saysFewer, WEIGHTS } from "../rl/alternatives.ts";
 import type { Draws } from "../rl/draws.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
-import type { KlEstimates } from "../rl/kl.ts";
+import type { KLEstimates } from "../rl/kl.ts";
 import {
   advance,
   FALSE_STOPS,
@@ -21,7 +21,7 @@ import {
   type MartingaleState,
 } from "../rl/martingale.ts";
 import type { Experience } from "./batch.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 import type { Metrics } from "./events.ts";
 
 interface Breach {
@@ -38,7 +38,7 @@ export interface Audited {
   /** Log-probs of the policy that drew the tokens, over the same kept sets: another one than the old policy in int8. [B * W] */
   drawnLogprobs: Float32Array;
   refLogprobs: Float32Array;
-  kl: KlEstimates;
+  kl: KLEstimates;
   /** What ends a response; none: nothing does. */
   endTokens: readonly number[];
   /** Of tokens that another policy drew. */
@@ -63,7 +63,7 @@ export interface AuditResult {
  * @param before where the test stood after the last step
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
-export function auditStep(before: MartingaleState, seen: Audited, config: PpoConfig, step: number): AuditResult {
+export function auditStep(before: MartingaleState, seen: Audited, config: PPOConfig, step: number): AuditResult {
   if (config.audit === "off") return { metrics: {}, warnings: [] };
   const factors = logFactors(seen);
   const state = advance(before, factors, WEIGHTS, countTokens(seen.data));
@@ -88,7 +88,7 @@ export function auditStep(before: MartingaleState, seen: Audited, config: PpoCon
 export function auditRatio(
   deviation: number,
   model: GPT2HeadWithValueModel,
-  config: PpoConfig,
+  config: PPOConfig,
   step: number,
 ): string | undefined {
   if (config.audit === "off" || deviation <= RATIO_TOLERANCE) return undefined;
@@ -109,7 +109,7 @@ const LOGIT_ROUNDING = 2 ** -20;
  */
 export function ratioTolerance(
   model: GPT2HeadWithValueModel,
-  { temperature, repetitionPenalty: p }: Pick<PpoConfig, "temperature" | "repetitionPenalty">,
+  { temperature, repetitionPenalty: p }: Pick<PPOConfig, "temperature" | "repetitionPenalty">,
 ): number {
   const sharpness = Math.max(p, 1 / p) / temperature;
   return (
@@ -117,7 +117,7 @@ export function ratioTolerance(
   );
 }
 
-function report(breach: Breach | undefined, { audit }: PpoConfig, step: number): string | undefined {
+function report(breach: Breach | undefined, { audit }: PPOConfig, step: number): string | undefined {
   if (!breach) return undefined;
   if (audit === "stop") fail("audit", { where: `PPO step ${step}`, ...breach });
   return `found ${breach.found}, expected ${breach.expected}. ${breach.fix}`;

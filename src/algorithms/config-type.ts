@@ -3,7 +3,7 @@
  */
 
 /** Every option of a PPO run. */
-export type PpoConfig = {
+export type PPOConfig = {
   /** Published values for every option that is not given. Default: "default". */
   preset: "default" | "trl-classic" | "trl-0.11" | "openai";
   /** PPO steps. A whole number, at least 1 and at most 1000000000. Default: 100. */

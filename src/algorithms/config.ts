@@ -3,7 +3,7 @@ import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { librarySource, type OptionSource, type Resolved, resolveOptions, shown } from "../base/options.ts";
 import { DIVISOR, SMALLEST_DIVISOR } from "../sample/distribution.ts";
-import type { PpoConfig } from "./config-type.ts";
+import type { PPOConfig } from "./config-type.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
 import { nameHere } from "./trl-names.ts";
 
@@ -30,7 +30,7 @@ export const choice = <const T extends readonly string[]>(names: T) =>
 const text = z.string().describe("a text");
 const onOff = z.boolean().describe("true or false");
 
-/** One line for each option; the command line prints these, and the type PpoConfig is written from them. @internal */
+/** One line for each option; the command line prints these, and the type PPOConfig is written from them. @internal */
 export const ppoOptions = {
   preset: [choice(presetNames), "default", "published values for every option that is not given"],
   steps: [count(), 100, "PPO steps"],
@@ -164,11 +164,11 @@ export const ppoOptions = {
   logSamples: [count(0), 4, "responses written to samples.jsonl per step"],
   audit: [choice(["stop", "warn", "off"]), "stop", "what to do when tokens cannot be draws from the policy"],
 } as const satisfies {
-  readonly [K in keyof PpoConfig]: readonly [z.ZodType<PpoConfig[K]>, PpoConfig[K], string];
+  readonly [K in keyof PPOConfig]: readonly [z.ZodType<PPOConfig[K]>, PPOConfig[K], string];
 };
 
 /** Headings for those who show the table: each stands before the option it is named for. */
-export const optionGroups: { readonly [name in keyof PpoConfig]?: string } = {
+export const optionGroups: { readonly [name in keyof PPOConfig]?: string } = {
   preset: "The run:",
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
@@ -178,32 +178,32 @@ export const optionGroups: { readonly [name in keyof PpoConfig]?: string } = {
   gradientCheckpointing: "Memory, checkpoints, checks:",
 };
 
-export type { PpoConfig };
-export type PpoOptionName = keyof PpoConfig;
+export type { PPOConfig };
+export type PPOOptionName = keyof PPOConfig;
 
-export const PPO_DEFAULTS: Readonly<PpoConfig> = Object.fromEntries(
+export const PPO_DEFAULTS: Readonly<PPOConfig> = Object.fromEntries(
   Object.entries(ppoOptions).map(([name, [, value]]) => [name, value]),
-) as PpoConfig;
+) as PPOConfig;
 
 /**
  * A complete, checked config from some options. Defaults and the values of a preset follow what is given: with a batchSize of
  * 16 the miniBatchSize is 16 too.
  * @throws config - an unknown name (with the nearest known one), a value out of range, options that contradict each other
  */
-export function ppoConfig(options?: Readonly<Partial<PpoConfig>>, where?: string): PpoConfig;
+export function ppoConfig(options?: Readonly<Partial<PPOConfig>>, where?: string): PPOConfig;
 /** The same for options out of a file or a command line, which may have any name. @internal */
-export function ppoConfig(options: Readonly<Record<string, unknown>>, where?: string): PpoConfig;
-export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PpoConfig {
+export function ppoConfig(options: Readonly<Record<string, unknown>>, where?: string): PPOConfig;
+export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where = "options"): PPOConfig {
   return resolvePpoConfig([librarySource(options, where)]).config;
 }
 
 /** An option that was not as given: what it is now, because of which. */
 export interface Followed {
-  name: PpoOptionName;
+  name: PPOOptionName;
   /** What it would have been. */
   from: unknown;
   to: unknown;
-  because: PpoOptionName;
+  because: PPOOptionName;
 }
 
 /**
@@ -211,7 +211,7 @@ export interface Followed {
  * an earlier run) and behind what is given.
  * @throws config
  */
-export function resolvePpoConfig(sources: readonly OptionSource[]): { config: PpoConfig; followed: Followed[] } {
+export function resolvePpoConfig(sources: readonly OptionSource[]): { config: PPOConfig; followed: Followed[] } {
   const given = sources.filter((source) => !source.yields);
   const style = sources.at(-1) ?? librarySource({}, "options");
   const standing = (values: Readonly<Record<string, unknown>>): OptionSource => ({ ...style, values, yields: true });
@@ -224,39 +224,39 @@ export function resolvePpoConfig(sources: readonly OptionSource[]): { config: Pp
   ];
   const resolved = resolveOptions(ppoOptions, all, unknownHint);
   const followed = follow(resolved, all);
-  return { config: resolved.values as PpoConfig, followed };
+  return { config: resolved.values as PPOConfig, followed };
 }
 
 /** The values of a preset; none for a name that is not one, which is reported like any other bad value. */
-export function presetNamed(name: unknown): Partial<PpoConfig> {
+export function presetNamed(name: unknown): Partial<PPOConfig> {
   return presetNames.find((known) => known === name) ? presets[name as PresetName] : {};
 }
 
 function unknownHint(name: string, write: (name: string) => string): string | undefined {
-  const here = nameHere(name) as PpoOptionName | undefined;
+  const here = nameHere(name) as PPOOptionName | undefined;
   return here && `it is called ${write(here)} here: ${ppoOptions[here][2]}`;
 }
 
 /** Two options that may not fit each other. */
 interface Pair {
   /** The one that an error is about, and the other. */
-  between: readonly [PpoOptionName, PpoOptionName];
+  between: readonly [PPOOptionName, PPOOptionName];
   wrong: boolean;
   found: string;
   /** `other` is what the error calls the other one. */
   expected: (other: string) => string;
   /** What either becomes where it was not given; without a value here it stays, and the two are an error. */
-  follow: { readonly [name in PpoOptionName]?: unknown };
+  follow: { readonly [name in PPOOptionName]?: unknown };
 }
 
 /** Make what yields fit what is given. @throws config - both were given */
 function follow({ values, ranks }: Resolved, sources: readonly OptionSource[]): Followed[] {
   const followed: Followed[] = [];
   for (;;) {
-    const pair = pairs(values as PpoConfig).find(({ wrong }) => wrong);
+    const pair = pairs(values as PPOConfig).find(({ wrong }) => wrong);
     if (!pair) return followed;
     const { between, found, expected } = pair;
-    const source = (name: PpoOptionName) => sources[ranks[name]];
+    const source = (name: PPOOptionName) => sources[ranks[name]];
     const [name] = between
       .filter((name) => Object.hasOwn(pair.follow, name) && (source(name).yields ?? false))
       .filter((name) => followed.every((f) => f.name !== name || pair.follow[name] !== f.to)) // it did not help
@@ -281,7 +281,7 @@ function follow({ values, ranks }: Resolved, sources: readonly OptionSource[]): 
 }
 
 /** Options that do not fit each other, and which way each could. */
-function pairs(c: PpoConfig): readonly Pair[] {
+function pairs(c: PPOConfig): readonly Pair[] {
   const noToken = c.truncateToken === "";
   return [
     {

@@ -6,7 +6,7 @@ import type { GPT2HeadWithValueModel } from "../model/model.ts";
 import { ParameterBuffer, trainedPart, trainedTable } from "../model/parameters.ts";
 import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 import { badGradient, badScores, badWeights } from "./finite.ts";
 import { criticLoss } from "./losses.ts";
 import { adamOptions } from "./model-options.ts";
@@ -21,13 +21,13 @@ const NONE = { temperature: 1 };
 export class Critic {
   readonly model: GPT2HeadWithValueModel;
   readonly optimizer: AdamW;
-  readonly #config: PpoConfig;
+  readonly #config: PPOConfig;
   readonly #grads: ParameterBuffer;
   /** What clipping multiplies the gradient with. */
   #scale = 1;
 
   /** @param model weights of its own; those of frozen layers may be the policy's */
-  constructor(model: GPT2HeadWithValueModel, config: PpoConfig) {
+  constructor(model: GPT2HeadWithValueModel, config: PPOConfig) {
     const trained = trainedTable(model.parameters.table, config.frozenLayers);
     this.model = model;
     this.#config = config;

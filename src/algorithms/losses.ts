@@ -14,7 +14,7 @@ export const languageModelLoss: RowLoss = {
   build: ({ logprobs }, input) => neg(total(mul(logprobs, input("weight")))),
 };
 
-export interface PpoLossOptions {
+export interface PPOLossOptions {
   /** epsilon of the clipped ratio. */
   clipRange: number;
   /** How far a value may move from its old one before the loss stops rewarding it. */
@@ -34,7 +34,7 @@ export interface PpoLossOptions {
  *     value  = 1/2 mean max((v - R)^2, (clamp(v, vOld - e', vOld + e') - R)^2)
  *     loss   = policy + vfCoef value - entropyCoef mean H
  */
-export function ppoLoss(options: PpoLossOptions): RowLoss {
+export function ppoLoss(options: PPOLossOptions): RowLoss {
   const { clipRange, clipRangeValue, vfCoef, entropyCoef } = options;
   return {
     name: "PPO loss",
@@ -48,7 +48,7 @@ export function ppoLoss(options: PpoLossOptions): RowLoss {
 }
 
 /** The value term of {@link ppoLoss} alone: vfCoef/2 mean max((v - R)^2, ...). Inputs per token: oldValues, returns, weight. */
-export function criticLoss({ clipRangeValue, vfCoef }: Pick<PpoLossOptions, "clipRangeValue" | "vfCoef">): RowLoss {
+export function criticLoss({ clipRangeValue, vfCoef }: Pick<PPOLossOptions, "clipRangeValue" | "vfCoef">): RowLoss {
   return {
     name: "value loss",
     scores: ["values"],

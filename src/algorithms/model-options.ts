@@ -4,15 +4,15 @@ import type { GPT2Config } from "../model/config.ts";
 import type { AdamWOptions } from "../nn/adamw.ts";
 import type { TruncateOptions } from "../rl/truncate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 
-export function adamOptions(config: PpoConfig): AdamWOptions {
+export function adamOptions(config: PPOConfig): AdamWOptions {
   const { learningRate, beta1, beta2, adamEpsilon: epsilon, adamBiasCorrection: biasCorrection, weightDecay } = config;
   return { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay };
 }
 
 /** @throws config - a truncateToken that this tokenizer splits */
-export function truncateOptions({ truncateToken, truncateAfter }: PpoConfig, tokenizer: Tokenizer): TruncateOptions {
+export function truncateOptions({ truncateToken, truncateAfter }: PPOConfig, tokenizer: Tokenizer): TruncateOptions {
   const ids = truncateToken === "" ? [] : tokenizer.encode(truncateToken);
   if (truncateToken !== "" && ids.length !== 1)
     fail("config", {
@@ -26,7 +26,7 @@ export function truncateOptions({ truncateToken, truncateAfter }: PpoConfig, tok
 
 /** @throws config - options that this model has no place for */
 export function checkModelOptions(
-  { missingEosPenalty, frozenLayers }: PpoConfig,
+  { missingEosPenalty, frozenLayers }: PPOConfig,
   { nLayer }: GPT2Config,
   eosTokenIds: readonly number[],
 ): void {

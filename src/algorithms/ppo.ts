@@ -16,7 +16,7 @@ import { scheduleFactor } from "../nn/schedules.ts";
 import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
 import type { Draws } from "../rl/draws.ts";
 import { IdleWatch } from "../rl/idle.ts";
-import { type KlEstimate, klEstimates } from "../rl/kl.ts";
+import { type KLEstimate, klEstimates } from "../rl/kl.ts";
 import { NO_STEPS } from "../rl/martingale.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
@@ -24,13 +24,13 @@ import { learningTargets } from "../rl/targets.ts";
 import { scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import { responseEnds } from "../sample/ends.ts";
-import type { GenerateOptions, Response } from "../sample/generate.ts";
+import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
 import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditStep } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
-import { type PpoConfig, ppoConfig } from "./config.ts";
+import { type PPOConfig, ppoConfig } from "./config.ts";
 import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite, checkWeights } from "./finite.ts";
@@ -50,7 +50,7 @@ export interface PPOTrainerOptions {
   reward: RewardFunction;
   /** How errors call the reward. */
   rewardName?: string;
-  config?: Partial<PpoConfig>;
+  config?: Partial<PPOConfig>;
   /** Changes of the logits beyond those of the config. To resume a run, give them again. */
   transforms?: readonly Transform[];
   /** What the KL is measured against; default: a frozen copy of the model as it is now. */
@@ -73,7 +73,7 @@ export class PPOTrainer {
   readonly model: GPT2HeadWithValueModel;
   readonly reference: GPT2HeadWithValueModel;
   readonly tokenizer: Tokenizer;
-  readonly config: PpoConfig;
+  readonly config: PPOConfig;
   readonly optimizer: AdamW;
   /** The value model, when it is not a head on the policy. */
   readonly critic?: Critic;
@@ -202,7 +202,7 @@ export class PPOTrainer {
     const tokens = { data, drawnLogprobs: answered.logprobs, ...reference, kl, importance, draws, endTokens };
     const audit = auditStep(this.#audit, tokens, config, step);
     for (const message of audit.warnings) yield { type: "warning", step, message };
-    const logged = kl[config.klLog] as KlEstimate; // exact too: it was asked for
+    const logged = kl[config.klLog] as KLEstimate; // exact too: it was asked for
     const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
     const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
@@ -254,7 +254,7 @@ export class PPOTrainer {
    */
   async step(
     queries: readonly IdList[],
-    responses: readonly IdList[] | readonly Response[],
+    responses: readonly IdList[] | readonly SampledResponse[],
     scores: ArrayLike<number | boolean>,
   ): Promise<StepResult> {
     refuseTrainMode(this.model);

@@ -4,7 +4,7 @@ import { stream } from "../base/streams.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { GPT2Config } from "../model/config.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 
 export interface EncodedPrompts {
   /** As they are used: cut where they were cut. */
@@ -15,8 +15,8 @@ export interface EncodedPrompts {
   readonly notes: readonly string[];
 }
 
-export type PromptOptions = Pick<PpoConfig, "maxNewTokens"> &
-  Partial<Pick<PpoConfig, "promptMinTokens" | "promptMaxTokens" | "longPrompts" | "seed">>;
+export type PromptOptions = Pick<PPOConfig, "maxNewTokens"> &
+  Partial<Pick<PPOConfig, "promptMinTokens" | "promptMaxTokens" | "longPrompts" | "seed">>;
 
 /**
  * Prompts as ids. An empty prompt is the end-of-text token: a response from nothing.

@@ -3,23 +3,23 @@ import type { RewardSample } from "../experience/sample.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
-import type { KlEstimate, KlEstimates } from "../rl/kl.ts";
+import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
 import { type Experience, pick } from "./batch.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 import type { Metrics, Sample } from "./events.ts";
 import type { UpdateRecord } from "./update.ts";
 
 export interface StepFacts {
-  config: PpoConfig;
+  config: PPOConfig;
   data: Experience;
   episodes: readonly RewardSample[];
   /** What the reward function said. */
   given: readonly number[];
   /** The same after penalties, scaling and clipping. */
   scores: readonly number[];
-  kl: KlEstimates;
+  kl: KLEstimates;
   klCoef: number;
   nonScoreRewards: Float32Array;
   update: UpdateRecord;
@@ -46,7 +46,7 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
   const queryLengths = moments(data.queries.map((q) => q.length));
   const responseLengths = moments(data.responses.map((r) => r.length));
   const entropy = moments(Array.from(update.entropies)).mean;
-  const logged = kl[config.klLog] as KlEstimate;
+  const logged = kl[config.klLog] as KLEstimate;
   const keptMass = Array.from(data.keptMass).filter((_, i) => batch.mask[i] === 1);
   const exact = kl.exact && {
     "objective/kl_exact": kl.exact.mean,
@@ -137,7 +137,7 @@ function sample({ config, data, episodes, given, kl }: StepFacts, b: number): Sa
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
-  const { perSequence } = kl[config.klLog] as KlEstimate;
+  const { perSequence } = kl[config.klLog] as KLEstimate;
   const { prompt, response, responseWithSpecialTokens } = episodes[b];
   return { prompt, response, responseWithSpecialTokens, score: given[b], kl: perSequence[b], tokens, values };
 }

@@ -12,7 +12,7 @@ import type { GPT2HeadWithValueModel } from "../model/model.ts";
 import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
 import type { Targets } from "../rl/targets.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 
 /**
  * The batch as the old policy sees it: its log-probs, under the kept sets and adjustments the tokens were drawn with, and its
@@ -22,7 +22,7 @@ import type { PpoConfig } from "./config.ts";
 export async function rescore(
   model: GPT2HeadWithValueModel,
   data: Experience,
-  config: PpoConfig,
+  config: PPOConfig,
   partSize: number,
 ): Promise<{ data: Experience; importance?: ImportanceWeights }> {
   if (config.rolloutPrecision === "fp32") return { data };
@@ -63,7 +63,7 @@ export function weightTargets(targets: Targets, importance?: ImportanceWeights):
 }
 
 /** What a run says of its rollouts before it starts. */
-export function rolloutRemarks(config: PpoConfig): { type: "note" | "warning"; message: string }[] {
+export function rolloutRemarks(config: PPOConfig): { type: "note" | "warning"; message: string }[] {
   if (config.rolloutPrecision === "fp32") return [];
   const note = { type: "note" as const, message: INT8_NOTE };
   return config.importanceWeightCap > 0 ? [note] : [note, { type: "warning", message: NO_CORRECTION }];

@@ -5,7 +5,7 @@ import { computeScores } from "../experience/rewards.ts";
 import { type Reader, type RewardFunction, type RewardSample, readSample } from "../experience/sample.ts";
 import type { GPT2HeadWithValueModel } from "../model/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** Who answers, and who judges. */
@@ -15,7 +15,7 @@ export interface Responder {
   readonly reader: Reader;
   readonly reward: RewardFunction;
   readonly rewardName: string;
-  readonly config: PpoConfig;
+  readonly config: PPOConfig;
   /** How responses are sampled, all but the random streams. */
   readonly sampling: GenerateOptions;
 }

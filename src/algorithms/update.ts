@@ -7,7 +7,7 @@ import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import type { Targets } from "../rl/targets.ts";
 import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 import type { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { badGradient, badScores, badWeights, failMinibatch } from "./finite.ts";
@@ -59,7 +59,7 @@ export async function* updatePolicy(
   grads: ParameterBuffer,
   data: Experience,
   targets: Targets,
-  config: PpoConfig,
+  config: PPOConfig,
   step: number,
   skippedBefore = 0,
   critic?: Critic,
@@ -123,7 +123,7 @@ export async function* updatePolicy(
   };
 }
 
-export const isFar = (policyKl: number, { targetKl }: Pick<PpoConfig, "targetKl">) =>
+export const isFar = (policyKl: number, { targetKl }: Pick<PPOConfig, "targetKl">) =>
   targetKl > 0 && policyKl > EARLY_STOP_FACTOR * targetKl;
 
 /** What a pass over a minibatch says. Means are over its tokens, with d = log π − log π_old. */
@@ -147,7 +147,7 @@ async function minibatchGradient(
   data: Experience,
   targets: Targets,
   miniBatch: Int32Array,
-  config: PpoConfig,
+  config: PPOConfig,
   critic: Critic | undefined,
 ): Promise<MinibatchPass> {
   const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;

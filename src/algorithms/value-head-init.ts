@@ -1,7 +1,7 @@
 /** @file How a value head begins that the checkpoint did not have. */
 import { stream } from "../base/streams.ts";
 import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import type { PpoConfig } from "./config.ts";
+import type { PPOConfig } from "./config.ts";
 
 /**
  * - `normal`: N(0, valueHeadStd), bias 0; with valueHeadStd 0 the head stays as it was made, N(0, initializer_range).
@@ -14,7 +14,7 @@ import type { PpoConfig } from "./config.ts";
  */
 export function initializeValueHead(
   { parameters, config, valueHeadIsNew }: GPT2HeadWithValueModel,
-  { valueHeadInit, valueHeadStd, seed }: PpoConfig,
+  { valueHeadInit, valueHeadStd, seed }: PPOConfig,
 ): string | undefined {
   if (valueHeadInit === "normal" && valueHeadStd === 0) return undefined;
   if (!valueHeadIsNew || !parameters.has("v_head.summary.weight"))

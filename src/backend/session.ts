@@ -16,7 +16,7 @@
  * A run blocks the calling thread until it is done; the binding has no asynchronous form (see run/worker.ts).
  */
 import { fail, messageOf } from "../base/errors.ts";
-import type { OnnxModel, Program } from "../graph/onnx.ts";
+import type { ONNXModel, Program } from "../graph/onnx.ts";
 import { SENTINEL, writeOnnx } from "../graph/onnx.ts";
 import { add } from "../graph/ops/index.ts";
 import { describe, elementCount, input, type TensorType } from "../graph/tensor.ts";
@@ -94,7 +94,7 @@ export interface SessionOptions {
 /** A compiled program. Inputs are read where they lie and outputs are written where the caller wants them. */
 export class Session {
   readonly #session: NativeSession;
-  readonly #model: OnnxModel;
+  readonly #model: ONNXModel;
   readonly #sentinel: boolean;
   readonly #profiling: boolean;
 

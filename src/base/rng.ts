@@ -3,8 +3,8 @@
  * integer keys, so a sequence draws the same numbers whatever batch it is in. Nothing in the library uses Math.random.
  */
 
-/** State of an {@link Rng}: four 32-bit words and the cached second normal deviate. Plain data, safe for JSON. */
-export interface RngState {
+/** State of an {@link RNG}: four 32-bit words and the cached second normal deviate. Plain data, safe for JSON. */
+export interface RNGState {
   words: [number, number, number, number];
   spare: number | null;
 }
@@ -18,11 +18,11 @@ function splitMix(x: number): number {
 }
 
 /** xoshiro128** 1.1 (Blackman and Vigna 2018), period 2^128 - 1. */
-export class Rng {
+export class RNG {
   #s: Uint32Array;
   #spare: number | null = null;
 
-  /** `new Rng(seed, ...keys)`: the stream of that name. Any safe integers will do. */
+  /** `new RNG(seed, ...keys)`: the stream of that name. Any safe integers will do. */
   constructor(seed: number, ...keys: number[]) {
     this.#s = new Uint32Array(4);
     for (let word = 0; word < 4; word++) {
@@ -95,17 +95,17 @@ export class Rng {
     return order;
   }
 
-  getState(): RngState {
+  getState(): RNGState {
     return { words: [this.#s[0], this.#s[1], this.#s[2], this.#s[3]], spare: this.#spare };
   }
 
-  setState(state: RngState): void {
+  setState(state: RNGState): void {
     this.#s = Uint32Array.from(state.words);
     this.#spare = state.spare;
   }
 
-  static fromState(state: RngState): Rng {
-    const rng = new Rng(0);
+  static fromState(state: RNGState): RNG {
+    const rng = new RNG(0);
     rng.setState(state);
     return rng;
   }

@@ -2,7 +2,7 @@
  * @file Every random stream of the library, in one table: what is drawn from it and what its other numbers are. Two purposes
  * never share a stream, so no choice depends on another that was made with the same seed.
  */
-import { Rng } from "./rng.ts";
+import { RNG } from "./rng.ts";
 
 /** The first number of a stream's name, after the seed. Changing one changes every seeded result: say so in CHANGELOG.md. */
 export const STREAMS = {
@@ -31,6 +31,6 @@ export const STREAMS = {
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */
-export function stream(seed: number, purpose: keyof typeof STREAMS, ...numbers: number[]): Rng {
-  return new Rng(seed, STREAMS[purpose], ...numbers);
+export function stream(seed: number, purpose: keyof typeof STREAMS, ...numbers: number[]): RNG {
+  return new RNG(seed, STREAMS[purpose], ...numbers);
 }

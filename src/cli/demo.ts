@@ -1,6 +1,6 @@
 /** @file `valuehead demo`: the main job on the embedded model. */
 import type { Command } from "commander";
-import type { PpoConfig } from "../algorithms/config.ts";
+import type { PPOConfig } from "../algorithms/config.ts";
 import { readPrompts } from "../data/prompts.ts";
 import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../platform/files.ts";
 import { addModelOption, addThreadsOption, readObject, readThreads } from "./options.ts";
@@ -25,7 +25,7 @@ interface DemoFlags {
 interface DemoSettings {
   /** Responses shown beside each other. */
   shown: number;
-  options: Partial<PpoConfig>;
+  options: Partial<PPOConfig>;
 }
 
 export async function define(command: Command): Promise<void> {
@@ -67,7 +67,7 @@ async function demo(flags: DemoFlags, settings: DemoSettings, command: Command):
   printEnd(outcome, ["--resume", out], flags.json ? () => {} : undefined);
 }
 
-function introduce(config: PpoConfig, prompts: number, heldOut: number): void {
+function introduce(config: PPOConfig, prompts: number, heldOut: number): void {
   const text =
     "A small GPT-2 that was trained on film reviews learns to write kinder ones. Each step it answers " +
     `${config.batchSize} of ${prompts} openings with ${config.maxNewTokens} tokens, a lexicon of ${REWARD} words scores the ` +

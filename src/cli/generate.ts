@@ -5,7 +5,7 @@ import { count } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
 import type { GPT2Config } from "../model/config.ts";
-import type { Response } from "../sample/generate.ts";
+import type { SampledResponse } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
   addIgnoreMemoryOption,
@@ -144,10 +144,10 @@ async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): P
   return read.map((row) => row.prompt);
 }
 
-const text = (query: Int32Array, { tokens }: Response, tokenizer: Tokenizer, skipSpecialTokens = true) =>
+const text = (query: Int32Array, { tokens }: SampledResponse, tokenizer: Tokenizer, skipSpecialTokens = true) =>
   tokenizer.decodeAfter(query, tokens, { skipSpecialTokens });
 
-function record(prompt: string, query: Int32Array, response: Response, tokenizer: Tokenizer) {
+function record(prompt: string, query: Int32Array, response: SampledResponse, tokenizer: Tokenizer) {
   const { tokens, logprobs, rawLogprobs, keptMass, values, finished } = response;
   const numbers = Object.entries({ tokens, logprobs, rawLogprobs, keptMass, values }).map(([n, x]) => [
     n,

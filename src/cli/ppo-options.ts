@@ -1,12 +1,12 @@
 /** @file The PPO options as flags, made from the table of algorithms/config.ts. */
 import type { Command } from "commander";
-import { type Followed, optionGroups, type PpoConfig, ppoOptions, resolvePpoConfig } from "../algorithms/config.ts";
+import { type Followed, optionGroups, type PPOConfig, ppoOptions, resolvePpoConfig } from "../algorithms/config.ts";
 import { fileSource, type OptionSource, shown } from "../base/options.ts";
 import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";
 
 /** Every option of the PPO table, as flags without defaults: what is not given stays undefined. */
-export function addPpoOptions(command: Command, standard: Partial<PpoConfig> = {}): void {
+export function addPpoOptions(command: Command, standard: Partial<PPOConfig> = {}): void {
   addOptions(command, ppoOptions, standard, optionGroups);
 }
 
@@ -26,12 +26,12 @@ export function readPpoOptions(
   flags: Readonly<Record<string, unknown>>,
   sources: readonly OptionSource[] = [],
   onNote?: (text: string) => void,
-): PpoConfig {
+): PPOConfig {
   const all = [...sources, flagSource(flags, Object.keys(ppoOptions))];
   const { config, followed } = asUsage(() => resolvePpoConfig(all));
   for (const change of followed) onNote?.(inWords(change, config));
   return config;
 }
 
-const inWords = ({ name, from, to, because }: Followed, config: PpoConfig) =>
+const inWords = ({ name, from, to, because }: Followed, config: PPOConfig) =>
   `${flag(name)} is ${shown(to)}, not ${shown(from)}, to fit ${flag(because)} ${shown(config[because])}`;

@@ -1,7 +1,7 @@
 /** @file `valuehead train`. */
 import { type Command, Option } from "commander";
 import { type Changeable, changeable } from "../algorithms/changeable.ts";
-import { type PpoConfig, ppoOptions } from "../algorithms/config.ts";
+import { type PPOConfig, ppoOptions } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
@@ -159,7 +159,7 @@ function readConfig(
   { out, earlier }: Settings,
   file: ConfigFile | undefined,
   onNote: (text: string) => void,
-): PpoConfig {
+): PPOConfig {
   const sources = [
     ...(earlier ? [standing(earlier.options, joinPath(out, "config.json"))] : []),
     ...(file ? [optionsOf(file)] : []),
@@ -170,7 +170,7 @@ function readConfig(
 /** The prompts to train on, those held out, and what config.json has to say for --resume to find both again. */
 async function readAllPrompts(
   settings: Settings,
-  config: PpoConfig,
+  config: PPOConfig,
   onNote: (text: string) => void,
 ): Promise<Pick<RunSpec, "prompts" | "evaluation" | "record">> {
   const { earlier, evalPrompts, promptColumn, prompts: promptsPath } = settings;

@@ -5,14 +5,14 @@ import { type IdList, readIds, readRows } from "../base/token-ids.ts";
 import type { GPT2Config } from "../model/config.ts";
 import { KeptSet } from "../model/kept-set.ts";
 import type { Padded } from "../rl/padded.ts";
-import type { Response } from "../sample/generate.ts";
+import type { SampledResponse } from "../sample/generate.ts";
 
 /** A batch that was checked: either all responses have a record of how they were drawn, or none has. */
 export interface GivenBatch {
   readonly queries: readonly Int32Array[];
   readonly tokens: readonly Int32Array[];
   /** What {@link generate} recorded of each; undefined: token ids are all there is. */
-  readonly recorded?: readonly Response[];
+  readonly recorded?: readonly SampledResponse[];
   readonly scores: readonly number[];
 }
 
@@ -26,7 +26,7 @@ type Sizes = Pick<GPT2Config, "vocabSize" | "nPositions">;
 export function readGiven(
   sizes: Sizes,
   queries: readonly IdList[],
-  responses: readonly (IdList | Response)[],
+  responses: readonly (IdList | SampledResponse)[],
   scores: ArrayLike<number | boolean>,
 ): GivenBatch {
   const [askedRows, answerRows] = [readRows(queries, "step, queries"), readRows(responses, "step, responses")];
@@ -79,16 +79,16 @@ export function readGiven(
   });
   if (kinds[0])
     for (const [b, response] of answerRows.entries())
-      checkRecord(response as Response, tokens[b], `step, response ${b}`);
+      checkRecord(response as SampledResponse, tokens[b], `step, response ${b}`);
   return {
     queries: read,
     tokens,
-    recorded: kinds[0] ? answerRows.map((r, b) => ({ ...(r as Response), tokens: tokens[b] })) : undefined,
+    recorded: kinds[0] ? answerRows.map((r, b) => ({ ...(r as SampledResponse), tokens: tokens[b] })) : undefined,
     scores: Array.from(scores, readScore),
   };
 }
 
-const isRecord = (response: unknown): response is Response =>
+const isRecord = (response: unknown): response is SampledResponse =>
   typeof response === "object" && response !== null && "tokens" in response;
 const kindOf = (recorded: boolean) => (recorded ? "a response of generate" : "token ids alone");
 
@@ -105,7 +105,7 @@ function readScore(score: unknown, b: number): number {
 
 const AS_RETURNED = "pass responses as generate returned them, unchanged";
 
-function checkRecord(response: Response, tokens: Int32Array, where: string): void {
+function checkRecord(response: SampledResponse, tokens: Int32Array, where: string): void {
   const n = tokens.length;
   const bad = (name: string, found: string, expected: string): never =>
     fail("input", { where: `${where}, ${name}`, found, expected, fix: AS_RETURNED });

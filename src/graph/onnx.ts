@@ -46,7 +46,7 @@ export interface Program {
   readonly cuts?: ReadonlyMap<Tensor, string>;
 }
 
-export interface OnnxModel {
+export interface ONNXModel {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly inputs: ReadonlyMap<string, TensorType>;
@@ -70,7 +70,7 @@ export const SENTINEL = "sentinel";
  * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; for the reason see
  * backend/session.ts, the only user.
  */
-export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): OnnxModel {
+export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): ONNXModel {
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];
   const inputs = new Map<string, TensorType>();

@@ -77,7 +77,7 @@ export interface RowScores {
 }
 
 /** Of each row. */
-export interface ExactKl {
+export interface ExactKL {
   /** KL(policy ‖ reference) over the kept tokens, nats. [R] */
   readonly kl: Float32Array;
   /** log p of the asked token under the policy and the reference. [R] */
@@ -171,7 +171,7 @@ export class Head {
     params: ParameterBuffer,
     asked: HeadRows,
     reference: { head: Head; parameters: ParameterBuffer; hidden: Float32Array },
-  ): Promise<ExactKl> {
+  ): Promise<ExactKL> {
     const V = this.#config.vocabSize;
     const { head } = reference;
     const out = { kl: new Float32Array(asked.rows.length), refLogprobs: new Float32Array(asked.rows.length) };

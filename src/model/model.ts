@@ -21,7 +21,7 @@ import {
   readGenerationConfig,
   saveGenerationConfig,
 } from "./generation-config.ts";
-import { type ExactKl, Head, type RowLoss, type RowScores } from "./head.ts";
+import { type ExactKL, Head, type RowLoss, type RowScores } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
 import { initialize, initializeParameter, ParameterBuffer, parameterTable, trainedTable } from "./parameters.ts";
 import { Transformer } from "./transformer.ts";
@@ -291,7 +291,7 @@ export class GPT2HeadWithValueModel {
    * pass of each, twice the work of {@link score}.
    * @throws input - as {@link score}; the vocabularies differ, or the sequences are longer than the reference's context
    */
-  async exactKl(asked: AskedTokens, reference: GPT2HeadWithValueModel): Promise<ExactKl> {
+  async exactKl(asked: AskedTokens, reference: GPT2HeadWithValueModel): Promise<ExactKL> {
     const { tokens, rows, ids, distribution } = readAsked(this.config, asked);
     if (reference.config.vocabSize !== this.config.vocabSize)
       fail("input", {

@@ -3,7 +3,7 @@
  * writing checkpoints, initialisation, the optimizer and the graphs all go by it.
  */
 import { fail, messageOf } from "../base/errors.ts";
-import type { Rng } from "../base/rng.ts";
+import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import type { GPT2Config } from "./config.ts";
 import { valueHeadWidth } from "./value-head.ts";
@@ -155,7 +155,7 @@ export function initialize(buffer: ParameterBuffer, config: GPT2Config, seed: nu
   });
 }
 
-export function initializeParameter(view: Float32Array, p: Parameter, config: GPT2Config, rng: Rng): void {
+export function initializeParameter(view: Float32Array, p: Parameter, config: GPT2Config, rng: RNG): void {
   if (p.init === "ones") view.fill(1);
   else if (p.init === "zeros") view.fill(0);
   else {

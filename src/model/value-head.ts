@@ -1,6 +1,6 @@
 /** @file The value head: a scalar for every position, "what is still to come" (the notebook's ValueHead). */
 import { fail } from "../base/errors.ts";
-import type { Rng } from "../base/rng.ts";
+import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
@@ -30,7 +30,7 @@ export class ValueHead {
   /** Train mode. False for a new model. */
   training = false;
   /** Where masks come from. `getState()` and `setState()` continue or repeat a run. */
-  readonly dropoutRng: Rng;
+  readonly dropoutRng: RNG;
   readonly #config: GPT2Config;
 
   constructor(config: GPT2Config, seed = 0) {

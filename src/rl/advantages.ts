@@ -3,7 +3,7 @@
  */
 import { checkPadded, type Padded } from "./padded.ts";
 
-export interface GaeInputs {
+export interface GAEInputs {
   /** [B * T]. */
   rewards: ArrayLike<number>;
   /** [B * T]: V_t, the value before token t was chosen. */
@@ -27,7 +27,7 @@ export interface GaeInputs {
  * (0 − mean)/σ + mean at padded positions for GAE to carry into the real tokens; here the padding is never read.
  * Throws a `shape` error when lengths differ.
  */
-export function gae(inputs: GaeInputs): { advantages: Float32Array; returns: Float32Array } {
+export function gae(inputs: GAEInputs): { advantages: Float32Array; returns: Float32Array } {
   const { rewards, values, batch, gamma, lambda } = inputs;
   const { rows, width, mask } = batch;
   checkPadded("gae", batch, { rewards, values });

@@ -8,13 +8,13 @@ import { fail } from "../base/errors.ts";
 import { checkPadded, type Padded, rowSums } from "./padded.ts";
 
 /** A function of the sampled token's log-probs alone. TRL 0.11.4 calls k1 "kl", k2 "mse" and exact "full". */
-export type SampledKl = "k1" | "abs" | "k2" | "k3";
+export type SampledKL = "k1" | "abs" | "k2" | "k3";
 
 /** Which per-token penalty enters the reward. `exact` is the sum over the vocabulary, which costs both models' logits. */
-export type KlPenalty = SampledKl | "exact";
+export type KLPenalty = SampledKL | "exact";
 
 /** Which estimate is logged and steers the KL coefficient. */
-export type KlEstimator = "k1" | "k2" | "k3" | "exact";
+export type KLEstimator = "k1" | "k2" | "k3" | "exact";
 
 /**
  * The per-token functions of d:
@@ -26,7 +26,7 @@ export type KlEstimator = "k1" | "k2" | "k3" | "exact";
  * Only k1 makes Σ_t penalty the KL in expectation and can show a sampler that does not match the scorer (a negative mean).
  * Source: huggingface/trl@v0.11.4:trl/trainer/ppo_trainer.py `_kl_penalty` for k1, abs, k2; k3 as in trl/experimental/ppo.
  */
-const penalties: Record<SampledKl, (d: number) => number> = {
+const penalties: Record<SampledKL, (d: number) => number> = {
   k1: (d) => d,
   abs: (d) => Math.abs(d),
   k2: (d) => 0.5 * d * d,
@@ -35,7 +35,7 @@ const penalties: Record<SampledKl, (d: number) => number> = {
 };
 
 /** The per-token penalty of that kind: a function of d = logprob − refLogprob. Throws a `config` error for an unknown kind. */
-export function klPenalty(kind: SampledKl): (d: number) => number {
+export function klPenalty(kind: SampledKL): (d: number) => number {
   if (Object.hasOwn(penalties, kind)) return penalties[kind];
   return fail("config", {
     where: "klPenalty",
@@ -46,7 +46,7 @@ export function klPenalty(kind: SampledKl): (d: number) => number {
 }
 
 /** One estimator over a batch. */
-export interface KlEstimate {
+export interface KLEstimate {
   /** [B * T], nats; 0 where masked. */
   perToken: Float32Array;
   /** [B], nats per response: Σ_t perToken. */
@@ -61,7 +61,7 @@ export interface KlEstimate {
  * The per-token penalty of every token, [B * T], unmasked: `exactKl` as it is for `exact`, else a function of the log-probs.
  * Throws a `config` error when `exact` is asked and not given.
  */
-export function klPerToken(kind: KlPenalty, { logprobs, refLogprobs, exactKl }: KlInputs): (i: number) => number {
+export function klPerToken(kind: KLPenalty, { logprobs, refLogprobs, exactKl }: KLInputs): (i: number) => number {
   if (kind !== "exact") {
     const penalty = klPenalty(kind);
     return (i) => penalty(logprobs[i] - refLogprobs[i]);
@@ -76,7 +76,7 @@ export function klPerToken(kind: KlPenalty, { logprobs, refLogprobs, exactKl }: 
 }
 
 /** Per token, [B * T], nats. */
-export interface KlInputs {
+export interface KLInputs {
   /** log p of the sampled token under the policy and under the reference, over the same kept set. */
   logprobs: ArrayLike<number>;
   refLogprobs: ArrayLike<number>;
@@ -97,9 +97,9 @@ export function klEstimates(
   refLogprobs: ArrayLike<number>,
   batch: Padded,
   exactKl?: ArrayLike<number>,
-): KlEstimates {
+): KLEstimates {
   checkPadded("klEstimates", batch, { logprobs, refLogprobs, ...(exactKl && { exactKl }) });
-  const estimate = (kind: KlPenalty): KlEstimate => {
+  const estimate = (kind: KLPenalty): KLEstimate => {
     const of = klPerToken(kind, { logprobs, refLogprobs, exactKl });
     const perToken = Float32Array.from(batch.mask, (exists, i) => (exists === 1 ? of(i) : 0));
     const perSequence = rowSums(perToken, batch);
@@ -109,7 +109,7 @@ export function klEstimates(
   return exactKl ? { ...sampled, exact: estimate("exact") } : sampled;
 }
 
-export type KlEstimates = Record<"k1" | "k2" | "k3", KlEstimate> & { exact?: KlEstimate };
+export type KLEstimates = Record<"k1" | "k2" | "k3", KLEstimate> & { exact?: KLEstimate };
 
 /** The mean of n numbers and its standard error, √(Σ(x − mean)² / (n − 1) / n); Infinity for n = 1. */
 export function meanAndStandardError(values: ArrayLike<number>): { mean: number; standardError: number } {

@@ -2,16 +2,16 @@
  * @file Per-token rewards: the KL penalty on every token, the score on the last one.
  */
 import { fail } from "../base/errors.ts";
-import { type KlInputs, type KlPenalty, klPerToken } from "./kl.ts";
+import { type KLInputs, type KLPenalty, klPerToken } from "./kl.ts";
 import { checkLength, checkPadded, type Padded } from "./padded.ts";
 
-export interface RewardInputs extends KlInputs {
+export interface RewardInputs extends KLInputs {
   /** [B]: the reward function's verdict on each whole response. */
   scores: ArrayLike<number>;
   /** β ≥ 0, reward per nat. */
   klCoef: number;
   /** Default `k1`. */
-  penalty?: KlPenalty;
+  penalty?: KLPenalty;
   batch: Padded;
 }
 

@@ -6,7 +6,7 @@ import { checkLength, checkPadded, type Padded, rowSums } from "./padded.ts";
 import { maskedMean, maskedVariance } from "./whiten.ts";
 
 /** Flat per-token arrays of one length N: a whole batch [B * T] or any selection of its tokens. */
-export interface PpoInputs {
+export interface PPOInputs {
   /** [N], nats, under the weights being trained. */
   logprobs: ArrayLike<number>;
   /** [N], nats, under the weights that made the batch. */
@@ -28,7 +28,7 @@ export interface PpoInputs {
 }
 
 /** Means and variances (unbiased) run over the existing tokens of the batch. */
-export interface PpoStatistics {
+export interface PPOStatistics {
   /** mean max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε)). */
   policyLoss: number;
   /** ½·mean max((V − R)², (clip(V, V_old − ε, V_old + ε) − R)²). */
@@ -67,7 +67,7 @@ export interface PpoStatistics {
  * for varExplained, `record_step_stats`.
  * Throws `shape` when lengths differ and `input` when no token exists.
  */
-export function ppoStatistics(inputs: PpoInputs): PpoStatistics {
+export function ppoStatistics(inputs: PPOInputs): PPOStatistics {
   const { logprobs, oldLogprobs, values, oldValues, advantages, returns, mask, clipRange, clipRangeValue } = inputs;
   const arrays = { logprobs, oldLogprobs, values, oldValues, advantages, returns };
   for (const [name, array] of Object.entries(arrays)) {

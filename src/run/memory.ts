@@ -1,6 +1,6 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
-import type { PpoConfig } from "../algorithms/config.ts";
+import type { PPOConfig } from "../algorithms/config.ts";
 import type { GPT2Config } from "../model/config.ts";
 import {
   bytesInWords,
@@ -13,7 +13,7 @@ import {
 } from "../model/memory.ts";
 
 export type MemoryOptions = Pick<
-  PpoConfig,
+  PPOConfig,
   | "rolloutBatchSize"
   | "batchSize"
   | "miniBatchSize"

@@ -1,13 +1,13 @@
 /** @file Which options may change when a run is resumed, and what else must be as it was. */
 
 import type { Changeable } from "../algorithms/changeable.ts";
-import type { PpoConfig, PpoOptionName } from "../algorithms/config.ts";
+import type { PPOConfig, PPOOptionName } from "../algorithms/config.ts";
 import { type Change, changedInputs, type RunInputs } from "../algorithms/inputs.ts";
 import { fail } from "../base/errors.ts";
 import { shown } from "../base/options.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
-export const FREE_OPTIONS: readonly PpoOptionName[] = [
+export const FREE_OPTIONS: readonly PPOOptionName[] = [
   "preset", // its values count, each by itself
   "steps",
   "rewardConcurrency",
@@ -24,7 +24,7 @@ export const FREE_OPTIONS: readonly PpoOptionName[] = [
 ];
 
 /** Prompts already drawn, random streams already used or moments already gathered would not fit any more. */
-export const FIXED_OPTIONS: readonly PpoOptionName[] = [
+export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "seed",
   "batchSize",
   "promptMinTokens",
@@ -35,24 +35,24 @@ export const FIXED_OPTIONS: readonly PpoOptionName[] = [
 ];
 
 /** The options that what is learned depends on: a checkpoint says them, and is the same whatever the others are. */
-export function learningOptions(config: PpoConfig): Partial<PpoConfig> {
+export function learningOptions(config: PPOConfig): Partial<PPOConfig> {
   const counts = (name: string) =>
-    name === "steps" ? config.schedule !== "constant" : !FREE_OPTIONS.includes(name as PpoOptionName);
+    name === "steps" ? config.schedule !== "constant" : !FREE_OPTIONS.includes(name as PPOOptionName);
   return Object.fromEntries(Object.entries(config).filter(([name]) => counts(name)));
 }
 
 /** Options whose values differ, but for those that may. */
-function changedOptions(before: Readonly<Record<string, unknown>>, now: PpoConfig): PpoOptionName[] {
-  const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name as PpoOptionName]);
+function changedOptions(before: Readonly<Record<string, unknown>>, now: PPOConfig): PPOOptionName[] {
+  const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name as PPOOptionName]);
   const names = Object.keys(learningOptions(now)).filter((name) => before[name] !== undefined);
-  return names.filter(differs) as PpoOptionName[];
+  return names.filter(differs) as PPOOptionName[];
 }
 
 /** What a checkpoint was trained with, and what is given now. */
 export interface Resumed {
   where: string;
   before: { inputs?: RunInputs; options?: Readonly<Record<string, unknown>> };
-  now: { inputs: Partial<RunInputs>; config: PpoConfig };
+  now: { inputs: Partial<RunInputs>; config: PPOConfig };
   allowed: readonly Changeable[];
 }
 
@@ -63,7 +63,7 @@ export interface Resumed {
 export function checkResumed({ where, before, now, allowed }: Resumed): string[] {
   const changes = before.inputs ? changedInputs(before.inputs, now.inputs) : [];
   const options = changedOptions(before.options ?? {}, now.config);
-  const told = (name: PpoOptionName) => `${name} ${shown(now.config[name])} (was ${shown(before.options?.[name])})`;
+  const told = (name: PPOOptionName) => `${name} ${shown(now.config[name])} (was ${shown(before.options?.[name])})`;
   const fixed = options.filter((name) => FIXED_OPTIONS.includes(name));
   for (const name of fixed) changes.push({ what: "options", now: told(name) });
   const refused = changes.filter(({ what }) => !allowed.includes(what));

@@ -1,7 +1,7 @@
 /** @file A whole run: model and prompts in, a run directory out. The same on the calling thread or in a worker. */
 
 import type { Changeable } from "../algorithms/changeable.ts";
-import { type PpoConfig, ppoConfig } from "../algorithms/config.ts";
+import { type PPOConfig, ppoConfig } from "../algorithms/config.ts";
 import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
 import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "../algorithms/inputs.ts";
 import { PPOTrainer } from "../algorithms/ppo.ts";
@@ -45,7 +45,7 @@ export interface RunSpec {
   out: string;
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
-  config: Partial<PpoConfig>;
+  config: Partial<PPOConfig>;
   /** Go on from the newest checkpoint in `out` that is not damaged. */
   resume?: boolean;
   /** What may differ from what the run was started with, when it is resumed. */
@@ -282,7 +282,7 @@ class LostDirectory extends Error {
 }
 
 /** What config.json says of a run. */
-const recordOf = (spec: RunSpec, options: PpoConfig, { threads }: RunInputs) => ({
+const recordOf = (spec: RunSpec, options: PPOConfig, { threads }: RunInputs) => ({
   version: VERSION,
   model: spec.model,
   reward: spec.rewardName,
@@ -321,7 +321,7 @@ async function* evaluate(
 export interface RunRecord {
   model: string;
   reward: string;
-  options: Partial<PpoConfig>;
+  options: Partial<PPOConfig>;
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;
@@ -331,7 +331,7 @@ export interface RunRecord {
 }
 
 /** The options that config.json names; none where it does not. */
-async function recordedOptions(out: string): Promise<Partial<PpoConfig>> {
+async function recordedOptions(out: string): Promise<Partial<PPOConfig>> {
   const json = (await readJson(joinPath(out, CONFIG_FILE)).catch(() => null)) as Partial<RunRecord> | null;
   return typeof json?.options === "object" ? (json.options ?? {}) : {};
 }

@@ -6,7 +6,7 @@
  * In order: repetition penalty, biases, forced or banned tokens, temperature, top-k, top-p, min-p, the user's truncations.
  */
 import { fail } from "../base/errors.ts";
-import type { Rng } from "../base/rng.ts";
+import type { RNG } from "../base/rng.ts";
 import type { Adjustment, Bias } from "../model/distribution.ts";
 import { KeptSet } from "../model/kept-set.ts";
 import { kthLargest, logSumOfExp, sumOfExp } from "./logits.ts";
@@ -147,7 +147,7 @@ export class TokenSampler {
    */
   draw(
     logits: Float32Array,
-    rng: Rng,
+    rng: RNG,
     banned: readonly number[] = [],
     context = NOWHERE,
     probabilities?: Float32Array,

@@ -1,6 +1,6 @@
 /** @file Responses to prompts, each token with the log-probability it was drawn with. */
 import { fail } from "../base/errors.ts";
-import type { Rng } from "../base/rng.ts";
+import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { type IdList, readIds, readRows } from "../base/token-ids.ts";
 import { endTokens } from "../model/config.ts";
@@ -43,7 +43,7 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
 }
 
 /** One response. Everything per token has the response's length; nothing exists after the token that ended it. */
-export interface Response {
+export interface SampledResponse {
   /** int32 [n], the token that ended it included. */
   readonly tokens: Int32Array;
   /** log p of each token under the distribution it was drawn from, natural log. [n] */
@@ -63,7 +63,7 @@ export interface Response {
 export interface Rollout {
   /** One for each response. */
   readonly queries: readonly Int32Array[];
-  readonly responses: readonly Response[];
+  readonly responses: readonly SampledResponse[];
   /** The changes of the logits, but for the kept sets. */
   readonly adjustments: Adjustments;
 }
@@ -162,7 +162,7 @@ export async function generate(
 
 const NONE: readonly number[] = [];
 
-function newRow(prompt: Int32Array, maxNewTokens: number, rng: Rng, stop: StopOptions | undefined) {
+function newRow(prompt: Int32Array, maxNewTokens: number, rng: RNG, stop: StopOptions | undefined) {
   return {
     prompt,
     rng,
@@ -178,7 +178,7 @@ function newRow(prompt: Int32Array, maxNewTokens: number, rng: Rng, stop: StopOp
 }
 
 /** The random numbers of a row, whatever batch it is in. */
-function randomStream(row: number, copies: number, { seed = 0, streams }: GenerateOptions): Rng {
+function randomStream(row: number, copies: number, { seed = 0, streams }: GenerateOptions): RNG {
   const query = Math.floor(row / copies);
   const copy = row % copies;
   const name = [streams?.[query] ?? query].flat() as number[];

@@ -1,6 +1,6 @@
 /** @file Sampling from the softmax of the logits as they are: most tokens of a PPO run are drawn so. */
 import { fail } from "../base/errors.ts";
-import type { Rng } from "../base/rng.ts";
+import type { RNG } from "../base/rng.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 
 /** A token, and what it was drawn from. */
@@ -17,7 +17,7 @@ export interface Draw {
 }
 
 /** A draw from probabilities as they are: the sum is taken in float64, so rounding of their float32 scale does not matter. */
-export function drawPlain(p: Float32Array, rng: Rng, wantsRaw: boolean): Draw {
+export function drawPlain(p: Float32Array, rng: RNG, wantsRaw: boolean): Draw {
   const n = p.length;
   const whole = n - (n % 4);
   let [a, b, c, d] = [0, 0, 0, 0]; // four sums side by side: one would wait for itself
@@ -36,7 +36,7 @@ export function drawPlain(p: Float32Array, rng: Rng, wantsRaw: boolean): Draw {
 }
 
 /** An index below n with probability w[i] / sum; `sum` is that of the first n. */
-export function drawIndex(w: Float32Array | Float64Array, n: number, sum: number, rng: Rng): number {
+export function drawIndex(w: Float32Array | Float64Array, n: number, sum: number, rng: RNG): number {
   let left = rng.uniform() * sum;
   let pick = 0;
   for (let i = 0; i < n; i++) {

@@ -1,11 +1,11 @@
 /** @file Byte-pair encoding (Sennrich et al. 2016): the pair that was merged first in training is merged first. */
-import type { Model, TokenizerModelJson } from "./parts.ts";
+import type { Model, TokenizerModelJSON } from "./parts.ts";
 
 /** Ids are whole numbers below it: two of them make one key of a Map. */
 const PAIR = 2 ** 26;
 
 /** @throws Error - a merge whose parts or result are not in the vocabulary */
-export function bytePairModel(json: TokenizerModelJson, vocab: ReadonlyMap<string, number>): Model {
+export function bytePairModel(json: TokenizerModelJSON, vocab: ReadonlyMap<string, number>): Model {
   const prefix = json.continuing_subword_prefix ?? "";
   const suffix = json.end_of_word_suffix ?? "";
   const fallback = json.byte_fallback === true;

@@ -1,21 +1,21 @@
 /** @file The decoders of a `tokenizer.json`: from tokens to text. */
-import type { TokenizerPartJson } from "./parts.ts";
-import { compilePattern, type PatternJson } from "./patterns.ts";
+import type { TokenizerPartJSON } from "./parts.ts";
+import { compilePattern, type PatternJSON } from "./patterns.ts";
 import { unspellBytes } from "./spelling.ts";
 
 type Chain = (tokens: string[]) => string[];
 
 /** Without a decoder the tokens stand with spaces between them. @throws Error - a type that is not known */
-export function createDecoder(json: TokenizerPartJson | null | undefined): (tokens: string[]) => string {
+export function createDecoder(json: TokenizerPartJSON | null | undefined): (tokens: string[]) => string {
   if (json === null || json === undefined) return (tokens) => tokens.join(" ");
   const decode = chain(json);
   return (tokens) => decode(tokens).join("");
 }
 
-function chain(json: TokenizerPartJson): Chain {
+function chain(json: TokenizerPartJSON): Chain {
   switch (json.type) {
     case "Sequence": {
-      const parts = ((json.decoders ?? []) as TokenizerPartJson[]).map(chain);
+      const parts = ((json.decoders ?? []) as TokenizerPartJSON[]).map(chain);
       return (tokens) => parts.reduce((t, part) => part(t), tokens);
     }
     case "ByteLevel":
@@ -33,7 +33,7 @@ function chain(json: TokenizerPartJson): Chain {
       return (tokens) => tokens.map((token, i) => token.replaceAll(suffix, i === tokens.length - 1 ? "" : " "));
     }
     case "Replace": {
-      const pattern = compilePattern(json.pattern as PatternJson);
+      const pattern = compilePattern(json.pattern as PatternJSON);
       const content = String(json.content ?? "");
       return (tokens) => tokens.map((token) => token.replace(pattern, () => content));
     }

@@ -6,19 +6,19 @@ import { type AddedToken, type Finder, isNormalized, tokenFinders } from "./adde
 import { createDecoder } from "./decoders.ts";
 import { createModel } from "./models.ts";
 import { createNormalizer, type Normalizer } from "./normalizers.ts";
-import type { Model, TokenizerModelJson, TokenizerPartJson } from "./parts.ts";
+import type { Model, TokenizerModelJSON, TokenizerPartJSON } from "./parts.ts";
 import { createTemplate, type Template } from "./post-processors.ts";
 import { createPreTokenizer, type PreTokenizer } from "./pre-tokenizers.ts";
 import { spellBytes } from "./spelling.ts";
 
 /** The contents of a `tokenizer.json`. */
-export interface TokenizerJson {
-  model: TokenizerModelJson;
+export interface TokenizerJSON {
+  model: TokenizerModelJSON;
   added_tokens?: AddedToken[];
-  normalizer?: TokenizerPartJson | null;
-  pre_tokenizer?: TokenizerPartJson | null;
-  post_processor?: TokenizerPartJson | null;
-  decoder?: TokenizerPartJson | null;
+  normalizer?: TokenizerPartJSON | null;
+  pre_tokenizer?: TokenizerPartJSON | null;
+  post_processor?: TokenizerPartJSON | null;
+  decoder?: TokenizerPartJSON | null;
   [key: string]: unknown;
 }
 
@@ -46,7 +46,7 @@ export class Engine {
    * @param splitSpecial whether special tokens in a text are text like any other (`split_special_tokens`)
    * @throws Error - a part that is not known or contradicts another
    */
-  constructor(json: TokenizerJson, vocab: ReadonlyMap<string, number>, splitSpecial = false) {
+  constructor(json: TokenizerJSON, vocab: ReadonlyMap<string, number>, splitSpecial = false) {
     const added = json.added_tokens ?? [];
     const ids = new Map(vocab);
     const tokens = new Map<number, string>();

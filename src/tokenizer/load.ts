@@ -2,7 +2,7 @@
 import { fail } from "../base/errors.ts";
 import { shellQuote } from "../base/shell.ts";
 import { exists, isDirectory, joinPath, listDirectory, readBytes, readJson, readText } from "../platform/files.ts";
-import { Tokenizer, type TokenizerConfig, type TokenizerJson } from "./tokenizer.ts";
+import { Tokenizer, type TokenizerConfig, type TokenizerJSON } from "./tokenizer.ts";
 
 /** What a tokenizer is read from. */
 const FILES = [
@@ -71,12 +71,12 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const specialTokensMap = (await object("special_tokens_map.json")) as TokenizerConfig | undefined;
   const addedTokens = (await object("added_tokens.json")) as Record<string, number> | undefined;
   const modelClass = config.tokenizer_class ? undefined : await classOfModel(dir);
-  const json = (await object("tokenizer.json")) as TokenizerJson | undefined;
+  const json = (await object("tokenizer.json")) as TokenizerJSON | undefined;
   if (json !== undefined) {
     const sources = { specialTokensMap, addedTokens, modelClass };
     return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files, companions, sources });
   }
-  const older = (where: string, parts: TokenizerJson, fallback: string) => {
+  const older = (where: string, parts: TokenizerJSON, fallback: string) => {
     const named = config.tokenizer_class ?? modelClass;
     const known = named !== undefined && named.replace(/Fast$/, "") === fallback;
     const sources = { specialTokensMap, addedTokens, modelClass: fallback, isFast: false };
@@ -114,7 +114,7 @@ async function classOfModel(dir: string): Promise<string | undefined> {
 }
 
 /** BERT's vocabulary: a token per line, its id the number of the line. */
-function wordPieces(text: string): TokenizerJson {
+function wordPieces(text: string): TokenizerJSON {
   const lines = text.split(/\r?\n/);
   if (lines.at(-1) === "") lines.pop();
   return {
@@ -124,7 +124,7 @@ function wordPieces(text: string): TokenizerJson {
 }
 
 /** GPT-2's older pair of files as parts of a `tokenizer.json`. */
-async function bytePairs(dir: string, files: ReadonlyMap<string, string>): Promise<TokenizerJson> {
+async function bytePairs(dir: string, files: ReadonlyMap<string, string>): Promise<TokenizerJSON> {
   const vocab = (await readObject(dir, files, "vocab.json")) as Record<string, number>;
   const merges: [string, string][] = [];
   files

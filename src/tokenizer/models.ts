@@ -1,11 +1,11 @@
 /** @file The models of a `tokenizer.json`: from a piece of text to ids. */
 import { bytePairModel } from "./bpe.ts";
-import type { Model, TokenizerModelJson } from "./parts.ts";
+import type { Model, TokenizerModelJSON } from "./parts.ts";
 
 export type ModelType = "BPE" | "Unigram" | "WordPiece" | "WordLevel";
 
 /** The type a model states, or the one its fields imply: files from before 2021 state none. */
-export function modelType(json: TokenizerModelJson): ModelType {
+export function modelType(json: TokenizerModelJSON): ModelType {
   if (json.type !== undefined) return json.type as ModelType;
   if (Array.isArray(json.vocab)) return "Unigram";
   if (json.merges !== undefined) return "BPE";
@@ -13,7 +13,7 @@ export function modelType(json: TokenizerModelJson): ModelType {
 }
 
 /** @throws Error - a type that is not known, or a vocabulary that does not fit it */
-export function createModel(json: TokenizerModelJson, vocab: ReadonlyMap<string, number>): Model {
+export function createModel(json: TokenizerModelJSON, vocab: ReadonlyMap<string, number>): Model {
   switch (modelType(json)) {
     case "BPE":
       return bytePairModel(json, vocab);
@@ -31,7 +31,7 @@ export function createModel(json: TokenizerModelJson, vocab: ReadonlyMap<string,
 }
 
 /** The id of the unknown token, asked for when the first one is met. */
-function unknownToken(json: TokenizerModelJson, vocab: ReadonlyMap<string, number>): () => number {
+function unknownToken(json: TokenizerModelJSON, vocab: ReadonlyMap<string, number>): () => number {
   return () => {
     const id = vocab.get(json.unk_token ?? "");
     if (id === undefined) throw new Error(`unk_token ${JSON.stringify(json.unk_token)} is not in the vocabulary`);
@@ -40,7 +40,7 @@ function unknownToken(json: TokenizerModelJson, vocab: ReadonlyMap<string, numbe
 }
 
 /** Longest match first (Schuster and Nakajima 2012); a piece with a part that is not known is unknown as a whole. */
-function wordPieceModel(json: TokenizerModelJson, vocab: ReadonlyMap<string, number>): Model {
+function wordPieceModel(json: TokenizerModelJSON, vocab: ReadonlyMap<string, number>): Model {
   const prefix = json.continuing_subword_prefix ?? "##";
   const longest = json.max_input_chars_per_word ?? 100;
   const unk = unknownToken(json, vocab);
@@ -67,7 +67,7 @@ function wordPieceModel(json: TokenizerModelJson, vocab: ReadonlyMap<string, num
 const UNKNOWN_PENALTY = 10;
 
 /** The likeliest segmentation under a unigram language model (Kudo 2018), by Viterbi over the characters. */
-function unigramModel(json: TokenizerModelJson, vocab: ReadonlyMap<string, number>): Model {
+function unigramModel(json: TokenizerModelJSON, vocab: ReadonlyMap<string, number>): Model {
   const pieces = json.vocab as [string, number][];
   const scores = new Map(pieces.map(([piece, score]) => [piece, score]));
   let longest = 1;

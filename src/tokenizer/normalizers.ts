@@ -1,18 +1,18 @@
 /** @file The normalizers of a `tokenizer.json`, as Hugging Face's tokenizers 0.23 applies them. */
 
-import type { TokenizerPartJson } from "./parts.ts";
-import { compilePattern, type PatternJson, spacesAfter, spacesBefore, WHITE_SPACE } from "./patterns.ts";
+import type { TokenizerPartJSON } from "./parts.ts";
+import { compilePattern, type PatternJSON, spacesAfter, spacesBefore, WHITE_SPACE } from "./patterns.ts";
 import { precompiledNormalizer } from "./precompiled.ts";
 import { spellBytes } from "./spelling.ts";
 
 export type Normalizer = (text: string) => string;
 
 /** Identity for null. @throws Error - a type that is not known */
-export function createNormalizer(json: TokenizerPartJson | null | undefined): Normalizer {
+export function createNormalizer(json: TokenizerPartJSON | null | undefined): Normalizer {
   if (json === null || json === undefined) return (text) => text;
   switch (json.type) {
     case "Sequence": {
-      const parts = ((json.normalizers ?? []) as TokenizerPartJson[]).map(createNormalizer);
+      const parts = ((json.normalizers ?? []) as TokenizerPartJSON[]).map(createNormalizer);
       return (text) => parts.reduce((t, part) => part(t), text);
     }
     case "NFC":
@@ -29,7 +29,7 @@ export function createNormalizer(json: TokenizerPartJson | null | undefined): No
     case "StripAccents":
       return (text) => text.replace(/\p{M}/gu, "");
     case "Replace": {
-      const pattern = compilePattern(json.pattern as PatternJson);
+      const pattern = compilePattern(json.pattern as PatternJSON);
       const content = String(json.content ?? "");
       return (text) => text.replace(pattern, () => content);
     }
@@ -79,7 +79,7 @@ const BERT_CHINESE =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 const ANY_SPACE = new RegExp(WHITE_SPACE, "gu");
 
-function bert(json: TokenizerPartJson): Normalizer {
+function bert(json: TokenizerPartJSON): Normalizer {
   const lower = json.lowercase !== false;
   const accents = json.strip_accents ?? lower;
   return (text) => {

@@ -1,7 +1,7 @@
 /** @file What a `tokenizer.json` is made of. */
 
 /** What `type` names a part of a tokenizer and the rest describes it. */
-export interface TokenizerPartJson {
+export interface TokenizerPartJSON {
   type?: string;
   [key: string]: unknown;
 }
@@ -10,7 +10,7 @@ export interface TokenizerPartJson {
 export type Model = (piece: string) => number[];
 
 /** `model` of a `tokenizer.json`. */
-export interface TokenizerModelJson {
+export interface TokenizerModelJSON {
   type?: string;
   vocab: Record<string, number> | [string, number][];
   merges?: unknown;

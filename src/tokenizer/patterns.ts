@@ -40,10 +40,10 @@ export const GPT2_WORDS = new RegExp(
 );
 
 /** A pattern as `tokenizer.json` writes it: `{ String }`, `{ Regex }` or the bare string of older files. */
-export type PatternJson = { String?: string; Regex?: string } | string | undefined;
+export type PatternJSON = { String?: string; Regex?: string } | string | undefined;
 
 /** The pattern with the flags g and u. @throws Error - no pattern, or one JavaScript cannot express */
-export function compilePattern(json: PatternJson): RegExp {
+export function compilePattern(json: PatternJSON): RegExp {
   const literal = typeof json === "string" ? json : json?.String;
   if (literal !== undefined) return new RegExp(escapePattern(literal), "gu");
   if (typeof json === "object" && json.Regex !== undefined) {

@@ -1,5 +1,5 @@
 /** @file The post-processors of a `tokenizer.json`: the tokens that are put around a text. */
-import type { TokenizerPartJson } from "./parts.ts";
+import type { TokenizerPartJSON } from "./parts.ts";
 
 export type Template = (ids: number[]) => number[];
 
@@ -9,7 +9,7 @@ interface TemplateItem {
 }
 
 /** Identity for null and for what changes offsets only. @throws Error - a type that is not known */
-export function createTemplate(json: TokenizerPartJson | null | undefined): Template {
+export function createTemplate(json: TokenizerPartJSON | null | undefined): Template {
   if (json === null || json === undefined) return (ids) => ids;
   switch (json.type) {
     case "ByteLevel":
@@ -32,7 +32,7 @@ export function createTemplate(json: TokenizerPartJson | null | undefined): Temp
       return (ids) => [start, ...ids, end];
     }
     case "Sequence": {
-      const parts = ((json.processors ?? []) as TokenizerPartJson[]).map(createTemplate);
+      const parts = ((json.processors ?? []) as TokenizerPartJSON[]).map(createTemplate);
       return (ids) => parts.reduce((all, part) => part(all), ids);
     }
     default:

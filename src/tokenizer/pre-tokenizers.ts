@@ -1,6 +1,6 @@
 /** @file The pre-tokenizers of a `tokenizer.json`: where a text is cut before the model sees it. */
-import type { TokenizerPartJson } from "./parts.ts";
-import { compilePattern, GPT2_WORDS, type PatternJson, PUNCTUATION, WHITE_SPACE, WORD } from "./patterns.ts";
+import type { TokenizerPartJSON } from "./parts.ts";
+import { compilePattern, GPT2_WORDS, type PatternJSON, PUNCTUATION, WHITE_SPACE, WORD } from "./patterns.ts";
 import { spellBytes } from "./spelling.ts";
 
 /** A part of the text; `first` if the text begins with it. */
@@ -21,26 +21,26 @@ type Range = [start: number, end: number, matched: boolean];
 type Step = (pieces: Piece[]) => Piece[];
 
 /** @throws Error - a type that is not known */
-export function createPreTokenizer(json: TokenizerPartJson | null | undefined): PreTokenizer {
+export function createPreTokenizer(json: TokenizerPartJSON | null | undefined): PreTokenizer {
   const parts = flatten(json);
   const spelled = parts.at(-1)?.type === "ByteLevel";
   const steps = parts.map((part, i) => step(part, spelled && i === parts.length - 1));
   return { split: (pieces) => steps.reduce((p, one) => one(p), pieces), spelled };
 }
 
-function flatten(json: TokenizerPartJson | null | undefined): TokenizerPartJson[] {
+function flatten(json: TokenizerPartJSON | null | undefined): TokenizerPartJSON[] {
   if (json === null || json === undefined) return [];
-  return json.type === "Sequence" ? ((json.pretokenizers ?? []) as TokenizerPartJson[]).flatMap(flatten) : [json];
+  return json.type === "Sequence" ? ((json.pretokenizers ?? []) as TokenizerPartJSON[]).flatMap(flatten) : [json];
 }
 
-function step(json: TokenizerPartJson, last: boolean): Step {
+function step(json: TokenizerPartJSON, last: boolean): Step {
   switch (json.type) {
     case "ByteLevel":
       return byteLevel(json, last);
     case "Metaspace":
       return metaspace(json);
     case "Split":
-      return cut(compilePattern(json.pattern as PatternJson), json.behavior, json.invert === true);
+      return cut(compilePattern(json.pattern as PatternJSON), json.behavior, json.invert === true);
     case "Digits":
       return cut(/\p{N}/gu, json.individual_digits === true ? "Isolated" : "Contiguous");
     case "Punctuation":
@@ -63,7 +63,7 @@ function step(json: TokenizerPartJson, last: boolean): Step {
   }
 }
 
-function byteLevel(json: TokenizerPartJson, last: boolean): Step {
+function byteLevel(json: TokenizerPartJSON, last: boolean): Step {
   const words = json.use_regex === false ? (pieces: Piece[]) => pieces : cut(GPT2_WORDS, "Isolated");
   const prefix = json.add_prefix_space !== false; // tokenizers' default is true
   return (pieces) => {
@@ -73,7 +73,7 @@ function byteLevel(json: TokenizerPartJson, last: boolean): Step {
   };
 }
 
-function metaspace(json: TokenizerPartJson): Step {
+function metaspace(json: TokenizerPartJSON): Step {
   const mark = String(json.replacement ?? "\u2581");
   // Before prepend_scheme there was add_prefix_space.
   const scheme = json.add_prefix_space === false ? "never" : String(json.prepend_scheme ?? "always").toLowerCase();

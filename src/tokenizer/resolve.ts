@@ -4,9 +4,9 @@
  */
 import { fail } from "../base/errors.ts";
 import type { AddedToken } from "./added-tokens.ts";
-import type { TokenizerJson } from "./engine.ts";
+import type { TokenizerJSON } from "./engine.ts";
 import { modelType } from "./models.ts";
-import type { TokenizerPartJson } from "./parts.ts";
+import type { TokenizerPartJSON } from "./parts.ts";
 
 /** A token in a configuration file: its content, or an object with flags around it. */
 export type TokenSetting = string | (Partial<AddedToken> & { content: string; __type?: string });
@@ -25,7 +25,7 @@ export interface TokenizerSources {
   /** What errors call the tokenizer. */
   where: string;
   /** `tokenizer.json`, or the parts of one that older files hold. */
-  json: TokenizerJson;
+  json: TokenizerJSON;
   /** Whether there is a `tokenizer.json`. */
   isFast: boolean;
   config: TokenizerConfig;
@@ -37,7 +37,7 @@ export interface TokenizerSources {
 }
 
 export interface ResolvedTokenizer {
-  json: TokenizerJson;
+  json: TokenizerJSON;
   /** The named tokens, such as `eos_token`, by content. */
   named: ReadonlyMap<string, string>;
   /** Tokens that only a configuration names, with ids after the vocabulary's. */
@@ -157,7 +157,7 @@ function declaredTokens(sources: TokenizerSources, settings: TokenizerConfig): M
  * What the class makes of the vocabulary. transformers 5 builds GPT-2's and BERT's pipeline anew from vocabulary and settings, whatever
  * `tokenizer.json` says of normalizer and pre-tokenizer (4.x changes the named settings only). A file of another kind keeps its own.
  */
-function rebuilt(className: string, { json, config }: TokenizerSources): TokenizerJson {
+function rebuilt(className: string, { json, config }: TokenizerSources): TokenizerJSON {
   const type = modelType(json.model);
   if (className === "GPT2Tokenizer" && type === "BPE" && isByteLevel(json)) {
     const byteLevel = {
@@ -204,12 +204,12 @@ function rebuilt(className: string, { json, config }: TokenizerSources): Tokeniz
 }
 
 /** Whether the tokens spell bytes. */
-export function isByteLevel(json: TokenizerJson): boolean {
-  const parts = (part: TokenizerPartJson | null | undefined, key: string): TokenizerPartJson[] =>
+export function isByteLevel(json: TokenizerJSON): boolean {
+  const parts = (part: TokenizerPartJSON | null | undefined, key: string): TokenizerPartJSON[] =>
     part === null || part === undefined
       ? []
       : part.type === "Sequence"
-        ? ((part[key] ?? []) as TokenizerPartJson[])
+        ? ((part[key] ?? []) as TokenizerPartJSON[])
         : [part];
   const decoders = parts(json.decoder, "decoders");
   return (
@@ -220,7 +220,7 @@ export function isByteLevel(json: TokenizerJson): boolean {
 
 /** tokenizers' `add_tokens`: a token that is known keeps its id and takes the new flags; returns those with a new id. */
 function addTokens(
-  json: TokenizerJson,
+  json: TokenizerJSON,
   added: AddedToken[],
   toAdd: (AddedToken | string)[],
   named: ReadonlySet<string>,
@@ -261,9 +261,9 @@ function addTokens(
 /** The post-processor, where the class or `add_bos_token` decides it; undefined: that of the file. */
 function surrounded(
   sources: TokenizerSources,
-  json: TokenizerJson,
+  json: TokenizerJSON,
   named: ReadonlyMap<string, AddedToken | string>,
-): TokenizerPartJson | undefined {
+): TokenizerPartJSON | undefined {
   const { config, isFast } = sources;
   const className = (config.tokenizer_class ?? sources.modelClass ?? "").replace(/Fast$/, "");
   const bert = className === "BertTokenizer" && modelType(json.model) === "WordPiece";

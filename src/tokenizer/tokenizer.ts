@@ -8,12 +8,12 @@ import { joinPath, makeDirectory, parentDirectory, writeAtomic, writeTextAtomic 
 import { withinTime } from "../platform/time-limit.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
-import { Engine, type TokenizerJson } from "./engine.ts";
+import { Engine, type TokenizerJSON } from "./engine.ts";
 import { modelType } from "./models.ts";
 import { isByteLevel, resolveTokenizer, type TokenizerConfig, type TokenizerSources } from "./resolve.ts";
 import { TokenStream } from "./stream.ts";
 
-export type { TokenizerJson } from "./engine.ts";
+export type { TokenizerJSON } from "./engine.ts";
 export type { TokenizerConfig } from "./resolve.ts";
 
 export interface TokenizerOrigin {
@@ -86,7 +86,7 @@ export class Tokenizer {
   /** Whether it uses regular expressions from its file, which may run for any length of time. */
   readonly #isPatterned: boolean;
 
-  private constructor(given: TokenizerJson, config: TokenizerConfig, origin: TokenizerOrigin) {
+  private constructor(given: TokenizerJSON, config: TokenizerConfig, origin: TokenizerOrigin) {
     this.where = origin.where ?? "tokenizer";
     checkedVocabulary(given, this.where);
     const { json, named, appended } = this.#built(() =>
@@ -140,7 +140,7 @@ export class Tokenizer {
   }
 
   /** A tokenizer from parsed `tokenizer.json` and `tokenizer_config.json`. */
-  static fromJson(json: TokenizerJson, config: TokenizerConfig = {}, origin: TokenizerOrigin = {}): Tokenizer {
+  static fromJson(json: TokenizerJSON, config: TokenizerConfig = {}, origin: TokenizerOrigin = {}): Tokenizer {
     return new Tokenizer(json, config, origin);
   }
 
@@ -313,7 +313,7 @@ export function checkVocabulary(tokenizer: Tokenizer, vocabSize: number, where: 
 }
 
 /** Content to id of the model's vocabulary, every part of it and of the added tokens checked. */
-function checkedVocabulary(json: TokenizerJson, where: string): Map<string, number> {
+function checkedVocabulary(json: TokenizerJSON, where: string): Map<string, number> {
   const bad = (found: string, expected: string): never =>
     fail("checkpoint", {
       where,

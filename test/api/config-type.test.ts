@@ -1,4 +1,4 @@
-/** @file The type PpoConfig, which editors show, says what the table of options says. */
+/** @file The type PPOConfig, which editors show, says what the table of options says. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

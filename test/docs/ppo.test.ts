@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { PPO_DEFAULTS, type PpoOptionName, ppoOptions, presetNamed } from "../../src/algorithms/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoOptions, presetNamed } from "../../src/algorithms/config.ts";
 import { presetNames } from "../../src/algorithms/presets.ts";
 import { nameHere } from "../../src/algorithms/trl-names.ts";
 import { shown } from "../../src/base/options.ts";
@@ -82,14 +82,14 @@ const row = (cells: readonly string[]) => `| ${cells.map((c) => c.replaceAll("|"
 const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>
   [row(head), `|${"---|".repeat(head.length)}`, ...rows.map(row)].join("\n");
 /** A preset's value where it is not the default. */
-const own = (preset: string, name: PpoOptionName) => {
+const own = (preset: string, name: PPOOptionName) => {
   const value = presetNamed(preset)[name];
   return value === undefined || value === PPO_DEFAULTS[name] ? undefined : value;
 };
 const cell = (value: unknown) =>
   typeof value === "number" && value > 0 && value < 1e-3 ? value.toExponential() : shown(value);
 const named = presetNames.filter((preset) => preset !== "default");
-const changed = (Object.keys(ppoOptions) as PpoOptionName[]).filter((name) =>
+const changed = (Object.keys(ppoOptions) as PPOOptionName[]).filter((name) =>
   named.some((preset) => own(preset, name) !== undefined),
 );
 const tables = {

@@ -1,6 +1,6 @@
 /** @file Honest runs that the audit of 0.1.0 stopped go on, the test is carried along a run, and a gap still ends one. */
 import { expect, test } from "vitest";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
@@ -9,11 +9,11 @@ import { generate } from "../../src/sample/generate.ts";
 import { tokenizer } from "../support/ppo.ts";
 
 const tiny = packagePath("models", "tiny");
-const newTrainer = async (config: Partial<PpoConfig>) => {
+const newTrainer = async (config: Partial<PPOConfig>) => {
   const model = await GPT2HeadWithValueModel.fromPretrained(tiny, { threads: 2, seed: config.seed });
   return new PPOTrainer({ model, tokenizer, reward: builtInRewards.positive, config });
 };
-const issue: Partial<PpoConfig> = {
+const issue: Partial<PPOConfig> = {
   batchSize: 8,
   miniBatchSize: 8,
   maxNewTokens: 2,

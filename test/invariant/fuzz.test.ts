@@ -12,7 +12,7 @@ import { parseConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { memorySource, packagePath, readJson } from "../../src/platform/files.ts";
 import { readRunConfig } from "../../src/run/run.ts";
-import { Tokenizer, type TokenizerJson } from "../../src/tokenizer/tokenizer.ts";
+import { Tokenizer, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
 import { fuzz } from "../../tools/fuzz.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-damaged-"));
@@ -55,7 +55,7 @@ describe("found by it", () => {
     const json = {
       model: { type: "BPE", vocab: { a: 0 }, merges: [] },
       added_tokens: added,
-    } as unknown as TokenizerJson;
+    } as unknown as TokenizerJSON;
     expect(() => Tokenizer.fromJson(json)).toThrow(
       "tokenizer: found added_tokens that are no tokens, expected a list of objects with id and content",
     );
@@ -69,7 +69,7 @@ describe("found by it", () => {
   });
 
   test("a vocabulary that lists no pieces", () => {
-    const json = { model: { type: "Unigram", vocab: [null] } } as unknown as TokenizerJson;
+    const json = { model: { type: "Unigram", vocab: [null] } } as unknown as TokenizerJSON;
     expect(() => Tokenizer.fromJson(json)).toThrow("tokenizer: found a model.vocab that lists no pieces");
   });
 });

@@ -1,19 +1,19 @@
 /** @file Responses sampled by the caller: a step on them is a step of `train`, and one that cannot be a draw is found. */
 import { expect, test } from "vitest";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { PromptSampler } from "../../src/data/prompts.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
 import { makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { packagePath } from "../../src/platform/files.ts";
-import { type GenerateOptions, generate, type Response } from "../../src/sample/generate.ts";
+import { type GenerateOptions, generate, type SampledResponse } from "../../src/sample/generate.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 
 const tiny = packagePath("models", "tiny");
 const tokenizer = await loadTokenizer(tiny);
 const reward = builtInRewards.length;
-const scoresOf = async (responses: readonly Response[]) =>
+const scoresOf = async (responses: readonly SampledResponse[]) =>
   await reward(responses.map((r) => ({ prompt: "", response: tokenizer.decode(r.tokens), text: "", row: {} })));
 
 test("a step on what generate returned is the step that train takes", async () => {
@@ -50,7 +50,7 @@ const NEW_TOKENS = 16;
 async function threeSteps(
   sampling: Partial<GenerateOptions>,
   change = (tokens: Int32Array, _eos: number) => tokens,
-  config: Partial<PpoConfig> = {},
+  config: Partial<PPOConfig> = {},
 ) {
   const model = await GPT2HeadWithValueModel.fromPretrained(tiny, { threads: 2 });
   const options = { batchSize: ROWS, miniBatchSize: ROWS, ppoEpochs: 1, maxNewTokens: NEW_TOKENS, learningRate: 1e-4 };

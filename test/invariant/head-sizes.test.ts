@@ -1,6 +1,6 @@
 /** @file Decoding with a cache equals the whole forward pass, for every size of an attention head. */
 import { afterAll, expect, test } from "vitest";
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import { makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
@@ -32,7 +32,7 @@ test.each([
     scaleAttnByInverseLayerIdx: true,
   });
   const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1, seed: D });
-  const rng = new Rng(D);
+  const rng = new RNG(D);
   const rows = [9, 4, 1].map((length) => Int32Array.from({ length: length + 12 }, () => rng.int(V)));
   const prompts = rows.map((row) => row.slice(0, row.length - 12));
   const whole = await Promise.all(rows.map((row) => model.forward({ inputIds: [row] })));

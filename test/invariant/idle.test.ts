@@ -1,6 +1,6 @@
 /** @file Runs in which nothing can be learned say so, once. */
 import { expect, test } from "vitest";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
 import { makeConfig } from "../../src/model/config.ts";
@@ -17,7 +17,7 @@ const shape = {
   initializerRange: 0.2,
 };
 
-async function remarks(config: Partial<PpoConfig>, reward: RewardFunction = builtInRewards.length) {
+async function remarks(config: Partial<PPOConfig>, reward: RewardFunction = builtInRewards.length) {
   const model = GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { threads: 2, seed: 5 });
   const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, steps: 3, ...config } });
   const said: string[] = [];
@@ -28,7 +28,7 @@ async function remarks(config: Partial<PpoConfig>, reward: RewardFunction = buil
 }
 const constant: RewardFunction = (batch) => batch.map(() => 0.5);
 
-test.each<[string, Partial<PpoConfig>, RewardFunction, RegExp[]]>([
+test.each<[string, Partial<PPOConfig>, RewardFunction, RegExp[]]>([
   ["an ordinary run", {}, builtInRewards.length, []],
   ["topK 1", { topK: 1 }, builtInRewards.length, [/^every token had probability 1/]],
   ["a tiny topP", { topP: 1e-9 }, builtInRewards.length, [/^every token had probability 1/]],

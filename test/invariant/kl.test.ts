@@ -1,7 +1,7 @@
 /** @file The estimators of the KL against the KL itself, over the vocabulary, under every kind of sampling. */
 import { afterAll, describe, expect, test } from "vitest";
 import { ask, experience, scoreReference } from "../../src/algorithms/batch.ts";
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { klEstimates, meanAndStandardError } from "../../src/rl/kl.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";
@@ -11,7 +11,7 @@ import { maxDifference, tinyDir } from "../support/golden.ts";
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });
 const V = model.config.vocabSize;
 const reference = model.frozenCopy();
-const rng = new Rng(17);
+const rng = new RNG(17);
 for (let i = 0; i < reference.parameters.data.length; i++) reference.parameters.data[i] *= 1 + 0.15 * rng.normal();
 const queries = Array.from({ length: 64 }, (_, b) => Int32Array.from({ length: 1 + (b % 5) }, () => rng.int(V)));
 const MAX = 12;

@@ -1,6 +1,6 @@
 /** @file Runs on models whose metadata disagree: padded vocabularies, end tokens that do not exist, several end tokens. */
 import { describe, expect, test } from "vitest";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { type GPT2Config, makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
@@ -36,7 +36,7 @@ function newModel(changes: Partial<GPT2Config> = {}): GPT2HeadWithValueModel {
 const reward = (batch: { response: string }[]) => batch.map(({ response }) => response.length);
 const prompts = ["abc", "bag", "head", "f", "gib", "cab"];
 
-async function train(model: GPT2HeadWithValueModel, config: Partial<PpoConfig>) {
+async function train(model: GPT2HeadWithValueModel, config: Partial<PPOConfig>) {
   const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, audit: "stop", ...config } });
   const warnings: string[] = [];
   const steps = [];
@@ -60,7 +60,7 @@ describe("a vocabulary with ids that no text can be made of", () => {
     { name: "truncated", topK: 5, topP: 0.9 },
     { name: "in int8", rolloutPrecision: "int8" },
     { name: "a value model of its own", valueModel: "separate" },
-  ] as (Partial<PpoConfig> & { name: string })[])("training: $name", async ({ name: _, ...config }) => {
+  ] as (Partial<PPOConfig> & { name: string })[])("training: $name", async ({ name: _, ...config }) => {
     const { trainer, steps } = await train(newModel(), config);
     expect(steps.length).toBe(2);
     expect(trainer.notes).toEqual([

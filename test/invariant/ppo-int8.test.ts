@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { type PpoConfig, ppoConfig } from "../../src/algorithms/config.ts";
+import { type PPOConfig, ppoConfig } from "../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
@@ -22,7 +22,7 @@ const int8 = { rolloutPrecision: "int8" as const };
 const directory = mkdtempSync(join(tmpdir(), "valuehead-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-const train = (config: Partial<PpoConfig>) => trainSmall(newModel(), prompts, config);
+const train = (config: Partial<PPOConfig>) => trainSmall(newModel(), prompts, config);
 
 test.each([
   {},
@@ -61,7 +61,7 @@ test("what is learned depends on the weights", async () => {
 
 test("a run says so at its start, and warns without a correction", async () => {
   const model = newModel();
-  const started = async (config: Partial<PpoConfig>) => {
+  const started = async (config: Partial<PPOConfig>) => {
     const trainer = new PPOTrainer({
       model,
       tokenizer,

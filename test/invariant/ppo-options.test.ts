@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type PpoConfig, ppoConfig } from "../../src/algorithms/config.ts";
+import { type PPOConfig, ppoConfig } from "../../src/algorithms/config.ts";
 import { Critic } from "../../src/algorithms/critic.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
 import { languageModelLoss, ppoLoss } from "../../src/algorithms/losses.ts";
@@ -28,7 +28,7 @@ const newModel = (options = {}) =>
     threads: 1,
     seed: 5,
   });
-const small: Partial<PpoConfig> = {
+const small: Partial<PPOConfig> = {
   steps: 2,
   batchSize: 4,
   miniBatchSize: 2,
@@ -41,7 +41,7 @@ const small: Partial<PpoConfig> = {
 const score = ({ response }: RewardSample) => (response.length % 7) - 2;
 const reward: RewardFunction = (batch) => batch.map(score);
 
-async function train(config: Partial<PpoConfig>, options: { transforms?: Transform[]; model?: typeof model } = {}) {
+async function train(config: Partial<PPOConfig>, options: { transforms?: Transform[]; model?: typeof model } = {}) {
   const trained = options.model ?? newModel();
   const seen: RewardSample[] = [];
   const watched: RewardFunction = (batch) => {
@@ -179,7 +179,7 @@ describe("the value head", () => {
     ...m.parameters.view("v_head.summary.weight"),
     ...m.parameters.view("v_head.summary.bias"),
   ];
-  const started = (config: Partial<PpoConfig>, m = newModel()) => {
+  const started = (config: Partial<PPOConfig>, m = newModel()) => {
     const { notes } = new PPOTrainer({ model: m, tokenizer, reward, config: { ...small, ...config } });
     return { values: head(m), notes };
   };
@@ -222,7 +222,7 @@ describe("the value head", () => {
     await writeAtomic(path, (sink) => writeSafetensors(sink, tensors));
 
     const notes = async (name: string) => {
-      const config: Partial<PpoConfig> = { ...small, steps: 1, valueHeadInit: "zero" };
+      const config: Partial<PPOConfig> = { ...small, steps: 1, valueHeadInit: "zero" };
       const spec = { model: name, prompts, out: `${name}-run`, rewardName: "test", config, threads: 1 };
       let said: readonly string[] = [];
       for await (const event of run(spec, reward)) if (event.type === "loaded") said = event.notes;
@@ -290,7 +290,7 @@ describe("frozen layers", () => {
 });
 
 describe("a separate value model", () => {
-  const config: Partial<PpoConfig> = {
+  const config: Partial<PPOConfig> = {
     miniBatchSize: 4,
     learningRate: 3e-3,
     adamEpsilon: 1e-3,
@@ -386,7 +386,7 @@ test.each([
   const start = join(under, "start");
   await newModel().savePretrained(start);
   await tokenizer.save(start);
-  const config: Partial<PpoConfig> = {
+  const config: Partial<PPOConfig> = {
     ...small,
     steps: 3,
     scoreScaling: "normalize",

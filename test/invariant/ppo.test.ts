@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
@@ -35,7 +35,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-const train = (config: Partial<PpoConfig>, reward?: RewardFunction) => trainSmall(newModel(), prompts, config, reward);
+const train = (config: Partial<PPOConfig>, reward?: RewardFunction) => trainSmall(newModel(), prompts, config, reward);
 
 describe("the policy ratio", () => {
   const grid = [
@@ -104,7 +104,7 @@ describe("the policy ratio", () => {
   });
 
   describe("without replay", () => {
-    const events = async (config: Partial<PpoConfig>) => {
+    const events = async (config: Partial<PPOConfig>) => {
       const model = newModel();
       const trainer = new PPOTrainer({
         model,
@@ -169,7 +169,7 @@ describe("the policy ratio", () => {
 });
 
 // Adam divides by the root of the squared gradient: without a large epsilon rounding shows where a gradient is almost 0.
-const oneUpdate: Partial<PpoConfig> = { steps: 1, ppoEpochs: 1, miniBatchSize: 8, adamEpsilon: 1e-3 };
+const oneUpdate: Partial<PPOConfig> = { steps: 1, ppoEpochs: 1, miniBatchSize: 8, adamEpsilon: 1e-3 };
 const largestGap = (a: Float32Array, b: Float32Array) =>
   a.reduce((worst, x, i) => Math.max(worst, Math.abs(x - b[i])), 0);
 
@@ -198,7 +198,7 @@ test("frozen layers stay as they are, also where sampling transposes the weights
 });
 
 test("the KL of the reward, of the log and of the controller are the ones named", async () => {
-  const config: Partial<PpoConfig> = { steps: 3, batchSize: 32, learningRate: 1e-2, klHorizon: 100 };
+  const config: Partial<PPOConfig> = { steps: 3, batchSize: 32, learningRate: 1e-2, klHorizon: 100 };
   const sampled = await train(config);
   // The first update is the same, so this is near the KL of the second step: the controller's error is not clipped.
   const klTarget = sampled.metrics[1]["objective/kl_k1"] as number;

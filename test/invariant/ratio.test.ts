@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "vitest";
 import { ask, experience, pick } from "../../src/algorithms/batch.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { meanAndStandardError } from "../../src/rl/kl.ts";
@@ -14,7 +14,7 @@ import { tinyDir } from "../support/golden.ts";
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });
 const grads = new ParameterBuffer(model.parameters.table);
 const loss = ppoLoss({ clipRange: 0.2, clipRangeValue: 0.2, vfCoef: 0.1, entropyCoef: 0.01 });
-const rng = new Rng(3);
+const rng = new RNG(3);
 const queries = [5, 2, 9, 1, 7, 7].map((length) => Int32Array.from({ length }, () => rng.int(100)));
 
 afterAll(() => model.dispose());

@@ -1,6 +1,6 @@
 /** @file x ~ p: decoding is the full forward, a batch is its rows, and what is recorded is what is scored. */
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { TokenSampler } from "../../src/sample/distribution.ts";
@@ -72,7 +72,7 @@ describe("cached decoding equals the full forward", () => {
     const sequences = queries.map((q) => Array.from(q));
     const decoder = new Decoder(of, queries.length, Math.max(...queries.map((q) => q.length)) + steps);
     const sampler = new TokenSampler(V, { temperature: 1, topK, topP: 1 });
-    const rng = new Rng(4);
+    const rng = new RNG(4);
     await decoder.prefill(queries);
     for (let t = 0; t < steps; t++) {
       const full = await fullForward(of, sequences);

@@ -7,9 +7,9 @@ import {
   generate,
   makeConfig,
   PPOTrainer,
-  type Response,
   replay,
   respondToBatch,
+  type SampledResponse,
   scoreTokens,
 } from "../../src/index.ts";
 import { tokenizer } from "../support/ppo.ts";
@@ -156,7 +156,7 @@ describe("step", () => {
     expect(trainer.stepsTaken).toBe(4);
   });
 
-  test.each<[string, (r: Response[]) => unknown[], RegExp]>([
+  test.each<[string, (r: SampledResponse[]) => unknown[], RegExp]>([
     ["kinds mixed", ([a, b]) => [a, b.tokens], /response 1: found token ids alone after a response of generate/],
     [
       "kinds mixed, the other way",
@@ -213,7 +213,7 @@ describe("step", () => {
   ])("refuses %s", async (_, tamper, message) => {
     const trainer = newTrainer({ batchSize: 2 });
     const { queries, responses } = await sample(trainer);
-    const call = trainer.step(queries, tamper([...responses]) as Response[], [1, 2]);
+    const call = trainer.step(queries, tamper([...responses]) as SampledResponse[], [1, 2]);
     expect(await refusal(call)).toMatch(message);
     expect(trainer.stepsTaken).toBe(0);
   });

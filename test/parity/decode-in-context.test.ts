@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { readSample } from "../../src/experience/sample.ts";
 import { StopWatch } from "../../src/sample/stop.ts";
-import { Tokenizer, type TokenizerJson } from "../../src/tokenizer/tokenizer.ts";
+import { Tokenizer, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
 
 interface Case {
   prompt: number[];
@@ -14,7 +14,7 @@ interface Case {
   text_skip: string;
 }
 const path = new URL("../golden/decode-in-context.json", import.meta.url);
-const golden: { name: string; json: TokenizerJson; cases: Case[] }[] = JSON.parse(readFileSync(path, "utf8"));
+const golden: { name: string; json: TokenizerJSON; cases: Case[] }[] = JSON.parse(readFileSync(path, "utf8"));
 
 /** What a text has after another, where the other is its beginning but for an unfinished character. */
 function rest(before: string, text: string): string | undefined {

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { ask, experience, pick } from "../../src/algorithms/batch.ts";
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { UpdateRecord } from "../../src/algorithms/update.ts";
@@ -99,7 +99,7 @@ interface Step {
 
 const read = (name: string): Golden => JSON.parse(readFileSync(goldenPath(`ppo-step/${name}.json`), "utf8"));
 
-async function step(golden: Golden, config: Partial<PpoConfig>): Promise<Step> {
+async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
   const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 1 });
   const reference = model.frozenCopy();
   reference.parameters.data.forEach((x, i, data) => {
@@ -167,7 +167,7 @@ async function givenRollout(golden: Golden, model: GPT2HeadWithValueModel, optio
 const existing = (x: Float32Array, { data }: Step) => x.filter((_, i) => data.batch.mask[i] === 1);
 
 /** The statistics of each minibatch under TRL's names, from what the losses were computed from, and its rows. */
-function minibatches({ data, record }: Step, golden: Golden, clip: Pick<PpoConfig, "clipRange" | "clipRangeValue">) {
+function minibatches({ data, record }: Step, golden: Golden, clip: Pick<PPOConfig, "clipRange" | "clipRangeValue">) {
   const { mini_batch_size: size, vf_coef: vfCoef } = golden.options;
   let start = 0;
   return golden.order.flatMap((order) =>
@@ -235,7 +235,7 @@ const norm = (x: Float32Array) => Math.hypot(...x);
 
 // The presets themselves; sizes, rates and coefficients are the golden file's. Scores are as after the check for a full stop.
 const openai = { preset: "openai", truncateToken: "", truncateAfter: 0, failScore: null } as const;
-const cases: [reference: string, file: string, options: Partial<PpoConfig>][] = [
+const cases: [reference: string, file: string, options: Partial<PPOConfig>][] = [
   ["TRL 0.11.4", "trl", { preset: "trl-0.11" }],
   ["lm-human-preference-details", "details", { ...openai, whiteningScope: "batch" }],
   ["lm-human-preferences", "openai", openai],

@@ -6,9 +6,9 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { gae } from "../../src/rl/advantages.ts";
 import { AdaptiveKLController } from "../../src/rl/controllers.ts";
-import { type KlPenalty, klEstimates } from "../../src/rl/kl.ts";
+import { type KLPenalty, klEstimates } from "../../src/rl/kl.ts";
 import { rewardsFromScores } from "../../src/rl/rewards.ts";
-import { type PpoInputs, ppoStatistics, sampledEntropy } from "../../src/rl/stats.ts";
+import { type PPOInputs, ppoStatistics, sampledEntropy } from "../../src/rl/stats.ts";
 import { maskedMean, maskedVariance, whiten } from "../../src/rl/whiten.ts";
 import { expectClose } from "../unit/rl/close.ts";
 
@@ -19,7 +19,7 @@ const f32 = (x: number[]) => Float32Array.from(x);
 const rollout = { logprobs: f32(golden.oldLogprobs), refLogprobs: f32(golden.refLogprobs), batch };
 
 describe("rewards", () => {
-  for (const penalty of ["k1", "abs", "k2", "k3"] as KlPenalty[]) {
+  for (const penalty of ["k1", "abs", "k2", "k3"] as KLPenalty[]) {
     it(`${penalty} penalty and score on the last token`, () => {
       const ours = rewardsFromScores({ ...rollout, scores: golden.scores, klCoef: golden.klCoef, penalty });
       expectClose(ours.rewards, golden.rewards[penalty].rewards);
@@ -89,7 +89,7 @@ describe("whitening", () => {
 });
 
 describe("ppoStatistics", () => {
-  const inputs: PpoInputs = {
+  const inputs: PPOInputs = {
     logprobs: f32(golden.logprobs),
     oldLogprobs: f32(golden.oldLogprobs),
     values: f32(golden.values),

@@ -1,12 +1,12 @@
 /** @file Every part of a tokenizer.json against Python's `tokenizers` (tools/reference/tokenizer_parts.py), ids and text. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { Tokenizer, type TokenizerJson } from "../../src/tokenizer/tokenizer.ts";
+import { Tokenizer, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
 import { goldenPath } from "../support/golden.ts";
 
 interface Entry {
   name: string;
-  json: TokenizerJson;
+  json: TokenizerJSON;
   cases: [text: string, ids: number[], decoded: string, skipped: string][];
   decodes: [ids: number[], decoded: string, skipped: string][];
 }
@@ -16,12 +16,12 @@ const golden: { shared: unknown[]; tokenizers_and_cases: Entry[] } = JSON.parse(
 );
 
 /** Long models and normalizers are written once and named by number. */
-function complete(json: TokenizerJson): TokenizerJson {
+function complete(json: TokenizerJSON): TokenizerJSON {
   const part = (value: unknown) => {
     const shared = (value as { shared?: number } | null)?.shared;
     return shared === undefined ? value : golden.shared[shared];
   };
-  return { ...json, model: part(json.model), normalizer: part(json.normalizer) } as TokenizerJson;
+  return { ...json, model: part(json.model), normalizer: part(json.normalizer) } as TokenizerJSON;
 }
 
 describe.each(golden.tokenizers_and_cases)("$name", ({ json, cases, decodes }) => {

@@ -1,7 +1,7 @@
 /** @file The value head: every branch of the notebook's class against PyTorch, and dropout in train mode. */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import { mul, reduceSum } from "../../src/graph/ops/index.ts";
 import type { AskedTokens } from "../../src/model/asked.ts";
 import { type GPT2Config, parseConfig } from "../../src/model/config.ts";
@@ -107,7 +107,7 @@ describe("dropout", () => {
   });
 
   /** What the docstring says a call draws: row after row, the hidden state's C numbers, then the output. */
-  function masks(rng: Rng, rows: number, L = 1) {
+  function masks(rng: RNG, rows: number, L = 1) {
     const keep = (p: number) => (rng.uniform() < p ? 0 : 1 / (1 - p));
     return Array.from({ length: rows }, () => ({
       first: Array.from({ length: C }, () => keep(first)),
@@ -115,7 +115,7 @@ describe("dropout", () => {
     }));
   }
   /** The stream of this seed, which a model of that seed starts with. */
-  const stream = () => Rng.fromState(withHead(config, 1, seed).vHead.dropoutRng.getState());
+  const stream = () => RNG.fromState(withHead(config, 1, seed).vHead.dropoutRng.getState());
   const hiddenStates = async () => {
     const { hiddenStates } = await body.forward({ inputIds, attentionMask, outputHiddenStates: true });
     return (hiddenStates as { data: Float32Array }[])[body.config.nLayer].data;

@@ -1,6 +1,6 @@
 /** @file A small PPO run, for tests of what holds whatever the options. */
 
-import type { PpoConfig } from "../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
@@ -10,7 +10,7 @@ import { loadTokenizer } from "../../src/tokenizer/load.ts";
 
 export const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
 
-export const small: Partial<PpoConfig> = {
+export const small: Partial<PPOConfig> = {
   steps: 2,
   batchSize: 8,
   miniBatchSize: 4,
@@ -25,7 +25,7 @@ export const small: Partial<PpoConfig> = {
 export async function trainSmall(
   model: GPT2HeadWithValueModel,
   prompts: readonly string[],
-  config: Partial<PpoConfig>,
+  config: Partial<PPOConfig>,
   reward: RewardFunction = builtInRewards.length,
 ): Promise<{ metrics: Metrics[]; weights: Float32Array }> {
   const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, ...config } });

@@ -1,11 +1,11 @@
 /** @file Prompts for tests that sample. */
-import { Rng } from "../../src/base/rng.ts";
+import { RNG } from "../../src/base/rng.ts";
 import type { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { generate } from "../../src/sample/generate.ts";
 
 /** Prompts of these lengths, random ids. */
 export function prompts(V: number, lengths: number[], seed = 1): Int32Array[] {
-  const rng = new Rng(seed);
+  const rng = new RNG(seed);
   return lengths.map((length) => Int32Array.from({ length }, () => rng.int(V - 1)));
 }
 

@@ -4,8 +4,8 @@ import {
   builtInRewards,
   GPT2HeadWithValueModel,
   loadTokenizer,
+  type PPOConfig,
   PPOTrainer,
-  type PpoConfig,
   ppoConfig,
   type RewardFunction,
   type RewardSample,
@@ -18,7 +18,7 @@ import {
 
 const name: BuiltInReward = "positive";
 const reward: RewardFunction = builtInRewards[name];
-const config: Partial<PpoConfig> = { steps: 1, batchSize: 4, miniBatchSize: 2, maxNewTokens: 4, learningRate: 1e-3 };
+const config: Partial<PPOConfig> = { steps: 1, batchSize: 4, miniBatchSize: 2, maxNewTokens: 4, learningRate: 1e-3 };
 
 /** Never called: what must not compile. */
 export const misspelt = [

@@ -1,6 +1,6 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
-import { PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
 import { type PresetName, presets } from "../../../src/algorithms/presets.ts";
 import { nameHere, trlNames } from "../../../src/algorithms/trl-names.ts";
 
@@ -43,7 +43,7 @@ describe("names of other programs", () => {
     ["num_ppo_epochs", "ppoEpochs"],
   ])("%s is %s here", (theirs, ours) => {
     expect(() => ppoConfig({ [theirs]: 1 })).toThrow(
-      `Fix: it is called ${ours} here: ${ppoOptions[ours as PpoOptionName][2]}`,
+      `Fix: it is called ${ours} here: ${ppoOptions[ours as PPOOptionName][2]}`,
     );
   });
 

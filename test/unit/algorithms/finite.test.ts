@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Experience } from "../../../src/algorithms/batch.ts";
-import type { PpoConfig } from "../../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/config.ts";
 import { badWeights, checkFinite } from "../../../src/algorithms/finite.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
@@ -23,7 +23,7 @@ const newModel = () => GPT2HeadWithValueModel.fromConfig(makeConfig(shape), { th
 const prompts = ["This", "Two movies"];
 const reward: RewardFunction = (batch) => batch.map(({ response }) => response.length / 10);
 /** Two optimizer steps in each PPO step: two epochs of one minibatch. */
-const small: Partial<PpoConfig> = {
+const small: Partial<PPOConfig> = {
   steps: 3,
   batchSize: 4,
   miniBatchSize: 4,
@@ -72,7 +72,7 @@ const nanLoss = (...calls: number[]) =>
     if (calls.includes(call)) result.loss = Number.NaN;
   });
 
-async function train(out: string, config: Partial<PpoConfig> = {}, resume = false, score = reward) {
+async function train(out: string, config: Partial<PPOConfig> = {}, resume = false, score = reward) {
   const events: RunEvent[] = [];
   const spec = {
     model: join(directory, "model"),
@@ -254,7 +254,7 @@ describe("the state before it is on disk", () => {
 });
 
 describe("maxSkippedSteps", () => {
-  const weightsAfter = async (config: Partial<PpoConfig>) => {
+  const weightsAfter = async (config: Partial<PPOConfig>) => {
     const model = newModel();
     const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, steps: 1, ...config } });
     for await (const _ of trainer.train(prompts));

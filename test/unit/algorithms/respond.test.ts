@@ -1,6 +1,6 @@
 /** @file Sampling and scoring go on at the same time, and what goes wrong in scoring costs no more than it must. */
 import { afterAll, describe, expect, it } from "vitest";
-import { type PpoConfig, ppoConfig } from "../../../src/algorithms/config.ts";
+import { type PPOConfig, ppoConfig } from "../../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../../src/algorithms/events.ts";
 import { encodePrompts } from "../../../src/algorithms/prompts.ts";
 import { type Responses, respondAndScore } from "../../../src/algorithms/respond.ts";
@@ -23,7 +23,7 @@ const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeou
 
 async function answer(
   reward: RewardFunction,
-  options: Partial<PpoConfig> = {},
+  options: Partial<PPOConfig> = {},
   heard: (e: TrainEvent) => void = () => {},
 ) {
   const config = ppoConfig({ rolloutBatchSize: 2, maxNewTokens: 10, minNewTokens: 10, ...options });

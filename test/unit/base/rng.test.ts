@@ -1,6 +1,6 @@
 /** @file Random numbers: the generator against its definition, the distributions, independent streams, state. */
 import { describe, expect, test } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 
 const draw = (n: number, next: () => number) => Array.from({ length: n }, next);
 
@@ -19,19 +19,19 @@ const vectors: [words: [number, number, number, number], outputs: number[], afte
 ];
 
 test.each(vectors)("xoshiro128** from state %j", (words, outputs, after) => {
-  const rng = Rng.fromState({ words, spare: null });
+  const rng = RNG.fromState({ words, spare: null });
   expect(draw(outputs.length, () => rng.uint32())).toEqual(outputs);
   expect(rng.getState()).toEqual({ words: after, spare: null });
 });
 
 test("a uniform number is 53 bits of two outputs", () => {
-  const rng = Rng.fromState({ words: [0xdeadbeef, 0x80000000, 0xffffffff, 0x12345678], spare: null });
+  const rng = RNG.fromState({ words: [0xdeadbeef, 0x80000000, 0xffffffff, 0x12345678], spare: null });
   // (576 >> 5) * 2^26 + (3132614827 >> 6), over 2^53
   expect(rng.uniform()).toBe((18 * 2 ** 26 + 48947106) / 2 ** 53);
 });
 
 describe("streams", () => {
-  const first = (...key: [number, ...number[]]) => draw(4, Rng.prototype.uint32.bind(new Rng(...key))).join();
+  const first = (...key: [number, ...number[]]) => draw(4, RNG.prototype.uint32.bind(new RNG(...key))).join();
 
   test("the same name gives the same numbers", () => {
     expect(first(7, 1, 2)).toBe(first(7, 1, 2));
@@ -60,7 +60,7 @@ describe("streams", () => {
   test("neighbouring streams are not correlated", () => {
     // The first uniform of streams 0 .. n-1 behaves like one stream: mean 1/2, and no correlation with the next.
     const n = 20_000;
-    const u = Array.from({ length: n }, (_, i) => new Rng(42, i).uniform() - 0.5);
+    const u = Array.from({ length: n }, (_, i) => new RNG(42, i).uniform() - 0.5);
     const mean = u.reduce((s, x) => s + x, 0) / n;
     const lag = u.slice(1).reduce((s, x, i) => s + x * u[i], 0) / n;
     expect(Math.abs(mean)).toBeLessThan(4 * Math.sqrt(1 / 12 / n));
@@ -73,7 +73,7 @@ describe("distributions", () => {
   const n = 100_000;
 
   test("uniform: range, mean 1/2, variance 1/12, chi-squared over 64 cells", () => {
-    const rng = new Rng(1);
+    const rng = new RNG(1);
     const x = draw(n, () => rng.uniform());
     expect(x.every((u) => u >= 0 && u < 1)).toBe(true);
     const mean = x.reduce((s, u) => s + u, 0) / n;
@@ -87,7 +87,7 @@ describe("distributions", () => {
   });
 
   test("integers below 7 are equally likely", () => {
-    const rng = new Rng(2);
+    const rng = new RNG(2);
     const cells = new Array(7).fill(0);
     for (let i = 0; i < n; i++) cells[rng.int(7)]++;
     const chi = cells.reduce((s, c) => s + (c - n / 7) ** 2 / (n / 7), 0);
@@ -96,7 +96,7 @@ describe("distributions", () => {
   });
 
   test("normal: moments 0, 1, 0, 3, and the share within one standard deviation", () => {
-    const rng = new Rng(3);
+    const rng = new RNG(3);
     const x = draw(n, () => rng.normal());
     const moment = (k: number) => x.reduce((s, v) => s + v ** k, 0) / n;
     // Var(x^k) = E x^2k - (E x^k)^2: 1, 2, 15, 96
@@ -112,7 +112,7 @@ describe("distributions", () => {
   });
 
   test("a permutation has each number once, and every order of four is equally likely", () => {
-    const rng = new Rng(4);
+    const rng = new RNG(4);
     expect([...rng.permutation(1000)].sort((a, b) => a - b)).toEqual(draw1000);
     expect([...rng.permutation(0)]).toEqual([]);
     expect([...rng.permutation(1)]).toEqual([0]);
@@ -131,13 +131,13 @@ describe("distributions", () => {
 const draw1000 = Array.from({ length: 1000 }, (_, i) => i);
 
 test("a state taken in the middle of a pair of normals, written as JSON, continues the stream", () => {
-  const rng = new Rng(5, 6);
+  const rng = new RNG(5, 6);
   rng.normal();
   const state = JSON.parse(JSON.stringify(rng.getState()));
   expect(state.spare).not.toBe(null);
   const next = () => [rng.normal(), rng.normal(), rng.uniform(), rng.int(100), ...rng.permutation(5)];
   const want = next();
-  const restored = Rng.fromState(state);
+  const restored = RNG.fromState(state);
   expect([
     restored.normal(),
     restored.normal(),
@@ -145,13 +145,13 @@ test("a state taken in the middle of a pair of normals, written as JSON, continu
     restored.int(100),
     ...restored.permutation(5),
   ]).toEqual(want);
-  const other = new Rng(99);
+  const other = new RNG(99);
   other.setState(state);
   expect(other.normal()).toBe(want[0]);
 });
 
 test("a state is a copy: drawing on does not change it", () => {
-  const rng = new Rng(8);
+  const rng = new RNG(8);
   const state = rng.getState();
   const before = JSON.stringify(state);
   rng.uint32();

@@ -20,6 +20,6 @@ test("no two purposes share a stream, with no, one or two numbers more", () => {
 test("a stream is made nowhere but in the table's file", () => {
   const root = new URL("../../../src", import.meta.url).pathname;
   const files = readdirSync(root, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
-  const makers = files.filter((name) => readFileSync(join(root, name), "utf8").includes("new Rng("));
+  const makers = files.filter((name) => readFileSync(join(root, name), "utf8").includes("new RNG("));
   expect(makers.sort()).toEqual(["base/rng.ts", "base/streams.ts"]);
 });

@@ -1,6 +1,6 @@
 /** @file What is said about a wrong value of every option, as the flag, in a file and in the library: read the snapshot. */
 import { describe, expect, it } from "vitest";
-import { PPO_DEFAULTS, type PpoOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";
 import { readPpoOptions } from "../../../src/cli/ppo-options.ts";
@@ -24,7 +24,7 @@ function wrongValues(standard: unknown): unknown[] {
   return [-1, 1e31, Number.NaN, Number.POSITIVE_INFINITY, 0.5, "many", [], true];
 }
 
-const names = Object.keys(ppoOptions) as PpoOptionName[];
+const names = Object.keys(ppoOptions) as PPOOptionName[];
 
 it.each(names)(
   "%s: every wrong value is refused with what was found, what may be, and the option as it was written",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { openTable } from "../../../src/data/tables.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 
@@ -111,7 +111,7 @@ describe("Parquet files by pyarrow (tools/reference/parquet.py)", () => {
   });
 
   it("any damage gives rows or a data error, and soon", async () => {
-    const rng = new Rng(1);
+    const rng = new RNG(1);
     let refused = 0;
     for (const name of [
       "zstd-dictionary",

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { KeptSet } from "../../../src/model/kept-set.ts";
 
 describe.each([1, 31, 32, 33, 101, 8192, 50257])("a vocabulary of %i", (V) => {
-  const rng = new Rng(V);
+  const rng = new RNG(V);
   it.each([0, 0.01, 0.1, 0.5, 0.999, 1])("with a share of %d kept", (share) => {
     const ids = Int32Array.from({ length: V }, (_, v) => v).filter(() => rng.uniform() < share);
     const set = KeptSet.of(ids, V);

@@ -1,9 +1,9 @@
 /** @file Matrices in int8, against the definition: whole multiples of a column's largest entry over 127, the nearest ones. */
 import { expect, test } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { quantize, quantizeTransposed } from "../../../src/nn/quantized.ts";
 
-const rng = new Rng(8);
+const rng = new RNG(8);
 const K = 70; // more than one of the squares that are transposed at a time
 const N = 131;
 const w = Float32Array.from({ length: K * N }, (_, i) => rng.normal() * 10 ** ((i % N) % 5));

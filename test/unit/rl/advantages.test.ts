@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { gae } from "../../../src/rl/advantages.ts";
 import { expectClose } from "./close.ts";
 
-const rng = new Rng(3);
+const rng = new RNG(3);
 const [rows, width] = [3, 6];
 const lengths = [6, 1, 4];
 const mask = Uint8Array.from({ length: rows * width }, (_, i) => (i % width < lengths[Math.floor(i / width)] ? 1 : 0));

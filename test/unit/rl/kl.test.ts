@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { klEstimates, klPenalty, klPerToken, meanAndStandardError } from "../../../src/rl/kl.ts";
 import { expectClose } from "./close.ts";
 
@@ -30,7 +30,7 @@ describe("klEstimates", () => {
     const p = [0.5, 0.3, 0.2];
     const q = [0.4, 0.35, 0.25];
     const exact = p.reduce((sum, pi, i) => sum + pi * Math.log(pi / q[i]), 0);
-    const rng = new Rng(1);
+    const rng = new RNG(1);
     const [rows, width] = [4000, 5];
     const draws = Array.from({ length: rows * width }, () => {
       const u = rng.uniform();

@@ -1,6 +1,6 @@
 /** @file The audit's test: a martingale exactly, for every alternative; its bound holds and is not idle. */
 import { describe, expect, test } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import {
   endFactors,
   familyOf,
@@ -123,14 +123,14 @@ describe("Ville's bound over honest runs", () => {
 
   test.each([...KINDS])("$name: at most α of them ever reach 1/α", (kind) => {
     let reached = 0;
-    for (let run = 0; run < RUNS; run++) if (honestRun(kind, new Rng(11, run)) >= -Math.log(ALPHA)) reached++;
+    for (let run = 0; run < RUNS; run++) if (honestRun(kind, new RNG(11, run)) >= -Math.log(ALPHA)) reached++;
     // With α the true share, 22 or more of 200 are seen with a chance of 0.05 %.
     expect(reached).toBeLessThan(22);
   });
 
   test("and it is not idle: draws that bet on one alternative alone reach 1/α nearly that often", () => {
     const weights = { "reference 1": 1 };
-    const rng = new Rng(3);
+    const rng = new RNG(3);
     const runs = 2000;
     let reached = 0;
     for (let run = 0; run < runs; run++) {

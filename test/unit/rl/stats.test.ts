@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { metrics } from "../../../src/rl/metrics.ts";
-import { type PpoInputs, ppoStatistics, sampledEntropy } from "../../../src/rl/stats.ts";
+import { type PPOInputs, ppoStatistics, sampledEntropy } from "../../../src/rl/stats.ts";
 
 const zeros = [0, 0, 0, 0];
-const same: PpoInputs = {
+const same: PPOInputs = {
   logprobs: zeros,
   oldLogprobs: zeros,
   values: zeros,
@@ -58,7 +58,7 @@ describe("ppoStatistics", () => {
   it("does not read padding: any change there leaves every number as it is", () => {
     const spoilt = Object.fromEntries(
       Object.entries(same).map(([name, x]) => [name, Array.isArray(x) ? [...x.slice(0, 3), Number.NaN] : x]),
-    ) as unknown as PpoInputs;
+    ) as unknown as PPOInputs;
     expect(ppoStatistics(spoilt)).toEqual(ppoStatistics(same));
   });
 

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import type { PpoConfig } from "../../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/config.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
 import { makeConfig } from "../../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
@@ -29,11 +29,11 @@ const at = (...names: string[]) => join(directory, ...names);
 /** Mean reward of the step by its number; the rewards of a batch do not differ, so it is all their mean. */
 const means = [0, 0.5, 0.9, 0.1, 0.3, 0.2];
 
-async function train(out: string, config: Partial<PpoConfig> = {}, resume = false): Promise<RunEvent[]> {
+async function train(out: string, config: Partial<PPOConfig> = {}, resume = false): Promise<RunEvent[]> {
   let step = 0;
   const reward: RewardFunction = (batch) => batch.map(() => means[step]);
   const events: RunEvent[] = [];
-  const small: Partial<PpoConfig> = { batchSize: 4, miniBatchSize: 4, ppoEpochs: 1, maxNewTokens: 4, saveEvery: 1 };
+  const small: Partial<PPOConfig> = { batchSize: 4, miniBatchSize: 4, ppoEpochs: 1, maxNewTokens: 4, saveEvery: 1 };
   const spec = { model: at("model"), prompts: ["This", "Two movies"], out: at(out), rewardName: "step", threads: 1 };
   const going = run({ ...spec, config: { ...small, steps: 3, ...config }, resume }, reward);
   for await (const event of going) {

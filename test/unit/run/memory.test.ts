@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from "vitest";
-import { type PpoConfig, ppoConfig } from "../../../src/algorithms/config.ts";
+import { type PPOConfig, ppoConfig } from "../../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../../src/experience/rewards.ts";
 import { writeOnnx } from "../../../src/graph/onnx.ts";
@@ -24,7 +24,7 @@ describe("the working memory of a step", () => {
     minNewTokens: 8,
     audit: "off",
   };
-  const cases: [string, object, Partial<PpoConfig>, number][] = [
+  const cases: [string, object, Partial<PPOConfig>, number][] = [
     ["short", {}, {}, 8],
     ["long: attention is what counts", {}, {}, 120],
     ["long and recomputed", {}, { gradientCheckpointing: true }, 120],
@@ -47,7 +47,7 @@ describe("the working memory of a step", () => {
     };
     const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
     const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
-    const ppo = { ...base, ...options } as Partial<PpoConfig>;
+    const ppo = { ...base, ...options } as Partial<PPOConfig>;
     const stub = decoder as unknown as typeof tokenizer;
     const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
     for await (const _ of trainer.train([prompt]));

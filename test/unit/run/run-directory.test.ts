@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { PpoConfig } from "../../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/config.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
 import { makeConfig } from "../../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
@@ -30,7 +30,7 @@ const directory = mkdtempSync(join(tmpdir(), "valuehead-directory-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 const at = (...names: string[]) => join(directory, ...names);
 
-const small: Partial<PpoConfig> = {
+const small: Partial<PPOConfig> = {
   steps: 4,
   batchSize: 4,
   miniBatchSize: 4,

@@ -1,7 +1,7 @@
 /** @file What is kept, how often each token is drawn and with which log-prob: transformers, naive code, chi-squared. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import { KeptSet } from "../../../src/model/kept-set.ts";
 import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
 import { pValue, tail } from "../../support/chi-squared.ts";
@@ -48,7 +48,7 @@ function exact(logits: ArrayLike<number>, options: Partial<SamplingOptions>, ban
 }
 
 const positive = (p: number[]) => p.flatMap((x, v) => (x > 0 ? [v] : []));
-const normals = (n: number, sd: number, rng: Rng) => Float32Array.from({ length: n }, () => sd * rng.normal());
+const normals = (n: number, sd: number, rng: RNG) => Float32Array.from({ length: n }, () => sd * rng.normal());
 const all = (n: number) => Array.from({ length: n }, (_, v) => v);
 /** What the golden file and the naive code call -1: nothing. */
 const without = (banned: number) => (banned < 0 ? [] : [banned]);
@@ -66,13 +66,13 @@ describe("kept sets and log-probs", () => {
       },
     };
     const sampler = new TokenSampler(4, { temperature: 0.5, transforms: [looks] });
-    sampler.draw(Float32Array.of(1, -2, 3, 0.25), new Rng(1), []);
+    sampler.draw(Float32Array.of(1, -2, 3, 0.25), new RNG(1), []);
     expect(seen).toEqual([[2, -4, 6, 0.5]]);
   });
 
   test("ids of the tokenizer that the model has no row for are no candidates", () => {
     const sampler = new TokenSampler(4, { drawable: KeptSet.of(Int32Array.of(1, 2, 4), 5) });
-    const { id, logprob } = sampler.draw(Float32Array.of(9, 0, -1000, 9), new Rng(1), []);
+    const { id, logprob } = sampler.draw(Float32Array.of(9, 0, -1000, 9), new RNG(1), []);
     expect([id, logprob]).toEqual([1, 0]);
   });
 
@@ -80,7 +80,7 @@ describe("kept sets and log-probs", () => {
     // transformers' MinPLogitsWarper removes what is below min_p times the largest probability.
     const logits = Float32Array.of(2, 5, 5, 1, 5);
     const sampler = new TokenSampler(logits.length, { minP: 1 });
-    const draw = sampler.draw(logits, new Rng(1), []);
+    const draw = sampler.draw(logits, new RNG(1), []);
     expect([...(draw.kept?.ids() ?? [])]).toEqual([1, 2, 4]);
     expect(draw.logprob).toBeCloseTo(-Math.log(3), 6);
   });
@@ -92,7 +92,7 @@ describe("kept sets and log-probs", () => {
       const sampler = new TokenSampler(logits.length, c);
       const want = new Map(c.kept.map((id, i) => [id, c.logprobs[i]]));
       for (let seed = 0; seed < 20; seed++) {
-        const { id, logprob, kept } = sampler.draw(logits, new Rng(seed), without(c.banned));
+        const { id, logprob, kept } = sampler.draw(logits, new RNG(seed), without(c.banned));
         expect(Array.from(kept?.ids() ?? all(logits.length)), name).toEqual(c.kept);
         expect(logprob, name).toBeCloseTo(want.get(id) ?? Number.NaN, 7);
       }
@@ -102,7 +102,7 @@ describe("kept sets and log-probs", () => {
   });
 
   test("as the naive code, for random rows, one sampler for all of them", () => {
-    const rng = new Rng(5);
+    const rng = new RNG(5);
     let compared = 0;
     for (let i = 0; i < 60; i++) {
       const V = 1 + rng.int(200);
@@ -133,7 +133,7 @@ describe("kept sets and log-probs", () => {
     { temperature: 1, topK: 2000, topP: 0.5 },
   ])("as the naive code at GPT-2's vocabulary: %o", (options) => {
     const V = 50257;
-    const rng = new Rng(9);
+    const rng = new RNG(9);
     const logits = normals(V, 2, rng);
     const { p, margin } = exact(logits, options, V - 1);
     expect(margin).toBeGreaterThan(1e-10);
@@ -146,7 +146,7 @@ describe("kept sets and log-probs", () => {
     const logits = new Float32Array(8);
     const kept = (topK: number, topP: number, banned = -1) => {
       const sampler = new TokenSampler(8, { temperature: 1, topK, topP });
-      return Array.from(sampler.draw(logits, new Rng(0), without(banned)).kept?.ids() ?? all(8));
+      return Array.from(sampler.draw(logits, new RNG(0), without(banned)).kept?.ids() ?? all(8));
     };
     expect(kept(3, 1)).toEqual(all(8));
     expect(kept(0, 0.6)).toEqual([0, 1, 2, 3, 4]);
@@ -158,24 +158,24 @@ describe("kept sets and log-probs", () => {
   });
 
   test("a p next to 1 keeps every token, one far below any token keeps the best", () => {
-    const logits = normals(500, 3, new Rng(2));
+    const logits = normals(500, 3, new RNG(2));
     const best = logits.indexOf(Math.max(...logits));
     const kept = (topP: number) =>
-      new TokenSampler(500, { temperature: 1, topK: 0, topP }).draw(logits, new Rng(1)).kept?.size;
+      new TokenSampler(500, { temperature: 1, topK: 0, topP }).draw(logits, new RNG(1)).kept?.size;
     expect(kept(1 - 2 ** -53)).toBe(500);
     expect(kept(1e-300)).toBe(1);
-    const { id, logprob } = new TokenSampler(500, { temperature: 1, topK: 0, topP: 1e-300 }).draw(logits, new Rng(1));
+    const { id, logprob } = new TokenSampler(500, { temperature: 1, topK: 0, topP: 1e-300 }).draw(logits, new RNG(1));
     expect([id, logprob]).toEqual([best, 0]);
   });
 
   test("without truncation nothing is recorded, and with one banned token always the same array", () => {
-    const logits = normals(20, 1, new Rng(3));
+    const logits = normals(20, 1, new RNG(3));
     const sampler = new TokenSampler(20, { temperature: 1, topK: 20, topP: 1 });
-    expect(sampler.draw(logits, new Rng(0)).kept).toBeUndefined();
-    const first = sampler.draw(logits, new Rng(0), [4]).kept;
+    expect(sampler.draw(logits, new RNG(0)).kept).toBeUndefined();
+    const first = sampler.draw(logits, new RNG(0), [4]).kept;
     expect(Array.from(first?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 4));
-    expect(sampler.draw(logits, new Rng(1), [4]).kept).toBe(first);
-    expect(Array.from(sampler.draw(logits, new Rng(1), [5]).kept?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 5));
+    expect(sampler.draw(logits, new RNG(1), [4]).kept).toBe(first);
+    expect(Array.from(sampler.draw(logits, new RNG(1), [5]).kept?.ids() ?? [])).toEqual(all(20).filter((v) => v !== 5));
   });
 
   test("logits far apart and a tiny temperature", () => {
@@ -185,7 +185,7 @@ describe("kept sets and log-probs", () => {
       { topK: 3, topP: 1 },
       { topK: 0, topP: 0.9 },
     ]) {
-      const { id, logprob } = new TokenSampler(4, { temperature: 1e-3, ...options }).draw(logits, new Rng(0));
+      const { id, logprob } = new TokenSampler(4, { temperature: 1e-3, ...options }).draw(logits, new RNG(0));
       expect([id, logprob]).toEqual([2, 0]);
     }
   });
@@ -193,7 +193,7 @@ describe("kept sets and log-probs", () => {
 
 describe("frequencies", () => {
   const DRAWS = 20_000;
-  const logits = normals(101, 2, new Rng(7));
+  const logits = normals(101, 2, new RNG(7));
 
   test("the tail of chi-squared", () => {
     // torch.special.gammaincc(df / 2, x / 2)
@@ -213,7 +213,7 @@ describe("frequencies", () => {
     { name: "all of them", temperature: 1.2, topK: 30, topP: 0.9, banned: logits.indexOf(Math.max(...logits)) },
   ])("$name: as often as the probabilities say", ({ banned, ...options }) => {
     const sampler = new TokenSampler(101, options);
-    const rng = new Rng(11, 3);
+    const rng = new RNG(11, 3);
     const counts = new Array(101).fill(0);
     for (let i = 0; i < DRAWS; i++) counts[sampler.draw(logits, rng, without(banned)).id]++;
     const { p } = exact(logits, options, banned);
@@ -261,7 +261,7 @@ describe("errors", () => {
   ])("logits %o", (bad, found) => {
     for (const options of [good, { ...good, topK: 2 }, { ...good, topP: 0.5 }]) {
       const message = `logits of the next token: found ${found}, expected finite numbers. Fix: ${fix}`;
-      const draw = () => new TokenSampler(4, options).draw(Float32Array.of(...bad, ...bad), new Rng(0));
+      const draw = () => new TokenSampler(4, options).draw(Float32Array.of(...bad, ...bad), new RNG(0));
       expect(draw).toThrow(expect.objectContaining({ kind: "numbers", message }));
     }
   });
@@ -269,7 +269,7 @@ describe("errors", () => {
 
 describe("plain sampling from given probabilities", () => {
   const V = 501;
-  const rng = new Rng(12);
+  const rng = new RNG(12);
   const logits = Float32Array.from({ length: V }, () => 3 * rng.normal());
   const max = logits.reduce((a, x) => Math.max(a, x));
   const sum = logits.reduce((a, x) => a + Math.exp(x - max), 0);
@@ -278,15 +278,15 @@ describe("plain sampling from given probabilities", () => {
   test("is the draw that the logits give", () => {
     const sampler = new TokenSampler(V, {});
     for (let seed = 0; seed < 200; seed++) {
-      const want = sampler.draw(logits, new Rng(seed));
-      const got = sampler.draw(logits, new Rng(seed), [], undefined, probabilities);
+      const want = sampler.draw(logits, new RNG(seed));
+      const got = sampler.draw(logits, new RNG(seed), [], undefined, probabilities);
       expect(got).toEqual({
         ...want,
         logprob: expect.closeTo(want.logprob, 6),
         rawLogprob: expect.closeTo(want.logprob, 6),
       });
     }
-    expect(new TokenSampler(V, {}, false).draw(logits, new Rng(0), [], undefined, probabilities).rawLogprob).toBeNaN();
+    expect(new TokenSampler(V, {}, false).draw(logits, new RNG(0), [], undefined, probabilities).rawLogprob).toBeNaN();
   });
 
   const changed: Partial<SamplingOptions>[] = [
@@ -302,18 +302,18 @@ describe("plain sampling from given probabilities", () => {
     const sampler = new TokenSampler(V, options);
     const uniform = new Float32Array(V).fill(1 / V); // would be seen at once
     for (let seed = 0; seed < 5; seed++)
-      expect(sampler.draw(logits, new Rng(seed), [], undefined, uniform)).toEqual(sampler.draw(logits, new Rng(seed)));
+      expect(sampler.draw(logits, new RNG(seed), [], undefined, uniform)).toEqual(sampler.draw(logits, new RNG(seed)));
   });
 
   test("a banned token is not drawn", () => {
     const certain = new Float32Array(V);
     certain[9] = 1;
-    expect(new TokenSampler(V, {}).draw(logits, new Rng(0), [9], undefined, certain).id).not.toBe(9);
+    expect(new TokenSampler(V, {}).draw(logits, new RNG(0), [9], undefined, certain).id).not.toBe(9);
   });
 
   test("probabilities that are not numbers are an error", () => {
     const bad = new Float32Array(V).fill(Number.NaN);
-    expect(() => new TokenSampler(V, {}).draw(logits, new Rng(0), [], undefined, bad)).toThrow(
+    expect(() => new TokenSampler(V, {}).draw(logits, new RNG(0), [], undefined, bad)).toThrow(
       "logits of the next token: found NaN or infinity, expected finite numbers",
     );
   });

@@ -1,7 +1,7 @@
 /** @file Penalties, biases, banned and forced tokens, min-p and the user's own: transformers, naive code, chi-squared. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { Rng } from "../../../src/base/rng.ts";
+import { RNG } from "../../../src/base/rng.ts";
 import type { Bias } from "../../../src/model/distribution.ts";
 import { type SamplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
 import type { Transform } from "../../../src/sample/transforms.ts";
@@ -59,7 +59,7 @@ describe.each(golden.adjusted.map((c, i) => ({ ...c, i })))(
     test.each([sampling, own(true), own(false)])("kept set, mass and log-probs %#", (given) => {
       const sampler = new TokenSampler(V, given);
       for (let seed = 0; seed < 10; seed++) {
-        const draw = sampler.draw(logits, new Rng(seed), [], contextOf(c));
+        const draw = sampler.draw(logits, new RNG(seed), [], contextOf(c));
         expect(Array.from(draw.kept?.ids() ?? all)).toEqual(kept);
         expect(draw.logprob).toBeCloseTo(logprobs[kept.indexOf(draw.id)], 5); // adjusted logits are float32
         expect(draw.keptMass).toBeCloseTo(keptMass, 5);
@@ -71,7 +71,7 @@ describe.each(golden.adjusted.map((c, i) => ({ ...c, i })))(
 
 describe("frequencies", () => {
   const DRAWS = 20_000;
-  const rng = new Rng(7);
+  const rng = new RNG(7);
   const logits = Float32Array.from(all, () => 2 * rng.normal());
   const ranked = all.toSorted((a, b) => logits[b] - logits[a]);
   const context = { prompt: Int32Array.from(ranked.slice(0, 5)), response: Int32Array.from(ranked.slice(3, 9)) };
@@ -136,7 +136,7 @@ describe("frequencies", () => {
   ];
   test.each(cases)("$name: as often as the probabilities say, and not as without it", ({ options, p }) => {
     const sampler = new TokenSampler(V, options);
-    const rng = new Rng(11, 5);
+    const rng = new RNG(11, 5);
     const counts = new Array(V).fill(0);
     for (let i = 0; i < DRAWS; i++) {
       const { id, logprob } = sampler.draw(logits, rng, [], context);
@@ -161,17 +161,17 @@ describe("frequencies", () => {
     const sampler = new TokenSampler(V, { forcedTokens: { 6: forced }, bannedTokens: [forced] });
     const p = probabilities(same)[forced];
     for (let seed = 0; seed < 20; seed++) {
-      const { id, logprob, kept, keptMass } = sampler.draw(logits, new Rng(seed), [forced], context);
+      const { id, logprob, kept, keptMass } = sampler.draw(logits, new RNG(seed), [forced], context);
       expect([id, logprob, Array.from(kept?.ids() ?? [])]).toEqual([forced, 0, [forced]]);
       expect(keptMass).toBeCloseTo(p, 9);
-      expect(sampler.draw(logits, new Rng(seed)).id).not.toBe(forced); // place 0
+      expect(sampler.draw(logits, new RNG(seed)).id).not.toBe(forced); // place 0
     }
   });
 });
 
 test("the kept mass stays above 0 when what is banned has all the probability", () => {
   const logits = Float32Array.of(0, 1, 5000);
-  const { id, logprob, keptMass, rawLogprob } = new TokenSampler(3, { bannedTokens: [2] }).draw(logits, new Rng(1));
+  const { id, logprob, keptMass, rawLogprob } = new TokenSampler(3, { bannedTokens: [2] }).draw(logits, new RNG(1));
   expect(logprob).toBeCloseTo(id === 1 ? -Math.log(1 + Math.exp(-1)) : -1 - Math.log(1 + Math.exp(-1)), 12);
   expect(keptMass).toBe(Number.MIN_VALUE);
   expect(rawLogprob).toBe(logits[id] - 5000);
@@ -202,14 +202,14 @@ test("a transform that says it does not depend on tokens is not shown any", () =
     },
   ];
   const sampler = new TokenSampler(3, { transforms });
-  sampler.draw(Float32Array.of(1, 2, 3), new Rng(0));
-  sampler.draw(Float32Array.of(1, 2, 3), new Rng(0));
+  sampler.draw(Float32Array.of(1, 2, 3), new RNG(0));
+  sampler.draw(Float32Array.of(1, 2, 3), new RNG(0));
   expect(shown).toEqual([[undefined], [undefined], [undefined]]); // the bias was asked once
 });
 
 describe("errors", () => {
   const draw = (options: Partial<SamplingOptions>) => () =>
-    new TokenSampler(4, options).draw(Float32Array.of(1, 2, 3, Number.NEGATIVE_INFINITY), new Rng(0));
+    new TokenSampler(4, options).draw(Float32Array.of(1, 2, 3, Number.NEGATIVE_INFINITY), new RNG(0));
   const adjust = (bias: { ids: number[]; values: number[] }): Partial<SamplingOptions> => ({
     transforms: [{ kind: "adjust", name: "mine", dependsOnTokens: true, bias: () => toBias(bias) }],
   });

@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
-import { checkVocabulary, Tokenizer, type TokenizerJson } from "../../../src/tokenizer/tokenizer.ts";
+import { checkVocabulary, Tokenizer, type TokenizerJSON } from "../../../src/tokenizer/tokenizer.ts";
 
 let tiny: Tokenizer;
 beforeAll(async () => {
@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 
 /** One token per letter: a = 0, b = 1, c = 2, and a padding token 3. */
-function letters(config = {}, overrides: Partial<TokenizerJson> = {}): Tokenizer {
+function letters(config = {}, overrides: Partial<TokenizerJSON> = {}): Tokenizer {
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, use_regex: true };
   const pad = {
     id: 3,
