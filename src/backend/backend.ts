@@ -23,8 +23,8 @@ export interface Executable {
   /**
    * Compute.
    * @param feeds   one slot for each input, as long as its shape says; others are ignored
-   * @param fetches one slot for each output, overwritten. May be an input's slot where the backend is {@link Backend.inPlace} and
-   *                the operation that writes it is the last to read it
+   * @param fetches one slot for each output, overwritten. May be an input's slot where the operation that writes it is the last
+   *                to read it: a backend that cannot write where it reads changes the memory behind the slot
    * @param free    sizes of the program's free axes, by name
    * @throws engine - a slot that is missing or of another type or length; what the runtime reports
    */
@@ -36,17 +36,16 @@ export interface Backend {
   readonly name: string;
   /** ONNX operators it has no kernel for, such as `com.microsoft.FusedMatMul`: graph/lower.ts writes them otherwise. */
   readonly lacks: ReadonlySet<string>;
-  /** Whether a result may be written where an input lies. */
-  readonly inPlace: boolean;
   /** Threads inside one operation. */
   readonly threads: number;
+  /** The program, and the numbers stored in it, are read before this returns: they may change while it compiles. */
   compile(program: Program): Promise<Executable>;
   /** New memory, its contents undefined. */
   buffer(dtype: DeviceBuffer["dtype"], length: number): DeviceBuffer;
   /** Elements `start` to `end` of a buffer, sharing its memory; undefined where a backend has no views. */
   view(buffer: DeviceBuffer, start: number, end: number): DeviceBuffer | undefined;
-  write(buffer: DeviceBuffer, from: HostArray): Promise<void>;
-  read(buffer: DeviceBuffer, to: HostArray): Promise<void>;
+  write(to: DeviceBuffer, from: HostArray): Promise<void>;
+  read(from: DeviceBuffer, to: HostArray): Promise<void>;
   /** The memory itself where it is the host's: loops over activations then need no program. undefined elsewhere. */
   host(buffer: DeviceBuffer): HostArray | undefined;
   /** Give memory back. */

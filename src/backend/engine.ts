@@ -1,9 +1,10 @@
-/** @file Runs programs: compiles each once, keeps the session, reuses buffers. */
+/** @file Runs programs: compiles each once, keeps it, reuses buffers. */
 import { type Program, writeOnnx } from "../graph/onnx.ts";
 import { workingBytes } from "../graph/work.ts";
 import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
-import { type Buffers, Session } from "./session.ts";
+import type { Backend, Executable, Slots } from "./backend.ts";
+import { OrtNode } from "./ort-node.ts";
 
 export interface EngineOptions {
   /** Threads inside one operation. Default: the cores this process may use. */
@@ -15,74 +16,124 @@ export interface EngineOptions {
 }
 
 /**
- * A session keeps its working memory between runs, and every length of sequences has sessions of its own. Together they may
+ * A program keeps its working memory between runs, and every length of sequences has programs of its own. Together they may
  * keep this much, or this many times what the largest needs: as many as one step of one length takes in turns.
  */
 export const MIN_WORKING_BYTES = 256e6;
 export const SESSIONS_OF_LARGEST = 4;
 
+/** A program that was compiled, or is being compiled. */
+interface Compiled {
+  readonly compiling: Promise<Executable>;
+  /** The same, once it is there. */
+  executable?: Executable;
+  /** Bytes of its working memory. */
+  readonly bytes: number;
+  /** Runs that have not ended. */
+  running: number;
+  /** No longer kept: disposed of when nothing runs. */
+  dropped: boolean;
+}
+
 /**
- * Compiled programs. Programs with the same ONNX bytes share a session, whoever built them and whenever; nothing else decides.
- * Weights are fed, never compiled in: one session serves every layer of a model.
+ * Compiled programs. Programs with the same ONNX bytes share one, whoever built them and whenever; nothing else decides.
+ * Weights are fed, never compiled in: one program serves every layer of a model.
  */
 export class Engine {
-  readonly threads: number;
   readonly #maxSessions: number;
-  readonly #profile?: string;
-  readonly #sessions = new Map<string, { session: Session; bytes: number }>();
+  readonly #compiled = new Map<string, Compiled>();
+  #backend: Backend;
 
   constructor(options: EngineOptions = {}) {
-    this.threads = options.threads ?? availableCores();
+    const { threads = availableCores(), profile } = options;
     this.#maxSessions = options.maxSessions ?? 96;
-    this.#profile = options.profile;
+    this.#backend = new OrtNode({ threads, profile });
+  }
+
+  /** An engine over a backend of the caller's own. @internal */
+  static over(backend: Backend, options: Pick<EngineOptions, "maxSessions"> = {}): Engine {
+    const engine = new Engine(options);
+    engine.#backend = backend;
+    return engine;
+  }
+
+  /** What computes. @internal */
+  get backend(): Backend {
+    return this.#backend;
+  }
+
+  get threads(): number {
+    return this.#backend.threads;
   }
 
   /**
    * Run a program, compiling it the first time. If it runs often, pass the same object: its structure is then examined only once.
-   * @param feeds   a buffer for each input of the program
-   * @param fetches a buffer for each output, written in place
+   * @param feeds   a slot for each input of the program
+   * @param fetches a slot for each output, overwritten
    * @internal
    */
-  async run(program: Program, feeds: Buffers, fetches: Buffers): Promise<void> {
-    this.session(program).run(feeds, fetches);
-  }
-
-  /** The compiled program. @internal */
-  session(program: Program): Session {
-    const key = fingerprint(program);
-    let entry = this.#sessions.get(key);
-    if (entry) this.#sessions.delete(key);
-    else {
-      const bytes = workingBytes(program);
-      this.#makeRoom(bytes);
-      entry = { session: this.compile(program), bytes };
+  async run(program: Program, feeds: Slots, fetches: Slots): Promise<void> {
+    const entry = this.#find(program);
+    entry.running++;
+    try {
+      await (entry.executable ?? (await entry.compiling)).run(feeds, fetches);
+    } finally {
+      entry.running--;
+      if (entry.dropped) release(entry);
     }
-    this.#sessions.set(key, entry); // the map is ordered from least to most recently used
-    return entry.session;
   }
 
-  /** Dispose of the least recently used, until there is room for one with that much working memory. */
+  #find(program: Program): Compiled {
+    const key = fingerprint(program);
+    let entry = this.#compiled.get(key);
+    if (entry) this.#compiled.delete(key);
+    else entry = this.#add(key, program);
+    this.#compiled.set(key, entry); // the map is ordered from least to most recently used
+    return entry;
+  }
+
+  #add(key: string, program: Program): Compiled {
+    const bytes = workingBytes(program);
+    this.#makeRoom(bytes);
+    const entry: Compiled = { compiling: this.compile(program), bytes, running: 0, dropped: false };
+    entry.compiling.then(
+      (executable) => {
+        entry.executable = executable;
+      },
+      () => {
+        if (this.#compiled.get(key) === entry) this.#compiled.delete(key); // its runs are told; the next tries again
+      },
+    );
+    return entry;
+  }
+
+  /** Drop the least recently used, until there is room for one with that much working memory. */
   #makeRoom(bytes: number): void {
-    const sizes = () => [bytes, ...Array.from(this.#sessions.values(), (entry) => entry.bytes)];
+    const sizes = () => [bytes, ...Array.from(this.#compiled.values(), (entry) => entry.bytes)];
     const sum = () => sizes().reduce((a, b) => a + b, 0);
     const limit = Math.max(MIN_WORKING_BYTES, SESSIONS_OF_LARGEST * Math.max(...sizes()));
-    while (this.#sessions.size >= this.#maxSessions || (this.#sessions.size > 0 && sum() > limit)) {
-      const [oldest, unused] = this.#sessions.entries().next().value as [string, { session: Session }];
-      unused.session.dispose();
-      this.#sessions.delete(oldest);
+    while (this.#compiled.size >= this.#maxSessions || (this.#compiled.size > 0 && sum() > limit)) {
+      const [oldest, unused] = this.#compiled.entries().next().value as [string, Compiled];
+      this.#compiled.delete(oldest);
+      release(unused);
     }
   }
 
   /** A program compiled for one owner, who disposes of it. @internal */
-  compile(program: Program): Session {
-    return new Session(program, { threads: this.threads, profile: this.#profile });
+  compile(program: Program): Promise<Executable> {
+    return this.#backend.compile(program);
   }
 
-  /** Free every session. The engine can be used again; it builds them anew. */
+  /** Free every compiled program, as soon as it does not run. The engine can be used again; it compiles them anew. */
   dispose(): void {
-    for (const { session } of this.#sessions.values()) session.dispose();
-    this.#sessions.clear();
+    for (const entry of this.#compiled.values()) release(entry);
+    this.#compiled.clear();
   }
+}
+
+function release(entry: Compiled): void {
+  entry.dropped = true;
+  if (entry.running === 0) entry.executable?.dispose();
 }
 
 const fingerprints = new WeakMap<Program, string>();

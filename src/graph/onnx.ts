@@ -68,7 +68,7 @@ export const SENTINEL = "sentinel";
 
 /**
  * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; for the reason see
- * backend/session.ts, the only user.
+ * backend/ort-node.ts, the only user.
  */
 export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): ONNXModel {
   const nodes: NodeProto[] = [];

@@ -28,17 +28,26 @@ export function int8Weights(model: GPT2HeadWithValueModel): DecodingWeights {
       expected: `a multiple of ${HEAD_MULTIPLE}`,
       fix: "sample this model in fp32",
     });
-  const layers = Array.from({ length: config.nLayer }, (_, layer) => engine.compile(blockProgram(model, layer)));
-  const head = engine.compile(headProgram(model));
+  const compile = (program: Program) => {
+    const compiled = engine.compile(program);
+    compiled.catch(() => {}); // told to whoever runs it
+    return compiled;
+  };
+  const layers = Array.from({ length: config.nLayer }, (_, layer) => compile(blockProgram(model, layer)));
+  const head = compile(headProgram(model));
   return {
     async block(layer, { B, T, M }, feeds, fetches) {
-      layers[layer].run(feeds, fetches, { B, T, M });
+      await (await layers[layer]).run(feeds, fetches, { B, T, M });
     },
     async head(hidden, R, { logits, probabilities, values }) {
-      head.run({ hidden }, { logits, probabilities, values }, { R });
+      await (await head).run({ hidden }, { logits, probabilities, values }, { R });
     },
     release() {
-      for (const session of [...layers, head]) session.dispose();
+      for (const compiled of [...layers, head])
+        compiled.then(
+          (executable) => executable.dispose(),
+          () => {},
+        );
     },
   };
 }

@@ -1,6 +1,6 @@
 /** @file What decoding multiplies with: the model's weights where they lie, or a copy made ready for many small products. */
 
-import type { Buffers } from "../backend/session.ts";
+import type { Slots } from "../backend/backend.ts";
 import { Memo } from "../base/memo.ts";
 import type { Program } from "../graph/onnx.ts";
 import { add, cachedAttention, concat, linear, reshape, split, transpose } from "../graph/ops/index.ts";
@@ -36,7 +36,7 @@ export interface DecodingWeights {
    * keys and values, which may be the buffers of the past.
    * @internal
    */
-  block(layer: number, shape: CachedBlockShape, feeds: Buffers, fetches: Buffers): Promise<void>;
+  block(layer: number, shape: CachedBlockShape, feeds: Slots, fetches: Slots): Promise<void>;
   /** Of R hidden states [R, C] before the final layer norm. @internal */
   head(hidden: Float32Array, R: number, results: HeadResults): Promise<void>;
   /** Free what was made for it. */

@@ -1,7 +1,7 @@
 /** @file Every operation in the registry, forwards against torch and backwards against torch and finite differences. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { Session } from "../../src/backend/session.ts";
+import { Session } from "../../src/backend/ort-node.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { operations } from "../../src/graph/ops/index.ts";
 import { apply, type Dim, type DType, input, stored, type Tensor } from "../../src/graph/tensor.ts";

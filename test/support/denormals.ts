@@ -1,6 +1,6 @@
 /** @file exp and softmax of numbers so far down that the results are denormal: too small for full float32 precision. */
 
-import { Session, type TrapHandling } from "../../src/backend/session.ts";
+import { Session, type TrapHandling } from "../../src/backend/ort-node.ts";
 import { exp, softmax } from "../../src/graph/ops/index.ts";
 import { input } from "../../src/graph/tensor.ts";
 

@@ -1,6 +1,6 @@
 /** @file How much memory a session takes to differentiate a chain that keeps many large tensors alive. */
 
-import { Session, type TrapHandling } from "../../src/backend/session.ts";
+import { Session, type TrapHandling } from "../../src/backend/ort-node.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { add, tanh } from "../../src/graph/ops/index.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";

@@ -1,13 +1,14 @@
 /** @file Compile and run a program once. */
 
-import { type Buffer32, Session } from "../../src/backend/session.ts";
+import type { HostArray } from "../../src/backend/backend.ts";
+import { Session } from "../../src/backend/ort-node.ts";
 import type { Program } from "../../src/graph/onnx.ts";
 import { elementCount, type Tensor } from "../../src/graph/tensor.ts";
 
 /** Results by name. Feeds that the program does not read are ignored. */
-export function runProgram(program: Program, feeds: Record<string, Buffer32> = {}): Record<string, Buffer32> {
+export function runProgram(program: Program, feeds: Record<string, HostArray> = {}): Record<string, HostArray> {
   const session = new Session(program, { threads: 1 });
-  const results: Record<string, Buffer32> = {};
+  const results: Record<string, HostArray> = {};
   for (const [name, type] of session.outputs) {
     const n = elementCount(type);
     results[name] = type.dtype === "float32" ? new Float32Array(n).fill(Number.NaN) : new Int32Array(n).fill(-1);
@@ -17,5 +18,5 @@ export function runProgram(program: Program, feeds: Record<string, Buffer32> = {
   return results;
 }
 
-export const run = (outputs: Record<string, Tensor>, feeds: Record<string, Buffer32> = {}) =>
+export const run = (outputs: Record<string, Tensor>, feeds: Record<string, HostArray> = {}) =>
   runProgram({ name: "test", outputs }, feeds);

@@ -1,6 +1,6 @@
 /** @file A scatter the way the registry must not do it, and a way to see it fail. */
 
-import { Session, type TrapHandling } from "../../src/backend/session.ts";
+import { Session, type TrapHandling } from "../../src/backend/ort-node.ts";
 import { apply, input, type Op, type Tensor } from "../../src/graph/tensor.ts";
 
 const scatterND: Op = {

@@ -1,6 +1,6 @@
 /** @file What threads do after a run. */
 
-import { Session, type TrapHandling } from "../../src/backend/session.ts";
+import { Session, type TrapHandling } from "../../src/backend/ort-node.ts";
 import { matmul } from "../../src/graph/ops/index.ts";
 import { input } from "../../src/graph/tensor.ts";
 

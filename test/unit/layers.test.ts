@@ -22,7 +22,7 @@ test("imports from above and from the own folder are fine, packages too", () => 
     "src/graph/tensor.ts": 'import { a } from "../base/errors.ts";\nimport { create } from "@bufbuild/protobuf";',
     "src/graph/onnx.ts": 'import type { T } from "./tensor.ts";',
     "src/platform/files.ts": 'import os from "node:os";',
-    "src/backend/session.ts": 'const x = require("onnxruntime-node");',
+    "src/backend/ort-node.ts": 'const x = require("onnxruntime-node");',
     "src/index.ts": 'export * from "./graph/onnx.ts";',
     "src/cli/main.ts": 'import { run } from "../index.ts";\nimport fs from "node:fs";',
   });

@@ -1,5 +1,6 @@
 /** @file What the engine keeps between runs stays within bounds, however many lengths the sequences have. */
 import { describe, expect, it } from "vitest";
+import type { Backend, Executable } from "../../../src/backend/backend.ts";
 import { BufferPool, Engine, MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../../../src/backend/engine.ts";
 import type { Program } from "../../../src/graph/onnx.ts";
 import { add, exp, mul, scale } from "../../../src/graph/ops/index.ts";
@@ -24,43 +25,112 @@ describe("workingBytes", () => {
   });
 });
 
-describe("Engine", () => {
-  const built: string[] = [];
-  const use = (engine: Engine, name: string, bytes: number) => engine.session(program(bytes / 8, false, name));
-  const watched = (engine: Engine) => {
-    const compile = engine.compile.bind(engine);
-    engine.compile = (made) => {
-      built.push(made.name);
-      return compile(made);
-    };
-    return engine;
-  };
+/** A backend that computes nothing and writes down what is asked of it. */
+class Recorder implements Backend {
+  readonly name = "recorder";
+  readonly lacks = new Set<string>();
+  readonly threads = 1;
+  readonly events: string[] = [];
+  /** Called before a program is compiled, and before one has run. */
+  compiling = async (_name: string) => {};
+  running = async (_name: string) => {};
 
-  it("keeps many small sessions, and drops large ones that were not used for longest", () => {
-    const engine = watched(new Engine({ threads: 1 }));
+  async compile({ name }: Program): Promise<Executable> {
+    this.events.push(`compile ${name}`);
+    await this.compiling(name);
+    return {
+      run: async () => {
+        this.events.push(`run ${name}`);
+        await this.running(name);
+      },
+      dispose: () => {
+        this.events.push(`dispose ${name}`);
+      },
+    };
+  }
+
+  /** What happened since this was last called, but for the runs. */
+  take(): string[] {
+    return this.events.splice(0).filter((event) => !event.startsWith("run"));
+  }
+
+  buffer = () => ({ dtype: "float32" as const, length: 0 });
+  view = () => undefined;
+  write = async () => {};
+  read = async () => {};
+  host = () => undefined;
+  free = () => {};
+}
+
+describe("Engine", () => {
+  const use = (engine: Engine, name: string, bytes: number) => engine.run(program(bytes / 8, false, name), {}, {});
+
+  it("keeps many small programs, and drops large ones that were not used for longest", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend);
     const large = MIN_WORKING_BYTES / 2;
-    for (let i = 0; i < 20; i++) use(engine, `small ${i}`, 8000);
-    const names = Array.from({ length: SESSIONS_OF_LARGEST + 1 }, (_, i) => `large ${i}`);
-    for (const name of names.slice(0, -1)) use(engine, name, large);
-    built.length = 0;
-    use(engine, "large 0", large); // used again, so "large 1" is now the one to go
-    use(engine, "small 19", 8000);
-    expect(built).toEqual(["small 19"]); // the small ones before the large ones made room
-    use(engine, names[SESSIONS_OF_LARGEST], large);
-    built.length = 0;
-    use(engine, "large 0", large);
-    use(engine, "large 1", large);
-    expect(built).toEqual(["large 1"]);
+    for (let i = 0; i < 20; i++) await use(engine, `small ${i}`, 8000);
+    for (let i = 0; i < SESSIONS_OF_LARGEST; i++) await use(engine, `large ${i}`, large);
+    backend.take();
+    await use(engine, "large 0", large); // used again, so "large 1" is now the one to go
+    await use(engine, "small 19", 8000);
+    expect(backend.take()).toEqual(["dispose large 1", "compile small 19"]); // the small ones before the large ones made room
+    await use(engine, `large ${SESSIONS_OF_LARGEST}`, large);
+    expect(backend.take()).toEqual(["dispose large 2", `compile large ${SESSIONS_OF_LARGEST}`]);
+    await use(engine, "large 0", large);
+    await use(engine, "large 1", large);
+    expect(backend.take()).toEqual(["dispose large 3", "compile large 1"]);
     engine.dispose();
   });
 
-  it("drops by number too", () => {
-    const engine = watched(new Engine({ threads: 1, maxSessions: 2 }));
-    for (const key of ["a", "b", "a", "c"]) use(engine, key, 8000);
-    built.length = 0;
-    for (const key of ["a", "b"]) use(engine, key, 8000);
-    expect(built).toEqual(["b"]);
+  it("drops by number too", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend, { maxSessions: 2 });
+    for (const [key, bytes] of Object.entries({ a: 80, b: 160 })) await use(engine, key, bytes);
+    await use(engine, "a", 80);
+    await use(engine, "c", 240);
+    backend.take();
+    await use(engine, "a", 80);
+    await use(engine, "b", 160);
+    expect(backend.take()).toEqual(["dispose c", "compile b"]);
     engine.dispose();
+    expect(backend.take()).toEqual(["dispose a", "dispose b"]);
+  });
+
+  it("compiles a program once for two runs that want it at once", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend);
+    await Promise.all([use(engine, "a", 80), use(engine, "a", 80), use(engine, "b", 160)]);
+    expect(backend.events.filter((event) => event.startsWith("compile"))).toEqual(["compile a", "compile b"]);
+    expect(backend.events.filter((event) => event === "run a")).toHaveLength(2);
+  });
+
+  it("tells every run that a program does not compile, and tries again at the next", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend);
+    backend.compiling = () => Promise.reject(new Error("no"));
+    const results = await Promise.allSettled([use(engine, "a", 80), use(engine, "a", 80)]);
+    expect(results.map((r) => r.status === "rejected" && r.reason.message)).toEqual(["no", "no"]);
+    backend.compiling = async () => {};
+    await use(engine, "a", 80);
+    expect(backend.take()).toEqual(["compile a", "compile a"]);
+  });
+
+  it.each([
+    ["room is made", (engine: Engine) => use(engine, "b", 160)],
+    ["the engine is disposed of", async (engine: Engine) => engine.dispose()],
+  ])("disposes of a program after its last run, when meanwhile %s", async (_, act) => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend, { maxSessions: 1 });
+    let end = () => {};
+    backend.running = (name) => (name === "a" ? new Promise((resolve) => (end = resolve)) : Promise.resolve());
+    const run = use(engine, "a", 80);
+    await new Promise((resolve) => setTimeout(resolve));
+    await act(engine);
+    expect(backend.events).not.toContain("dispose a");
+    end();
+    await run;
+    expect(backend.events.filter((event) => event === "dispose a")).toHaveLength(1);
   });
 });
 
@@ -83,12 +153,12 @@ describe("programs of one engine", () => {
     engine.dispose();
   });
 
-  it("share a session where the structure is the same, whoever built them", () => {
-    const engine = new Engine({ threads: 1 });
-    expect(engine.session(scaled(2))).toBe(engine.session(scaled(2)));
-    expect(engine.session(scaled(2))).not.toBe(engine.session(scaled(3)));
-    expect(engine.session(program(8))).not.toBe(engine.session(program(8, true)));
-    engine.dispose();
+  it("share one where the structure is the same, whoever built them", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend);
+    for (const made of [scaled(2), scaled(2), scaled(3), program(8), program(8, true), program(8)])
+      await engine.run(made, {}, {});
+    expect(backend.take()).toEqual(["compile loss", "compile loss", "compile test", "compile test"]);
   });
 });
 

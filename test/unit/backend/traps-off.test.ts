@@ -1,7 +1,7 @@
 /** @file The traps of ONNX Runtime 1.30.0 with the handling switched off: what traps.test.ts checks is not so by itself. */
 import os from "node:os";
 import { expect, test } from "vitest";
-import { Session } from "../../../src/backend/session.ts";
+import { Session } from "../../../src/backend/ort-node.ts";
 import { add } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { bytesAllocated } from "../../support/allocations.ts";

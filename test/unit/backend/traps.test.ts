@@ -4,7 +4,7 @@
  */
 import os from "node:os";
 import { expect, test } from "vitest";
-import { Session, zeroCopyWorks } from "../../../src/backend/session.ts";
+import { Session, zeroCopyWorks } from "../../../src/backend/ort-node.ts";
 import { add, scatterAddRows } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { bytesAllocated } from "../../support/allocations.ts";

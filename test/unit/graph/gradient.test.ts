@@ -1,6 +1,6 @@
 /** @file The reverse walk: sums of gradients, where nothing flows, and its errors. Numbers of single operations: test/grad. */
 import { expect, test } from "vitest";
-import type { Buffer32 } from "../../../src/backend/session.ts";
+import type { HostArray } from "../../../src/backend/backend.ts";
 import { accumulate, gradients } from "../../../src/graph/gradient.ts";
 import {
   add,
@@ -111,7 +111,7 @@ function gradientOf(y: Tensor): Tensor {
 
 test.each(Object.keys(folds))("accumulating onto %s equals a plain sum", (name) => {
   const { a, b, folded } = folds[name]();
-  const feeds: Record<string, Buffer32> = { ids: Int32Array.of(2, 0, 2, 1) };
+  const feeds: Record<string, HostArray> = { ids: Int32Array.of(2, 0, 2, 1) };
   leaves([a, b]).forEach((t, n) => {
     if (n !== "ids") feeds[n] = range(elementCount(t), (i) => Math.cos(3 * i + n.length + n.charCodeAt(0)));
   });

@@ -2,7 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expect, test } from "vitest";
-import { Session } from "../../../src/backend/session.ts";
+import { Session } from "../../../src/backend/ort-node.ts";
 import { type Program, SENTINEL, writeOnnx } from "../../../src/graph/onnx.ts";
 import { add, gatherRows, layerNorm, linear, mul, reshape, scale, split, tanh } from "../../../src/graph/ops/index.ts";
 import { constant, dims, input, stored } from "../../../src/graph/tensor.ts";

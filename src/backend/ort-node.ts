@@ -1,5 +1,5 @@
 /**
- * @file The only file that knows onnxruntime-node. Every trap of version 1.30.0 is handled here, and each handling has a
+ * @file The CPU backend, and the only file that knows onnxruntime-node. Every trap of version 1.30.0 is handled here, and each handling has a
  * test in test/unit/backend/traps.test.ts that fails without it:
  *
  * - Denormal numbers make exp and softmax 8 to 16 times slower, and the switch counts only in the first session of the
@@ -19,11 +19,10 @@ import { fail, messageOf } from "../base/errors.ts";
 import type { ONNXModel, Program } from "../graph/onnx.ts";
 import { SENTINEL, writeOnnx } from "../graph/onnx.ts";
 import { add } from "../graph/ops/index.ts";
-import { describe, elementCount, input, type TensorType } from "../graph/tensor.ts";
+import { input, type TensorType } from "../graph/tensor.ts";
 import { packageRequire } from "../platform/package.ts";
-
-export type Buffer32 = Float32Array | Int32Array;
-export type Buffers = Readonly<Record<string, Buffer32>>;
+import type { Backend, DeviceBuffer, Executable, HostArray, Slot, Slots } from "./backend.ts";
+import { checkMemory, engineError, withSizes } from "./slots.ts";
 
 /** Handling of the traps; only the tests that show why each is needed turn one off. */
 export interface TrapHandling {
@@ -47,7 +46,7 @@ const SENTINEL_MESSAGE = "Non tensor type is temporarily not supported.";
 
 interface NativeSession {
   loadModel(buffer: ArrayBufferLike, byteOffset: number, byteLength: number, options: object): void;
-  run(feeds: object, fetches: object, options: object): Record<string, { data: Buffer32 }>;
+  run(feeds: object, fetches: object, options: object): Record<string, { data: HostArray }>;
   endProfiling(): void;
   dispose(): void;
 }
@@ -55,7 +54,7 @@ interface NativeSession {
 interface Native {
   binding: { InferenceSession: new () => NativeSession };
   initOrt(): void;
-  Tensor: new (type: string, data: Buffer32, dims: readonly number[]) => unknown;
+  Tensor: new (type: string, data: HostArray, dims: readonly number[]) => unknown;
 }
 
 let native: Native | undefined;
@@ -144,20 +143,16 @@ export class Session {
   }
 
   /**
-   * Compute. Blocks the thread until done.
-   * @param feeds   one buffer for each input, as long as its shape says; others are ignored
-   * @param fetches one buffer for each output, written in place; may be an input's buffer where the operation that
-   *                writes it is the last to read it
-   * @param free    sizes of the program's free axes, by name
+   * Compute, as {@link Executable.run} says. Blocks the thread until done.
    */
-  run(feeds: Buffers, fetches: Buffers, free: Readonly<Record<string, number>> = {}): void {
+  run(feeds: Slots, fetches: Slots, free: Readonly<Record<string, number>> = {}): void {
     const { Tensor } = loadNative();
-    const wrap = (types: ReadonlyMap<string, TensorType>, given: Buffers, what: string) => {
+    const wrap = (types: ReadonlyMap<string, TensorType>, given: Slots, what: "input" | "output") => {
       const tensors: Record<string, unknown> = {};
       for (const [name, fixed] of types) {
         const type = this.#model.free.length === 0 ? fixed : withSizes(fixed, free);
-        const data = given[name];
-        checkBuffer(this.#model.name, what, name, type, data);
+        const data = memoryOf(given[name]);
+        checkMemory(this.#model.name, what, name, type, data);
         const sizes = type.shape.map((d) => d.size);
         tensors[name] = new Tensor(type.dtype, data, sizes);
       }
@@ -167,8 +162,7 @@ export class Session {
     const outputs = wrap(this.#model.outputs, fetches, "output");
     if (!this.#sentinel) {
       const results = this.#call(inputs, outputs);
-      for (const name of this.#model.outputs.keys())
-        (fetches[name] as Float32Array).set(results[name].data as Float32Array);
+      for (const name of this.#model.outputs.keys()) (memoryOf(fetches[name]) as HostArray).set(results[name].data);
       return;
     }
     try {
@@ -212,31 +206,65 @@ export function zeroCopyWorks(): boolean {
   return zeroCopy;
 }
 
-const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
-  dtype,
-  shape: shape.map(({ name, size }) => ({ name, size: sizes[name] ?? size })),
-});
+/** Memory of the host under the backend's name. Views share it. */
+class HostBuffer implements DeviceBuffer {
+  readonly data: HostArray;
 
-function checkBuffer(program: string, what: string, name: string, type: TensorType, data: Buffer32 | undefined): void {
-  const right = type.dtype === "float32" ? data instanceof Float32Array : data instanceof Int32Array;
-  if (data !== undefined && right && data.length === elementCount(type)) return;
-  fail("engine", {
-    where: `${what} ${name} of ${program}`,
-    found: data === undefined ? "nothing" : `${data.constructor.name} of ${data.length}`,
-    expected: describe(type),
-    fix: "pass one buffer of that type and length for each input and output",
-  });
+  constructor(data: HostArray) {
+    this.data = data;
+  }
+
+  get dtype() {
+    return this.data instanceof Float32Array ? "float32" : "int32";
+  }
+
+  get length(): number {
+    return this.data.length;
+  }
 }
 
-function engineError(where: string, cause: unknown): never {
-  return fail(
-    "engine",
-    {
-      where,
-      found: messageOf(cause),
-      expected: "ONNX Runtime to accept it",
-      fix: "report this with the command that led here",
-    },
-    cause,
-  );
+const memoryOf = (slot: Slot | undefined): unknown => (slot instanceof HostBuffer ? slot.data : slot);
+
+/** ONNX Runtime on the CPU of a Node process. Nothing is copied on the way in or out. */
+export class OrtNode implements Backend {
+  readonly name = "cpu";
+  readonly lacks: ReadonlySet<string> = new Set();
+  readonly threads: number;
+  readonly #options: SessionOptions;
+
+  constructor(options: SessionOptions) {
+    this.threads = options.threads;
+    this.#options = options;
+  }
+
+  async compile(program: Program): Promise<Executable> {
+    const session = new Session(program, this.#options);
+    return {
+      run: async (feeds, fetches, free) => session.run(feeds, fetches, free),
+      dispose: () => session.dispose(),
+    };
+  }
+
+  buffer(dtype: DeviceBuffer["dtype"], length: number): DeviceBuffer {
+    return new HostBuffer(dtype === "float32" ? new Float32Array(length) : new Int32Array(length));
+  }
+
+  view(buffer: DeviceBuffer, start: number, end: number): DeviceBuffer {
+    return new HostBuffer(this.host(buffer).subarray(start, end));
+  }
+
+  async write(to: DeviceBuffer, from: HostArray): Promise<void> {
+    this.host(to).set(from);
+  }
+
+  async read(from: DeviceBuffer, to: HostArray): Promise<void> {
+    to.set(this.host(from));
+  }
+
+  host(buffer: DeviceBuffer): HostArray {
+    return (buffer as HostBuffer).data;
+  }
+
+  /** The garbage collector does it. */
+  free(): void {}
 }
