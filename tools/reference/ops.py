@@ -1,28 +1,19 @@
 """Writes test/golden/ops.json: forward values and gradients of every symbolic operation, from torch autograd.
 
-Inputs are float32; torch computes in float64; results are rounded to float32 once, at the end.
+op_cases.py says how they are computed and rounded.
 """
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from op_cases import Cases
+
 OUT = Path(__file__).resolve().parents[2] / "test" / "golden" / "ops.json"
-torch.set_num_threads(1)
-rng = np.random.default_rng(20240607)
-cases = []
-
-
-def normal(*shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def away(*shape):
-    """Values in +-[0.25, 2]: away from a kink at 0."""
-    return (rng.uniform(0.25, 2.0, shape) * rng.choice([-1, 1], shape)).astype(np.float32)
+cases = Cases(20240607)
+rng, case, normal, away = cases.rng, cases.case, cases.normal, cases.away
 
 
 def positive(*shape):
@@ -37,42 +28,6 @@ def spread(*shape):
 
 def ints(high, *shape):
     return rng.integers(0, high, shape).astype(np.int32)
-
-
-def numbers(array):
-    """float32 as its shortest decimal that reads back as the same float32."""
-    array = np.asarray(array)
-    if array.dtype in (np.int32, np.int8):
-        return array.ravel().tolist()
-    values = [float(str(x)) for x in array.astype(np.float32).ravel()]
-    assert np.array_equal(np.array(values, np.float32), array.astype(np.float32).ravel())
-    return values
-
-
-def case(op, fn, inputs, attrs=None):
-    tensors = [
-        torch.from_numpy(x.astype(np.float64)).requires_grad_() if x.dtype == np.float32 else torch.from_numpy(x).long()
-        for x in inputs
-    ]
-    outputs = fn(*tensors)
-    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    cotangents = [normal(*y.shape) for y in outputs]
-    floats = [t for t in tensors if t.requires_grad]
-    total = sum((y * torch.from_numpy(g.astype(np.float64))).sum() for y, g in zip(outputs, cotangents))
-    if total.requires_grad:
-        grads = torch.autograd.grad(total, floats, allow_unused=True, materialize_grads=True)
-    else:
-        grads = [torch.zeros_like(t) for t in floats]
-    grads = iter(grads)
-    assert all(x.size <= 100 for x in inputs) and all(y.numel() <= 100 for y in outputs), op
-    cases.append({
-        "op": op,
-        "attrs": attrs or {},
-        "inputs": [{"shape": list(x.shape), "dtype": str(x.dtype), "data": numbers(x)} for x in inputs],
-        "outputs": [{"shape": list(y.shape), "data": numbers(y.detach().numpy())} for y in outputs],
-        "outputGradients": [numbers(g) for g in cotangents],
-        "inputGradients": [numbers(next(grads).numpy()) if t.requires_grad else None for t in tensors],
-    })
 
 
 # Binary, with numpy broadcasting
@@ -216,6 +171,4 @@ weights = rng.integers(-127, 128, (8, 5)).astype(np.int8)
 case("quantizedLinear", quantized_linear, [normal(4, 8) * sizes, weights, positive(5), normal(5)])
 case("quantizedLinear", quantized_linear, [normal(2, 3, 8), weights, positive(5)])
 
-OUT.parent.mkdir(parents=True, exist_ok=True)
-OUT.write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
-print(f"{OUT.name}: {len(cases)} cases of {len({c['op'] for c in cases})} operations, {OUT.stat().st_size} bytes")
+cases.write(OUT)
