@@ -17,7 +17,7 @@ export {
 export type { PromptOptions } from "./algorithms/prompts.ts";
 export { type EncodedPrompts, encodePrompts } from "./algorithms/prompts.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
-export type { Engine, EngineOptions } from "./backend/engine.ts";
+export type { Device, Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export type { RNG, RNGState } from "./base/rng.ts";
 export type { IdList } from "./base/token-ids.ts";

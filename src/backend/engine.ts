@@ -1,19 +1,32 @@
 /** @file Runs programs: compiles each once, keeps it, reuses buffers. */
+import { describe } from "../base/describe.ts";
+import { fail } from "../base/errors.ts";
 import { type Program, writeOnnx } from "../graph/onnx.ts";
 import { workingBytes } from "../graph/work.ts";
 import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
 import type { Backend, Executable, Slots } from "./backend.ts";
 import { OrtNode } from "./ort-node.ts";
+import { OrtWeb } from "./ort-web.ts";
+
+/** cpu: ONNX Runtime in this process. wasm: the same on WebAssembly, from the package onnxruntime-web. */
+export type Device = "cpu" | "wasm";
 
 export interface EngineOptions {
+  /** What computes. Default: cpu. */
+  device?: Device;
   /** Threads inside one operation. Default: the cores this process may use. */
   threads?: number;
   /** Compiled programs kept; the least recently used is dropped first. */
   maxSessions?: number;
-  /** Write an ONNX Runtime profile of every session, with this file name prefix. */
+  /** Write an ONNX Runtime profile of every compiled program, with this file name prefix. CPU only. */
   profile?: string;
 }
+
+const BACKENDS: Readonly<Record<Device, (options: { threads: number; profile?: string }) => Backend>> = {
+  cpu: (options) => new OrtNode(options),
+  wasm: (options) => new OrtWeb(options),
+};
 
 /**
  * A program keeps its working memory between runs, and every length of sequences has programs of its own. Together they may
@@ -44,10 +57,21 @@ export class Engine {
   readonly #compiled = new Map<string, Compiled>();
   #backend: Backend;
 
+  /**
+   * @throws config - no such device
+   * @throws engine - its package is not installed
+   */
   constructor(options: EngineOptions = {}) {
-    const { threads = availableCores(), profile } = options;
+    const { device = "cpu", threads = availableCores(), profile } = options;
     this.#maxSessions = options.maxSessions ?? 96;
-    this.#backend = new OrtNode({ threads, profile });
+    if (!Object.hasOwn(BACKENDS, device))
+      fail("config", {
+        where: "device",
+        found: describe(device),
+        expected: Object.keys(BACKENDS).join(" or "),
+        fix: "name one of them, or leave it out: cpu",
+      });
+    this.#backend = BACKENDS[device]({ threads, profile });
   }
 
   /** An engine over a backend of the caller's own. @internal */

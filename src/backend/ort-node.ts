@@ -22,7 +22,7 @@ import { add } from "../graph/ops/index.ts";
 import { input, type TensorType } from "../graph/tensor.ts";
 import { packageRequire } from "../platform/package.ts";
 import type { Backend, DeviceBuffer, Executable, HostArray, Slot, Slots } from "./backend.ts";
-import { checkMemory, engineError, withSizes } from "./slots.ts";
+import { engineError, type TensorClass, tensorsOf } from "./slots.ts";
 
 /** Handling of the traps; only the tests that show why each is needed turn one off. */
 export interface TrapHandling {
@@ -54,7 +54,7 @@ interface NativeSession {
 interface Native {
   binding: { InferenceSession: new () => NativeSession };
   initOrt(): void;
-  Tensor: new (type: string, data: HostArray, dims: readonly number[]) => unknown;
+  Tensor: TensorClass<unknown>;
 }
 
 let native: Native | undefined;
@@ -147,19 +147,8 @@ export class Session {
    */
   run(feeds: Slots, fetches: Slots, free: Readonly<Record<string, number>> = {}): void {
     const { Tensor } = loadNative();
-    const wrap = (types: ReadonlyMap<string, TensorType>, given: Slots, what: "input" | "output") => {
-      const tensors: Record<string, unknown> = {};
-      for (const [name, fixed] of types) {
-        const type = this.#model.free.length === 0 ? fixed : withSizes(fixed, free);
-        const data = memoryOf(given[name]);
-        checkMemory(this.#model.name, what, name, type, data);
-        const sizes = type.shape.map((d) => d.size);
-        tensors[name] = new Tensor(type.dtype, data, sizes);
-      }
-      return tensors;
-    };
-    const inputs = wrap(this.#model.inputs, feeds, "input");
-    const outputs = wrap(this.#model.outputs, fetches, "output");
+    const inputs = tensorsOf(Tensor, this.#model, "inputs", feeds, memoryOf, free);
+    const outputs = tensorsOf(Tensor, this.#model, "outputs", fetches, memoryOf, free);
     if (!this.#sentinel) {
       const results = this.#call(inputs, outputs);
       for (const name of this.#model.outputs.keys()) (memoryOf(fetches[name]) as HostArray).set(results[name].data);

@@ -1,26 +1,47 @@
 /** @file What every backend checks and reports alike: the memory that a run is given, and what the runtime throws. */
 import { fail, messageOf } from "../base/errors.ts";
+import type { ONNXModel } from "../graph/onnx.ts";
 import { describe, elementCount, type TensorType } from "../graph/tensor.ts";
-import type { HostArray } from "./backend.ts";
+import type { HostArray, Slot, Slots } from "./backend.ts";
 
-/** A type with the sizes of this run's free axes. */
-export const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
+/** onnxruntime-common's Tensor. */
+export type TensorClass<T> = new (type: string, data: HostArray, dims: readonly number[]) => T;
+
+/**
+ * The runtime's tensors around the memory of one run.
+ * @param memoryOf what lies behind a slot; of another backend's buffer, the buffer itself
+ * @param free     sizes of the program's free axes, by name
+ * @throws engine - a slot that is missing, or of another type or length than the program says
+ */
+export function tensorsOf<T>(
+  Tensor: TensorClass<T>,
+  model: ONNXModel,
+  what: "inputs" | "outputs",
+  given: Slots,
+  memoryOf: (slot: Slot | undefined) => unknown,
+  free: Readonly<Record<string, number>>,
+): Record<string, T> {
+  const tensors: Record<string, T> = {};
+  for (const [name, fixed] of model[what]) {
+    const type = model.free.length === 0 ? fixed : withSizes(fixed, free);
+    const data = memoryOf(given[name]);
+    checkMemory(`${what.slice(0, -1)} ${name} of ${model.name}`, type, data);
+    const sizes = type.shape.map((d) => d.size);
+    tensors[name] = new Tensor(type.dtype, data, sizes);
+  }
+  return tensors;
+}
+
+const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
   dtype,
   shape: shape.map(({ name, size }) => ({ name, size: sizes[name] ?? size })),
 });
 
-/** The memory of an input or output, which has the type and as many elements as the program says. */
-export function checkMemory(
-  program: string,
-  what: "input" | "output",
-  name: string,
-  type: TensorType,
-  data: unknown,
-): asserts data is HostArray {
+function checkMemory(where: string, type: TensorType, data: unknown): asserts data is HostArray {
   const right = type.dtype === "float32" ? data instanceof Float32Array : data instanceof Int32Array;
   if (right && (data as HostArray).length === elementCount(type)) return;
   fail("engine", {
-    where: `${what} ${name} of ${program}`,
+    where,
     found: data === undefined ? "nothing" : `${(data as object).constructor.name} of ${(data as HostArray).length}`,
     expected: describe(type),
     fix: "pass one buffer of that type and length for each input and output",

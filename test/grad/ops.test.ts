@@ -4,45 +4,24 @@ import { describe, expect, test } from "vitest";
 import { Session } from "../../src/backend/ort-node.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { operations } from "../../src/graph/ops/index.ts";
-import { apply, type Dim, type DType, input, stored, type Tensor } from "../../src/graph/tensor.ts";
+import { elementCount, input, type Tensor } from "../../src/graph/tensor.ts";
+import { compileCase, type OperationCase } from "../support/operations.ts";
 
-interface Case {
-  op: string;
-  attrs: Record<string, unknown>;
-  inputs: { shape: number[]; dtype: DType; data: number[] }[];
-  outputs: { shape: number[]; data: number[] }[];
-  outputGradients: number[][];
-  inputGradients: (number[] | null)[];
-}
-
-const cases: Case[] = JSON.parse(readFileSync(new URL("../golden/ops.json", import.meta.url), "utf8"));
-const axes = (shape: number[]): Dim[] => shape.map((size, i) => ({ name: `a${i}`, size }));
-const symbolicAttrs = ["reshape", "expand"]; // their `shape` is a list of named axes here
+const cases: OperationCase[] = JSON.parse(readFileSync(new URL("../golden/ops.json", import.meta.url), "utf8"));
 const samplingOnly = ["cachedAttention", "quantizedLinear"];
 
 /** The case as a graph with its gradients, compiled. */
-function compile(c: Case) {
-  const op = operations.get(c.op);
-  if (!op) throw new Error(`no operation ${c.op}`);
-  const attrs = symbolicAttrs.includes(c.op) ? { ...c.attrs, shape: axes(c.attrs.shape as number[]) } : c.attrs;
-  const inputs = c.inputs.map((x, i) =>
-    x.dtype === "int8" ? stored(Int8Array.from(x.data), axes(x.shape)) : input(`x${i}`, axes(x.shape), x.dtype),
-  );
-  const outputs = apply(op, inputs, attrs).slice(0, c.outputs.length);
-  const feeds = Object.fromEntries(
-    c.inputs.map((x, i) => [`x${i}`, x.dtype === "int32" ? Int32Array.from(x.data) : Float32Array.from(x.data)]),
-  );
+function compile(c: OperationCase) {
+  const { inputs, outputs, feeds, shapes } = compileCase(c);
   const run = (results: Record<string, Tensor>, more: Record<string, Float32Array> = {}) => {
     const session = new Session({ name: c.op, outputs: results }, { threads: 2 });
-    const fetches = Object.fromEntries(
-      [...session.outputs].map(([n, t]) => [n, new Float32Array(t.shape.reduce((k, d) => k * d.size, 1))]),
-    );
+    const fetches = Object.fromEntries([...session.outputs].map(([n, t]) => [n, new Float32Array(elementCount(t))]));
     const available: Record<string, Float32Array | Int32Array> = { ...feeds, ...more };
     session.run(Object.fromEntries([...session.inputs.keys()].map((n) => [n, available[n]])), fetches);
     session.dispose();
     return fetches;
   };
-  return { inputs, outputs, feeds, run, shapes: outputs.map((t) => t.sizes) };
+  return { inputs, outputs, feeds, run, shapes };
 }
 
 const close = (got: ArrayLike<number>, want: ArrayLike<number>, tolerance: number) => {
