@@ -78,9 +78,13 @@ export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
 export { type PPOInputs, type PPOStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
+export type { RunEvent } from "./run/events.ts";
 export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./run/pretrain-run.ts";
 export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
-export { type RunEvent, type RunSpec, run } from "./run/run.ts";
+export { type RunOptions, type RunSpec, run } from "./run/run.ts";
+export { JSONLSink } from "./run/sinks/jsonl.ts";
+export { type Sink, withSinks } from "./run/sinks/sink.ts";
+export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
 export { runInWorker } from "./run/worker.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {

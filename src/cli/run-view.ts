@@ -1,8 +1,9 @@
-/** @file What a PPO run looks like while it goes on: a bar and a table for people, or its events as JSON. */
+/** @file The terminal as a sink of a PPO run: a bar and a table for people, or its events as JSON. */
 import type { Command } from "commander";
 import type { BestCheckpoint, Metrics } from "../algorithms/events.ts";
 import { memoryParts } from "../model/memory.ts";
-import type { RunEvent } from "../run/run.ts";
+import type { RunEvent } from "../run/events.ts";
+import type { Sink } from "../run/sinks/sink.ts";
 import { inFlags } from "./errors.ts";
 import {
   type Column,
@@ -47,9 +48,10 @@ const COLUMNS: readonly (Column & { text: (m: Metrics) => string })[] = [
 const STEP_WIDTH = 6;
 const PHASES = { respond: "sampling", score: "scoring", update: "updating" };
 
-/** Follows the events of one run and shows them. */
-export class RunView {
+/** Shows the events of one run, and gathers what a summary needs of them. */
+export class RunView implements Sink {
   readonly progress: Progress;
+  readonly outcome: RunOutcome = { step: 0, interrupted: false, directory: "", resumedAt: 0, metrics: {} };
   readonly #json: boolean;
   readonly #quiet: boolean;
   readonly #batchSize: number;
@@ -59,7 +61,6 @@ export class RunView {
   #steps: number;
   #taken = 0;
   #seconds: number[] = [];
-  #metrics: Metrics = {};
   #header = false;
 
   constructor(options: {
@@ -79,25 +80,22 @@ export class RunView {
     this.progress = new Progress(!this.#json && !this.#quiet);
   }
 
-  /** Show every event; the outcome is what a summary needs. */
-  async follow(events: AsyncIterable<RunEvent>): Promise<RunOutcome> {
-    const outcome: RunOutcome = { step: 0, interrupted: false, directory: "", resumedAt: 0, metrics: {} };
-    try {
-      for await (const event of events) {
-        if (event.type === "loaded") outcome.resumedAt = event.resumedAt;
-        if (event.type === "evaluation") outcome[event.when] = event;
-        if (event.type === "checkpoint") outcome.best = event.best ?? outcome.best;
-        if (event.type === "done") {
-          const { step, interrupted, directory = "" } = event;
-          Object.assign(outcome, { step, interrupted, directory });
-        }
-        if (this.#json) printJson(event);
-        else this.#show(event);
-      }
-    } finally {
-      this.progress.clear();
+  async event(event: RunEvent): Promise<void> {
+    const { outcome } = this;
+    if (event.type === "loaded") outcome.resumedAt = event.resumedAt;
+    if (event.type === "evaluation") outcome[event.when] = event;
+    if (event.type === "step") outcome.metrics = event.metrics;
+    if (event.type === "checkpoint") outcome.best = event.best ?? outcome.best;
+    if (event.type === "done") {
+      const { step, interrupted, directory = "" } = event;
+      Object.assign(outcome, { step, interrupted, directory });
     }
-    return { ...outcome, metrics: this.#metrics };
+    if (this.#json) printJson(event);
+    else this.#show(event);
+  }
+
+  async close(): Promise<void> {
+    this.progress.clear();
   }
 
   #show(event: RunEvent): void {
@@ -131,7 +129,6 @@ export class RunView {
   #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {
     this.#taken = step;
     this.#steps = steps;
-    this.#metrics = metrics;
     this.#seconds.push(metrics["time/total"] ?? 0);
     if (this.#quiet) return;
     const columns = fittingColumns(COLUMNS, terminalWidth() - STEP_WIDTH);
@@ -157,8 +154,8 @@ export class RunView {
     if (recent.length > 0)
       facts.push(
         `${duration(perStep * (this.#steps - this.#taken))} left`,
-        `reward ${fixed(this.#metrics["env/reward_mean"], 3)}`,
-        `KL ${fixed(this.#metrics["objective/kl"], 2)}`,
+        `reward ${fixed(this.outcome.metrics["env/reward_mean"], 3)}`,
+        `KL ${fixed(this.outcome.metrics["objective/kl"], 2)}`,
         `${(this.#batchSize / perStep).toFixed(1)} episodes/s`,
       );
     this.progress.show(this.#taken, this.#steps, ...facts);

@@ -242,11 +242,15 @@ export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: 
     const directory = await fetchModel(spec.model);
     // The checkpoint that a run directory means today, for it may mean another one tomorrow.
     const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
-    return await interruptible(
+    await interruptible(
       FINISHING,
-      (signal) => view.follow(runInWorker({ ...spec, model, rewardName }, reward, { signal })),
+      async (signal) => {
+        const events = runInWorker({ ...spec, model, rewardName }, reward, { signal, sinks: [view] });
+        for await (const _ of events); // the view hears them
+      },
       view.progress.clear,
     );
+    return view.outcome;
   } finally {
     await close();
   }

@@ -2,7 +2,6 @@
 
 import type { Changeable } from "../algorithms/changeable.ts";
 import { type PPOConfig, ppoConfig } from "../algorithms/config.ts";
-import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
 import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "../algorithms/inputs.ts";
 import { PPOTrainer } from "../algorithms/ppo.ts";
 import { type EncodedPrompts, encodePrompts } from "../algorithms/prompts.ts";
@@ -13,8 +12,7 @@ import { VERSION } from "../base/version.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
 import type { Prompt } from "../data/prompts.ts";
-import type { RewardFunction, RewardSample } from "../experience/rewards.ts";
-import type { MemoryEstimate } from "../model/memory.ts";
+import type { RewardFunction } from "../experience/rewards.ts";
 import { GPT2HeadWithValueModel, readConfig } from "../model/model.ts";
 import { isDirectory, joinPath, readJson } from "../platform/files.ts";
 import { type RunLock, refuseWhereLocked } from "../platform/lock.ts";
@@ -32,9 +30,11 @@ import {
   restoreTrainer,
   saveCheckpoint,
 } from "./checkpoint.ts";
+import type { RunEvent } from "./events.ts";
+import { CONFIG_FILE, RunLogs } from "./logs.ts";
 import { checkMemory } from "./memory.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
-import { CONFIG_FILE, RunLogs } from "./run-logs.ts";
+import { type Sink, withSinks } from "./sinks/sink.ts";
 
 /** What to run. Plain data: it crosses to a worker. */
 export interface RunSpec {
@@ -60,44 +60,39 @@ export interface RunSpec {
   ignoreMemory?: boolean;
 }
 
-export type RunEvent =
-  | TrainEvent
-  | {
-      type: "loaded";
-      parameters: number;
-      vocabSize: number;
-      nPositions: number;
-      /** What the run is expected to take, in bytes. */
-      memory: MemoryEstimate;
-      notes: readonly string[];
-      resumedAt: number;
-      /** Of a resumed run: the best checkpoint so far. */
-      best?: BestCheckpoint;
-    }
-  | {
-      type: "evaluation";
-      when: "before" | "after";
-      samples: (RewardSample & { score: number })[];
-      mean: number;
-      standardError: number;
-    };
+/** Who may stop a run, and who listens to it. */
+export interface RunOptions {
+  /** An abort asks the run to end after the step in progress, with everything saved. */
+  signal?: AbortSignal;
+  /** What listens to the run, beside its own logs. Called on the caller's thread. */
+  sinks?: readonly Sink[];
+}
 
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
  * Blocks the thread while the engine computes; {@link runInWorker} does not.
- * @param options.lockId whose lock on the run directory it is, for `dropLock`
  * @throws checkpoint - another run is at work in `out`
+ * @throws code - what a sink has thrown, when the run has ended and is saved
  */
-export async function* run(
+export function run(spec: RunSpec, reward: RewardFunction, options: RunOptions = {}): AsyncGenerator<RunEvent> {
+  return withSinks((signal) => lockedRun(spec, reward, signal), options.sinks ?? [], options);
+}
+
+/**
+ * A run without sinks of the caller's.
+ * @param lockId whose lock on the run directory it is, for `dropLock`
+ */
+export async function* lockedRun(
   spec: RunSpec,
   reward: RewardFunction,
-  options: { signal?: AbortSignal; lockId?: string } = {},
+  signal: AbortSignal,
+  lockId?: string,
 ): AsyncGenerator<RunEvent> {
   ppoConfig(spec.config); // report wrong options before anything else
   if (spec.resume) await refuseNoRun(spec.out);
-  const lock = await enterRunDirectory(spec.out, spec.resume ?? false, options.lockId);
+  const lock = await enterRunDirectory(spec.out, spec.resume ?? false, lockId);
   try {
-    yield* runIn(lock, spec, reward, options.signal);
+    yield* runIn(lock, spec, reward, signal);
   } finally {
     await lock.release();
   }
@@ -107,7 +102,7 @@ async function* runIn(
   lock: RunLock,
   spec: RunSpec,
   reward: RewardFunction,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out) : { damaged: [] };
   const before = checkpoint?.state;
@@ -177,7 +172,13 @@ async function* runIn(
   let rewards = before?.rewards ?? [];
 
   lock.keepDirectory();
-  const logs = await RunLogs.open(spec.out, recordOf({ ...spec, model: asked }, config, inputs), trainer.stepsTaken);
+  const record = recordOf({ ...spec, model: asked }, config, inputs);
+  const logs = await RunLogs.open(spec.out, record, trainer.stepsTaken, inputs.evaluation ?? "");
+  /** Into the logs first, then to whoever listens. */
+  const tell = async (event: RunEvent): Promise<RunEvent> => {
+    await logs.event(event);
+    return event;
+  };
   /** What has become of the run directory, in words; undefined while it is as the run made it. */
   const lost = async () => (await lock.lost()) ?? (await logs.lost());
   let saved = trainer.stepsTaken;
@@ -190,24 +191,15 @@ async function* runIn(
     await logs.flush();
     const { step, path } = await saveCheckpoint(spec.out, trainer, rest());
     const best = await pruneCheckpoints(spec.out, step, config);
-    return { type: "checkpoint", step, directory: path, best };
+    return tell({ type: "checkpoint", step, directory: path, best });
   };
   /** Without the care of {@link save}, for a run that ends with an error: nothing older is deleted. */
   const saveAtLast = async (): Promise<RunEvent> => {
     await logs.flush();
     const { step, path } = await saveCheckpoint(spec.out, trainer, { ...rest(), keepOlder: true });
-    return { type: "checkpoint", step, directory: path };
+    return tell({ type: "checkpoint", step, directory: path });
   };
-  const keep = async function* (events: AsyncGenerator<RunEvent>): AsyncGenerator<RunEvent> {
-    for await (const event of events) {
-      if (event.type === "evaluation") {
-        const { when, samples, mean, standardError } = event;
-        await logs.evaluated(inputs.evaluation as string, when, { samples, mean, standardError });
-      }
-      yield event;
-    }
-  };
-  const warning = (message: string): RunEvent => ({ type: "warning", step: trainer.stepsTaken, message });
+  const warning = (message: string) => tell({ type: "warning", step: trainer.stepsTaken, message });
   try {
     // A process killed after it wrote its last checkpoint may not have come to this.
     const repair = checkpoint && damaged.length === 0 && !before?.keepOlder;
@@ -216,29 +208,33 @@ async function* runIn(
     const parameters = model.parameters.data.length;
     const made = checkpoint ? [] : trainer.notes;
     const notes = [...model.notes, ...tokenizer.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])];
-    yield { type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt: trainer.stepsTaken, best };
-    for (const what of damaged) yield warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
-    for (const what of changes) yield warning(what);
+    const resumedAt = trainer.stepsTaken;
+    yield await tell({ type: "loaded", parameters, vocabSize, nPositions, memory, notes, resumedAt, best });
+    for (const what of damaged) yield await warning(`damaged, so the run goes on from an earlier checkpoint: ${what}`);
+    for (const what of changes) yield await warning(what);
     if (spec.resume && !checkpoint)
-      yield warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
-    const began = (await logs.evaluations(inputs.evaluation ?? "")).before;
-    if (evaluation && !checkpoint) yield* keep(evaluate(evaluation, trainer, "before"));
-    else if (evaluation && began) yield { type: "evaluation", when: "before", ...began };
+      yield await warning(`${spec.out} has no checkpoint yet: the run begins at its first step`);
+    const began = (await logs.evaluations.known()).before;
+    if (evaluation && !checkpoint)
+      for await (const event of evaluate(evaluation, trainer, "before")) yield await tell(event);
+    else if (evaluation && began) yield await tell({ type: "evaluation", when: "before", ...began });
     for await (const event of trainer.train(prompts, { signal })) {
+      if (event.type === "done") {
+        if (saved !== event.step || event.step === 0) yield await save();
+        if (evaluation && !event.interrupted)
+          for await (const last of evaluate(evaluation, trainer, "after")) yield await tell(last);
+        yield await tell({ ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) });
+        continue;
+      }
+      await tell(event);
       if (event.type === "step") {
-        await logs.step(event);
         logged = event.step;
         rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
         const found = await lost();
         if (found !== undefined) throw new LostDirectory(found);
-        if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       }
-      if (event.type !== "done") yield event;
-      else {
-        if (saved !== event.step || event.step === 0) yield await save();
-        if (evaluation && !event.interrupted) yield* keep(evaluate(evaluation, trainer, "after"));
-        yield { ...event, directory: joinPath(spec.out, `checkpoint-${event.step}`) };
-      }
+      yield event;
+      if (event.type === "step" && config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
       await breathe();
     }
   } catch (error) {
@@ -250,7 +246,7 @@ async function* runIn(
     let rescued: string | undefined;
     try {
       if (whole && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
-        if (!trainer.canBeSaved) yield warning(partly(trainer));
+        if (!trainer.canBeSaved) yield await warning(partly(trainer));
         if (found === undefined) yield await saveAtLast();
         else {
           const place = await rescue(spec.out, async (place) => {
@@ -261,7 +257,7 @@ async function* runIn(
         }
       }
     } catch (second) {
-      yield warning(`no checkpoint of step ${trainer.stepsTaken} could be written either: ${messageOf(second)}`);
+      yield await warning(`no checkpoint of step ${trainer.stepsTaken} could be written either: ${messageOf(second)}`);
     }
     if (found !== undefined) lostDirectory(spec.out, found, rescued, error);
     throw error;

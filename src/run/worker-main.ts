@@ -6,7 +6,7 @@ import { ValueheadError } from "../base/errors.ts";
 import { plainError, reviveError } from "../base/thrown.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
 import { parentChannel, workerInput } from "../platform/worker.ts";
-import { run } from "./run.ts";
+import { lockedRun } from "./run.ts";
 import type { ToParent, ToWorker, WorkerInput } from "./worker.ts";
 
 const GONE = new ValueheadError("reward", {
@@ -46,7 +46,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
   try {
-    for await (const event of run(spec, reward, { signal: controller.signal, lockId })) {
+    for await (const event of lockedRun(spec, reward, controller.signal, lockId)) {
       if (left) break; // the run ends as if its iterator had been left here
       parent.post({ type: "event", event } satisfies ToParent);
     }

@@ -11,7 +11,9 @@ import { randomId } from "../platform/hash.ts";
 import { dropLock } from "../platform/lock.ts";
 import { packageModule } from "../platform/package.ts";
 import { spawnWorker } from "../platform/worker.ts";
-import type { RunEvent, RunSpec } from "./run.ts";
+import type { RunEvent } from "./events.ts";
+import type { RunOptions, RunSpec } from "./run.ts";
+import { withSinks } from "./sinks/sink.ts";
 
 export type ToWorker =
   | { type: "stop" }
@@ -31,12 +33,15 @@ export interface WorkerInput {
   lockId: string;
 }
 
-/** The events of {@link run}, from a worker thread. The reward function runs on this thread. */
-export async function* runInWorker(
-  spec: RunSpec,
-  reward: RewardFunction,
-  options: { signal?: AbortSignal } = {},
-): AsyncGenerator<RunEvent> {
+/**
+ * The events of {@link run}, from a worker thread. Reward function and sinks are called on this thread.
+ * @throws what {@link run} throws
+ */
+export function runInWorker(spec: RunSpec, reward: RewardFunction, options: RunOptions = {}): AsyncGenerator<RunEvent> {
+  return withSinks((signal) => workerEvents(spec, reward, signal), options.sinks ?? [], options);
+}
+
+async function* workerEvents(spec: RunSpec, reward: RewardFunction, signal: AbortSignal): AsyncGenerator<RunEvent> {
   const lockId = randomId();
   const worker = spawnWorker(packageModule("run/worker-main"), { spec, lockId } satisfies WorkerInput);
   const queue: (RunEvent | Error | null)[] = [];
@@ -69,8 +74,8 @@ export async function* runInWorker(
     (error) => push(error instanceof Error ? error : new Error(messageOf(error))),
   );
   const stop = () => worker.post({ type: "stop" } satisfies ToWorker);
-  if (options.signal?.aborted) stop();
-  options.signal?.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop);
   try {
     for (;;) {
       while (queue.length === 0)
@@ -83,7 +88,7 @@ export async function* runInWorker(
       yield item;
     }
   } finally {
-    options.signal?.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", stop);
     for (const call of calls.values()) call.abort();
     // Not terminate(): ended inside a call of the engine, the thread takes the whole process with it.
     worker.post({ type: "leave" } satisfies ToWorker);

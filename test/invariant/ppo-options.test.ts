@@ -15,7 +15,8 @@ import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { ParameterBuffer, trainedTable } from "../../src/model/parameters.ts";
 import { AdamW } from "../../src/nn/adamw.ts";
 import { openFile, packagePath, writeAtomic } from "../../src/platform/files.ts";
-import { type RunEvent, run } from "../../src/run/run.ts";
+import type { RunEvent } from "../../src/run/events.ts";
+import { run } from "../../src/run/run.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 

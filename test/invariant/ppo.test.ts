@@ -9,7 +9,8 @@ import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
 import { makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
-import { type RunEvent, type RunSpec, run } from "../../src/run/run.ts";
+import type { RunEvent } from "../../src/run/events.ts";
+import { type RunSpec, run } from "../../src/run/run.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 

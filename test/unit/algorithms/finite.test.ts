@@ -13,7 +13,8 @@ import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { ParameterBuffer, parameterTable } from "../../../src/model/parameters.ts";
 import { AdamW } from "../../../src/nn/adamw.ts";
 import { packagePath } from "../../../src/platform/files.ts";
-import { type RunEvent, run } from "../../../src/run/run.ts";
+import type { RunEvent } from "../../../src/run/events.ts";
+import { run } from "../../../src/run/run.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-finite-"));

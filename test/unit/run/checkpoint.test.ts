@@ -19,7 +19,8 @@ import type { RewardFunction } from "../../../src/experience/rewards.ts";
 import { makeConfig } from "../../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { AppendFile, packagePath } from "../../../src/platform/files.ts";
-import { type RunEvent, run } from "../../../src/run/run.ts";
+import type { RunEvent } from "../../../src/run/events.ts";
+import { run } from "../../../src/run/run.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-checkpoint-"));

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { crc32c, TensorBoardWriter } from "../../../src/run/tensorboard.ts";
+import { crc32c, TensorBoardWriter } from "../../../src/run/sinks/event-file.ts";
 
 // Written by tools/reference/tensorboard.py with PyPI's tensorboard.
 const goldenDirectory = new URL("../../golden/tensorboard/", import.meta.url);

@@ -2,7 +2,7 @@
  * @file TensorBoard event files: a sequence of length-prefixed, checksummed records (TFRecord), each an Event protobuf.
  * Field numbers: tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
  */
-import { type AppendBytes, createByteFile, exists, joinPath, makeDirectory } from "../platform/files.ts";
+import { type AppendBytes, createByteFile, exists, joinPath, makeDirectory } from "../../platform/files.ts";
 
 export interface TensorBoardOptions {
   /** On resume: TensorBoard forgets what older files of the directory say about this step and later ones. */

@@ -1,0 +1,38 @@
+/** @file What a run says while it goes on: all that is known of it outside, in one stream. */
+import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
+import type { RewardSample } from "../experience/rewards.ts";
+import type { MemoryEstimate } from "../model/memory.ts";
+
+/**
+ * An event of a run: those of the trainer, and two of the run's own. `loaded` is the first but for what is read before; `done`
+ * is the last. Plain data: it crosses to a worker, and is one line of JSON.
+ */
+export type RunEvent =
+  | TrainEvent
+  | {
+      type: "loaded";
+      /** Weights of the model, the value head's included. */
+      parameters: number;
+      vocabSize: number;
+      /** The model's context, tokens. */
+      nPositions: number;
+      /** What the run is expected to take, in bytes. */
+      memory: MemoryEstimate;
+      /** What to tell people about model, tokenizer and data. */
+      notes: readonly string[];
+      /** Steps taken before, by a run that is resumed; 0: it begins. */
+      resumedAt: number;
+      /** Of a resumed run: the best checkpoint so far. */
+      best?: BestCheckpoint;
+    }
+  | {
+      type: "evaluation";
+      /** Before the first step or after the last. */
+      when: "before" | "after";
+      /** A response to each evaluation prompt, and its score. */
+      samples: (RewardSample & { score: number })[];
+      /** Mean score. */
+      mean: number;
+      /** Of the mean: s / √n with the unbiased s. */
+      standardError: number;
+    };
