@@ -1,14 +1,14 @@
-/** @file Every operation in the registry, forwards against torch and backwards against torch and finite differences. */
-import { readFileSync } from "node:fs";
+/** @file Every operation in the registry, and a few made of them, forwards against torch and backwards against torch and finite differences. */
 import { describe, expect, test } from "vitest";
 import { Session } from "../../src/backend/ort-node.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { operations } from "../../src/graph/ops/index.ts";
 import { elementCount, input, type Tensor } from "../../src/graph/tensor.ts";
-import { compileCase, type OperationCase } from "../support/operations.ts";
+import { cases, compileCase, composed, type OperationCase } from "../support/operations.ts";
 
-const cases: OperationCase[] = JSON.parse(readFileSync(new URL("../golden/ops.json", import.meta.url), "utf8"));
 const samplingOnly = ["cachedAttention", "quantizedLinear"];
+
+const names = [...operations.keys(), ...Object.keys(composed)];
 
 /** The case as a graph with its gradients, compiled. */
 function compile(c: OperationCase) {
@@ -34,7 +34,7 @@ const close = (got: ArrayLike<number>, want: ArrayLike<number>, tolerance: numbe
 
 test("every operation has forward cases from the reference", () => {
   const covered = new Set(cases.map((c) => c.op));
-  expect([...operations.keys()].filter((name) => !covered.has(name))).toEqual([]);
+  expect(names.filter((name) => !covered.has(name))).toEqual([]);
 });
 
 test("every operation has a gradient, but for those only sampling uses", () => {
@@ -42,7 +42,7 @@ test("every operation has a gradient, but for those only sampling uses", () => {
   expect(without).toEqual(samplingOnly);
 });
 
-describe.each([...operations.keys()])("%s", (name) => {
+describe.each(names)("%s", (name) => {
   const own = cases.filter((c) => c.op === name);
   test.each(own.map((c, i) => [i, c] as const))("case %i forward equals torch", (_, c) => {
     const { outputs, run, shapes } = compile(c);
@@ -56,7 +56,8 @@ describe.each([...operations.keys()])("%s", (name) => {
     const { inputs, outputs, feeds, run } = compile(c);
     const seeds = outputs.map((t, i) => input(`g${i}`, t.shape));
     const seedData = Object.fromEntries(c.outputGradients.map((g, i) => [`g${i}`, Float32Array.from(g)]));
-    const differentiable = inputs.filter((t) => t.dtype === "float32");
+    // Angles are no parameters: of rotary positions, only what is turned has a gradient.
+    const differentiable = name === "rotary" ? [inputs[0]] : inputs.filter((t) => t.dtype === "float32");
     const grads = gradients(outputs, seeds, differentiable);
     const wanted = Object.fromEntries(
       differentiable.flatMap((t, i) => (grads[i] ? [[`d${inputs.indexOf(t)}`, grads[i] as Tensor]] : [])),

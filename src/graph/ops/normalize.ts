@@ -1,4 +1,4 @@
-/** @file Softmax, log-softmax and layer norm, along the last axis. */
+/** @file Softmax, log-softmax, layer norm and RMS norm, along the last axis. */
 import { apply, constantValue, type Op, shapeError, type Tensor } from "../tensor.ts";
 import { exp, mul, neg, sub, sumTo } from "./elementwise.ts";
 import { column, scatterAddLast, scatterAddLastOp } from "./gather.ts";
@@ -70,6 +70,35 @@ export const layerNormOp: Op = {
 };
 export const layerNorm = (x: Tensor, gamma: Tensor, beta: Tensor, epsilon: number) =>
   apply(layerNormOp, [x, gamma, beta], { epsilon })[0];
+
+/**
+ * y = w n with n = x r and r = 1/sqrt(mean(x^2) + epsilon), the mean over the last axis (Zhang and Sennrich 2019).
+ * With h = w dy:  dx = r (h - n mean(h n)),  dw = sum(dy n).
+ * The output r ([..., 1]) is there for the gradient; nothing differentiates through it.
+ * ONNX Runtime's SimplifiedLayerNormalization, which stands in the domain of ONNX's own operators.
+ */
+export const rmsNormOp: Op = {
+  name: "rmsNorm",
+  light: true,
+  infer: (inputs) => {
+    const [x, w] = inputs;
+    if (w.rank !== 1 || w.shape[0].size !== x.shape[x.rank - 1]?.size)
+      shapeError("rmsNorm", inputs, "x [..., C], weight [C]");
+    const row = { dtype: "float32" as const, shape: [...x.shape.slice(0, -1), { name: "", size: 1 }] };
+    return [{ dtype: "float32", shape: x.shape }, row];
+  },
+  emit: (e, inputs, outputs, node) =>
+    e.node("SimplifiedLayerNormalization", inputs, outputs, { axis: -1, epsilon: { float: node.attrs.epsilon } }),
+  gradient: (node, [g]) => {
+    if (!g) return [undefined, undefined];
+    const [x, w] = node.inputs;
+    const r = node.outputs[1];
+    const n = mul(x, r);
+    const h = mul(g, w);
+    return [mul(r, sub(h, mul(n, reduceMean(mul(h, n), lastAxis(h), true)))), sumTo(mul(g, n), w)];
+  },
+};
+export const rmsNorm = (x: Tensor, w: Tensor, epsilon: number) => apply(rmsNormOp, [x, w], { epsilon })[0];
 
 /** H = -sum(p log p) over the last axis, from log-probs. */
 export function entropy(logProbs: Tensor): Tensor {

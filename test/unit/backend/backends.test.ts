@@ -1,5 +1,4 @@
 /** @file What every backend does: computes each operation of the registry, owns memory, checks what it is given. */
-import { readFileSync } from "node:fs";
 import { describe, expect, it, test, vi } from "vitest";
 import { Engine } from "../../../src/backend/engine.ts";
 import { OrtWeb } from "../../../src/backend/ort-web.ts";
@@ -7,9 +6,7 @@ import { add, operations, scale, scatterAddRows, tanh } from "../../../src/graph
 import { input, stored } from "../../../src/graph/tensor.ts";
 import * as packages from "../../../src/platform/package.ts";
 import { backends } from "../../support/backends.ts";
-import { compileCase, type OperationCase } from "../../support/operations.ts";
-
-const cases: OperationCase[] = JSON.parse(readFileSync(new URL("../../golden/ops.json", import.meta.url), "utf8"));
+import { cases, compileCase } from "../../support/operations.ts";
 
 describe.each(backends)("%s", (name, open) => {
   const backend = open();
