@@ -21,6 +21,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import { fail } from "../base/errors.ts";
+import { keptAxes, reshapeOp } from "./ops/shape.ts";
 import {
   type AttributeValue,
   type Emitter,
@@ -39,7 +40,7 @@ export interface Program {
   readonly outputs: Readonly<Record<string, Tensor>>;
   /**
    * Names of axes whose size is given at each run. The graph is built with any size for them, and must hold no operation that
-   * has a size among its constants (reshape, expand).
+   * has such a size among its constants: no expand, and a reshape only of the axes behind the free ones.
    */
   readonly free?: readonly string[];
   /** Tensors fed by the caller although an operation could compute them: what a forward pass saved. */
@@ -71,6 +72,7 @@ export const SENTINEL = "sentinel";
  * backend/ort-node.ts, the only user.
  */
 export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): ONNXModel {
+  const { free = [] } = program;
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];
   const inputs = new Map<string, TensorType>();
@@ -160,12 +162,14 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       // Trailing outputs that are not requested are not computed; earlier ones must have a name.
       while (outs.at(-1) === "") outs.pop();
       const outputs = outs.map((name) => name || `.t${counter++}`);
+      const before = nodes.length;
       node.op.emit(
         emitter,
         node.inputs.map((t) => names.get(t) as string),
         outputs,
         node,
       );
+      if (free.length > 0) checkFree(program.name, node, nodes.slice(before), free);
     }
   }
   const outputs = new Map<string, TensorType>();
@@ -175,7 +179,6 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     outputs.set(name, t);
   }
 
-  const { free = [] } = program;
   const valueInfos = (values: ReadonlyMap<string, TensorType>) =>
     [...values].map(([name, t]) => valueInfo(name, t, free));
   const graph = create(GraphProtoSchema, {
@@ -195,15 +198,28 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
     ],
   });
   const opTypes = new Set(nodes.map((n) => n.opType));
-  const sized = ["Reshape", "Expand"].find((opType) => opTypes.has(opType));
-  if (free.length > 0 && sized)
-    fail("shape", {
-      where: `program ${program.name}`,
-      found: `${sized}, which has sizes among its constants, and free axes ${free.join(", ")}`,
-      expected: "operations that take any size",
-      fix: "keep the axes apart instead of reshaping, or leave no axis free",
-    });
   return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, free, opTypes };
+}
+
+/** No free axis may be among the sizes that an operation has as constants. A reshape leaves its leading axes as they are. */
+function checkFree(
+  program: string,
+  { op, inputs: [x], outputs: [y] }: Node,
+  emitted: readonly NodeProto[],
+  free: readonly string[],
+): void {
+  const sized = emitted.find(({ opType }) => opType === "Reshape" || opType === "Expand");
+  if (!sized) return;
+  if (op === reshapeOp) {
+    const kept = keptAxes(x.shape, y.shape);
+    if (![x, y].some((t) => t.shape.slice(kept).some((d) => free.includes(d.name)))) return;
+  }
+  fail("shape", {
+    where: `program ${program}`,
+    found: `${sized.opType}, which has sizes among its constants, and free axes ${free.join(", ")}`,
+    expected: "operations that take any size",
+    fix: "reshape only the axes behind the free ones, or leave no axis free",
+  });
 }
 
 /** What must be computed for the outputs, going back no further than the cuts; nodes in the order they were made. */

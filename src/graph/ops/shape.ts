@@ -14,6 +14,13 @@ import { sumTo } from "./elementwise.ts";
 
 const type = (x: Tensor, shape: readonly Dim[]) => [{ dtype: x.dtype, shape }];
 
+/** How many leading axes a reshape leaves as they are. */
+export function keptAxes(from: readonly Dim[], to: readonly Dim[]): number {
+  const first = to.findIndex((d, i) => d.name !== from[i]?.name || d.size !== from[i].size);
+  return first < 0 ? to.length : first;
+}
+
+/** A new shape for the same numbers. Axes that stay, from the first on, may be free ones (see `Program.free`). */
 export const reshapeOp: Op = {
   name: "reshape",
   light: true,
@@ -22,7 +29,11 @@ export const reshapeOp: Op = {
       shapeError("reshape", [x], `as many elements as ${describe({ dtype: x.dtype, shape })}`);
     return type(x, shape);
   },
-  emit: (e, [x], outputs, node) => e.node("Reshape", [x, e.int64(node.outputs[0].sizes)], outputs),
+  emit: (e, [x], outputs, node) => {
+    const [from, to] = [node.inputs[0].shape, node.outputs[0].shape];
+    const kept = keptAxes(from, to);
+    e.node("Reshape", [x, e.int64(to.map((d, i) => (i < kept ? 0 : d.size)))], outputs); // 0: as the input has it
+  },
   gradient: (node, [g]) => [g && reshape(g, node.inputs[0].shape)],
 };
 export const reshape = (x: Tensor, shape: readonly Dim[]) => apply(reshapeOp, [x], { shape })[0];

@@ -4,8 +4,21 @@ import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto
 import { expect, test } from "vitest";
 import { Session } from "../../../src/backend/ort-node.ts";
 import { type Program, SENTINEL, writeOnnx } from "../../../src/graph/onnx.ts";
-import { add, gatherRows, layerNorm, linear, mul, reshape, scale, split, tanh } from "../../../src/graph/ops/index.ts";
-import { constant, dims, input, stored } from "../../../src/graph/tensor.ts";
+import {
+  add,
+  expand,
+  gatherLast,
+  gatherRows,
+  layerNorm,
+  linear,
+  mul,
+  reshape,
+  rmsNorm,
+  scale,
+  split,
+  tanh,
+} from "../../../src/graph/ops/index.ts";
+import { constant, dims, input, stored, type Tensor } from "../../../src/graph/tensor.ts";
 import { run, runProgram } from "../../support/run.ts";
 
 function decode(program: Program, options?: { sentinel?: boolean }) {
@@ -216,8 +229,39 @@ test("the size of a free axis is told at each run, and buffers are checked again
 });
 
 test("a free axis and an operation with sizes among its constants do not go together", () => {
-  const y = reshape(input("x", { N: 2, C: 3 }), dims({ M: 6 }));
-  expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y } })).toThrow(
-    "program p: found Reshape, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: keep the axes apart instead of reshaping, or leave no axis free",
+  const refused = (y: Tensor, opType: string) =>
+    expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y } })).toThrow(
+      `program p: found ${opType}, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: reshape only the axes behind the free ones, or leave no axis free`,
+    );
+  const x = input("x", { N: 2, C: 6 });
+  refused(reshape(x, dims({ M: 12 })), "Reshape"); // N goes
+  refused(reshape(input("x", { M: 12 }), dims({ N: 2, C: 6 })), "Reshape"); // N comes
+  refused(reshape(x, dims({ C: 6, N: 2 })), "Reshape");
+  refused(reshape(x, dims({ M: 2, C: 6 })), "Reshape"); // of this size today
+  refused(expand(input("x", { one: 1, C: 6 }), dims({ N: 2, C: 6 })), "Expand");
+  refused(gatherLast(x, input("ids", { N: 2 }, "int32")), "Reshape");
+});
+
+test("what lies behind a free axis may be reshaped", () => {
+  const x = input("x", { B: 2, T: 3, C: 6 });
+  const heads = reshape(x, dims({ B: 2, T: 3, H: 2, D: 3 }));
+  const normed = rmsNorm(heads, stored(Float32Array.of(1, 2, 3), { D: 3 }), 1e-5);
+  const session = new Session(
+    { name: "p", free: ["B", "T"], outputs: { y: reshape(normed, x.shape) } },
+    { threads: 1 },
   );
+  for (const [B, T] of [
+    [1, 1],
+    [3, 5],
+  ]) {
+    const data = Float32Array.from({ length: B * T * 6 }, (_, i) => Math.sin(i));
+    const y = new Float32Array(data.length);
+    session.run({ x: data }, { y }, { B, T });
+    const alone = run(
+      { y: rmsNorm(input("x", { N: B * T * 2, D: 3 }), stored(Float32Array.of(1, 2, 3), { D: 3 }), 1e-5) },
+      { x: data },
+    );
+    expect(y).toEqual(alone.y);
+  }
+  session.dispose();
 });

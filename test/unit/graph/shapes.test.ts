@@ -37,6 +37,15 @@ const cases: Case[] = [
     [op, [f({ N: 2 })], { axes: [1] }, "[N=2]:float32", "axes below the rank, not 1"],
     [op, [f({ N: 2 })], { axes: [-1] }, "[N=2]:float32", "axes below the rank, not -1"],
   ]),
+  ...[f({ C: 7 }), f({ N: 8, C: 1 }), f({})].map(
+    (weight): Case => [
+      "rmsNorm",
+      [f({ N: 4, C: 8 }), weight],
+      {},
+      `[N=4, C=8]:float32, ${weight}`,
+      "x [..., C], weight [C]",
+    ],
+  ),
   [
     "layerNorm",
     [f({ N: 2, C: 3 }), f({ C: 3 }), f({ D: 4 })],
