@@ -1,5 +1,6 @@
 /** @file Old names of public types, for one version: acronyms are in capitals now, and `Response` is the platform's. */
 import type { PPOConfig } from "./algorithms/config.ts";
+import type { Learner } from "./algorithms/learner.ts";
 import type { RNG, RNGState } from "./base/rng.ts";
 import type { ExactKL } from "./model/head.ts";
 import type { GAEInputs } from "./rl/advantages.ts";
@@ -11,6 +12,8 @@ import type { TokenizerJSON } from "./tokenizer/tokenizer.ts";
 
 /** @deprecated {@link SampledResponse} */
 export type Response = SampledResponse;
+/** @deprecated {@link Learner} */
+export type Critic = Learner;
 /** @deprecated {@link PPOConfig} */
 export type PpoConfig = PPOConfig;
 /** @deprecated {@link PPOInputs} */

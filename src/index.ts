@@ -2,8 +2,8 @@
 
 export type { Changeable } from "./algorithms/changeable.ts";
 export { PPO_DEFAULTS, type PPOConfig, ppoConfig } from "./algorithms/config.ts";
-export type { Critic } from "./algorithms/critic.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
+export type { Learner, LearnerOptions, StepFacts } from "./algorithms/learner.ts";
 export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
 export { type PresetName, presets } from "./algorithms/presets.ts";
 export {

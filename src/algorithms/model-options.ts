@@ -5,11 +5,17 @@ import type { AdamWOptions } from "../nn/adamw.ts";
 import type { TruncateOptions } from "../rl/truncate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PPOConfig } from "./config.ts";
+import type { LearnerOptions } from "./learner.ts";
 
-export function adamOptions(config: PPOConfig): AdamWOptions {
+function adamOptions(config: PPOConfig): AdamWOptions {
   const { learningRate, beta1, beta2, adamEpsilon: epsilon, adamBiasCorrection: biasCorrection, weightDecay } = config;
   return { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay };
 }
+
+export const learnerOptions = (config: PPOConfig): LearnerOptions => {
+  const { maxGradNorm, frozenLayers, gradientCheckpointing } = config;
+  return { optimizer: adamOptions(config), maxGradNorm, frozenLayers, gradientCheckpointing };
+};
 
 /** @throws config - a truncateToken that this tokenizer splits */
 export function truncateOptions({ truncateToken, truncateAfter }: PPOConfig, tokenizer: Tokenizer): TruncateOptions {

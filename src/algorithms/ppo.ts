@@ -10,8 +10,7 @@ import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { ParameterBuffer, trainedTable } from "../model/parameters.ts";
-import { AdamW } from "../nn/adamw.ts";
+import type { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
 import type { Draws } from "../rl/draws.ts";
@@ -31,14 +30,14 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditStep } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PPOConfig, ppoConfig } from "./config.ts";
-import { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
 import { checkFinite, checkWeights } from "./finite.ts";
 import { checkDrawn, givenExperience } from "./given.ts";
-import { adamOptions, checkModelOptions, truncateOptions } from "./model-options.ts";
+import { Learner } from "./learner.ts";
+import { checkModelOptions, learnerOptions, truncateOptions } from "./model-options.ts";
 import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
 import { Stopwatch, stepReport, stepSignals } from "./report.ts";
-import { rescore, rolloutRemarks, scoreAll, weightTargets } from "./rescore.ts";
+import { rescore, rolloutRemarks, scoreAll, scoreValues, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
 import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
 import { updatePolicy } from "./update.ts";
@@ -76,7 +75,7 @@ export class PPOTrainer {
   readonly config: PPOConfig;
   readonly optimizer: AdamW;
   /** The value model, when it is not a head on the policy. */
-  readonly critic?: Critic;
+  readonly critic?: Learner;
   readonly klController: KLController;
   /** The tokens that end a response, unless `stopAtEos` is off; empty: none does. */
   readonly eosTokenIds: readonly number[];
@@ -88,7 +87,7 @@ export class PPOTrainer {
   readonly #rewardName: string;
   readonly #transforms?: readonly Transform[];
   readonly #drawable?: KeptSet;
-  readonly #grads: ParameterBuffer;
+  readonly #policy: Learner;
   readonly #truncation: TruncateOptions;
   #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
@@ -124,11 +123,13 @@ export class PPOTrainer {
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    const trained = trainedTable(model.parameters.table, this.config.frozenLayers);
-    this.#grads = new ParameterBuffer(trained);
-    this.optimizer = new AdamW(trained, adamOptions(this.config));
+    this.#policy = new Learner(model, learnerOptions(this.config));
+    this.optimizer = this.#policy.optimizer;
     if (this.config.valueModel === "separate")
-      this.critic = new Critic(model.frozenCopy(this.config.frozenLayers), this.config);
+      this.critic = new Learner(model.frozenCopy(this.config.frozenLayers), {
+        ...learnerOptions(this.config),
+        name: "the value model",
+      });
     const { klCoef, klTarget, klHorizon } = this.config;
     this.klController =
       this.config.klController === "adaptive"
@@ -186,7 +187,9 @@ export class PPOTrainer {
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
     const { data: scored, importance } = await rescore(this.model, answered, config, this.#partSize); // where another policy drew them
-    const data = this.critic ? { ...scored, values: await this.critic.values(scored, this.#partSize) } : scored;
+    const data = this.critic
+      ? { ...scored, values: await scoreValues(this.critic.model, scored, this.#partSize) }
+      : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.eosTokenIds);
@@ -213,10 +216,10 @@ export class PPOTrainer {
     clock.lap("time/ppo/compute_advantages");
 
     // 6 K epochs of updates
-    optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const { critic, model } = this;
-    const skipped = this.#skippedUpdates;
-    const update = yield* updatePolicy(model, optimizer, this.#grads, data, targets, config, step, skipped, critic);
+    const learners = { policy: this.#policy, critic: this.critic };
+    for (const learner of [learners.policy, learners.critic])
+      if (learner) learner.optimizer.options.learningRate = config.learningRate * this.#schedule(step);
+    const update = yield* updatePolicy(learners, data, targets, config, step, this.#skippedUpdates);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -332,7 +335,7 @@ export class PPOTrainer {
   ): AsyncGenerator<TrainEvent, Answered> {
     const { rolloutPrecision: precision, rolloutBatchSize, maxNewTokens, batchSize, maskReplay } = this.config;
     const form = { precision, rows: Math.min(queries.length, rolloutBatchSize), steps: maxNewTokens };
-    const weights = decodingWeights(this.model, form, this.#grads); // those of the last step are not needed any more
+    const weights = decodingWeights(this.model, form, this.#policy.grads); // those of the last step are not needed any more
     const responder = { ...this.responder, sampling: { ...this.sampling(), weights } };
     const lap = (done: "respond" | "score") => {
       if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it

@@ -48,6 +48,22 @@ export async function scoreAll(
   return { logprobs, values };
 }
 
+/** Values do not ask what could be drawn. */
+const ANY = { temperature: 1 };
+
+/** The values that a model of its own gives a batch, [B, W], in parts of `partSize` rows. */
+export async function scoreValues(
+  model: GPT2HeadWithValueModel,
+  data: Experience,
+  partSize: number,
+): Promise<Float32Array> {
+  const { rows, width } = data.batch;
+  const values = new Float32Array(rows * width);
+  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions))
+    put((await model.score({ ...asked, distribution: ANY }, ["values"])).values, values, index);
+  return values;
+}
+
 /**
  * Advantages times importance weights. The policy loss with them is the weighted policy loss: for w >= 0
  * w max(-A r, -A clip(r)) = max(-(w A) r, -(w A) clip(r)).

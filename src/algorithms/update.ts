@@ -1,17 +1,14 @@
 /** @file K epochs of minibatches: the only place where PPO changes weights. */
 import { stream } from "../base/streams.ts";
 import type { RowLoss } from "../model/head.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { type ParameterBuffer, trainedPart } from "../model/parameters.ts";
-import { type AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import type { Targets } from "../rl/targets.ts";
 import { auditRatio } from "./audit.ts";
 import { ask, type Experience, pick } from "./batch.ts";
 import type { PPOConfig } from "./config.ts";
-import type { Critic } from "./critic.ts";
 import type { TrainEvent } from "./events.ts";
-import { badGradient, badScores, badWeights, failMinibatch } from "./finite.ts";
-import { ppoLoss } from "./losses.ts";
+import { failMinibatch } from "./finite.ts";
+import type { Learner, StepFacts } from "./learner.ts";
+import { criticLoss, ppoLoss } from "./losses.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
 export interface UpdateRecord {
@@ -40,11 +37,17 @@ export interface UpdateRecord {
 type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
 type Part = Pick<UpdateRecord, PerToken | "index">;
 
+/** Who learns: the policy, and a model for the values where they are not a head on the policy. */
+export interface Learners {
+  policy: Learner;
+  critic?: Learner;
+}
+
 /** Epochs end when the KL from the old policy exceeds this times targetKl, as in TRL's `_early_stop`. */
 const EARLY_STOP_FACTOR = 1.5;
 
 /**
- * Updates the model in place; yields progress, returns what happened. With a `critic` the value loss trains that instead.
+ * Updates the weights in place; yields progress, returns what happened. With a `critic` the value loss trains that instead.
  *
  * `targetKl` is compared after each epoch with k1 of its last minibatch, the mean over tokens of log π_old − log π;
  * `ratioThreshold` with the mean over tokens of π / π_old, before the optimizer's step.
@@ -54,31 +57,26 @@ const EARLY_STOP_FACTOR = 1.5;
  * @throws numbers - a loss or gradient that is not finite, beyond config.maxSkippedSteps or in every minibatch
  */
 export async function* updatePolicy(
-  model: GPT2HeadWithValueModel,
-  optimizer: AdamW,
-  grads: ParameterBuffer,
+  { policy, critic }: Learners,
   data: Experience,
   targets: Targets,
   config: PPOConfig,
   step: number,
   skippedBefore = 0,
-  critic?: Critic,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
-  const loss = ppoLoss(critic ? { ...config, vfCoef: 0 } : config);
+  const losses = { policy: ppoLoss(critic ? { ...config, vfCoef: 0 } : config), critic: criticLoss(config) };
   const { rows } = data.batch;
   const rng = stream(config.seed, "minibatches", step);
   const parts: Part[] = [];
-  let [normSum, updateNormSum, optimizerSteps] = [0, 0, 0];
+  const steps: StepFacts[] = [];
   let [firstRatioDeviation, skipped, skippedUpdates, epochs] = [0, 0, skippedBefore, 0];
   for (let policyKl = 0; epochs < config.ppoEpochs && !isFar(policyKl, config); epochs++) {
     const epoch = epochs;
     const order = rng.permutation(rows);
     for (let start = 0; start < rows; start += config.miniBatchSize) {
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
-      const pass = await minibatchGradient(model, loss, grads, data, targets, miniBatch, config, critic);
-      const norm = pass.bad === undefined ? globalNorm(grads.data) : 0;
-      const scale = clipFactor(norm, config.maxGradNorm);
-      const bad = pass.bad ?? badGradient(grads, norm, scale) ?? critic?.badGradient();
+      const pass = await minibatchGradient({ policy, critic }, losses, data, targets, miniBatch, config);
+      const bad = pass.bad ?? policy.badGradient ?? critic?.badGradient;
       if (bad !== undefined) {
         const last = parts.length === 0 && epoch === config.ppoEpochs - 1 && start + config.miniBatchSize >= rows;
         if (last || skippedUpdates >= config.maxSkippedSteps) failMinibatch(step, epoch, start, bad, skippedUpdates);
@@ -88,25 +86,25 @@ export async function* updatePolicy(
       }
       if (parts.length === 0) {
         firstRatioDeviation = pass.ratioDeviation;
-        const message = auditRatio(firstRatioDeviation, model, config, step);
+        const message = auditRatio(firstRatioDeviation, policy.model, config, step);
         if (message) yield { type: "warning", step, message };
       }
       parts.push(...pass.parts);
       policyKl = pass.policyKl;
       if (config.ratioThreshold > 0 && pass.ratio > config.ratioThreshold) skipped++;
       else {
-        const change = optimizer.update(trainedPart(model.parameters, grads), grads.data, scale);
-        const spoiled = badWeights(model.parameters, change) ?? critic?.update(optimizer.options.learningRate);
+        const facts = policy.apply();
+        const spoiled = facts.spoiled ?? critic?.apply().spoiled;
         if (spoiled !== undefined) failMinibatch(step, epoch, start, spoiled, skippedUpdates);
-        updateNormSum += change;
-        normSum += norm;
-        optimizerSteps++;
+        steps.push(facts);
       }
       const done = epoch * rows + Math.min(rows, start + config.miniBatchSize);
       yield { type: "progress", step, phase: "update", done, total: config.ppoEpochs * rows };
     }
   }
   const join = (name: PerToken) => Float32Array.from(parts.flatMap((p) => Array.from(p[name])));
+  const mean = (name: "gradNorm" | "updateNorm") =>
+    steps.length > 0 ? steps.reduce((sum, facts) => sum + facts[name], 0) / steps.length : 0;
   return {
     logprobs: join("logprobs"),
     values: join("values"),
@@ -114,8 +112,8 @@ export async function* updatePolicy(
     advantages: join("advantages"),
     returns: join("returns"),
     index: Int32Array.from(parts.flatMap((p) => Array.from(p.index))),
-    gradNorm: optimizerSteps > 0 ? normSum / optimizerSteps : 0,
-    updateNorm: optimizerSteps > 0 ? updateNormSum / optimizerSteps : 0,
+    gradNorm: mean("gradNorm"),
+    updateNorm: mean("updateNorm"),
     epochs,
     skipped,
     skippedUpdates,
@@ -139,24 +137,25 @@ interface MinibatchPass {
   bad?: string;
 }
 
-/** The gradient of a minibatch's mean loss over tokens into `grads`, in passes of microBatchSize responses. */
+/** Values do not ask what could be drawn. */
+const ANY = { temperature: 1 };
+
+/** The gradient of a minibatch's mean loss over tokens, in passes of microBatchSize responses. */
 async function minibatchGradient(
-  model: GPT2HeadWithValueModel,
-  loss: RowLoss,
-  grads: ParameterBuffer,
+  { policy, critic }: Learners,
+  losses: Readonly<Record<keyof Learners, RowLoss>>,
   data: Experience,
   targets: Targets,
   miniBatch: Int32Array,
   config: PPOConfig,
-  critic: Critic | undefined,
 ): Promise<MinibatchPass> {
   const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;
   const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
   const size = config.microBatchSize || miniBatch.length;
-  const keep = config.gradientCheckpointing ? "nothing" : "heavy";
   const pass: MinibatchPass = { parts: [], ratio: 0, policyKl: 0, ratioDeviation: 0 };
+  for (const learner of [policy, critic]) learner?.discard();
   for (let micro = 0; micro < miniBatch.length && pass.bad === undefined; micro += size) {
-    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), model.config.nPositions);
+    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), policy.model.config.nPositions);
     const inputs = {
       weight: new Float32Array(index.length).fill(1 / tokens),
       oldLogprobs: pick(data.logprobs, index),
@@ -164,11 +163,11 @@ async function minibatchGradient(
       oldValues: pick(data.values, index),
       returns: pick(returns, index),
     };
-    const result = await model.lossAndGradients(asked, loss, inputs, grads, micro > 0, keep);
-    const learned = await critic?.learn(asked, inputs, micro > 0, keep);
-    pass.bad = badScores(result, model.parameters) ?? learned?.bad;
-    const { logprobs, entropies } = result;
-    const { values } = learned ?? result;
+    const scores = await policy.accumulate(asked, losses.policy, inputs);
+    const learned = await critic?.accumulate({ ...asked, distribution: ANY }, losses.critic, inputs);
+    pass.bad = policy.badScores ?? critic?.badScores;
+    const { logprobs, entropies } = scores;
+    const { values } = learned ?? scores;
     logprobs.forEach((logprob, i) => {
       const d = logprob - inputs.oldLogprobs[i];
       pass.ratio += Math.exp(d) / tokens;

@@ -1,6 +1,6 @@
 /** @file The value model in a checkpoint: a directory of its own, in the same layout as the policy's. */
 
-import type { Critic } from "../algorithms/critic.ts";
+import type { Learner } from "../algorithms/learner.ts";
 import { fail } from "../base/errors.ts";
 import { GPT2HeadWithValueModel } from "../model/model.ts";
 import { isDirectory, joinPath } from "../platform/files.ts";
@@ -9,7 +9,7 @@ import { loadMoments, saveMoments } from "./moments.ts";
 const DIRECTORY = "value_model";
 const MOMENTS_FILE = "optimizer.safetensors";
 
-export async function saveCritic(checkpoint: string, critic: Critic): Promise<void> {
+export async function saveCritic(checkpoint: string, critic: Learner): Promise<void> {
   const directory = joinPath(checkpoint, DIRECTORY);
   await critic.model.savePretrained(directory);
   await saveMoments(joinPath(directory, MOMENTS_FILE), critic.optimizer);
@@ -19,7 +19,7 @@ export async function saveCritic(checkpoint: string, critic: Critic): Promise<vo
  * Put weights and optimizer where the checkpoint left them, after `step` optimizer steps.
  * @throws checkpoint - a run without a value model of its own
  */
-export async function restoreCritic(checkpoint: string, critic: Critic, step: number): Promise<void> {
+export async function restoreCritic(checkpoint: string, critic: Learner, step: number): Promise<void> {
   const directory = joinPath(checkpoint, DIRECTORY);
   if (!(await isDirectory(directory)))
     fail("checkpoint", {

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type PPOConfig, ppoConfig } from "../../src/algorithms/config.ts";
-import { Critic } from "../../src/algorithms/critic.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
-import { languageModelLoss, ppoLoss } from "../../src/algorithms/losses.ts";
+import { Learner } from "../../src/algorithms/learner.ts";
+import { criticLoss, languageModelLoss, ppoLoss } from "../../src/algorithms/losses.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { openSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
 import type { RewardFunction, RewardSample } from "../../src/experience/rewards.ts";
@@ -320,9 +320,10 @@ describe("a separate value model", () => {
     await one.lossAndGradients(asked, ppoLoss(options), inputs, grads);
     new AdamW(one.parameters.table, { learningRate: 1e-2 }).update(one.parameters.data, grads.data);
 
-    const critic = new Critic(newModel(), options);
-    const { loss, values } = await critic.learn(asked, inputs, false, "heavy");
-    critic.update(1e-2);
+    const name = "the value model";
+    const critic = new Learner(newModel(), { optimizer: { learningRate: 1e-2 }, maxGradNorm: 0, name });
+    const { loss, values } = await critic.accumulate(asked, criticLoss(options), inputs);
+    critic.apply();
     const clipped = (v: number, old: number, r: number) =>
       Math.max((v - r) ** 2, (Math.min(Math.max(v, old - 0.2), old + 0.2) - r) ** 2);
     expect(loss).toBeCloseTo(0.15 * 0.5 * (clipped(values[0], 0.1, 1) + clipped(values[1], 0.2, -1)), 6);
@@ -345,9 +346,9 @@ describe("a separate value model", () => {
       expect({ ...alone, [name]: all[name] }).toEqual({ ...others, [name]: all[name] });
       expect(alone[name].every((x, i) => x !== 0 && Math.abs(x - all[name][i]) < 1e-6)).toBe(true);
     }
-    const broken = await critic.learn(asked, { ...inputs, returns: Float32Array.of(Number.NaN, 0) }, false, "heavy");
-    expect(broken.bad).toBe("the value model: the loss (NaN)");
-    expect(critic.badGradient()).toMatch(/^the value model: the gradient of transformer/);
+    await critic.accumulate(asked, criticLoss(options), { ...inputs, returns: Float32Array.of(Number.NaN, 0) });
+    expect(critic.badScores).toBe("the value model: the loss (NaN)");
+    expect(critic.badGradient).toMatch(/^the value model: the gradient of transformer/);
   });
 
   test("gives the values, learns them, and leaves the policy to the policy loss", async () => {

@@ -45,7 +45,7 @@ vi.mock("../../src/algorithms/update.ts", async (original) => {
   const { updatePolicy } = await original<{ updatePolicy: Update }>();
   return {
     updatePolicy: async function* (...args: UpdateArguments) {
-      const [model, , , { batch }] = args;
+      const [{ policy }, { batch }] = args;
       const epochs: Float32Array[] = [];
       const updates = updatePolicy(...args);
       for (;;) {
@@ -54,7 +54,8 @@ vi.mock("../../src/algorithms/update.ts", async (original) => {
           watched.update = { arguments: args, record: value, epochs };
           return value;
         }
-        if (value.type === "progress" && value.done % batch.rows === 0) epochs.push(model.parameters.data.slice());
+        if (value.type === "progress" && value.done % batch.rows === 0)
+          epochs.push(policy.model.parameters.data.slice());
         yield value;
       }
     },
@@ -88,7 +89,7 @@ interface Golden {
 interface Step {
   metrics: Metrics;
   record: UpdateRecord;
-  data: UpdateArguments[3];
+  data: UpdateArguments[1];
   rewards: { rewards: Float32Array; nonScoreRewards: Float32Array };
   refLogprobs: Float32Array;
   before: Float32Array;
@@ -129,7 +130,7 @@ async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
   return {
     metrics,
     record,
-    data: args[3],
+    data: args[1],
     rewards: watched.rewards,
     refLogprobs: watched.refLogprobs,
     before,

@@ -1,0 +1,121 @@
+/** @file Who learns: a model, its optimizer, and the gradients in between. Every algorithm changes weights through this. */
+import type { Keep } from "../graph/partition.ts";
+import type { AskedTokens } from "../model/asked.ts";
+import type { RowLoss, RowScores } from "../model/head.ts";
+import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import { ParameterBuffer, trainedPart, trainedTable } from "../model/parameters.ts";
+import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
+import { badGradient, badScores, badWeights } from "./finite.ts";
+
+/** How a {@link Learner} learns. */
+export interface LearnerOptions {
+  /** Learning rate and the like; what is left out has PyTorch's defaults. */
+  readonly optimizer: Partial<AdamWOptions>;
+  /** Gradients are scaled down to this norm; 0: never. */
+  readonly maxGradNorm: number;
+  /** The embeddings and this many blocks are not trained. Default 0: everything is. */
+  readonly frozenLayers?: number;
+  /** Activations are computed again in the backward pass: less memory, more time. Default false. */
+  readonly gradientCheckpointing?: boolean;
+  /** Where there are several: what errors call this one. */
+  readonly name?: string;
+}
+
+/** What an optimizer step did. */
+export interface StepFacts {
+  /** Norm of the gradient before clipping. */
+  readonly gradNorm: number;
+  /** Norm of the weights' change. */
+  readonly updateNorm: number;
+  /** A weight that is not finite any more, in words; undefined when all is well. */
+  readonly spoiled?: string;
+}
+
+/** A model that is trained in place: gradients of one or more parts add up, then the optimizer steps once. */
+export class Learner {
+  /** Trained in place. */
+  readonly model: GPT2HeadWithValueModel;
+  /** Its learning rate may be changed at any time. */
+  readonly optimizer: AdamW;
+  /** Of the parameters that are trained. Between optimizer steps its memory is free for other uses. @internal */
+  readonly grads: ParameterBuffer;
+  readonly #maxGradNorm: number;
+  readonly #keep: Keep;
+  readonly #name?: string;
+  /** Parts added up since the last step. */
+  #parts = 0;
+  /** What was not finite in one of them, in words. */
+  #bad?: string;
+  /** Norm of the sum, once it was taken. */
+  #norm?: number;
+
+  /** @param model weights of its own; those of frozen layers may be another model's */
+  constructor(model: GPT2HeadWithValueModel, options: LearnerOptions) {
+    const trained = trainedTable(model.parameters.table, options.frozenLayers ?? 0);
+    this.model = model;
+    this.optimizer = new AdamW(trained, options.optimizer);
+    this.grads = new ParameterBuffer(trained);
+    this.#maxGradNorm = options.maxGradNorm;
+    this.#keep = options.gradientCheckpointing ? "nothing" : "heavy";
+    this.#name = options.name;
+  }
+
+  /**
+   * Add the gradient of a loss on some rows to those since the last step.
+   * @param inputs what the loss is given of each row, [R]
+   * @returns scores of the rows by the weights as they are, [R], and the loss
+   * @internal
+   */
+  async accumulate(
+    asked: AskedTokens,
+    loss: RowLoss,
+    inputs: Readonly<Record<string, Float32Array>>,
+  ): Promise<RowScores & { loss: number }> {
+    const add = this.#parts++ > 0;
+    const result = await this.model.lossAndGradients(asked, loss, inputs, this.grads, add, this.#keep);
+    this.#bad ??= badScores(result, this.model.parameters);
+    this.#norm = undefined;
+    return result;
+  }
+
+  /** Norm of the gradient that was added up, before clipping. */
+  get gradNorm(): number {
+    this.#norm ??= globalNorm(this.grads.data);
+    return this.#norm;
+  }
+
+  /** What is not finite in a part's scores, in words; undefined when all is well. */
+  get badScores(): string | undefined {
+    return this.#called(this.#bad);
+  }
+
+  /** What is wrong with the gradient that was added up, in words; undefined when all is well. */
+  get badGradient(): string | undefined {
+    return this.#called(badGradient(this.grads, this.gradNorm, this.#scale));
+  }
+
+  /** One optimizer step with what was added up, clipped; the next part begins a new sum. */
+  apply(): StepFacts {
+    const [gradNorm, scale] = [this.gradNorm, this.#scale];
+    const { parameters } = this.model;
+    const updateNorm = this.optimizer.update(trainedPart(parameters, this.grads), this.grads.data, scale);
+    this.discard();
+    return { gradNorm, updateNorm, spoiled: this.#called(badWeights(parameters, updateNorm)) };
+  }
+
+  /** Forget what was added up. */
+  discard(): void {
+    this.#parts = 0;
+    this.#bad = undefined;
+    this.#norm = undefined;
+  }
+
+  /** What clipping multiplies the gradient with. */
+  get #scale(): number {
+    return clipFactor(this.gradNorm, this.#maxGradNorm);
+  }
+
+  #called(bad: string | undefined): string | undefined {
+    return bad === undefined || this.#name === undefined ? bad : `${this.#name}: ${bad}`;
+  }
+}
