@@ -34,7 +34,7 @@ export interface Executable {
 
 export interface Backend {
   readonly name: string;
-  /** ONNX operators it has no kernel for, such as `com.microsoft.FusedMatMul`: graph/lower.ts writes them otherwise. */
+  /** ONNX operators it has no kernel for, such as `com.microsoft.FusedMatMul`: src/graph/lower.ts writes them otherwise. */
   readonly lacks: ReadonlySet<string>;
   /** Threads inside one operation. */
   readonly threads: number;

@@ -87,6 +87,8 @@ export interface SessionOptions {
   threads: number;
   /** Write an ONNX Runtime profile to `<prefix>_<date>.json` when the session is disposed. */
   profile?: string;
+  /** ONNX operators to do without, though they are there: for tests. */
+  lacks?: ReadonlySet<string>;
   traps?: Partial<TrapHandling>;
 }
 
@@ -101,7 +103,7 @@ export class Session {
     const { binding } = loadNative();
     const traps = { ...ALL_HANDLED, ...options.traps };
     this.#sentinel = traps.sentinel && zeroCopyWorks();
-    this.#model = writeOnnx(program, { sentinel: this.#sentinel });
+    this.#model = writeOnnx(program, { sentinel: this.#sentinel, lacks: options.lacks });
     if (traps.refuseScatterND && this.#model.opTypes.has("ScatterND"))
       fail("engine", {
         where: `building ${program.name}`,
@@ -117,7 +119,7 @@ export class Session {
         executionProviders: ["cpu"],
         intraOpNumThreads: options.threads,
         interOpNumThreads: 1,
-        graphOptimizationLevel: "all",
+        graphOptimizationLevel: options.lacks === undefined ? "all" : "disabled", // it would put back what is done without
         enableMemPattern: !traps.noMemoryPattern,
         enableCpuMemArena: true,
         logSeverityLevel: 4, // what it would print is in the error that is thrown
@@ -217,12 +219,13 @@ const memoryOf = (slot: Slot | undefined): unknown => (slot instanceof HostBuffe
 /** ONNX Runtime on the CPU of a Node process. Nothing is copied on the way in or out. */
 export class OrtNode implements Backend {
   readonly name = "cpu";
-  readonly lacks: ReadonlySet<string> = new Set();
+  readonly lacks: ReadonlySet<string>;
   readonly threads: number;
   readonly #options: SessionOptions;
 
   constructor(options: SessionOptions) {
     this.threads = options.threads;
+    this.lacks = options.lacks ?? new Set();
     this.#options = options;
   }
 

@@ -69,6 +69,7 @@ const memoryOf = (slot: Slot) => WebBuffer.memoryOf(slot) as HostArray;
 /** ONNX Runtime on WebAssembly, in a Node process. */
 export class OrtWeb implements Backend {
   readonly name = "wasm";
+  /** It has the kernels of the CPU. */
   readonly lacks: ReadonlySet<string> = new Set();
   readonly threads: number;
   readonly #runtime: Runtime;
@@ -80,7 +81,7 @@ export class OrtWeb implements Backend {
   }
 
   async compile(program: Program): Promise<Executable> {
-    const model = writeOnnx(program);
+    const model = writeOnnx(program, { lacks: this.lacks });
     const options: InferenceSession.SessionOptions = {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",

@@ -21,6 +21,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import { fail } from "../base/errors.ts";
+import { lowering } from "./lower.ts";
 import { keptAxes, reshapeOp } from "./ops/shape.ts";
 import {
   type AttributeValue,
@@ -68,11 +69,16 @@ const dataType = { float32: DataType.FLOAT, int32: DataType.INT32, int8: DataTyp
 export const SENTINEL = "sentinel";
 
 /**
- * Write a program as an ONNX model. With `sentinel`, a first output that is a sequence is added; for the reason see
- * backend/ort-node.ts, the only user.
+ * Write a program as an ONNX model.
+ * @param options.sentinel add a first output that is a sequence; for the reason see backend/ort-node.ts, the only user
+ * @param options.lacks    ONNX operators to do without, as lower.ts says
  */
-export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}): ONNXModel {
+export function writeOnnx(
+  program: Program,
+  options: { sentinel?: boolean; lacks?: ReadonlySet<string> } = {},
+): ONNXModel {
   const { free = [] } = program;
+  const { lacks = new Set() } = options;
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];
   const inputs = new Map<string, TensorType>();
@@ -119,6 +125,15 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       emitter.node("Expand", [scalar, emitter.int64(sizes)], [full]);
       return full;
     },
+    floats: (values) =>
+      initializer(`v${values}`, (name) =>
+        create(TensorProtoSchema, {
+          name,
+          dataType: DataType.FLOAT,
+          dims: [BigInt(values.length)],
+          floatData: [...values],
+        }),
+      ),
   };
 
   if (options.sentinel) emitter.node("SequenceConstruct", [emitter.float(0)], [SENTINEL]);
@@ -164,7 +179,7 @@ export function writeOnnx(program: Program, options: { sentinel?: boolean } = {}
       const outputs = outs.map((name) => name || `.t${counter++}`);
       const before = nodes.length;
       node.op.emit(
-        emitter,
+        lowering(emitter, node, lacks, program.name),
         node.inputs.map((t) => names.get(t) as string),
         outputs,
         node,

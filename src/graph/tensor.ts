@@ -75,6 +75,8 @@ export interface Emitter {
   uint8(value: number): string;
   /** The name of a float32 constant of the given shape (default: a scalar), every element `value`. */
   float(value: number, sizes?: readonly number[]): string;
+  /** The name of a float32 constant vector. */
+  floats(values: readonly number[]): string;
 }
 
 export type AttributeValue = number | string | readonly number[] | { float: number };
