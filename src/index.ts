@@ -1,6 +1,6 @@
 /** @file The whole public API. */
 
-export type { Changeable } from "./algorithms/changeable.ts";
+export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
 export { PPO_DEFAULTS, type PPOConfig, ppoConfig } from "./algorithms/config.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
 export type { Learner, LearnerOptions, StepFacts } from "./algorithms/learner.ts";
@@ -14,8 +14,7 @@ export {
   type PretrainEvent,
   pretrain,
 } from "./algorithms/pretrain.ts";
-export type { PromptOptions } from "./algorithms/prompts.ts";
-export { type EncodedPrompts, encodePrompts } from "./algorithms/prompts.ts";
+export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./algorithms/prompts.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
 export type { Device, Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
@@ -78,13 +77,15 @@ export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
 export { type PPOInputs, type PPOStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
+export type { Changeable } from "./run/changeable.ts";
 export type { RunEvent } from "./run/events.ts";
 export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./run/pretrain-run.ts";
 export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
-export { type RunOptions, type RunSpec, run } from "./run/run.ts";
+export { type RunOptions, run } from "./run/run.ts";
 export { JSONLSink } from "./run/sinks/jsonl.ts";
 export { type Sink, withSinks } from "./run/sinks/sink.ts";
 export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
+export type { RunSpec } from "./run/spec.ts";
 export { runInWorker } from "./run/worker.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {

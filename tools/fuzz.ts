@@ -17,7 +17,7 @@ import { configToJson, makeConfig, parseConfig } from "../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { memorySource, readJson } from "../src/platform/files.ts";
 import { pretrainConfig } from "../src/run/pretrain-run.ts";
-import { readRunConfig } from "../src/run/run.ts";
+import { readRunConfig } from "../src/run/spec.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { damageBytes, damageJson, jsonText } from "./damage.ts";
 

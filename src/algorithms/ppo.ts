@@ -27,6 +27,7 @@ import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
 import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
 import { auditStep } from "./audit.ts";
 import { type Experience, experience, scoreReference } from "./batch.ts";
 import { type PPOConfig, ppoConfig } from "./config.ts";
@@ -35,7 +36,7 @@ import { checkFinite, checkWeights } from "./finite.ts";
 import { checkDrawn, givenExperience } from "./given.ts";
 import { Learner } from "./learner.ts";
 import { checkModelOptions, learnerOptions, truncateOptions } from "./model-options.ts";
-import { type EncodedPrompts, encodePrompts } from "./prompts.ts";
+import { encodePrompts, type PromptsGiven } from "./prompts.ts";
 import { Stopwatch, stepReport, stepSignals } from "./report.ts";
 import { rescore, rolloutRemarks, scoreAll, scoreValues, weightTargets } from "./rescore.ts";
 import { type Responder, respondAndScore } from "./respond.ts";
@@ -68,7 +69,7 @@ interface Answered {
   draws?: Draws;
 }
 
-export class PPOTrainer {
+export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
   readonly model: GPT2HeadWithValueModel;
   readonly reference: GPT2HeadWithValueModel;
   readonly tokenizer: Tokenizer;
@@ -141,10 +142,7 @@ export class PPOTrainer {
    * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
    * @param given texts, rows of a file, or what {@link encodePrompts} made of either
    */
-  async *train(
-    given: readonly (string | Prompt)[] | EncodedPrompts,
-    options: { signal?: AbortSignal } = {},
-  ): AsyncGenerator<TrainEvent> {
+  async *train(given: PromptsGiven, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
     const encode = (texts: readonly (string | Prompt)[]) =>
       encodePrompts(texts, this.tokenizer, this.model.config, this.config);
     const { prompts, ids, notes } = "ids" in given ? given : encode(given);
@@ -313,7 +311,6 @@ export class PPOTrainer {
     return { model, reader, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
   }
 
-  /** Responses per forward pass. */
   get #partSize(): number {
     return this.config.microBatchSize || this.config.miniBatchSize;
   }
@@ -323,7 +320,6 @@ export class PPOTrainer {
     return this.config.stopAtEos ? this.eosTokenIds : [];
   }
 
-  /** The factor on the learning rate. */
   #schedule(step: number): number {
     return scheduleFactor(this.config.schedule, step - 1, this.config.steps, this.config.warmupSteps);
   }
@@ -344,6 +340,11 @@ export class PPOTrainer {
     const place = { step: this.stepsTaken + 1, streamOf: (i: number) => this.stepsTaken * batchSize + i, lap };
     const { rollouts, samples, scores } = yield* respondAndScore(responder, prompts, queries, place);
     return { data: experience(rollouts, maskReplay), episodes: samples, scores };
+  }
+
+  /** The policy, and the value model where it is one of its own. */
+  get parts(): readonly TrainedPart[] {
+    return partsOf({ "": this.#policy, value_model: this.critic });
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */

@@ -15,6 +15,9 @@ export interface EncodedPrompts {
   readonly notes: readonly string[];
 }
 
+/** Texts, rows of a file, or what {@link encodePrompts} made of either. */
+export type PromptsGiven = readonly (string | Prompt)[] | EncodedPrompts;
+
 export type PromptOptions = Pick<PPOConfig, "maxNewTokens"> &
   Partial<Pick<PPOConfig, "promptMinTokens" | "promptMaxTokens" | "longPrompts" | "seed">>;
 

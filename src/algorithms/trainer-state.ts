@@ -1,11 +1,10 @@
-/** @file What a checkpoint says beside weights and moments, every field with its limits. A field is added here, in the interface and in the schema beside it. */
+/** @file Where a PPO run is, beside weights and moments, every field with its limits. A field is added here, in the interface and in the schema beside it. */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { PromptSamplerState } from "../data/prompts.ts";
 import type { KLControllerState } from "../rl/controllers.ts";
 import type { MartingaleState } from "../rl/martingale.ts";
 import type { RunningMoments } from "../rl/scores.ts";
-import { runInputs } from "./inputs.ts";
 
 const count = z.number().int().min(0);
 /** Of a number that may be 0; JSON has null for the logarithm of that. */
@@ -37,19 +36,6 @@ export const trainerStateSchema = z.strictObject({
   skippedUpdates: count.optional(),
   audit: z.strictObject({ steps: count, logs: z.record(z.string(), logarithm) }).optional(),
 } satisfies Record<keyof TrainerState, z.ZodType>);
-
-export const checkpointStateSchema = z.strictObject({
-  trainer: trainerStateSchema,
-  optimizerStep: count,
-  /** Mean rewards of the last steps: what decides which checkpoint is best. */
-  rewards: z.array(z.number()),
-  /** What it was trained with. Checkpoints of 0.1.0 do not say. */
-  inputs: runInputs.optional(),
-  options: z.record(z.string(), z.unknown()).optional(),
-  /** Written after an error: older checkpoints are kept beside it until a later one is complete. */
-  keepOlder: z.literal(true).optional(),
-});
-export type CheckpointState = z.infer<typeof checkpointStateSchema>;
 
 /** The first thing wrong with data, in words: `trainer.step: found 1.5, expected int`. */
 export function problemOf(schema: z.ZodType, data: unknown): string | undefined {

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { fileSource, type OptionSource, type OptionTable, resolveOptions } from "../base/options.ts";
-import type { RunRecord } from "../run/run.ts";
+import type { RunRecord } from "../run/spec.ts";
 import { asUsage } from "./errors.ts";
 import { readObject } from "./options.ts";
 import { standing } from "./ppo-options.ts";

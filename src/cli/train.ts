@@ -1,11 +1,11 @@
 /** @file `valuehead train`. */
 import { type Command, Option } from "commander";
-import { type Changeable, changeable } from "../algorithms/changeable.ts";
 import { type PPOConfig, ppoOptions } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
-import type { RunRecord, RunSpec } from "../run/run.ts";
+import { type Changeable, changeable } from "../run/changeable.ts";
+import type { RunRecord, RunSpec } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
 import {
@@ -98,7 +98,7 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
 }
 
 async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
-  const { readRunConfig } = await import("../run/run.ts");
+  const { readRunConfig } = await import("../run/spec.ts");
   const named = typeof flags.resume === "string" ? flags.resume : undefined;
   if (named !== undefined && flags.out !== undefined && absolutePath(named) !== absolutePath(flags.out))
     fail("usage", {

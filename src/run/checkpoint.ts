@@ -1,8 +1,9 @@
 /** @file Checkpoints of a run: model, tokenizer and everything needed to continue exactly where it stopped. */
 
+import type { z } from "zod";
+import type { Trainer } from "../algorithms/algorithm.ts";
 import type { BestCheckpoint } from "../algorithms/events.ts";
-import type { PPOTrainer } from "../algorithms/ppo.ts";
-import { type CheckpointState, checkpointStateSchema, problemOf } from "../algorithms/trainer-state.ts";
+import { problemOf } from "../algorithms/trainer-state.ts";
 import { fail, messageOf } from "../base/errors.ts";
 import { BEST_FILE, type Checkpoint, listCheckpoints } from "../checkpoint/run-checkpoints.ts";
 import { findDamage, writeChecksums } from "../platform/file-checksums.ts";
@@ -20,11 +21,10 @@ import {
   writeTextAtomic,
 } from "../platform/files.ts";
 import { isLockFile } from "../platform/lock.ts";
-import { restoreCritic, saveCritic } from "./critic-checkpoint.ts";
-import { loadMoments, momentBytes, saveMoments } from "./moments.ts";
+import type { CheckpointState } from "./checkpoint-state.ts";
+import { bytesOf, restorePart, savePart } from "./parts.ts";
 
 const STATE_FILE = "trainer.json";
-const MOMENTS_FILE = "trainer.safetensors";
 
 /**
  * Write `checkpoint-<step>` whole or not at all.
@@ -32,20 +32,18 @@ const MOMENTS_FILE = "trainer.safetensors";
  */
 export async function saveCheckpoint(
   directory: string,
-  trainer: PPOTrainer,
+  trainer: Trainer<never, { step: number }>,
   rest: Pick<CheckpointState, "rewards" | "inputs" | "options" | "keepOlder">,
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
-  const learners = trainer.critic ? [trainer, trainer.critic] : [trainer];
-  const bytes = learners.reduce((n, l) => n + l.model.parameters.data.byteLength + momentBytes(l.optimizer), 0);
+  const { parts } = trainer;
+  const bytes = parts.reduce((n, part) => n + bytesOf(part), 0);
   await writeDirectoryAtomic(
     path,
     async (temporary) => {
-      await trainer.model.savePretrained(temporary);
+      for (const part of parts) await savePart(temporary, part);
       await trainer.tokenizer.save(temporary);
-      await saveMoments(joinPath(temporary, MOMENTS_FILE), trainer.optimizer);
-      if (trainer.critic) await saveCritic(temporary, trainer.critic);
-      const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: trainer.optimizer.step, ...rest };
+      const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: parts[0].optimizer.step, ...rest };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
       await writeChecksums(temporary);
     },
@@ -64,10 +62,11 @@ export async function pruneCheckpoints(
   directory: string,
   newest: number,
   { keepCheckpoints, keepBest }: { keepCheckpoints: number; keepBest: boolean },
+  schema: z.ZodType,
 ): Promise<BestCheckpoint | undefined> {
   const all = await listCheckpoints(directory);
   const ours = all.filter(({ step }) => step <= newest);
-  const best = keepBest ? await findBest(ours) : undefined;
+  const best = keepBest ? await findBest(ours, schema) : undefined;
   if (best) {
     const { step, path, rewardMean, overSteps } = best;
     const record = { checkpoint: baseName(path), step, rewardMean, overSteps };
@@ -79,10 +78,10 @@ export async function pruneCheckpoints(
 }
 
 /** The checkpoint of the highest mean reward, the newest of equals; one whose state cannot be read does not count. */
-async function findBest(checkpoints: readonly Checkpoint[]): Promise<BestCheckpoint | undefined> {
+async function findBest(checkpoints: readonly Checkpoint[], schema: z.ZodType): Promise<BestCheckpoint | undefined> {
   let best: BestCheckpoint | undefined;
   for (const checkpoint of checkpoints) {
-    const state = await readState(checkpoint);
+    const state = await readState(checkpoint, schema);
     if (typeof state === "string" || state.rewards.length === 0) continue;
     const rewardMean = state.rewards.reduce((a, b) => a + b, 0) / state.rewards.length;
     if (!best || rewardMean > best.rewardMean) best = { ...checkpoint, rewardMean, overSteps: state.rewards.length };
@@ -99,15 +98,16 @@ export interface ResumePoint {
 
 /**
  * The newest checkpoint of a run directory that is as it was written. What a killed process left half done is removed.
+ * @param schema what trainer.json may say
  * @throws checkpoint - checkpoints that are all damaged
  */
-export async function findResumePoint(directory: string): Promise<ResumePoint> {
+export async function findResumePoint(directory: string, schema: z.ZodType): Promise<ResumePoint> {
   await removeLeftovers(directory);
   const all = await listCheckpoints(directory);
   const damaged: string[] = [];
   for (const checkpoint of all) {
     const damage = await findDamage(checkpoint.path);
-    const state = damage ?? (await readState(checkpoint));
+    const state = damage ?? (await readState(checkpoint, schema));
     if (typeof state !== "string") return { checkpoint: { ...checkpoint, state }, damaged };
     damaged.push(`${baseName(checkpoint.path)}: ${state}`);
   }
@@ -142,23 +142,27 @@ export async function isUnwritten(directory: string): Promise<boolean> {
 }
 
 /** What a checkpoint says about itself; a text that says what is wrong with that. */
-async function readState({ path, step }: Checkpoint): Promise<CheckpointState | string> {
+async function readState({ path, step }: Checkpoint, schema: z.ZodType): Promise<CheckpointState | string> {
   let state: CheckpointState;
   try {
     state = (await readJson(joinPath(path, STATE_FILE))) as CheckpointState;
   } catch (error) {
     return messageOf(error);
   }
-  const problem = problemOf(checkpointStateSchema, state);
+  const problem = problemOf(schema, state);
   if (problem !== undefined) return `${STATE_FILE}, ${problem}`;
   if (state.trainer.step !== step)
     return `${STATE_FILE}, trainer.step: found ${state.trainer.step} in the checkpoint of step ${step}`;
   return state;
 }
 
-/** Put optimizer and trainer where the checkpoint left them. The model must have been loaded from it already. */
-export async function restoreTrainer(path: string, state: CheckpointState, trainer: PPOTrainer): Promise<void> {
-  await loadMoments(joinPath(path, MOMENTS_FILE), trainer.optimizer, state.optimizerStep);
-  if (trainer.critic) await restoreCritic(path, trainer.critic, state.optimizerStep);
-  trainer.setState(state.trainer);
+/** Put optimizers and trainer where the checkpoint left them. The model must have been loaded from it already. */
+export async function restoreTrainer<State extends { step: number }>(
+  path: string,
+  { optimizerStep }: CheckpointState,
+  trainer: Trainer<never, State>,
+  state: State,
+): Promise<void> {
+  for (const part of trainer.parts) await restorePart(path, part, optimizerStep);
+  trainer.setState(state);
 }

@@ -1,58 +1,39 @@
 /** @file Which options may change when a run is resumed, and what else must be as it was. */
 
-import type { Changeable } from "../algorithms/changeable.ts";
-import type { PPOConfig, PPOOptionName } from "../algorithms/config.ts";
-import { type Change, changedInputs, type RunInputs } from "../algorithms/inputs.ts";
 import { fail } from "../base/errors.ts";
 import { shown } from "../base/options.ts";
+import type { Changeable } from "./changeable.ts";
+import { type Change, changedInputs, type RunInputs } from "./inputs.ts";
 
-/** What a run learns does not depend on these: they change without a word. */
-export const FREE_OPTIONS: readonly PPOOptionName[] = [
-  "preset", // its values count, each by itself
-  "steps",
-  "rewardConcurrency",
-  "rewardTimeout",
-  "rewardRetries",
-  "maxSkippedSteps",
-  "valueHeadInit", // only at the start
-  "valueHeadStd",
-  "saveEvery",
-  "keepCheckpoints",
-  "keepBest",
-  "logSamples",
-  "audit",
-];
+/** Which options may change when a run is resumed. All others change what is learned, and are told. */
+export interface OptionRules {
+  /** What a run learns does not depend on these: they change without a word. */
+  readonly free: readonly string[];
+  /** Data already drawn, random streams already used or moments already gathered would not fit any more. */
+  readonly fixed: readonly string[];
+}
 
-/** Prompts already drawn, random streams already used or moments already gathered would not fit any more. */
-export const FIXED_OPTIONS: readonly PPOOptionName[] = [
-  "seed",
-  "batchSize",
-  "promptMinTokens",
-  "promptMaxTokens",
-  "longPrompts",
-  "valueModel",
-  "frozenLayers",
-];
+type Options = Readonly<Record<string, unknown>>;
 
 /** The options that what is learned depends on: a checkpoint says them, and is the same whatever the others are. */
-export function learningOptions(config: PPOConfig): Partial<PPOConfig> {
-  const counts = (name: string) =>
-    name === "steps" ? config.schedule !== "constant" : !FREE_OPTIONS.includes(name as PPOOptionName);
-  return Object.fromEntries(Object.entries(config).filter(([name]) => counts(name)));
+export function learningOptions(config: object, { free }: OptionRules): Options {
+  const options = config as Options;
+  const counts = (name: string) => (name === "steps" ? options.schedule !== "constant" : !free.includes(name));
+  return Object.fromEntries(Object.entries(options).filter(([name]) => counts(name)));
 }
 
 /** Options whose values differ, but for those that may. */
-function changedOptions(before: Readonly<Record<string, unknown>>, now: PPOConfig): PPOOptionName[] {
-  const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name as PPOOptionName]);
-  const names = Object.keys(learningOptions(now)).filter((name) => before[name] !== undefined);
-  return names.filter(differs) as PPOOptionName[];
+function changedOptions(before: Options, now: Options, rules: OptionRules): string[] {
+  const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name]);
+  return Object.keys(learningOptions(now, rules)).filter((name) => before[name] !== undefined && differs(name));
 }
 
 /** What a checkpoint was trained with, and what is given now. */
 export interface Resumed {
   where: string;
-  before: { inputs?: RunInputs; options?: Readonly<Record<string, unknown>> };
-  now: { inputs: Partial<RunInputs>; config: PPOConfig };
+  before: { inputs?: RunInputs; options?: Options };
+  now: { inputs: Partial<RunInputs>; config: object };
+  rules: OptionRules;
   allowed: readonly Changeable[];
 }
 
@@ -60,11 +41,12 @@ export interface Resumed {
  * @returns what to tell the user: changes that are allowed, and change what is learned
  * @throws usage - changes that are not allowed
  */
-export function checkResumed({ where, before, now, allowed }: Resumed): string[] {
+export function checkResumed({ where, before, now, rules, allowed }: Resumed): string[] {
+  const config = now.config as Options;
   const changes = before.inputs ? changedInputs(before.inputs, now.inputs) : [];
-  const options = changedOptions(before.options ?? {}, now.config);
-  const told = (name: PPOOptionName) => `${name} ${shown(now.config[name])} (was ${shown(before.options?.[name])})`;
-  const fixed = options.filter((name) => FIXED_OPTIONS.includes(name));
+  const options = changedOptions(before.options ?? {}, config, rules);
+  const told = (name: string) => `${name} ${shown(config[name])} (was ${shown(before.options?.[name])})`;
+  const fixed = options.filter((name) => rules.fixed.includes(name));
   for (const name of fixed) changes.push({ what: "options", now: told(name) });
   const refused = changes.filter(({ what }) => !allowed.includes(what));
   if (refused.length > 0) {

@@ -12,8 +12,9 @@ import { dropLock } from "../platform/lock.ts";
 import { packageModule } from "../platform/package.ts";
 import { spawnWorker } from "../platform/worker.ts";
 import type { RunEvent } from "./events.ts";
-import type { RunOptions, RunSpec } from "./run.ts";
+import type { RunOptions } from "./run.ts";
 import { withSinks } from "./sinks/sink.ts";
+import type { RunSpec } from "./spec.ts";
 
 export type ToWorker =
   | { type: "stop" }

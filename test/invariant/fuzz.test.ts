@@ -11,7 +11,7 @@ import { readPrompts } from "../../src/data/prompts.ts";
 import { parseConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { memorySource, packagePath, readJson } from "../../src/platform/files.ts";
-import { readRunConfig } from "../../src/run/run.ts";
+import { readRunConfig } from "../../src/run/spec.ts";
 import { Tokenizer, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
 import { fuzz } from "../../tools/fuzz.ts";
 

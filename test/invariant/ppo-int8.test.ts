@@ -10,7 +10,8 @@ import { builtInRewards } from "../../src/experience/rewards.ts";
 import { makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import type { MetricName } from "../../src/rl/metrics.ts";
-import { type RunSpec, run } from "../../src/run/run.ts";
+import { run } from "../../src/run/run.ts";
+import type { RunSpec } from "../../src/run/spec.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director"];

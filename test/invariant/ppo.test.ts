@@ -10,7 +10,8 @@ import { builtInRewards, type RewardFunction } from "../../src/experience/reward
 import { makeConfig } from "../../src/model/config.ts";
 import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import type { RunEvent } from "../../src/run/events.ts";
-import { type RunSpec, run } from "../../src/run/run.ts";
+import { run } from "../../src/run/run.ts";
+import type { RunSpec } from "../../src/run/spec.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 

@@ -1,14 +1,11 @@
 /** @file Every field of trainer.json, with values that no trainer writes there. */
 import { expect, test } from "vitest";
-import {
-  type CheckpointState,
-  checkedTrainerState,
-  checkpointStateSchema,
-  problemOf,
-} from "../../../src/algorithms/trainer-state.ts";
+import type { z } from "zod";
+import { checkedTrainerState, problemOf } from "../../../src/algorithms/trainer-state.ts";
+import { ppoCheckpoint } from "../../../src/run/checkpoint-state.ts";
 
 const sum = "0123456789abcdef".repeat(4);
-const state: CheckpointState = {
+const state: z.infer<typeof ppoCheckpoint> = {
   trainer: {
     step: 3,
     kl: { value: 0.2 },
@@ -80,7 +77,7 @@ function changed(
   return copy;
 }
 
-test("the state itself is one", () => expect(problemOf(checkpointStateSchema, state)).toBeUndefined());
+test("the state itself is one", () => expect(problemOf(ppoCheckpoint, state)).toBeUndefined());
 
 const all = [...paths(state)].map((path) => [path.join("."), path] as const);
 test("all fields are tried", () => expect(all.length).toBe(33));
@@ -88,7 +85,7 @@ test("all fields are tried", () => expect(all.length).toBe(33));
 test.each(all)("%s: any value that it cannot have is refused by name", (name, path) => {
   for (const value of strange) {
     const problem = problemOf(
-      checkpointStateSchema,
+      ppoCheckpoint,
       changed(path, (parent, key) => (parent[key] = value)),
     );
     const fine = (legal[name] ?? []).some(
@@ -102,25 +99,23 @@ test.each(all)("%s: any value that it cannot have is refused by name", (name, pa
 
 test.each(all.filter(([name]) => !/\d$/.test(name)))("%s: left out, or under another name", (name, path) => {
   const without = problemOf(
-    checkpointStateSchema,
+    ppoCheckpoint,
     changed(path, (parent, key) => delete parent[key]),
   );
   if (optional.includes(name)) expect(without).toBeUndefined();
   else expect(without).toContain(name);
   if (name === "trainer.audit.logs.higher") return; // alternatives have any name
   const renamed = changed(path, (parent, key) => (parent[`${key}s`] = parent[key]));
-  expect(problemOf(checkpointStateSchema, renamed)).toContain(`${path.at(-1)}s`);
+  expect(problemOf(ppoCheckpoint, renamed)).toContain(`${path.at(-1)}s`);
 });
 
 test("what cannot be together", () => {
   const beyond = changed(["trainer", "prompts", "position"], (parent, key) => (parent[key] = 7));
-  expect(problemOf(checkpointStateSchema, beyond)).toBe(
-    "trainer.prompts.position: found 7 (a position of at most count)",
-  );
+  expect(problemOf(ppoCheckpoint, beyond)).toBe("trainer.prompts.position: found 7 (a position of at most count)");
 });
 
 test.each([[undefined], [null], [3], ["{}"], [[]], [{}]])("no state at all: %s", (data) =>
-  expect(problemOf(checkpointStateSchema, data)).toBeDefined(),
+  expect(problemOf(ppoCheckpoint, data)).toBeDefined(),
 );
 
 test("setState refuses it in the same words", () => {

@@ -9,7 +9,8 @@ import type { Changeable } from "./changeable.ts";
 
 const sum = z.string().regex(/^[0-9a-f]{64}$/);
 
-export const runInputs = z.strictObject({
+/** What a PPO run learns from. */
+export const ppoInputs = z.strictObject({
   /** Of the prompts with their rows, in their order. */
   prompts: sum,
   promptCount: z.number().int().min(1),
@@ -25,7 +26,9 @@ export const runInputs = z.strictObject({
   /** Threads of the engine: other sums have other bits. */
   threads: z.number().int().min(1),
 });
-export type RunInputs = z.infer<typeof runInputs>;
+
+/** What a run of any algorithm learns from. */
+export type RunInputs = Partial<z.infer<typeof ppoInputs>> & { tokenizer: string; threads: number };
 
 function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
   const plain = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}n` : value);
@@ -65,7 +68,7 @@ export interface Change {
 }
 
 /** What differs from what a checkpoint was trained with, and may not. */
-export function changedInputs(before: RunInputs, now: Partial<RunInputs>): Change[] {
+export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs>): Change[] {
   const changes: Change[] = [];
   const differs = (name: keyof RunInputs) => now[name] !== undefined && now[name] !== before[name];
   if (differs("prompts"))

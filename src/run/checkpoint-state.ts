@@ -1,0 +1,28 @@
+/** @file What a checkpoint says beside weights and moments: trainer.json, every field with its limits. */
+import { z } from "zod";
+import { trainerStateSchema } from "../algorithms/trainer-state.ts";
+import { ppoInputs, type RunInputs } from "./inputs.ts";
+
+const count = z.number().int().min(0);
+
+/** trainer.json of an algorithm, given what its trainer's state is and what it learns from. */
+const checkpointSchema = <S extends z.ZodType<{ step: number }>, I extends z.ZodType>(trainer: S, inputs: I) =>
+  z.strictObject({
+    trainer,
+    optimizerStep: count,
+    /** Mean rewards of the last steps: what decides which checkpoint is best. */
+    rewards: z.array(z.number()),
+    /** What it was trained with. Checkpoints of 0.1.0 do not say. */
+    inputs: inputs.optional(),
+    options: z.record(z.string(), z.unknown()).optional(),
+    /** Written after an error: older checkpoints are kept beside it until a later one is complete. */
+    keepOlder: z.literal(true).optional(),
+  });
+
+export const ppoCheckpoint = checkpointSchema(trainerStateSchema, ppoInputs);
+
+/** Of any algorithm. */
+export type CheckpointState = Omit<z.infer<typeof ppoCheckpoint>, "trainer" | "inputs"> & {
+  trainer: { step: number };
+  inputs?: RunInputs;
+};

@@ -1,0 +1,95 @@
+/** @file The models of a checkpoint with their optimizers' moments. */
+import type { TrainedPart } from "../algorithms/algorithm.ts";
+import { fail } from "../base/errors.ts";
+import { openSafetensors, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { AdamW } from "../nn/adamw.ts";
+import { isDirectory, joinPath, openFile, writeAtomic } from "../platform/files.ts";
+
+/** A part's directory, and the file of its moments in it. */
+function placeOf(checkpoint: string, { name }: TrainedPart): { directory: string; moments: string } {
+  const directory = name === "" ? checkpoint : joinPath(checkpoint, name);
+  return { directory, moments: joinPath(directory, name === "" ? "trainer.safetensors" : "optimizer.safetensors") };
+}
+
+/** Bytes of a part's weights and both moments. */
+export const bytesOf = ({ model, optimizer: { state } }: TrainedPart) =>
+  model.parameters.data.byteLength + (state.m?.byteLength ?? 0) + (state.v?.byteLength ?? 0);
+
+export async function savePart(checkpoint: string, part: TrainedPart): Promise<void> {
+  const { directory, moments } = placeOf(checkpoint, part);
+  await part.model.savePretrained(directory);
+  await saveMoments(moments, part.optimizer);
+}
+
+/**
+ * Put optimizer and weights where the checkpoint left them, after `step` optimizer steps. The weights of the first part are
+ * there already: the run has loaded its model from the checkpoint.
+ * @throws checkpoint - a part that the checkpoint does not have
+ */
+export async function restorePart(checkpoint: string, part: TrainedPart, step: number): Promise<void> {
+  const { directory, moments } = placeOf(checkpoint, part);
+  if (part.name !== "") await restoreWeights(directory, part);
+  await loadMoments(moments, part.optimizer, step);
+}
+
+async function restoreWeights(directory: string, { name, model }: TrainedPart): Promise<void> {
+  if (!(await isDirectory(directory)))
+    fail("checkpoint", {
+      where: directory,
+      found: "no such directory",
+      expected: `a ${name.replaceAll("_", " ")}, which the options of the run ask for`,
+      fix: "resume with the options that the run had, or start anew",
+    });
+  const { data } = model.parameters;
+  const saved = (await GPT2HeadWithValueModel.fromPretrained(directory, { engine: model.engine })).parameters.data;
+  data.set(saved.subarray(saved.length - data.length)); // frozen layers that are the policy's own are not its to load
+}
+
+/** Write m and v; nothing for an optimizer that has not stepped. */
+async function saveMoments(path: string, { state: { m, v } }: AdamW): Promise<void> {
+  if (!m || !v) return;
+  await writeAtomic(path, (sink) =>
+    writeSafetensors(sink, [
+      { name: "m", shape: [m.length], dtype: "F32", data: m },
+      { name: "v", shape: [v.length], dtype: "F32", data: v },
+    ]),
+  );
+}
+
+/**
+ * Put an optimizer where it was after `step` steps.
+ * @throws checkpoint - moments of another number of parameters, or that no optimizer can have had
+ */
+async function loadMoments(path: string, optimizer: AdamW, step: number): Promise<void> {
+  const moments: { m?: Float32Array; v?: Float32Array } = {};
+  if (step > 0) {
+    const { size } = optimizer;
+    const file = await openSafetensors(await openFile(path));
+    try {
+      for (const name of ["m", "v"] as const) {
+        const shape = file.tensors.get(name)?.shape;
+        if (shape?.length !== 1 || shape[0] !== size)
+          fail("checkpoint", {
+            where: `${file.name}, tensor ${name}`,
+            found: shape ? `shape [${shape}]` : "no such tensor",
+            expected: `[${size}], one number for each parameter that is trained`,
+            fix: "resume from another checkpoint of the run, or start anew from this one's model",
+          });
+        moments[name] = new Float32Array(size);
+        await file.readFloat32Into(name, moments[name]);
+        const bad = moments[name].findIndex((x) => !Number.isFinite(x) || (name === "v" && x < 0));
+        if (bad >= 0)
+          fail("checkpoint", {
+            where: `${file.name}, tensor ${name}, element ${bad}`,
+            found: String(moments[name][bad]),
+            expected: name === "v" ? "a finite number of at least 0" : "a finite number",
+            fix: "resume from another checkpoint of the run, or start anew from this one's model",
+          });
+      }
+    } finally {
+      await file.close();
+    }
+  }
+  optimizer.setState({ step, ...moments });
+}

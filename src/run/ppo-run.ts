@@ -1,0 +1,153 @@
+/** @file A PPO run: prompts and a reward, a policy and the reference it is held to. */
+import { type PPOConfig, type PPOOptionName, ppoConfig } from "../algorithms/config.ts";
+import { PPOTrainer } from "../algorithms/ppo.ts";
+import { type EncodedPrompts, encodePrompts } from "../algorithms/prompts.ts";
+import { respondAndScore } from "../algorithms/respond.ts";
+import type { TrainerState } from "../algorithms/trainer-state.ts";
+import { fail } from "../base/errors.ts";
+import { STREAMS } from "../base/streams.ts";
+import { resolveModel } from "../checkpoint/hub.ts";
+import { openWeights } from "../checkpoint/weights.ts";
+import type { RewardFunction } from "../experience/rewards.ts";
+import { GPT2HeadWithValueModel, readConfig } from "../model/model.ts";
+import { isDirectory } from "../platform/files.ts";
+import { availableBytes, residentBytes } from "../platform/memory.ts";
+import { meanAndStandardError } from "../rl/kl.ts";
+import { loadTokenizer } from "../tokenizer/load.ts";
+import { checkVocabulary } from "../tokenizer/tokenizer.ts";
+import { restoreTrainer } from "./checkpoint.ts";
+import { ppoCheckpoint } from "./checkpoint-state.ts";
+import type { RunEvent } from "./events.ts";
+import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "./inputs.ts";
+import type { Beginning, Begun, RunKind } from "./kind.ts";
+import { checkMemory } from "./memory.ts";
+import type { RunSpec } from "./spec.ts";
+
+/** What a run learns does not depend on these: they change without a word. */
+export const FREE_OPTIONS: readonly PPOOptionName[] = [
+  "preset", // its values count, each by itself
+  "steps",
+  "rewardConcurrency",
+  "rewardTimeout",
+  "rewardRetries",
+  "maxSkippedSteps",
+  "valueHeadInit", // only at the start
+  "valueHeadStd",
+  "saveEvery",
+  "keepCheckpoints",
+  "keepBest",
+  "logSamples",
+  "audit",
+];
+
+/** Prompts already drawn, random streams already used or moments already gathered would not fit any more. */
+export const FIXED_OPTIONS: readonly PPOOptionName[] = [
+  "seed",
+  "batchSize",
+  "promptMinTokens",
+  "promptMaxTokens",
+  "longPrompts",
+  "valueModel",
+  "frozenLayers",
+];
+
+/** A PPO run that asks this reward function. */
+export const ppoRun = (reward: RewardFunction): RunKind<RunSpec, PPOConfig> => ({
+  algorithm: "ppo",
+  config: (options) => ppoConfig(options as Partial<PPOConfig>),
+  options: { free: FREE_OPTIONS, fixed: FIXED_OPTIONS },
+  checkpoint: ppoCheckpoint,
+  // biome-ignore lint/correctness/useYield: nothing happens that is worth an event
+  begin: async function* (given) {
+    return begin(given, reward);
+  },
+});
+
+async function begin(
+  { spec, config, checkpoint, compare }: Beginning<RunSpec, PPOConfig>,
+  reward: RewardFunction,
+): Promise<Begun> {
+  const before = checkpoint?.state;
+  if (spec.prompts.length === 0)
+    fail("data", {
+      where: "prompts",
+      found: "none",
+      expected: "at least one prompt",
+      fix: "give a file with prompts in it",
+    });
+  const given: Partial<RunInputs> = {
+    prompts: sumOfPrompts(spec.prompts),
+    promptCount: spec.prompts.length,
+    evaluation: spec.evaluation && sumOfPrompts(spec.evaluation.prompts),
+    reward: spec.rewardName,
+    rewardFile: await sumOfRewardFile(spec.rewardName),
+    threads: spec.threads,
+  };
+  compare(given); // soon: before any weights are read
+  const directory = await resolveModel(checkpoint?.path ?? spec.model);
+  // A run directory means its best checkpoint: the one it means today, for a resumed run measures the KL against it too.
+  const asked = !checkpoint && (await isDirectory(spec.model)) ? directory : spec.model;
+  const modelConfig = await readConfig(directory);
+  await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
+  const tokenizer = await loadTokenizer(directory);
+  checkVocabulary(tokenizer, modelConfig.vocabSize, directory);
+  const prompts = encodePrompts(spec.prompts, tokenizer, modelConfig, config); // before anything is loaded or written
+  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, modelConfig, config);
+  const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
+  const resident = residentBytes();
+  const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
+  const memory = checkMemory(modelConfig, config, longest, { available, resident });
+  const threads = spec.threads ?? before?.inputs?.threads;
+  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed, tokenizer });
+  const reference = checkpoint
+    ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine, tokenizer })
+    : undefined;
+  const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
+  const inputs: RunInputs = {
+    ...given,
+    evaluation: given.evaluation ?? before?.inputs?.evaluation,
+    reference: sumOfWeights(trainer.reference),
+    tokenizer: sumOfTokenizer(tokenizer),
+    threads: model.engine.threads,
+  };
+  const beside = reference && (await loadTokenizer(reference.directory as string).catch(() => undefined));
+  const tokenizers = [inputs.tokenizer, ...(beside ? [sumOfTokenizer(beside)] : [])];
+  const changes = compare({ ...inputs, tokenizer: tokenizers.find((sum) => sum !== before?.inputs?.tokenizer) });
+  if (before && checkpoint) {
+    const state = before.trainer as TrainerState;
+    const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
+    await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
+  }
+  const made = checkpoint ? [] : trainer.notes;
+  return {
+    trainer,
+    train: (signal) => trainer.train(prompts, { signal }),
+    inputs,
+    record: { model: asked, reward: spec.rewardName, prompts: spec.prompts.length },
+    loaded: {
+      parameters: model.parameters.data.length,
+      vocabSize: model.config.vocabSize,
+      nPositions: model.config.nPositions,
+      memory,
+      notes: [...model.notes, ...tokenizer.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])],
+    },
+    changes,
+    evaluate: evaluation && ((when) => evaluate(evaluation, trainer, when)),
+    dispose: () => model.dispose(),
+  };
+}
+
+/** The same prompts and random streams before and after, so that only the weights differ. */
+async function* evaluate(
+  prompts: EncodedPrompts,
+  trainer: PPOTrainer,
+  when: "before" | "after",
+): AsyncGenerator<RunEvent> {
+  const place = { step: trainer.stepsTaken, streamOf: (i: number) => [STREAMS.evaluation, i] };
+  const answers = respondAndScore(trainer.responder, prompts.prompts, prompts.ids, place);
+  let next = await answers.next();
+  for (; !next.done; next = await answers.next()) yield next.value;
+  const { samples, scores } = next.value;
+  const scored = samples.map((sample, i) => ({ ...sample, score: scores[i] }));
+  yield { type: "evaluation", when, samples: scored, ...meanAndStandardError(scores) };
+}
