@@ -48,6 +48,7 @@ export {
   type SummaryType,
 } from "./model/config.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
+export type { ModelConfig, ValueHeadConfig } from "./model/family.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
 export type { GenerationConfig } from "./model/generation-config.ts";
 export type { ExactKL, RowScores } from "./model/head.ts";
