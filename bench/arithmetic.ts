@@ -3,7 +3,10 @@
  * products alone are counted, and of attention only what a token may look at: nobody gets credit for masked scores, for
  * elementwise work or for computing activations twice. C width, I inner width, L layers, V vocabulary.
  */
+
+import { gpt2 } from "../src/families/gpt2.ts";
 import type { GPT2Config } from "../src/model/config.ts";
+import { architecture } from "../src/model/family.ts";
 import { parameterTable } from "../src/model/parameters.ts";
 
 /** Forward pass through the blocks, B sequences of T tokens: per token and layer 8 C^2 + 4 C I and 4 C per token looked at. */
@@ -34,7 +37,7 @@ export function ppoFlops(config: GPT2Config, B: number, P: number, R: number, ep
 }
 
 export function parameterCount(config: GPT2Config): number {
-  return parameterTable(config).at(-1)?.end ?? 0;
+  return parameterTable(architecture(gpt2, config)).at(-1)?.end ?? 0;
 }
 
 /** fp32 weights that every decoding step reads: all but the position embeddings, of which it reads a row. */

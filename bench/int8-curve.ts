@@ -8,7 +8,7 @@ import type { PPOConfig } from "../src/algorithms/config.ts";
 import type { Metrics } from "../src/algorithms/events.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { type BuiltInReward, builtInRewards } from "../src/experience/rewards.ts";
-import { GPT2HeadWithValueModel } from "../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { engineVersions, machine } from "./report.ts";
 

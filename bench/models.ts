@@ -1,8 +1,8 @@
 /** @file The checkpoints both sides load: one that is there, or random weights written once. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { type GPT2Config, makeConfig, parseConfig } from "../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 
 export interface BenchModel {
   directory: string;

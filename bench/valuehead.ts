@@ -3,11 +3,11 @@ import { parseArgs } from "node:util";
 import { languageModelLoss } from "../src/algorithms/losses.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { Engine } from "../src/backend/engine.ts";
+import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";
 import type { AskedTokens } from "../src/model/asked.ts";
 import { makeConfig } from "../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { ParameterBuffer } from "../src/model/parameters.ts";
 import { AdamW, globalNorm } from "../src/nn/adamw.ts";
 import { gae } from "../src/rl/advantages.ts";
@@ -70,7 +70,7 @@ const train: Run = async (command, clock) => {
   clock.start();
   const { loss } = await model.lossAndGradients(asked, languageModelLoss, { weight }, grads);
   globalNorm(grads.data);
-  await optimizer.update(model.parameters.data, grads.data);
+  await optimizer.update(model.parameters, grads.data);
   clock.stop();
   return { numbers: [loss] };
 };
@@ -84,7 +84,7 @@ const adamw: Run = async (_, clock) => {
     }
   });
   clock.start();
-  await optimizer.update(model.parameters.data, grads.data);
+  await optimizer.update(model.parameters, grads.data);
   clock.stop();
   return { numbers: Array.from(model.parameters.view("transformer.h.0.mlp.c_fc.weight").subarray(0, 16)) };
 };

@@ -37,7 +37,9 @@ export {
   resolveReward,
   type TextReward,
 } from "./experience/rewards.ts";
+export { GPT2HeadWithValueModel, loadModel } from "./families/index.ts";
 export type { AskedTokens } from "./model/asked.ts";
+export type { Tokens } from "./model/body.ts";
 export {
   type Activation,
   type GPT2Config,
@@ -48,17 +50,16 @@ export {
   type SummaryType,
 } from "./model/config.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
-export type { ModelConfig, ValueHeadConfig } from "./model/family.ts";
+export type { ModelConfig, ParameterInit, Sizes, ValueHeadConfig } from "./model/family.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
 export type { GenerationConfig } from "./model/generation-config.ts";
 export type { ExactKL, RowScores } from "./model/head.ts";
 export { KeptSet } from "./model/kept-set.ts";
 export type { MemoryEstimate } from "./model/memory.ts";
-export { GPT2HeadWithValueModel, type ModelOptions } from "./model/model.ts";
-export type { Parameter, ParameterBuffer, ParameterInit } from "./model/parameters.ts";
-export type { Tokens } from "./model/transformer.ts";
+export { CausalLMWithValueHead, type ModelOptions } from "./model/model.ts";
+export type { Parameter, ParameterBuffer } from "./model/parameters.ts";
 export type { ValueHead } from "./model/value-head.ts";
-export type { AdamW, AdamWOptions, DecayRange } from "./nn/adamw.ts";
+export type { AdamW, AdamWOptions, NamedViews, TrainedRow } from "./nn/adamw.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
 export { pairedDifference } from "./rl/compare.ts";

@@ -10,7 +10,7 @@ import type { Metrics } from "../src/algorithms/events.ts";
 import { givenExperience } from "../src/algorithms/given.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { builtInRewards } from "../src/experience/rewards.ts";
-import { GPT2HeadWithValueModel } from "../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { samplingOptions } from "../src/sample/distribution.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
 import { Adjustments } from "../src/sample/transforms.ts";

@@ -13,8 +13,8 @@ import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors
 import { openWeights } from "../src/checkpoint/weights.ts";
 import { readCorpus } from "../src/data/corpus.ts";
 import { readPrompts } from "../src/data/prompts.ts";
+import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { configToJson, makeConfig, parseConfig } from "../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../src/model/model.ts";
 import { memorySource, readJson } from "../src/platform/files.ts";
 import { pretrainConfig } from "../src/run/pretrain-run.ts";
 import { readRunConfig } from "../src/run/spec.ts";

@@ -1,5 +1,5 @@
 /** @file What a run drives: the trainer of an algorithm, which takes steps, says what it did, and can be saved between them. */
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { TrainEvent } from "./events.ts";
@@ -12,7 +12,7 @@ export interface TrainedPart {
   /** Where it is in a checkpoint: "" is the checkpoint itself, and the model that is loaded from it; others have a directory. */
   readonly name: string;
   /** Its weights are changed in place. */
-  readonly model: GPT2HeadWithValueModel;
+  readonly model: CausalLMWithValueHead;
   /** Of the weights that are trained; its moments are saved beside them. */
   readonly optimizer: AdamW;
 }

@@ -6,7 +6,7 @@
  */
 import { fail } from "../base/errors.ts";
 import { logitScale } from "../model/logit-scale.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type Family, familyOf, mixtureFactors, saysFewer, WEIGHTS } from "../rl/alternatives.ts";
 import type { Draws } from "../rl/draws.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
@@ -87,7 +87,7 @@ export function auditStep(before: MartingaleState, seen: Audited, config: PPOCon
  */
 export function auditRatio(
   deviation: number,
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   config: PPOConfig,
   step: number,
 ): string | undefined {
@@ -108,13 +108,11 @@ const LOGIT_ROUNDING = 2 ** -20;
  * 1 / temperature times, and a repetition penalty multiplies it too.
  */
 export function ratioTolerance(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   { temperature, repetitionPenalty: p }: Pick<PPOConfig, "temperature" | "repetitionPenalty">,
 ): number {
   const sharpness = Math.max(p, 1 / p) / temperature;
-  return (
-    RATIO_TOLERANCE * Math.max(1, sharpness) + LOGIT_ROUNDING * logitScale(model.parameters, model.config) * sharpness
-  );
+  return RATIO_TOLERANCE * Math.max(1, sharpness) + LOGIT_ROUNDING * logitScale(model.parameters, model) * sharpness;
 }
 
 function report(breach: Breach | undefined, { audit }: PPOConfig, step: number): string | undefined {

@@ -2,7 +2,7 @@
 
 import type { AskedTokens } from "../model/asked.ts";
 import type { KeptSet } from "../model/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { Rollout } from "../sample/generate.ts";
 import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
@@ -127,8 +127,8 @@ export interface ReferenceScores {
  * @param wantsExact one more forward pass of the policy and two heads instead of one
  */
 export async function scoreReference(
-  model: GPT2HeadWithValueModel,
-  reference: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
+  reference: CausalLMWithValueHead,
   data: Experience,
   partSize: number,
   wantsExact: boolean,
@@ -136,7 +136,7 @@ export async function scoreReference(
   const { rows, width } = data.batch;
   const refLogprobs = new Float32Array(rows * width);
   const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;
-  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions)) {
+  for (const { asked, index } of askInParts(data, partSize, model.sizes.context)) {
     if (exactKl) {
       const scores = await model.exactKl(asked, reference);
       put(scores.refLogprobs, refLogprobs, index);

@@ -1,7 +1,7 @@
 /** @file Responses that were sampled elsewhere, as experience. Nobody wrote down how they were drawn, so that is tested. */
 import { fail } from "../base/errors.ts";
 import type { KeptSet } from "../model/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { addDraws, type Draws, drawStatistics, drawsOf, NO_DRAWS } from "../rl/draws.ts";
 import type { Adjustments } from "../sample/transforms.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
@@ -12,7 +12,7 @@ import { askInParts, type Experience, put } from "./batch.ts";
  * @param tested   whether to ask what {@link Draws} needs, about two more passes of the head
  */
 export async function givenExperience(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   queries: readonly Int32Array[],
   responses: readonly Int32Array[],
   adjustments: Adjustments,
@@ -35,10 +35,10 @@ export async function givenExperience(
     kept: new Array(rows * width).fill(undefined),
     keptMass: Float64Array.from(mask),
   };
-  const { eosTokenIds, config } = model;
+  const { eosTokenIds, sizes } = model;
   const statistics = tested ? drawStatistics(eosTokenIds) : undefined;
   let draws = NO_DRAWS;
-  for (const { asked, index } of askInParts(data, partSize, config.nPositions)) {
+  for (const { asked, index } of askInParts(data, partSize, sizes.context)) {
     const scores = await model.score(asked, undefined, statistics);
     put(scores.logprobs, data.logprobs, index);
     put(scores.values, data.values, index);

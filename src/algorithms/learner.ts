@@ -2,8 +2,8 @@
 import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import type { RowLoss, RowScores } from "../model/head.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { ParameterBuffer, trainedPart, trainedTable } from "../model/parameters.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { namesAbove, ParameterBuffer, trainedRows } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { badGradient, badScores, badWeights } from "./finite.ts";
 
@@ -34,7 +34,7 @@ export interface StepFacts {
 /** A model that is trained in place: gradients of one or more parts add up, then the optimizer steps once. */
 export class Learner {
   /** Trained in place. */
-  readonly model: GPT2HeadWithValueModel;
+  readonly model: CausalLMWithValueHead;
   /** Its learning rate may be changed at any time. */
   readonly optimizer: AdamW;
   /** Of the parameters that are trained. Between optimizer steps its memory is free for other uses. @internal */
@@ -50,8 +50,9 @@ export class Learner {
   #norm?: number;
 
   /** @param model weights of its own; those of frozen layers may be another model's */
-  constructor(model: GPT2HeadWithValueModel, options: LearnerOptions) {
-    const trained = trainedTable(model.parameters.table, options.frozenLayers ?? 0);
+  constructor(model: CausalLMWithValueHead, options: LearnerOptions) {
+    const { table } = model.parameters;
+    const trained = trainedRows(table, namesAbove(model, table, options.frozenLayers ?? 0));
     this.model = model;
     this.optimizer = new AdamW(trained, options.optimizer);
     this.grads = new ParameterBuffer(trained);
@@ -98,7 +99,7 @@ export class Learner {
   apply(): StepFacts {
     const [gradNorm, scale] = [this.gradNorm, this.#scale];
     const { parameters } = this.model;
-    const updateNorm = this.optimizer.update(trainedPart(parameters, this.grads), this.grads.data, scale);
+    const updateNorm = this.optimizer.update(parameters, this.grads.data, scale);
     this.discard();
     return { gradNorm, updateNorm, spoiled: this.#called(badWeights(parameters, updateNorm)) };
   }

@@ -1,6 +1,6 @@
 /** @file Options in the terms of a model and its tokenizer. */
 import { fail } from "../base/errors.ts";
-import type { GPT2Config } from "../model/config.ts";
+import type { Sizes } from "../model/family.ts";
 import type { AdamWOptions } from "../nn/adamw.ts";
 import type { TruncateOptions } from "../rl/truncate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -33,7 +33,7 @@ export function truncateOptions({ truncateToken, truncateAfter }: PPOConfig, tok
 /** @throws config - options that this model has no place for */
 export function checkModelOptions(
   { missingEosPenalty, frozenLayers }: PPOConfig,
-  { nLayer }: GPT2Config,
+  { layers }: Pick<Sizes, "layers">,
   eosTokenIds: readonly number[],
 ): void {
   if (missingEosPenalty > 0 && eosTokenIds.length === 0)
@@ -43,11 +43,11 @@ export function checkModelOptions(
       expected: "eos_token_id in the model's generation_config.json or config.json",
       fix: "set missingEosPenalty to 0",
     });
-  if (frozenLayers > nLayer)
+  if (frozenLayers > layers)
     fail("config", {
       where: "frozenLayers",
       found: String(frozenLayers),
-      expected: `at most ${nLayer}, the blocks of this model`,
+      expected: `at most ${layers}, the blocks of this model`,
       fix: "lower frozenLayers",
     });
 }

@@ -9,7 +9,7 @@ import { checkRoles, takeWeights } from "../experience/roles.ts";
 import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
@@ -45,7 +45,7 @@ import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
 
 export interface PPOTrainerOptions {
-  model: GPT2HeadWithValueModel;
+  model: CausalLMWithValueHead;
   tokenizer: Tokenizer;
   reward: RewardFunction;
   /** How errors call the reward. */
@@ -54,7 +54,7 @@ export interface PPOTrainerOptions {
   /** Changes of the logits beyond those of the config. To resume a run, give them again. */
   transforms?: readonly Transform[];
   /** What the KL is measured against; default: a frozen copy of the model as it is now. */
-  reference?: GPT2HeadWithValueModel;
+  reference?: CausalLMWithValueHead;
 }
 
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
@@ -70,8 +70,8 @@ interface Answered {
 }
 
 export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
-  readonly model: GPT2HeadWithValueModel;
-  readonly reference: GPT2HeadWithValueModel;
+  readonly model: CausalLMWithValueHead;
+  readonly reference: CausalLMWithValueHead;
   readonly tokenizer: Tokenizer;
   readonly config: PPOConfig;
   readonly optimizer: AdamW;
@@ -105,20 +105,20 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     this.model = model;
     this.tokenizer = tokenizer;
     this.config = ppoConfig(config);
-    checkIds(this.config.bannedTokens, "bannedTokens", model.config.vocabSize);
+    checkIds(this.config.bannedTokens, "bannedTokens", model.sizes.vocabSize);
     this.#truncation = truncateOptions(this.config, tokenizer);
     const ends = responseEnds(model, tokenizer);
     this.eosTokenIds = ends.ids;
-    checkModelOptions(this.config, model.config, ends.ids);
+    checkModelOptions(this.config, model.sizes, ends.ids);
     checkRoles(model, reference, this.config.frozenLayers);
     checkWeights("policy", model.parameters);
     if (reference) checkWeights("reference", reference.parameters);
-    this.#drawable = drawableIds(tokenizer, model.config.vocabSize);
+    this.#drawable = drawableIds(tokenizer, model.sizes.vocabSize);
     const note = initializeValueHead(model, this.config);
     this.notes = [
       ...(note === undefined ? [] : [note]),
       ...(this.config.stopAtEos ? ends.notes : []),
-      ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.config.vocabSize)),
+      ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.sizes.vocabSize)),
     ];
     this.reference = reference ?? model.frozenCopy(this.config.frozenLayers);
     this.#reward = reward;
@@ -144,7 +144,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
    */
   async *train(given: PromptsGiven, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
     const encode = (texts: readonly (string | Prompt)[]) =>
-      encodePrompts(texts, this.tokenizer, this.model.config, this.config);
+      encodePrompts(texts, this.tokenizer, this.model.sizes, this.config);
     const { prompts, ids, notes } = "ids" in given ? given : encode(given);
     const sampler = new PromptSampler(prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
@@ -259,7 +259,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     scores: ArrayLike<number | boolean>,
   ): Promise<StepResult> {
     refuseTrainMode(this.model);
-    const given = readGiven(this.model.config, queries, responses, scores);
+    const given = readGiven(this.model.sizes, queries, responses, scores);
     checkDrawn(given.tokens, this.#drawable);
     const release = takeWeights(this.model);
     try {
@@ -273,7 +273,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     const { config, model, tokenizer } = this;
     const clock = new Stopwatch();
     const warnings: string[] = [];
-    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.config.vocabSize);
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
     const { data, draws } = recorded
       ? { data: experience([{ queries, responses: recorded, adjustments }], config.maskReplay), draws: undefined }
       : await givenExperience(model, queries, tokens, adjustments, this.#partSize, config.audit !== "off");
@@ -389,7 +389,7 @@ const NO_REPLAY =
   "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
   "about the probability of the kept set instead of 1, and PPO learns to exploit the difference";
 
-function refuseTrainMode(model: GPT2HeadWithValueModel): void {
+function refuseTrainMode(model: CausalLMWithValueHead): void {
   if (model.training)
     fail("config", {
       where: "PPOTrainer, model",

@@ -4,7 +4,7 @@ import { fail } from "../base/errors.ts";
 import type { TokenIds } from "../data/corpus.ts";
 import { type CorpusSampler, consecutiveWindows } from "../data/sampler.ts";
 import type { AskedTokens } from "../model/asked.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { ParameterBuffer } from "../model/parameters.ts";
 import { AdamW, clipFactor, globalNorm } from "../nn/adamw.ts";
 import { type ScheduleName, scheduleFactor } from "../nn/schedules.ts";
@@ -88,7 +88,7 @@ function nextTokens(batch: Int32Array, B: number, T: number): AskedTokens {
  * overlap, so a token sees what came before it in its window only.
  */
 export async function heldOutLoss(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   ids: TokenIds,
   bytes: number,
   sequenceLength: number,
@@ -106,7 +106,7 @@ export async function heldOutLoss(
 
 /** Trains in place. Stops after the step in progress when `signal` aborts. */
 export async function* pretrain(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   sampler: CorpusSampler,
   config: PretrainConfig,
   options: { heldOut?: { ids: TokenIds; bytes: number }; signal?: AbortSignal } = {},
@@ -132,7 +132,7 @@ export async function* pretrain(
       });
     const factor = scheduleFactor(config.schedule, step, config.steps, config.warmupSteps, config.finalFactor);
     optimizer.options.learningRate = config.learningRate * factor;
-    optimizer.update(parameters.data, grads.data, clipFactor(gradNorm, config.maxGradNorm));
+    optimizer.update(parameters, grads.data, clipFactor(gradNorm, config.maxGradNorm));
     const tokensPerSecond = (1000 * B * T) / (performance.now() - start);
     const { epoch } = sampler;
     yield {

@@ -3,6 +3,7 @@ import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { GPT2Config } from "../model/config.ts";
+import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PPOConfig } from "./config.ts";
 
@@ -27,21 +28,23 @@ export type PromptOptions = Pick<PPOConfig, "maxNewTokens"> &
  * With `promptMaxTokens` each is cut to its first n tokens, n uniform in promptMinTokens ... promptMaxTokens by seed and
  * place in the list; shorter ones stay as they are. (TRL's LengthSampler(2, 8), which never draws its upper end, is 2 and 7.)
  * What is then too long for the context is an error, left out, or cut to its first tokens, as `longPrompts` says.
+ * @param limits a model's sizes, or the config of a GPT-2
  * @throws data - a prompt that leaves no room for the response, or no prompt left
  */
 export function encodePrompts(
   given: readonly (string | Prompt)[],
   tokenizer: Tokenizer,
-  config: GPT2Config,
+  limits: Pick<Sizes, "context"> | Pick<GPT2Config, "nPositions">,
   options: PromptOptions,
 ): EncodedPrompts {
   const { maxNewTokens, promptMinTokens = 0, promptMaxTokens = 0, longPrompts = "error", seed = 0 } = options;
-  const room = config.nPositions - maxNewTokens;
+  const length = "context" in limits ? limits.context : limits.nPositions;
+  const room = length - maxNewTokens;
   if (room < 1)
     fail("config", {
       where: "maxNewTokens",
       found: String(maxNewTokens),
-      expected: `less than the model's context of ${config.nPositions} tokens`,
+      expected: `less than the model's context of ${length} tokens`,
       fix: "lower maxNewTokens",
     });
   const lowest = Math.max(1, promptMinTokens);
@@ -61,7 +64,7 @@ export function encodePrompts(
     ids.push(whole.length === 0 ? fromNothing(tokenizer, i) : whole.slice(0, limit));
     prompts.push({ prompt: whole.length > limit ? tokenizer.decode(whole.slice(0, limit)) : prompt, row });
   }
-  const context = `${room}: the context of ${config.nPositions} less ${maxNewTokens} for the response`;
+  const context = `${room}: the context of ${length} less ${maxNewTokens} for the response`;
   if (long.length > 0 && (longPrompts === "error" || prompts.length === 0)) {
     const [{ place, length }] = long;
     const item = given[place];

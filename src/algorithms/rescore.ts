@@ -8,7 +8,7 @@
  *
  * In fp32 the first two are one, and what was recorded is what the old policy says.
  */
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
 import type { Targets } from "../rl/targets.ts";
 import { askInParts, type Experience, put } from "./batch.ts";
@@ -20,7 +20,7 @@ import type { PPOConfig } from "./config.ts";
  * is and no weights.
  */
 export async function rescore(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   data: Experience,
   config: PPOConfig,
   partSize: number,
@@ -33,14 +33,14 @@ export async function rescore(
 
 /** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts of `partSize` rows. */
 export async function scoreAll(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   data: Experience,
   partSize: number,
 ): Promise<{ logprobs: Float32Array; values: Float32Array }> {
   const { rows, width } = data.batch;
   const logprobs = new Float32Array(rows * width);
   const values = new Float32Array(rows * width);
-  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions)) {
+  for (const { asked, index } of askInParts(data, partSize, model.sizes.context)) {
     const scores = await model.score(asked);
     put(scores.logprobs, logprobs, index);
     put(scores.values, values, index);
@@ -53,13 +53,13 @@ const ANY = { temperature: 1 };
 
 /** The values that a model of its own gives a batch, [B, W], in parts of `partSize` rows. */
 export async function scoreValues(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   data: Experience,
   partSize: number,
 ): Promise<Float32Array> {
   const { rows, width } = data.batch;
   const values = new Float32Array(rows * width);
-  for (const { asked, index } of askInParts(data, partSize, model.config.nPositions))
+  for (const { asked, index } of askInParts(data, partSize, model.sizes.context))
     put((await model.score({ ...asked, distribution: ANY }, ["values"])).values, values, index);
   return values;
 }

@@ -3,14 +3,14 @@ import type { Prompt } from "../data/prompts.ts";
 import { limiter } from "../experience/patience.ts";
 import { computeScores } from "../experience/rewards.ts";
 import { type Reader, type RewardFunction, type RewardSample, readSample } from "../experience/sample.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
 import type { PPOConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** Who answers, and who judges. */
 export interface Responder {
-  readonly model: GPT2HeadWithValueModel;
+  readonly model: CausalLMWithValueHead;
   /** What the reward function is shown of responses. */
   readonly reader: Reader;
   readonly reward: RewardFunction;

@@ -155,7 +155,7 @@ async function minibatchGradient(
   const pass: MinibatchPass = { parts: [], ratio: 0, policyKl: 0, ratioDeviation: 0 };
   for (const learner of [policy, critic]) learner?.discard();
   for (let micro = 0; micro < miniBatch.length && pass.bad === undefined; micro += size) {
-    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), policy.model.config.nPositions);
+    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), policy.model.sizes.context);
     const inputs = {
       weight: new Float32Array(index.length).fill(1 / tokens),
       oldLogprobs: pick(data.logprobs, index),

@@ -1,6 +1,6 @@
 /** @file How a value head begins that the checkpoint did not have. */
 import { stream } from "../base/streams.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { PPOConfig } from "./config.ts";
 
 /**
@@ -13,14 +13,14 @@ import type { PPOConfig } from "./config.ts";
  * @returns what to tell the user; undefined: nothing
  */
 export function initializeValueHead(
-  { parameters, config, valueHeadIsNew }: GPT2HeadWithValueModel,
+  { parameters, sizes, valueHeadIsNew }: CausalLMWithValueHead,
   { valueHeadInit, valueHeadStd, seed }: PPOConfig,
 ): string | undefined {
   if (valueHeadInit === "normal" && valueHeadStd === 0) return undefined;
   if (!valueHeadIsNew || !parameters.has("v_head.summary.weight"))
     return `valueHeadInit ${valueHeadInit} is not applied: the model comes with a value head`;
   const rng = stream(seed, "valueHead");
-  const bound = 1 / Math.sqrt(config.nEmbd);
+  const bound = 1 / Math.sqrt(sizes.width);
   const draw = {
     normal: (isBias: boolean) => (isBias ? 0 : valueHeadStd * rng.normal()),
     zero: () => 0,

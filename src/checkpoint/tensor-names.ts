@@ -1,5 +1,6 @@
 /**
- * @file What a tensor may be called in a checkpoint. transformers' names come with or without `transformer.`; wrappers around a
+ * @file What a tensor may be called in a checkpoint. transformers' names come with or without the family's prefix (`transformer.`,
+ * `model.`); wrappers around a
  * model (PyTorch's DistributedDataParallel and compile, TRL, trlX) put words of their own in front; a value head has several names.
  */
 import type { SafetensorsFile, TensorInfo } from "./safetensors.ts";
@@ -11,14 +12,24 @@ export interface StoredTensor {
   file: SafetensorsFile;
 }
 
-const PREFIX = "transformer.";
 const WRAPPERS = /^(?:module\.|_orig_mod\.|pretrained_model\.|base_model\.|model\.)+/;
 
-const unwrapped = (name: string) => name.replace(WRAPPERS, "");
-const bare = (name: string) => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name);
+/** The names that differ from family to family. */
+export interface FamilyNames {
+  /** What the body's tensors begin with. */
+  readonly prefix: string;
+  /** The token embedding. */
+  readonly embedding: string;
+}
 
-/** Causal masks that old versions of transformers saved beside the weights. */
-export const isMask = (name: string) => /^h\.\d+\.attn\.(masked_)?bias$/.test(bare(unwrapped(name)));
+const unwrapped = (name: string) => name.replace(WRAPPERS, "");
+
+/**
+ * What old versions of transformers saved beside the weights and computes anew: causal masks, the inverse frequencies of rotary
+ * positions.
+ */
+export const isBuffer = (name: string) =>
+  /^(transformer\.)?h\.\d+\.attn\.(masked_)?bias$/.test(unwrapped(name)) || name.endsWith("rotary_emb.inv_freq");
 
 /** Part of a value head, whatever it is called and however it is built. */
 export const isValueHead = (name: string) => /^v(alue)?_head\./.test(unwrapped(name));
@@ -26,20 +37,27 @@ export const isValueHead = (name: string) => /^v(alue)?_head\./.test(unwrapped(n
 /** Other names of `v_head.summary`, one matrix and one bias like it: OpenRLHF's and those of heads written by hand. */
 const HEADS = ["v_head", "value_head", "value_head.summary"];
 
-/** Finds the tensors of a checkpoint by their names in transformers' GPT2LMHeadModel, or `v_head.summary.*`. */
+/** Finds the tensors of a checkpoint by their names in transformers' model with a language-model head, or `v_head.summary.*`. */
 export class TensorNames {
   readonly #stored: ReadonlyMap<string, StoredTensor>;
+  readonly #prefix: string;
   /** By bare name, of tensors whose names have a wrapper's in front. */
   readonly #wrapped = new Map<string, StoredTensor>();
 
-  constructor(stored: ReadonlyMap<string, StoredTensor>) {
+  constructor(stored: ReadonlyMap<string, StoredTensor>, { prefix }: Pick<FamilyNames, "prefix">) {
     this.#stored = stored;
-    for (const [name, tensor] of stored) if (WRAPPERS.test(name)) this.#wrapped.set(bare(unwrapped(name)), tensor);
+    this.#prefix = prefix;
+    for (const [name, tensor] of stored)
+      if (WRAPPERS.test(name)) this.#wrapped.set(this.#bare(unwrapped(name)), tensor);
+  }
+
+  #bare(name: string): string {
+    return name.startsWith(this.#prefix) ? name.slice(this.#prefix.length) : name;
   }
 
   #named(name: string): StoredTensor | undefined {
-    const plain = bare(name);
-    return this.#stored.get(PREFIX + plain) ?? this.#stored.get(plain) ?? this.#wrapped.get(plain);
+    const plain = this.#bare(name);
+    return this.#stored.get(this.#prefix + plain) ?? this.#stored.get(plain) ?? this.#wrapped.get(plain);
   }
 
   /** @param shape what a tensor of another name must have to be taken for this one */

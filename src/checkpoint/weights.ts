@@ -6,7 +6,7 @@ import { fail } from "../base/errors.ts";
 import { isDirectory, joinPath, listDirectory, openFile, readJson, writeAtomic } from "../platform/files.ts";
 import { noWeights } from "./no-weights.ts";
 import { openSafetensors, type SafetensorsFile, type TensorInfo, writeSafetensors } from "./safetensors.ts";
-import { isMask, type StoredTensor, TensorNames } from "./tensor-names.ts";
+import { type FamilyNames, isBuffer, type StoredTensor, TensorNames } from "./tensor-names.ts";
 
 export const WEIGHTS_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
@@ -20,7 +20,7 @@ export interface Weights {
   close(): Promise<void>;
 }
 
-/** A tensor to load: its name in transformers' GPT2LMHeadModel, or `v_head.summary.*`. */
+/** A tensor to load: its name in transformers' model with a language-model head, or `v_head.summary.*`. */
 export interface WantedTensor {
   name: string;
   shape: readonly number[];
@@ -37,7 +37,6 @@ export interface LoadReport {
   ignored: string[];
 }
 
-const EMBEDDING = "transformer.wte.weight";
 const LM_HEAD = "lm_head.weight";
 
 /** The shards of a sharded checkpoint: file names by tensor name. */
@@ -140,7 +139,7 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
   if (names.some((name) => /lora_/.test(name))) {
     const fix = "merge the adapter into its base model (peft's merge_and_unload()) and save both together";
     const found = "the tensors of a PEFT adapter (lora_*)";
-    fail("checkpoint", { where: weights.name, found, expected: "those of a GPT-2 of this config", fix });
+    fail("checkpoint", { where: weights.name, found, expected: "those of a model of this config", fix });
   }
   if (missing.length === 1 && missing[0] === LM_HEAD) {
     const found = `no ${LM_HEAD}, and tie_word_embeddings = false in config.json`;
@@ -151,8 +150,8 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
   fail("checkpoint", {
     where: weights.name,
     found: `${names.length} tensors without ${missing.slice(0, 5).join(", ")}${rest}`,
-    expected: "every tensor of a GPT-2 of this config",
-    fix: "use the config.json and the weights of one and the same model, saved with transformers' GPT-2 names",
+    expected: "every tensor of a model of this config",
+    fix: "use the config.json and the weights of one and the same model, saved with transformers' names",
   });
 }
 
@@ -160,16 +159,17 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
 export function findParameters<W extends Omit<WantedTensor, "target">>(
   weights: Weights,
   wanted: readonly W[],
+  family: FamilyNames,
 ): LoadReport & { found: [W, StoredTensor][] } {
   const found: [W, StoredTensor][] = [];
   const missing: W[] = [];
   const used = new Set<TensorInfo>();
-  const names = new TensorNames(weights.tensors);
+  const names = new TensorNames(weights.tensors, family);
   const tied = !wanted.some((want) => want.name === LM_HEAD);
   for (const want of wanted) {
     const stored =
       names.find(want.name, want.shape) ??
-      (want.name === EMBEDDING && tied ? names.find(LM_HEAD, want.shape) : undefined); // either name may be left out
+      (want.name === family.embedding && tied ? names.find(LM_HEAD, want.shape) : undefined); // either name may be left out
     if (stored === undefined) missing.push(want);
     else {
       checkTensor(want, stored);
@@ -184,17 +184,17 @@ export function findParameters<W extends Omit<WantedTensor, "target">>(
   return {
     found,
     missing: missing.map((want) => want.name),
-    ignored: unused.filter((name) => !isMask(name) && weights.tensors.get(name)?.info !== head?.info),
+    ignored: unused.filter((name) => !isBuffer(name) && weights.tensors.get(name)?.info !== head?.info),
   };
 }
 
 /** Whether the checkpoint has a language-model head of its own that differs from its token embedding. Reads both. */
-export async function hasOwnHead(weights: Weights): Promise<boolean> {
-  const names = new TensorNames(weights.tensors);
-  const [embedding, head] = [names.find(EMBEDDING, []), names.find(LM_HEAD, [])];
+export async function hasOwnHead(weights: Weights, family: FamilyNames): Promise<boolean> {
+  const names = new TensorNames(weights.tensors, family);
+  const [embedding, head] = [names.find(family.embedding, []), names.find(LM_HEAD, [])];
   if (embedding === undefined || head === undefined || embedding.info === head.info) return false;
   const shape = embedding.info.shape;
-  checkTensor({ name: EMBEDDING, shape }, embedding);
+  checkTensor({ name: family.embedding, shape }, embedding);
   checkTensor({ name: LM_HEAD, shape }, head);
   const [a, b] = [embedding, head].map(({ info }) => new Float32Array(info.shape.reduce((n, size) => n * size, 1)));
   await embedding.file.readFloat32Into(embedding.name, a);
@@ -205,8 +205,12 @@ export async function hasOwnHead(weights: Weights): Promise<boolean> {
 /**
  * Reads the wanted tensors as fp32 into their targets. Nothing is read before every name, shape and type is right.
  */
-export async function loadParameters(weights: Weights, wanted: readonly WantedTensor[]): Promise<LoadReport> {
-  const { found, missing, ignored } = findParameters(weights, wanted);
+export async function loadParameters(
+  weights: Weights,
+  wanted: readonly WantedTensor[],
+  family: FamilyNames,
+): Promise<LoadReport> {
+  const { found, missing, ignored } = findParameters(weights, wanted, family);
   for (const [want, { file, name }] of found) await file.readFloat32Into(name, want.target);
   return { missing, ignored };
 }

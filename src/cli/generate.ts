@@ -4,7 +4,7 @@ import { z } from "zod";
 import { count } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
-import type { GPT2Config } from "../model/config.ts";
+import type { Architecture } from "../model/family.ts";
 import type { SampledResponse } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
@@ -75,14 +75,14 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const { generate } = await import("../sample/generate.ts");
   const { encodePrompts } = await import("../algorithms/prompts.ts");
   const { openModel } = await import("./model.ts");
-  const sizes = (tokenizer: Tokenizer, { nPositions }: GPT2Config) => {
+  const sizes = (tokenizer: Tokenizer, { sizes: { context } }: Architecture) => {
     const longest = Math.max(...prompts.map((p) => tokenizer.encode(p).length));
-    const length = Math.min(nPositions, longest + options.maxNewTokens);
+    const length = Math.min(context, longest + options.maxNewTokens);
     return { rows: Math.min(BATCH, prompts.length * options.num), length, int8: options.precision === "int8" };
   };
   const { ignoreMemory } = flags;
   const { model, tokenizer } = await openModel(flags.model, { threads, sizes, ignoreMemory });
-  fitLengths(flags, options, model.config.nPositions, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
+  fitLengths(flags, options, model.sizes.context, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
   const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
   const { responseEnds } = await import("../sample/ends.ts");
   const { ids: eosTokenId, notes } = responseEnds(model, tokenizer);
@@ -91,7 +91,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   // A stream for each prompt and copy: asking for more responses or prompts does not change the earlier ones.
   const name = (row: number) =>
     row % options.num === 0 ? row / options.num : [Math.floor(row / options.num), row % options.num];
-  const queries = encodePrompts(asked, tokenizer, model.config, options).ids;
+  const queries = encodePrompts(asked, tokenizer, model.sizes, options).ids;
 
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true, before: queries[0] });

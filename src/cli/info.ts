@@ -27,40 +27,38 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const options = readPpoOptions(flags as Record<string, unknown>, file ? [optionsOf(file)] : [], (text) =>
     note(`note: ${text}`),
   );
-  const { configToJson } = await import("../model/config.ts");
   const { bytesInWords, countParameters, memoryParts, samplingMemory } = await import("../model/memory.ts");
   const { fileSize, joinPath, listDirectory } = await import("../platform/files.ts");
   const { fittingOptions, runMemory } = await import("../run/memory.ts");
   const { availableBytes, residentBytes } = await import("../platform/memory.ts");
   const { fetchModel } = await import("./model.ts");
-  const { checkModel, GPT2HeadWithValueModel } = await import("../model/model.ts");
+  const { checkModel, loadModel } = await import("../families/index.ts");
   const { loadTokenizer } = await import("../tokenizer/load.ts");
 
   const directory = await fetchModel(flags.model ?? file?.settings.model ?? "tiny");
   const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
-  const gpt2 = await checkModel(directory);
+  const architecture = await checkModel(directory);
   const available = (await availableBytes()) + residentBytes();
-  const least = samplingMemory(gpt2, { rows: 1, length: 1 });
+  const least = samplingMemory(architecture, { rows: 1, length: 1 });
   const unread =
     `the weights were not read: a model that takes about ${bytesInWords(least.total)} does not fit in the ` +
     `${bytesInWords(available)} that this process may use now`;
   // Reads and checks every weight, where there is room for them.
-  const said =
-    least.total > available ? [unread] : (await GPT2HeadWithValueModel.fromPretrained(directory, { tokenizer })).notes;
+  const said = least.total > available ? [unread] : (await loadModel(directory, { tokenizer })).notes;
   const files = await Promise.all(
     (await listDirectory(directory)).map(async (name) => ({
       name,
       bytes: (await fileSize(joinPath(directory, name))) ?? 0,
     })),
   );
-  const config = configToJson(gpt2);
-  const parameters = countParameters(gpt2);
+  const config = architecture.family.writeConfig(architecture.config);
+  const parameters = countParameters(architecture);
   const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
-  const promptTokens = Math.max(1, Math.min(asked.promptTokens, gpt2.nPositions - maxNewTokens));
-  const sampling = samplingMemory(gpt2, { rows, length: promptTokens + maxNewTokens });
-  const training = runMemory(gpt2, options, promptTokens);
+  const promptTokens = Math.max(1, Math.min(asked.promptTokens, architecture.sizes.context - maxNewTokens));
+  const sampling = samplingMemory(architecture, { rows, length: promptTokens + maxNewTokens });
+  const training = runMemory(architecture, options, promptTokens);
   const fits = training.total <= available;
-  const change = fits ? undefined : fittingOptions(gpt2, options, promptTokens, available);
+  const change = fits ? undefined : fittingOptions(architecture, options, promptTokens, available);
   const notes = [...said, ...(tokenizer?.notes ?? [])];
   const tokens = tokenizer && {
     vocabSize: tokenizer.vocabSize,

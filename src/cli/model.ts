@@ -1,9 +1,9 @@
 /** @file A model for a command: fetched with a bar when it comes from the hub, loaded with its tokenizer. */
 
 import { resolveModel } from "../checkpoint/hub.ts";
-import type { GPT2Config } from "../model/config.ts";
+import { checkModel, loadModel } from "../families/index.ts";
+import type { Architecture } from "../model/family.ts";
 import type { SamplingSizes } from "../model/memory.ts";
-import { checkModel, GPT2HeadWithValueModel } from "../model/model.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
 import { checkSampling } from "../run/memory.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
@@ -30,7 +30,7 @@ export async function fetchModel(id: string): Promise<string> {
 export interface OpenOptions {
   threads?: number;
   /** What will be sampled or scored at a time; asked for before the weights are read. */
-  sizes: (tokenizer: Tokenizer, config: GPT2Config) => SamplingSizes;
+  sizes: (tokenizer: Tokenizer, model: Architecture) => SamplingSizes;
   ignoreMemory?: boolean;
 }
 
@@ -43,12 +43,12 @@ export async function openModel(id = "tiny", { sizes, ignoreMemory, ...options }
   const progress = new Progress(true);
   progress.show(0, 1, `loading ${directory}`);
   try {
-    const config = await checkModel(directory); // what is wrong with the model comes before what is wrong with its tokenizer
+    const architecture = await checkModel(directory); // what is wrong with the model comes before what is wrong with its tokenizer
     const tokenizer = await loadTokenizer(directory);
     const limits = { available: await availableBytes(), resident: residentBytes() };
-    if (!ignoreMemory) checkSampling(config, sizes(tokenizer, config), limits);
-    const model = await GPT2HeadWithValueModel.fromPretrained(directory, { ...options, tokenizer });
-    checkVocabulary(tokenizer, model.config.vocabSize, directory);
+    if (!ignoreMemory) checkSampling(architecture, sizes(tokenizer, architecture), limits);
+    const model = await loadModel(directory, { ...options, tokenizer });
+    checkVocabulary(tokenizer, model.sizes.vocabSize, directory);
     progress.clear();
     for (const text of [...model.notes, ...tokenizer.notes]) note(`note: ${text}`);
     return { model, tokenizer, directory };

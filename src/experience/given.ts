@@ -2,7 +2,7 @@
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type IdList, readIds, readRows } from "../base/token-ids.ts";
-import type { GPT2Config } from "../model/config.ts";
+import type { Limits } from "../model/asked.ts";
 import { KeptSet } from "../model/kept-set.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { SampledResponse } from "../sample/generate.ts";
@@ -16,15 +16,13 @@ export interface GivenBatch {
   readonly scores: readonly number[];
 }
 
-type Sizes = Pick<GPT2Config, "vocabSize" | "nPositions">;
-
 /**
  * @throws usage - not as many queries, responses and scores, or none; responses of two kinds; a score that is not finite
  * @throws input - ids that are none, an empty query or response, both together longer than the context, a record that does not
  *   fit its tokens
  */
 export function readGiven(
-  sizes: Sizes,
+  sizes: Limits,
   queries: readonly IdList[],
   responses: readonly (IdList | SampledResponse)[],
   scores: ArrayLike<number | boolean>,
@@ -69,11 +67,11 @@ export function readGiven(
   });
   tokens.forEach((response, b) => {
     const n = read[b].length + response.length;
-    if (n > sizes.nPositions)
+    if (n > sizes.context)
       fail("input", {
         where: `step, response ${b}`,
         found: `${response.length} tokens after ${read[b].length} of its query`,
-        expected: `at most ${sizes.nPositions} together (n_positions)`,
+        expected: `at most ${sizes.context} together (${sizes.contextName})`,
         fix: "shorten the query, or lower maxNewTokens when sampling",
       });
   });

@@ -1,7 +1,7 @@
 /** @file Policy, reference and value model do not share what is trained: a reference that moves along with the policy says KL 0 for ever. */
 import { fail } from "../base/errors.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { trainedTable } from "../model/parameters.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { namesAbove, trainedRows } from "../model/parameters.ts";
 
 /**
  * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared
@@ -9,14 +9,13 @@ import { trainedTable } from "../model/parameters.ts";
  *   its own
  */
 export function checkRoles(
-  policy: GPT2HeadWithValueModel,
-  reference: GPT2HeadWithValueModel | undefined,
+  policy: CausalLMWithValueHead,
+  reference: CausalLMWithValueHead | undefined,
   frozenLayers: number,
 ): void {
   const { table, data } = policy.parameters;
-  const trained = trainedTable(table, frozenLayers);
-  const size = trained.at(-1)?.end ?? 0;
-  if (data.length < size)
+  const trained = trainedRows(table, namesAbove(policy, table, frozenLayers));
+  if (trained.some(({ name }) => policy.parameters.view(name).buffer !== data.buffer))
     fail("config", {
       where: "PPOTrainer, model",
       found: "a copy that shares its first layers with another model",
@@ -24,11 +23,11 @@ export function checkRoles(
       fix: "pass frozenCopy() without shared layers, or set frozenLayers to as many layers as are shared",
     });
   if (reference === undefined) return;
-  if (reference.config.vocabSize !== policy.config.vocabSize)
+  if (reference.sizes.vocabSize !== policy.sizes.vocabSize)
     fail("config", {
       where: "PPOTrainer, reference",
-      found: `a vocabulary of ${reference.config.vocabSize}`,
-      expected: `${policy.config.vocabSize}, as the policy's`,
+      found: `a vocabulary of ${reference.sizes.vocabSize}`,
+      expected: `${policy.sizes.vocabSize}, as the policy's`,
       fix: "use a reference with the same tokenizer",
     });
   const shared = trained.find(({ name }) => overlapsAny(policy.parameters.view(name), reference));
@@ -41,7 +40,7 @@ export function checkRoles(
     });
 }
 
-function overlapsAny(region: Float32Array, { parameters }: GPT2HeadWithValueModel): boolean {
+function overlapsAny(region: Float32Array, { parameters }: CausalLMWithValueHead): boolean {
   return parameters.table.some(({ name }) => overlaps(region, parameters.view(name)));
 }
 
@@ -58,7 +57,7 @@ const busy = new WeakSet<ArrayBufferLike>();
  * @returns what gives them back
  * @throws usage - another step on them has not ended
  */
-export function takeWeights({ parameters }: GPT2HeadWithValueModel): () => void {
+export function takeWeights({ parameters }: CausalLMWithValueHead): () => void {
   const { buffer } = parameters.data;
   if (busy.has(buffer))
     fail("usage", {

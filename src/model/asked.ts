@@ -2,10 +2,10 @@
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type IdList, readIds } from "../base/token-ids.ts";
-import type { GPT2Config } from "./config.ts";
+import type { Tokens } from "./body.ts";
 import type { Distribution } from "./distribution.ts";
+import type { Sizes } from "./family.ts";
 import { KeptSet } from "./kept-set.ts";
-import type { Tokens } from "./transformer.ts";
 
 /** Tokens whose distribution is asked for: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
 export interface AskedTokens {
@@ -18,13 +18,14 @@ export interface AskedTokens {
   readonly distribution: Distribution;
 }
 
-type Sizes = Pick<GPT2Config, "vocabSize" | "nPositions">;
+/** What questions are checked against. */
+export type Limits = Pick<Sizes, "vocabSize" | "context" | "contextName">;
 
 /**
  * Token ids [B, T] as int32.
  * @throws input - ids outside the vocabulary, a length outside the context, not B times T ids
  */
-export function readTokens({ vocabSize, nPositions }: Sizes, { ids, B, T }: AskedTokens["tokens"]): Tokens {
+export function readTokens({ vocabSize, context, contextName }: Limits, { ids, B, T }: AskedTokens["tokens"]): Tokens {
   for (const [name, size] of Object.entries({ B, T }))
     if (!(Number.isInteger(size) && size > 0))
       wrong(
@@ -33,11 +34,11 @@ export function readTokens({ vocabSize, nPositions }: Sizes, { ids, B, T }: Aske
         "a whole number from 1",
         "pass B sequences of T tokens, B and T from 1",
       );
-  if (T > nPositions)
+  if (T > context)
     wrong(
       "token ids",
       `sequences of ${T} tokens`,
-      `at most ${nPositions} (n_positions)`,
+      `at most ${context} (${contextName})`,
       "shorten the prompts or the responses",
     );
   if (isList(ids) && ids.length !== B * T) wrong("token ids", `${ids.length} ids`, `${B} x ${T}`, "pass B times T ids");
@@ -50,7 +51,7 @@ export function readTokens({ vocabSize, nPositions }: Sizes, { ids, B, T }: Aske
  * @throws input - as {@link readTokens}; rows that are not positions of the tokens, not one id, adjustment or kept set per row, a
  *   temperature that is not above 0
  */
-export function readAsked(sizes: Sizes, { tokens: given, rows, ids, distribution }: AskedTokens) {
+export function readAsked(sizes: Limits, { tokens: given, rows, ids, distribution }: AskedTokens) {
   const tokens = readTokens(sizes, given);
   const positions = tokens.B * tokens.T;
   const checked = {

@@ -8,8 +8,9 @@ import type { Tensor } from "../graph/tensor.ts";
 export interface Sizes {
   /** V: rows of the token embedding. */
   readonly vocabSize: number;
-  /** Longest sequence, in tokens. */
+  /** Longest sequence, in tokens, and what config.json calls it. */
   readonly context: number;
+  readonly contextName: string;
   /** C: width of the residual stream. */
   readonly width: number;
   readonly layers: number;
@@ -103,6 +104,8 @@ export interface EmbeddingTable {
 export interface Family<C extends ModelConfig = ModelConfig> {
   /** `model_type` in config.json. */
   readonly modelTypes: readonly string[];
+  /** Whether `tokenTypeIds` mean something: rows of the token embedding that are added. */
+  readonly tokenTypes?: boolean;
   /**
    * Checks a parsed config.json and fills in transformers' defaults, its aliases honoured.
    * @param where what errors call it, usually the path of the file
@@ -140,3 +143,20 @@ export interface Family<C extends ModelConfig = ModelConfig> {
    */
   normed(config: C, x: Tensor, p: Readonly<Record<string, Tensor>>): Tensor;
 }
+
+/** Everything about a model but its weights. A model is one, too. */
+export interface Architecture<C extends ModelConfig = ModelConfig> {
+  readonly family: Family<C>;
+  readonly config: C;
+  readonly sizes: Sizes;
+}
+
+export const architecture = <C extends ModelConfig>(family: Family<C>, config: C): Architecture<C> => ({
+  family,
+  config,
+  sizes: family.sizes(config),
+});
+
+/** The parameter that makes logits, [V, C]. */
+export const lmHeadName = ({ family, config }: Architecture): string =>
+  config.tieWordEmbeddings ? family.embeddings(config)[0].name : "lm_head.weight";

@@ -1,7 +1,7 @@
 /**
- * @file The forward pass with every argument of transformers' GPT-2: masks with padding on either side, positions, token
+ * @file The forward pass with every argument of transformers' models: masks with padding on either side, positions, token
  * types, embeddings instead of ids, head masks, a cache from an earlier call, hidden states and attentions. For training
- * and sampling there are faster ways (transformer.ts, sample/decoder.ts); this one exposes everything.
+ * and sampling there are faster ways (body.ts, sample/decoder.ts); this one exposes everything.
  */
 
 import type { Engine } from "../backend/engine.ts";
@@ -9,13 +9,13 @@ import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { readIds, readRows } from "../base/token-ids.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, linear } from "../graph/ops/index.ts";
-import { dims, input } from "../graph/tensor.ts";
-import { attention, MASKED } from "../nn/attention.ts";
-import type { GPT2Config } from "./config.ts";
+import { input } from "../graph/tensor.ts";
+import { MASKED } from "../nn/attention.ts";
+import { rotaryFeeds, type WholeSequences, wholeSequences } from "./attend.ts";
+import type { Architecture } from "./family.ts";
 import type { Head } from "./head.ts";
-import type { ParameterBuffer } from "./parameters.ts";
-import { attentionScale, blockInputs, feedForward, queriesKeysValues } from "./transformer.ts";
+import { blockRows, type ParameterBuffer } from "./parameters.ts";
+import { asStored } from "./products.ts";
 import type { ValueHead } from "./value-head.ts";
 
 /** Numbers with a shape, row-major. */
@@ -27,7 +27,7 @@ export interface FloatTensor {
 /** Integers [B, T]: rows of equal length, or flat data with a shape. */
 export type IntegerMatrix = readonly ArrayLike<number>[] | { data: ArrayLike<number>; shape: readonly number[] };
 
-/** Keys and values of one layer, each [B, H, P, D]. */
+/** Keys and values of one layer, each [B, K, P, D] with K key and value heads. */
 export interface LayerCache {
   keys: FloatTensor;
   values: FloatTensor;
@@ -42,7 +42,7 @@ export interface ForwardInput {
   attentionMask?: IntegerMatrix;
   /** [B, T]. Default: what follows from the mask, so that padding shifts nothing; 0, 1, 2, ... without one. */
   positionIds?: IntegerMatrix;
-  /** [B, T]: token embeddings that are added, as GPT-2 uses its one table for both. */
+  /** [B, T]: token embeddings that are added, as GPT-2 uses its one table for both. Of GPT-2 only. */
   tokenTypeIds?: IntegerMatrix;
   /** [H] or [layers, H], multiplied with the attention probabilities of each head. */
   headMask?: FloatTensor;
@@ -63,15 +63,14 @@ export interface ForwardOutput {
   values: FloatTensor;
   /** What the next call takes: all P + T tokens. */
   pastKeyValues: LayerCache[];
-  /** nLayer + 1 tensors [B, T, C]: the embeddings, after each block, the last one after the final layer norm. */
+  /** One more than layers, tensors [B, T, C]: the embeddings, after each block, the last one after the final layer norm. */
   hiddenStates?: FloatTensor[];
-  /** nLayer tensors [B, H, T, P + T]. */
+  /** Of each layer [B, H, T, P + T]. */
   attentions?: FloatTensor[];
 }
 
 /** What the pass needs from a model. */
-interface Model {
-  readonly config: GPT2Config;
+interface Model extends Architecture {
   readonly engine: Engine;
   readonly parameters: ParameterBuffer;
   readonly head: Head;
@@ -79,36 +78,38 @@ interface Model {
 }
 
 export async function forward(model: Model, given: ForwardInput): Promise<ForwardOutput> {
-  const { config, engine, parameters, head } = model;
-  const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = config;
+  const { family, config, sizes, engine, parameters, head } = model;
+  const { width: C, heads: H, kvHeads: K, headSize: D, layers, vocabSize: V } = sizes;
   const { B, T, P, embeddings, mask, positions } = readInput(model, given);
   const S = P + T;
   const N = B * T;
   const bias = attentionBias(mask, B, T, P);
-  const headMasks = readHeadMask(given.headMask, nLayer, H);
+  const headMasks = readHeadMask(given.headMask, layers, H);
+  const rotary = rotaryFeeds(model, positions);
 
   let x = addPositions(model, embeddings, positions);
   const hiddenStates: FloatTensor[] = [];
   const attentions: FloatTensor[] = [];
   const pastKeyValues: LayerCache[] = [];
-  for (let layer = 0; layer < nLayer; layer++) {
+  for (let layer = 0; layer < layers; layer++) {
     if (given.outputHiddenStates) hiddenStates.push({ data: x, shape: [B, T, C] });
-    const scale = attentionScale(config, layer);
-    const options = { B, T, P, scale, headMask: headMasks !== undefined, attentions: given.outputAttentions ?? false };
+    const form = { B, T, P, scale: family.attentionScale(config, layer), headMask: headMasks !== undefined };
+    const wantsAttentions = given.outputAttentions ?? false;
     const past = given.pastKeyValues?.[layer];
-    const cacheShape = [B, H, S, C / H];
-    const cache = { keys: new Float32Array(N * C + B * P * C), values: new Float32Array(N * C + B * P * C) };
-    const weights = new Float32Array(options.attentions ? B * H * T * S : 0);
+    const cacheShape = [B, K, S, D];
+    const cache = { keys: new Float32Array(B * K * S * D), values: new Float32Array(B * K * S * D) };
+    const weights = new Float32Array(wantsAttentions ? B * H * T * S : 0);
     const y = new Float32Array(N * C);
     const feeds = {
       x,
       bias,
+      ...rotary,
       ...parameters.block(layer),
       ...(past && P > 0 ? { pastKeys: past.keys.data, pastValues: past.values.data } : {}),
       ...(headMasks ? { headMask: headMasks[layer] } : {}),
     };
-    const results = { y, ...cache, ...(options.attentions ? { attentions: weights } : {}) };
-    await engine.run(blockProgram(model, options), feeds, results);
+    const results = { y, ...cache, ...(wantsAttentions ? { attentions: weights } : {}) };
+    await engine.run(blockProgram(model, form, wantsAttentions), feeds, results);
     pastKeyValues.push({
       keys: { data: cache.keys, shape: cacheShape },
       values: { data: cache.values, shape: cacheShape },
@@ -137,34 +138,14 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
   };
 }
 
-interface BlockOptions {
-  B: number;
-  T: number;
-  P: number;
-  scale: number;
-  headMask: boolean;
-  attentions: boolean;
-}
-
-function blockProgram(model: Model, { B, T, P, scale, ...options }: BlockOptions): Program {
-  const { config } = model;
-  const { nEmbd: C, nHead: H } = config;
-  const x = input("x", { N: B * T, C });
-  const bias = input("bias", dims({ B, head: 1, T, S: P + T }));
-  const p = blockInputs(config);
-  const cacheShape = { B, H, P, D: C / H };
-  const past = P > 0 ? { keys: input("pastKeys", cacheShape), values: input("pastValues", cacheShape) } : undefined;
-  const headMask = options.headMask ? input("headMask", { H, one: 1, two: 1 }) : undefined;
-  const { mixed, keys, values, probabilities } = attention(queriesKeysValues(x, p, config), bias, { B, T, H }, scale, {
-    past,
-    headMask,
-  });
-  const middle = add(x, linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
-  const y = feedForward(middle, p, config);
-  return {
-    name: "block",
-    outputs: { y, keys, values, ...(options.attentions ? { attentions: probabilities } : {}) },
-  };
+function blockProgram(model: Model, form: WholeSequences, wantsAttentions: boolean): Program {
+  const { family, config, sizes, parameters } = model;
+  const x = input("x", { N: form.B * form.T, C: sizes.width });
+  const { attend, seen } = wholeSequences(model, { ...form, positionsByRow: true, biasByRow: true });
+  const { p, product } = asStored(blockRows(parameters.table));
+  const y = family.block(config, x, p, attend, product);
+  const { keys, values, probabilities } = seen as Required<typeof seen>;
+  return { name: "block", outputs: { y, keys, values, ...(wantsAttentions ? { attentions: probabilities } : {}) } };
 }
 
 /** 0 where query t may look at key s: not after it, and not at padding. [B, 1, T, S] */
@@ -177,10 +158,17 @@ function attentionBias(mask: Uint8Array, B: number, T: number, P: number): Float
   return bias;
 }
 
-function addPositions(model: Model, embeddings: Float32Array, positions: Int32Array): Float32Array {
-  const C = model.config.nEmbd;
-  const wpe = model.parameters.view("transformer.wpe.weight");
-  return embeddings.map((e, i) => e + wpe[positions[Math.floor(i / C)] * C + (i % C)]);
+/** Adds the rows of the tables that are counted by position. */
+function addPositions({ family, config, sizes, parameters }: Model, embeddings: Float32Array, positions: Int32Array) {
+  const C = sizes.width;
+  for (const { name, by } of family.embeddings(config)) {
+    if (by !== "position") continue;
+    const table = parameters.view(name);
+    positions.forEach((position, n) => {
+      for (let c = 0; c < C; c++) embeddings[n * C + c] += table[position * C + c];
+    });
+  }
+  return embeddings;
 }
 
 function wrong(where: string, found: string, expected: string, fix: string): never {
@@ -188,7 +176,7 @@ function wrong(where: string, found: string, expected: string, fix: string): nev
 }
 
 function readInput(model: Model, given: ForwardInput) {
-  const { nEmbd: C, nLayer, nHead: H, nPositions, vocabSize } = model.config;
+  const { width: C, layers, kvHeads: K, headSize: D, context, contextName, vocabSize } = model.sizes;
   const { inputIds, inputsEmbeds, pastKeyValues } = given;
   if (inputIds !== undefined && inputsEmbeds !== undefined)
     wrong("inputIds and inputsEmbeds", "both", "one of them", "leave one out");
@@ -218,26 +206,26 @@ function readInput(model: Model, given: ForwardInput) {
     );
 
   const P = pastKeyValues?.[0]?.keys?.shape?.[2] ?? 0;
-  if (pastKeyValues && pastKeyValues.length !== nLayer)
-    wrong("pastKeyValues", `${pastKeyValues.length} layers`, `${nLayer}`, "pass what an earlier call returned");
+  if (pastKeyValues && pastKeyValues.length !== layers)
+    wrong("pastKeyValues", `${pastKeyValues.length} layers`, `${layers}`, "pass what an earlier call returned");
   pastKeyValues?.forEach((layer, i) => {
     for (const name of ["keys", "values"] as const) {
       readFloats(`pastKeyValues, layer ${i}, ${name}`, layer?.[name]);
-      if (layer[name].shape.join() !== [B, H, P, C / H].join())
+      if (layer[name].shape.join() !== [B, K, P, D].join())
         wrong(
           `pastKeyValues, layer ${i}, ${name}`,
           `shape [${layer[name].shape}]`,
-          `[${[B, H, P, C / H]}] for a batch of ${B}`,
+          `[${[B, K, P, D]}] for a batch of ${B}`,
           "pass the cache of the same batch",
         );
     }
   });
   const S = P + T;
-  if (S > nPositions)
+  if (S > context)
     wrong(
       "sequence length",
       `${P > 0 ? `${P} cached and ${T} new` : T} tokens`,
-      `at most ${nPositions} (n_positions)`,
+      `at most ${context} (${contextName})`,
       "shorten the sequence",
     );
 
@@ -258,10 +246,12 @@ function readInput(model: Model, given: ForwardInput) {
   for (let b = 0; b < B; b++)
     if (!mask.subarray(b * S, (b + 1) * S).includes(1))
       wrong(`attentionMask, row ${b}`, "no ones", "at least one token that exists", "leave the row out of the batch");
-  const positions = matrix("positionIds", T, nPositions) ?? positionsFromMask(mask, B, T, P);
+  const positions = matrix("positionIds", T, context) ?? positionsFromMask(mask, B, T, P);
   const types = matrix("tokenTypeIds", T, vocabSize);
+  if (types && !model.family.tokenTypes)
+    wrong("tokenTypeIds", "token types", "none: this model has no token types", "leave them out");
 
-  const wte = model.parameters.view("transformer.wte.weight");
+  const wte = model.parameters.view(model.family.embeddings(model.config)[0].name);
   const embeddings = inputsEmbeds ? inputsEmbeds.data.slice() : new Float32Array(B * T * C);
   const addRows = (rows: Int32Array) =>
     rows.forEach((id, n) => {
@@ -348,14 +338,14 @@ function readFloats(name: string, tensor: FloatTensor): void {
 }
 
 /** Per layer [H]. */
-function readHeadMask(given: FloatTensor | undefined, nLayer: number, H: number): Float32Array[] | undefined {
+function readHeadMask(given: FloatTensor | undefined, layers: number, H: number): Float32Array[] | undefined {
   if (!given) return undefined;
   readFloats("headMask", given);
   const shape = given.shape.join();
-  if (shape !== `${H}` && shape !== `${nLayer},${H}`)
-    wrong("headMask", `shape [${given.shape}]`, `[${H}] or [${nLayer}, ${H}]`, "pass one number per head");
+  if (shape !== `${H}` && shape !== `${layers},${H}`)
+    wrong("headMask", `shape [${given.shape}]`, `[${H}] or [${layers}, ${H}]`, "pass one number per head");
   const perLayer = given.shape.length === 2;
-  return Array.from({ length: nLayer }, (_, i) => given.data.slice(perLayer ? i * H : 0, perLayer ? (i + 1) * H : H));
+  return Array.from({ length: layers }, (_, i) => given.data.slice(perLayer ? i * H : 0, perLayer ? (i + 1) * H : H));
 }
 
 const size = (shape: readonly number[]) => shape.reduce((n, s) => n * s, 1);

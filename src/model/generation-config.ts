@@ -5,7 +5,8 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { exists, joinPath, readJson, readText, writeTextAtomic } from "../platform/files.ts";
-import { endTokens, eosTokenIdSchema, type GPT2Config } from "./config.ts";
+import { endTokens, eosTokenIdSchema } from "./config.ts";
+import type { ModelConfig } from "./family.ts";
 
 export const GENERATION_CONFIG_FILE = "generation_config.json";
 
@@ -20,7 +21,7 @@ export interface GenerationConfig {
 }
 
 /** Of a model without a generation_config.json. */
-export const generationFromConfig = ({ eosTokenId }: GPT2Config): GenerationConfig => ({
+export const generationFromConfig = ({ eosTokenId }: Pick<ModelConfig, "eosTokenId">): GenerationConfig => ({
   eosTokenIds: endTokens(eosTokenId),
 });
 
@@ -29,7 +30,7 @@ export const generationFromConfig = ({ eosTokenId }: GPT2Config): GenerationConf
  * generation_config.json without one means that nothing ends a text.)
  * @throws config - a file that is not what its name says
  */
-export async function readGenerationConfig(directory: string, config: GPT2Config): Promise<GenerationConfig> {
+export async function readGenerationConfig(directory: string, config: ModelConfig): Promise<GenerationConfig> {
   const path = joinPath(directory, GENERATION_CONFIG_FILE);
   if (!(await exists(path))) return generationFromConfig(config);
   const json = await readJson(path);

@@ -8,21 +8,9 @@ import type { BufferPool, Engine } from "../backend/engine.ts";
 import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
-import {
-  entropy,
-  exp,
-  gatherLast,
-  layerNorm,
-  linear,
-  mul,
-  reduceSum,
-  reshape,
-  softmax,
-  sub,
-} from "../graph/ops/index.ts";
+import { entropy, exp, gatherLast, linear, mul, reduceSum, reshape, softmax, sub } from "../graph/ops/index.ts";
 import { forwardBackward } from "../graph/partition.ts";
 import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
-import type { GPT2Config } from "./config.ts";
 import {
   type Distribution,
   type DistributionForm,
@@ -34,7 +22,8 @@ import {
   rowStatistics,
   statisticBuffers,
 } from "./distribution.ts";
-import type { ParameterBuffer } from "./parameters.ts";
+import { type Architecture, lmHeadName } from "./family.ts";
+import { headRows, type Parameter, type ParameterBuffer, parameterInputs, parameterTable } from "./parameters.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
 /** Per row of the head: the quantities a loss may use. */
@@ -118,14 +107,15 @@ export function chunksOf(rows: number, vocabSize: number): number {
 }
 
 export class Head {
-  readonly #config: GPT2Config;
+  readonly #architecture: Architecture;
+  readonly #rows: readonly Parameter[];
   readonly #engine: Engine;
   readonly #pool: BufferPool;
   readonly #valueHead: ValueHead;
 
   readonly #scorePrograms = new Memo((form: ScoreForm): Program => {
     const { scores, everyLogprob } = this.#symbolic(form.R, form.form, form.head);
-    const more = rowStatistics(form.more, everyLogprob, this.#config.vocabSize);
+    const more = rowStatistics(form.more, everyLogprob, this.#vocabSize);
     return { name: "score", outputs: { ...only(scores, form.wanted), ...more } };
   });
   readonly #logitPrograms = new Memo(({ R, wanted, head }: LogitForm): Program => {
@@ -134,8 +124,9 @@ export class Head {
     return { name: "logits", outputs: Object.fromEntries(wanted.map((name) => [name, outputs[name]])) };
   });
 
-  constructor(config: GPT2Config, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
-    this.#config = config;
+  constructor(architecture: Architecture, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
+    this.#architecture = architecture;
+    this.#rows = headRows(architecture, parameterTable(architecture));
     this.#engine = engine;
     this.#pool = pool;
     this.#valueHead = valueHead;
@@ -172,7 +163,7 @@ export class Head {
     asked: HeadRows,
     reference: { head: Head; parameters: ParameterBuffer; hidden: Float32Array },
   ): Promise<ExactKL> {
-    const V = this.#config.vocabSize;
+    const V = this.#vocabSize;
     const { head } = reference;
     const out = { kl: new Float32Array(asked.rows.length), refLogprobs: new Float32Array(asked.rows.length) };
     const { logprobs } = await this.#chunks(params, asked, {}, async (R, form, feeds, results, rows, start) => {
@@ -212,7 +203,7 @@ export class Head {
     grads: ParameterBuffer,
     adds: boolean,
   ): Promise<RowScores & { loss: number }> {
-    const C = this.#config.nEmbd;
+    const C = this.#architecture.sizes.width;
     const trained = this.#parameterNames().filter((n) => grads.has(n));
     const form = this.#valueHead.form(this.#valueHead.training);
     let total = 0;
@@ -261,7 +252,7 @@ export class Head {
 
   /** Rows that fit in one chunk. */
   get chunkRows(): number {
-    return chunkRows(this.#config.vocabSize);
+    return chunkRows(this.#vocabSize);
   }
 
   #lossProgram(
@@ -295,21 +286,11 @@ export class Head {
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */
   #outputs(R: number, head: ValueHeadForm, prefix = "") {
-    const { nEmbd: C, vocabSize: V, layerNormEpsilon } = this.#config;
-    const L = this.#valueHead.width;
-    const shapes: Record<string, Record<string, number>> = {
-      "transformer.ln_f.weight": { C },
-      "transformer.ln_f.bias": { C },
-      [this.#lmHead]: { V, C },
-      "v_head.summary.weight": { L, C },
-      "v_head.summary.bias": { L },
-    };
-    const hidden = input(`${prefix}hidden`, { R, C });
-    const named = (name: string) => input(prefix + name, shapes[name]);
-    const parameters = Object.fromEntries(this.#parameterNames().map((name) => [name, named(name)]));
-    const { "transformer.ln_f.weight": gain, "transformer.ln_f.bias": bias } = parameters;
-    const normed = layerNorm(hidden, gain, bias, layerNormEpsilon);
-    const logits = linear(normed, parameters[this.#lmHead], undefined, { transW: true }); // [R, V]
+    const { family, config, sizes } = this.#architecture;
+    const hidden = input(`${prefix}hidden`, { R, C: sizes.width });
+    const parameters = parameterInputs(this.#rows, prefix);
+    const normed = family.normed(config, hidden, parameters);
+    const logits = linear(normed, parameters[lmHeadName(this.#architecture)], undefined, { transW: true }); // [R, V]
     return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, head) };
   }
 
@@ -317,24 +298,23 @@ export class Head {
     this.#valueHead.requireScalar();
     const { hidden, parameters, logits, values: valueColumn } = this.#outputs(R, head);
     const values = reshape(valueColumn, dims({ R })); // [R, 1] -> [R]
-    const everyLogprob = logProbs(logits, form, distributionInputs(form, R, this.#config.vocabSize));
+    const everyLogprob = logProbs(logits, form, distributionInputs(form, R, this.#vocabSize));
     const logprobs = gatherLast(everyLogprob, input("ids", { R }, "int32"));
     const scores = { logprobs, entropies: entropy(everyLogprob), values };
     return { hidden, parameters, scores, everyLogprob };
   }
 
-  get #lmHead(): string {
-    return this.#config.tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight";
+  get #vocabSize(): number {
+    return this.#architecture.sizes.vocabSize;
   }
 
   #parameterNames(): string[] {
-    const valueHead = this.#config.summaryUseProj ? ["v_head.summary.weight", "v_head.summary.bias"] : [];
-    return ["transformer.ln_f.weight", "transformer.ln_f.bias", this.#lmHead, ...valueHead];
+    return this.#rows.map(({ name }) => name);
   }
 
   /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one is repeated if R is larger. */
   #pickRows(hidden: Float32Array, rows: Int32Array, R: number): Float32Array {
-    const C = this.#config.nEmbd;
+    const C = this.#architecture.sizes.width;
     const picked = this.#pool.take(R * C);
     for (let r = 0; r < R; r++) {
       const row = rows[Math.min(r, rows.length - 1)];
@@ -357,7 +337,7 @@ export class Head {
       start: number,
     ) => Promise<void>,
   ): Promise<RowScores> {
-    const V = this.#config.vocabSize;
+    const V = this.#vocabSize;
     const form = distributionForm(distribution);
     const out = rowBuffers(rows.length);
     const R = chunksOf(rows.length, V);

@@ -1,15 +1,19 @@
 /** @file How large a model's logits can be, from its weights: what the rounding of logits is measured against. */
-import type { GPT2Config } from "./config.ts";
-import type { ParameterBuffer } from "./parameters.ts";
+import { type Architecture, lmHeadName } from "./family.ts";
+import { type ParameterBuffer, parameterTable } from "./parameters.ts";
 
 /**
- * A bound of |logit|. The final layer norm gives rows of length √C or less, times its gain, plus its bias; a logit is the product of
- * such a row with a row of the language-model head, so at most the product of their lengths (Cauchy and Schwarz).
+ * A bound of |logit|. The final norm gives rows of length √C or less, times its gain, plus its bias if it has one; a logit is the
+ * product of such a row with a row of the language-model head, so at most the product of their lengths (Cauchy and Schwarz).
  */
-export function logitScale(parameters: ParameterBuffer, { nEmbd: C, tieWordEmbeddings }: GPT2Config): number {
-  const gain = parameters.view("transformer.ln_f.weight").reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  const bias = Math.hypot(...parameters.view("transformer.ln_f.bias"));
-  const head = parameters.view(tieWordEmbeddings ? "transformer.wte.weight" : "lm_head.weight"); // [V, C]
+export function logitScale(parameters: ParameterBuffer, architecture: Architecture): number {
+  const C = architecture.sizes.width;
+  const norm = parameterTable(architecture).filter(({ layer, axes }) => layer === undefined && axes.join() === "C");
+  const ofInit = (init: "ones" | "zeros") =>
+    norm.filter((row) => row.init === init).flatMap(({ name }) => Array.from(parameters.view(name)));
+  const gain = ofInit("ones").reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const bias = Math.hypot(...ofInit("zeros"));
+  const head = parameters.view(lmHeadName(architecture)); // [V, C]
   let longest = 0;
   for (let start = 0; start < head.length; start += C) {
     let squares = 0;

@@ -2,13 +2,13 @@
 
 import { MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../backend/engine.ts";
 import { fail } from "../base/errors.ts";
-import type { GPT2Config } from "./config.ts";
+import type { Architecture } from "./family.ts";
 import { chunksOf } from "./head.ts";
-import { parameterTable } from "./parameters.ts";
+import { namesAbove, parameterTable, trainedRows } from "./parameters.ts";
 
 export interface ParameterCounts {
   total: number;
-  /** wte and wpe. A tied language-model head is the token embedding and counts here. */
+  /** The embedding tables. A tied language-model head is the token embedding and counts here. */
   embeddings: number;
   /** All transformer blocks. */
   blocks: number;
@@ -16,19 +16,20 @@ export interface ParameterCounts {
   head: number;
 }
 
-export function countParameters(config: GPT2Config): ParameterCounts {
+export function countParameters(model: Architecture): ParameterCounts {
   const counts = { total: 0, embeddings: 0, blocks: 0, head: 0 };
-  for (const { name, start, end } of parameterTable(config)) {
-    const part = /^transformer\.w[tp]e\./.test(name)
-      ? "embeddings"
-      : name.startsWith("transformer.h.")
-        ? "blocks"
-        : "head";
+  const embeddings = model.family.embeddings(model.config).map(({ name }) => name);
+  for (const { name, layer, start, end } of parameterTable(model)) {
+    const part = layer !== undefined ? "blocks" : embeddings.includes(name) ? "embeddings" : "head";
     counts[part] += end - start;
     counts.total += end - start;
   }
   return counts;
 }
+
+/** Numbers in the matrices of all blocks. */
+const matrixFloats = (model: Architecture): number =>
+  parameterTable(model).reduce((sum, { matrix, start, end }) => sum + (matrix ? end - start : 0), 0);
 
 /** Bytes by what they are for. */
 export interface MemoryEstimate {
@@ -57,26 +58,29 @@ const estimate = (floats: Record<string, number>, process: number): MemoryEstima
 };
 
 /**
- * Floats per token that a block's programs work with, besides their inputs and results; C the width, I the feed-forward's, H T a
- * row of attention for each head. Each is the larger of its feed-forward and its attention: `workingBytes` of the programs.
+ * Floats per token that a block's programs work with, besides their inputs and results; C the width, A that of all heads, I the
+ * feed-forward's, H T a row of attention for each head. Each is the larger of its feed-forward and its attention: `workingBytes` of
+ * the programs. Where one matrix of the feed-forward gates the other there is one more [N, I] for each [N, I].
  */
-function blockWork({ nEmbd: C, nInner: I, nHead: H }: GPT2Config, T: number) {
-  const attention = H * T;
+function blockWork({ sizes }: Architecture, T: number) {
+  const { width: C, heads, headSize, inner, innerMatrices } = sizes;
+  const [I, A] = [inner * innerMatrices, heads * headSize];
+  const attention = heads * T;
   return {
-    forward: Math.max(I + 5 * C, 2 * attention + C),
-    keeping: Math.max(I + 2 * C, 2 * attention + C),
-    backward: Math.max(4 * I + 11 * C, 2 * attention + 5 * C),
-    recomputing: Math.max(4 * I + 15 * C + attention, 3 * attention + 5 * C),
+    forward: Math.max(I + 5 * C, 2 * attention + A),
+    keeping: Math.max(I + 2 * C, 2 * attention + A),
+    backward: Math.max(4 * I + 11 * C, 2 * attention + 5 * A),
+    recomputing: Math.max(4 * I + 15 * C + attention, 3 * attention + 5 * A),
   };
 }
 
 /** Keys and values in each layer, next-token logits, the prompts' pass through one block. */
-function samplingFloats(config: GPT2Config, rows: number, length: number): Record<string, number> {
-  const { nLayer, nEmbd: C, vocabSize } = config;
+function samplingFloats(model: Architecture, rows: number, length: number): Record<string, number> {
+  const { layers, width: C, kvHeads, headSize, vocabSize } = model.sizes;
   return {
-    cache: rows * length * 2 * nLayer * C,
+    cache: rows * length * 2 * layers * kvHeads * headSize,
     logits: 2 * rows * vocabSize, // and their softmax
-    activations: rows * length * (2 * C + ARENA * blockWork(config, length).forward),
+    activations: rows * length * (2 * C + ARENA * blockWork(model, length).forward),
   };
 }
 
@@ -84,12 +88,12 @@ function samplingFloats(config: GPT2Config, rows: number, length: number): Recor
  * Sampling `rows` responses together in fp32; `length` is prompt and response. Several rows are decoded with a transposed
  * copy of the blocks' matrices (sample/weights.ts); in training it lies in the gradients' buffer.
  */
-export function samplingMemory(config: GPT2Config, { rows, length, int8 }: SamplingSizes): MemoryEstimate {
-  const { nEmbd: C, nInner: I, nLayer } = config;
-  const weights = countParameters(config).total;
-  const blocks = nLayer * (4 * C * C + 2 * C * I);
-  const copy: Record<string, number> = int8 ? { "int8 copy": int8Copy(config) } : { transposed: rows > 1 ? blocks : 0 };
-  return estimate({ weights, ...samplingFloats(config, rows, length), ...copy }, PROCESS_BYTES.sampling);
+export function samplingMemory(model: Architecture, { rows, length, int8 }: SamplingSizes): MemoryEstimate {
+  const weights = countParameters(model).total;
+  const copy: Record<string, number> = int8
+    ? { "int8 copy": int8Copy(model) }
+    : { transposed: rows > 1 ? transposedFloats(model) : 0 };
+  return estimate({ weights, ...samplingFloats(model, rows, length), ...copy }, PROCESS_BYTES.sampling);
 }
 
 /** Responses sampled together, and the tokens of prompt and response. */
@@ -103,12 +107,16 @@ export interface SamplingSizes {
 /** Bytes for each weight of a copy in int8 while it is made: 300 MB for GPT-2 124M, and 125 afterwards. */
 const INT8_BYTES = 2.5;
 
-const int8Copy = ({ nEmbd: C, nInner: I, nLayer, vocabSize: V }: GPT2Config) =>
-  (INT8_BYTES / 4) * (nLayer * (4 * C * C + 2 * C * I) + V * C);
+const int8Copy = (model: Architecture) =>
+  (INT8_BYTES / 4) * (matrixFloats(model) + model.sizes.vocabSize * model.sizes.width);
+
+/** A copy of the matrices that are not stored as decoding wants them. */
+const transposedFloats = (model: Architecture): number =>
+  parameterTable(model).reduce((sum, { matrix, start, end }) => sum + (matrix === "in,out" ? end - start : 0), 0);
 
 /** The peak of language-model training, {@link trainingMemory} without a reference or responses. */
 export function pretrainingMemory(
-  config: GPT2Config,
+  model: Architecture,
   { batchSize, sequenceLength }: { batchSize: number; sequenceLength: number },
 ): MemoryEstimate {
   const lengths = { promptTokens: 0, maxNewTokens: sequenceLength, minNewTokens: sequenceLength };
@@ -119,7 +127,7 @@ export function pretrainingMemory(
     microBatchSize: 0,
     gradientCheckpointing: false,
   };
-  const { reference, ...parts } = trainingMemory(config, sizes).parts;
+  const { reference, ...parts } = trainingMemory(model, sizes).parts;
   return { parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
 }
 
@@ -170,22 +178,26 @@ export interface TrainingSizes {
  * trained; what the blocks keep for the backward pass, or the sampler's cache, which take turns; and what the programs work
  * with, which ONNX Runtime keeps for each program up to a bound ({@link Engine}).
  */
-export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): MemoryEstimate {
-  const { nEmbd: C, nInner: I, nHead: H, nLayer, vocabSize: V } = config;
+export function trainingMemory(model: Architecture, sizes: TrainingSizes): MemoryEstimate {
+  const { width: C, heads: H, headSize, kvHeads, layers, vocabSize: V, context } = model.sizes;
+  const I = model.sizes.inner * model.sizes.innerMatrices;
   const { miniBatchSize, maxNewTokens, frozenLayers = 0, truncates = false } = sizes;
   const micro = sizes.microBatchSize || miniBatchSize;
   const ragged = sizes.minNewTokens < maxNewTokens;
-  const length = Math.min(config.nPositions, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
-  const weights = countParameters(config).total;
-  const trained = frozenLayers === 0 ? weights : weights - frozenFloats(config, frozenLayers);
+  const length = Math.min(context, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
+  const weights = countParameters(model).total;
+  const table = parameterTable(model);
+  const trained = trainedRows(table, namesAbove(model, table, frozenLayers)).at(-1)?.end ?? 0;
 
   // queries, keys and values, attention, what it mixed, the stream between, the feed-forward input; and the streams
-  const kept = sizes.gradientCheckpointing ? 0 : (nLayer - frozenLayers) * (5 * C + I + H * length);
-  const saved = micro * length * (kept + (nLayer + 3) * C);
-  const { cache, logits, ...rest } = samplingFloats(config, sizes.rolloutBatchSize, length);
+  const kept = sizes.gradientCheckpointing
+    ? 0
+    : (layers - frozenLayers) * (2 * C + (H + 2 * kvHeads) * headSize + I + H * length);
+  const saved = micro * length * (kept + (layers + 3) * C);
+  const { cache, logits, ...rest } = samplingFloats(model, sizes.rolloutBatchSize, length);
   const buffers = Math.max(saved * (ragged ? GARBAGE : 1), cache + logits + rest.activations);
 
-  const work = blockWork(config, length);
+  const work = blockWork(model, length);
   const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
   const scored = chunks(micro).map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score));
   const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
@@ -203,7 +215,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
   ];
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
-  const transposed = frozenLayers > 0 ? nLayer * (4 * C * C + 2 * C * I) : 0; // otherwise in the gradients' buffer
+  const transposed = frozenLayers > 0 ? transposedFloats(model) : 0; // otherwise in the gradients' buffer
   const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(
     {
@@ -212,7 +224,7 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
       gradients: trained,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
-      ...(sizes.int8Rollouts ? { "int8 copy": int8Copy(config) } : {}),
+      ...(sizes.int8Rollouts ? { "int8 copy": int8Copy(model) } : {}),
       "activations and cache": Math.max(buffers, cache + logits + rest.activations + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },
@@ -224,14 +236,4 @@ export function trainingMemory(config: GPT2Config, sizes: TrainingSizes): Memory
 function headChunks(rows: number, V: number): number[] {
   const size = chunksOf(rows, V);
   return new Array(Math.ceil(rows / size)).fill(size);
-}
-
-/** The embeddings (with a tied head) and the lowest blocks. */
-function frozenFloats(config: GPT2Config, layers: number): number {
-  return parameterTable(config)
-    .filter(({ name }) => {
-      const layer = /^transformer\.h\.(\d+)\./.exec(name)?.[1];
-      return layer === undefined ? /^transformer\.w[tp]e\./.test(name) : Number(layer) < layers;
-    })
-    .reduce((sum, { start, end }) => sum + end - start, 0);
 }

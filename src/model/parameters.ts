@@ -1,121 +1,135 @@
 /**
- * @file Every parameter of GPT-2 with a value head, in one table: name, shape, initialisation, weight decay. Reading and
- * writing checkpoints, initialisation, the optimizer and the graphs all go by it.
+ * @file Every parameter of a model with a value head, in one table: name, shape, initialisation, weight decay, made from the family's
+ * table. Reading and writing checkpoints, initialisation, the optimizer and the graphs all go by it.
  */
 import { fail, messageOf } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
-import type { GPT2Config } from "./config.ts";
+import { dims, input, type Tensor } from "../graph/tensor.ts";
+import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
 import { valueHeadWidth } from "./value-head.ts";
-
-/** normal: N(0, initializerRange). residual: N(0, initializerRange / sqrt(2 nLayer)), for what adds to the residual stream. */
-export type ParameterInit = "ones" | "zeros" | "normal" | "residual";
-
-/** Axes: C nEmbd, I nInner, V vocabSize, P nPositions, L value-head outputs. "C,3C" is [C, 3C]. */
-type Row = readonly [name: string, axes: string, init: ParameterInit, decay: boolean];
-
-const EMBEDDINGS: readonly Row[] = [
-  ["transformer.wte.weight", "V,C", "normal", true],
-  ["transformer.wpe.weight", "P,C", "normal", true],
-];
-
-/** One transformer block; `transformer.h.<layer>.` goes in front. Weights are [in, out] (HF's Conv1D). */
-const BLOCK: readonly Row[] = [
-  ["ln_1.weight", "C", "ones", false],
-  ["ln_1.bias", "C", "zeros", false],
-  ["attn.c_attn.weight", "C,3C", "normal", true],
-  ["attn.c_attn.bias", "3C", "zeros", false],
-  ["attn.c_proj.weight", "C,C", "residual", true],
-  ["attn.c_proj.bias", "C", "zeros", false],
-  ["ln_2.weight", "C", "ones", false],
-  ["ln_2.bias", "C", "zeros", false],
-  ["mlp.c_fc.weight", "C,I", "normal", true],
-  ["mlp.c_fc.bias", "I", "zeros", false],
-  ["mlp.c_proj.weight", "I,C", "residual", true],
-  ["mlp.c_proj.bias", "C", "zeros", false],
-];
-
-const HEAD: readonly Row[] = [
-  ["transformer.ln_f.weight", "C", "ones", false],
-  ["transformer.ln_f.bias", "C", "zeros", false],
-  ["lm_head.weight", "V,C", "normal", true], // unless it is the token embedding (tieWordEmbeddings)
-  ["v_head.summary.weight", "L,C", "normal", true],
-  ["v_head.summary.bias", "L", "zeros", false],
-];
-
-/** Names of a block's parameters, in table order. */
-export const BLOCK_NAMES: readonly string[] = BLOCK.map(([name]) => name);
 
 export interface Parameter {
   /** Name in a Hugging Face checkpoint. */
   readonly name: string;
+  /** The block it is in, and its name there: 3 and `attn.c_attn.weight`. undefined outside the blocks. */
+  readonly layer?: number;
+  readonly short: string;
   readonly shape: readonly number[];
   readonly axes: readonly string[];
   readonly init: ParameterInit;
   readonly decay: boolean;
+  /** How a matrix of a block is stored: x W or x Wᵀ. */
+  readonly matrix?: "in,out" | "out,in";
   /** Where it lies in the flat buffer, in elements. */
   readonly start: number;
   readonly end: number;
 }
 
+/** The value head; `L,C` is [outputs, width]. */
+const VALUE_HEAD: readonly ParameterRow[] = [
+  { name: "v_head.summary.weight", axes: "L,C", init: "normal", decay: true },
+  { name: "v_head.summary.bias", axes: "L", init: "zeros", decay: false },
+];
+
+export const VALUE_HEAD_NAMES = VALUE_HEAD.map(({ name }) => name);
+
+const LAYER = "{layer}.";
+
 /** The table for a config, in flat-buffer order. */
-export function parameterTable(config: GPT2Config): readonly Parameter[] {
-  const sizes: Record<string, number> = {
-    C: config.nEmbd,
-    "3C": 3 * config.nEmbd,
-    I: config.nInner,
-    V: config.vocabSize,
-    P: config.nPositions,
-    L: valueHeadWidth(config),
-  };
-  const blocks = Array.from({ length: config.nLayer }, (_, layer) =>
-    BLOCK.map(([name, ...rest]): Row => [`transformer.h.${layer}.${name}`, ...rest]),
-  ).flat();
-  const head = HEAD.filter(([name]) =>
-    name === "lm_head.weight" ? !config.tieWordEmbeddings : config.summaryUseProj || !name.startsWith("v_head."),
-  );
+export function parameterTable({ family, config, sizes }: Architecture): readonly Parameter[] {
+  const axisSizes: Record<string, number> = { ...family.axes(config), L: valueHeadWidth(config, sizes.width) };
+  const rows = [...family.table(config), ...(config.summaryUseProj ? VALUE_HEAD : [])];
+  const isBlock = ({ name }: ParameterRow) => name.includes(LAYER);
+  const first = rows.findIndex(isBlock);
+  const block = rows.filter(isBlock);
+  const blocks = Array.from({ length: sizes.layers }, (_, layer) => block.map((row) => ({ ...row, layer }))).flat();
+  const all: (ParameterRow & { layer?: number })[] = [
+    ...rows.slice(0, first),
+    ...blocks,
+    ...rows.slice(first + block.length),
+  ];
   let start = 0;
-  return [...EMBEDDINGS, ...blocks, ...head].map(([name, axesText, init, decay]) => {
+  return all.map(({ name: pattern, axes: axesText, layer, init, decay, matrix }) => {
+    const name = pattern.replace("{layer}", String(layer));
+    const short = pattern.slice(pattern.includes(LAYER) ? pattern.indexOf(LAYER) + LAYER.length : 0);
     const axes = axesText.split(",");
-    const shape = axes.map((axis) => sizes[axis]);
+    const shape = axes.map((axis) => axisSizes[axis]);
     const end = start + shape.reduce((n, s) => n * s, 1);
-    const row: Parameter = { name, shape, axes, init, decay, start, end };
+    const row: Parameter = { name, layer, short, shape, axes, init, decay, matrix, start, end };
     start = end;
     return row;
   });
 }
 
 /**
- * What is trained when the embeddings and the first `frozenLayers` blocks are not: the rest of the table, laid out from 0.
- * A tied language-model head is the token embedding, so it is not trained either. 0: the whole table.
+ * The rows that are trained, laid out one after another from 0: what gradients and moments exist for.
+ * @param names all of them are rows of the table
  */
-export function trainedTable(table: readonly Parameter[], frozenLayers: number): readonly Parameter[] {
-  if (frozenLayers === 0) return table;
-  const trained = table.slice(EMBEDDINGS.length + BLOCK.length * frozenLayers);
-  const offset = trained[0].start;
-  return trained.map((p) => ({ ...p, start: p.start - offset, end: p.end - offset }));
+export function trainedRows(table: readonly Parameter[], names: ReadonlySet<string>): readonly Parameter[] {
+  let start = 0;
+  return table
+    .filter(({ name }) => names.has(name))
+    .map((row) => {
+      const end = start + row.end - row.start;
+      const moved = { ...row, start, end };
+      start = end;
+      return moved;
+    });
 }
 
-/** The parameters that have gradients: the last ones of the table. */
-export function trainedPart(parameters: ParameterBuffer, grads: ParameterBuffer): Float32Array {
-  return parameters.data.subarray(parameters.data.length - grads.data.length);
+/**
+ * Names of what is trained when the embeddings and the first `frozenLayers` blocks are not. A tied language-model head is the
+ * token embedding, so it is not trained either. 0: everything.
+ */
+export function namesAbove({ family, config }: Architecture, table: readonly Parameter[], frozenLayers: number) {
+  const embeddings = family.embeddings(config).map(({ name }) => name);
+  const isFrozen = ({ name, layer }: Parameter) =>
+    layer === undefined ? embeddings.includes(name) : layer < frozenLayers;
+  return new Set(table.filter((row) => frozenLayers === 0 || !isFrozen(row)).map(({ name }) => name));
 }
+
+/** The rows of one block, as in every layer. */
+export const blockRows = (table: readonly Parameter[]): readonly Parameter[] =>
+  table.filter(({ layer }) => layer === 0);
+
+/** The rows that the heads read: the final norm, the language-model head, the value head. */
+export function headRows(model: Architecture, table: readonly Parameter[]): readonly Parameter[] {
+  const embeddings = model.family.embeddings(model.config).map(({ name }) => name);
+  const lmHead = lmHeadName(model);
+  return table.filter(({ name, layer }) => layer === undefined && (name === lmHead || !embeddings.includes(name)));
+}
+
+/** Parameters as inputs of a program, by their short names; inputs are named with `prefix` in front. */
+export function parameterInputs(rows: readonly Parameter[], prefix = ""): Record<string, Tensor> {
+  return Object.fromEntries(rows.map((row) => [row.short, input(prefix + row.short, rowDims(row))]));
+}
+
+/** The axes of a parameter; one that comes twice, as in [C, C], has another name the second time. */
+export const rowDims = ({ axes, shape }: Parameter) =>
+  axes.flatMap((axis, i) => dims({ [axes.indexOf(axis) < i ? `${axis}'` : axis]: shape[i] }));
 
 /** One flat buffer and a view for each row of the table: parameters, gradients and moments all have this layout. */
 export class ParameterBuffer {
   readonly table: readonly Parameter[];
+  /** The numbers of its own rows, one row after another. */
   readonly data: Float32Array;
   readonly #views: ReadonlyMap<string, Float32Array>;
+  readonly #blocks: ReadonlyMap<number | undefined, readonly Parameter[]>;
 
-  /** @param shared whose views stand for the first parameters, when `data` holds the last ones only */
-  constructor(table: readonly Parameter[], data?: Float32Array, shared?: ParameterBuffer) {
-    const size = table.at(-1)?.end ?? 0;
+  /**
+   * @param table  all rows
+   * @param shared whose views stand for rows that are not its own
+   * @param own    the rows it has memory for, with their places in it; default: all
+   */
+  constructor(table: readonly Parameter[], shared?: ParameterBuffer, own: readonly Parameter[] = table) {
     this.table = table;
-    this.data = data ?? room(size);
-    const offset = size - this.data.length;
-    const view = ({ name, start, end }: Parameter) =>
-      start < offset && shared ? shared.view(name) : this.data.subarray(start - offset, end - offset);
-    this.#views = new Map(table.map((p) => [p.name, view(p)]));
+    this.data = room(own.at(-1)?.end ?? 0);
+    const mine = new Map(own.map(({ name, start, end }) => [name, this.data.subarray(start, end)]));
+    this.#views = new Map(table.map(({ name }) => [name, mine.get(name) ?? (shared as ParameterBuffer).view(name)]));
+    const blocks = new Map<number | undefined, Parameter[]>();
+    for (const row of table) blocks.set(row.layer, [...(blocks.get(row.layer) ?? []), row]);
+    this.#blocks = blocks;
   }
 
   has(name: string): boolean {
@@ -129,9 +143,10 @@ export class ParameterBuffer {
     return view;
   }
 
-  /** A block's parameters by their short names, each key with `prefix` in front. */
+  /** Those of a block's parameters that it has, by their short names, each key with `prefix` in front. */
   block(layer: number, prefix = ""): Record<string, Float32Array> {
-    return Object.fromEntries(BLOCK_NAMES.map((n) => [prefix + n, this.view(`transformer.h.${layer}.${n}`)]));
+    const rows = this.#blocks.get(layer) ?? [];
+    return Object.fromEntries(rows.map(({ name, short }) => [prefix + short, this.view(name)]));
   }
 }
 
@@ -149,17 +164,22 @@ function room(size: number): Float32Array {
 }
 
 /** Fill a buffer as the table says. The same seed gives the same weights everywhere. */
-export function initialize(buffer: ParameterBuffer, config: GPT2Config, seed: number): void {
+export function initialize(buffer: ParameterBuffer, architecture: Architecture, seed: number): void {
   buffer.table.forEach((p, i) => {
-    initializeParameter(buffer.view(p.name), p, config, stream(seed, "parameter", i));
+    initializeParameter(buffer.view(p.name), p, architecture, stream(seed, "parameter", i));
   });
 }
 
-export function initializeParameter(view: Float32Array, p: Parameter, config: GPT2Config, rng: RNG): void {
+export function initializeParameter(
+  view: Float32Array,
+  p: Parameter,
+  { config, sizes }: Pick<Architecture, "config" | "sizes">,
+  rng: RNG,
+): void {
   if (p.init === "ones") view.fill(1);
   else if (p.init === "zeros") view.fill(0);
   else {
-    const std = config.initializerRange / (p.init === "residual" ? Math.sqrt(2 * config.nLayer) : 1);
+    const std = config.initializerRange / (p.init === "residual" ? Math.sqrt(2 * sizes.layers) : 1);
     for (let i = 0; i < view.length; i++) view[i] = std * rng.normal();
   }
 }

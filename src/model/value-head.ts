@@ -4,7 +4,7 @@ import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
-import type { GPT2Config } from "./config.ts";
+import type { ValueHeadConfig } from "./family.ts";
 
 /** What the value head's part of a graph depends on, beside the config; plain data. */
 export interface ValueHeadForm {
@@ -16,13 +16,13 @@ export interface ValueHeadForm {
 
 /**
  * dropout -> summary -> activation -> dropout, driven by the config as in the notebook: `summaryUseProj` false leaves the
- * hidden state as it is, `summaryProjToLabels` false projects to nEmbd instead of one number (`numLabels` is always 1),
+ * hidden state as it is, `summaryProjToLabels` false projects to its width instead of one number,
  * `summaryActivation` "tanh" is the only activation, any other name means none.
  *
  * Dropout is on in train mode only, in forward() and in the loss; log-probs, values and sampling never have it. With
  * `summaryFirstDropout` p each number of the hidden state is 0 with probability p and 1 / (1 - p) times itself otherwise,
- * with `summaryLastDropout` each output. Every call draws new masks from `dropoutRng`: row after row, the nEmbd numbers of
- * the first dropout and then the outputs of the last.
+ * with `summaryLastDropout` each output. Every call draws new masks from `dropoutRng`: row after row, the numbers of the
+ * hidden state for the first dropout and then the outputs for the last.
  */
 export class ValueHead {
   /** When true, the value loss moves the head alone: no gradient reaches the body. */
@@ -31,16 +31,19 @@ export class ValueHead {
   training = false;
   /** Where masks come from. `getState()` and `setState()` continue or repeat a run. */
   readonly dropoutRng: RNG;
-  readonly #config: GPT2Config;
+  readonly #config: ValueHeadConfig;
+  readonly #streamWidth: number;
 
-  constructor(config: GPT2Config, seed = 0) {
+  /** @param streamWidth C, the width of the hidden state */
+  constructor(config: ValueHeadConfig, streamWidth: number, seed = 0) {
     this.#config = config;
+    this.#streamWidth = streamWidth;
     this.dropoutRng = stream(seed, "dropout");
   }
 
-  /** Numbers per position: 1, or nEmbd. */
+  /** Numbers per position: 1, or the width of the hidden state. */
   get width(): number {
-    return valueHeadWidth(this.#config);
+    return valueHeadWidth(this.#config, this.#streamWidth);
   }
 
   /**
@@ -80,9 +83,9 @@ export class ValueHead {
 
   /** New masks for `rows` rows, by the names of the program's inputs; rows beyond them, up to R, get zeros. @internal */
   drawMasks(rows: number, R: number): Record<string, Float32Array> {
-    const { nEmbd, summaryFirstDropout, summaryLastDropout } = this.#config;
+    const { summaryFirstDropout, summaryLastDropout } = this.#config;
     const masks = [
-      { name: "dropout.first", p: summaryFirstDropout, width: nEmbd },
+      { name: "dropout.first", p: summaryFirstDropout, width: this.#streamWidth },
       { name: "dropout.last", p: summaryLastDropout, width: this.width },
     ]
       .filter(({ p }) => p > 0)
@@ -94,6 +97,6 @@ export class ValueHead {
   }
 }
 
-export function valueHeadWidth({ summaryUseProj, summaryProjToLabels, numLabels, nEmbd }: GPT2Config): number {
-  return summaryUseProj && summaryProjToLabels && numLabels > 0 ? numLabels : nEmbd;
-}
+/** Numbers per position that a value head of this config makes of hidden states of width C. */
+export const valueHeadWidth = ({ summaryUseProj, summaryProjToLabels }: ValueHeadConfig, width: number): number =>
+  summaryUseProj && summaryProjToLabels ? 1 : width;

@@ -131,7 +131,7 @@ function loadKernel(): Kernel {
 }
 
 /**
- * m, v and p of start to end, in place; the formula is in {@link AdamW}.
+ * m, v and p, in place, all of one length; the formula is in {@link AdamW}.
  * @returns sum (change of p)^2, added up in float32 within a chunk
  */
 export function adamRange(
@@ -139,15 +139,13 @@ export function adamRange(
   grads: Float32Array,
   m: Float32Array,
   v: Float32Array,
-  start: number,
-  end: number,
   scalars: AdamScalars,
 ): number {
   const { memory, adam } = loadKernel();
   const numbers = SCALARS.map((name) => scalars[name]);
   let squares = 0;
-  for (let from = start; from < end; from += CHUNK) {
-    const to = Math.min(end, from + CHUNK);
+  for (let from = 0; from < p.length; from += CHUNK) {
+    const to = Math.min(p.length, from + CHUNK);
     const n = to - from;
     [p, grads, m, v].forEach((array, i) => {
       memory.set(array.subarray(from, to), i * CHUNK);

@@ -21,11 +21,17 @@ export const ADAMW_DEFAULTS: AdamWOptions = {
   weightDecay: 0,
 };
 
-/** A part of the flat buffers with one setting for weight decay. */
-export interface DecayRange {
+/** A parameter that is trained: where its gradient and moments lie in their buffers, and whether it decays. */
+export interface TrainedRow {
+  readonly name: string;
   readonly start: number;
   readonly end: number;
   readonly decay: boolean;
+}
+
+/** Numbers by name of the parameter. */
+export interface NamedViews {
+  view(name: string): Float32Array;
 }
 
 /**
@@ -43,27 +49,28 @@ export interface DecayRange {
  */
 export class AdamW {
   readonly options: AdamWOptions;
-  readonly #ranges: readonly DecayRange[];
+  readonly #rows: readonly TrainedRow[];
   #m?: Float32Array;
   #v?: Float32Array;
   /** Steps taken. */
   step = 0;
 
-  constructor(ranges: readonly DecayRange[], options: Partial<AdamWOptions> = {}) {
-    this.#ranges = ranges;
+  /** @param rows what is trained, laid out one after another from 0 */
+  constructor(rows: readonly TrainedRow[], options: Partial<AdamWOptions> = {}) {
+    this.#rows = rows;
     this.options = { ...ADAMW_DEFAULTS, ...options };
   }
 
   /**
    * One step, in place.
-   * @param params    flat parameters
-   * @param grads     gradients, same layout
+   * @param parameters have those that are trained
+   * @param grads     gradients of these, laid out as the rows say
    * @param gradScale gradients are multiplied by this first (1, or what clipping asks for)
    * @returns the Euclidean norm of the change of the parameters
    */
-  update(params: Float32Array, grads: Float32Array, gradScale = 1): number {
-    this.#m ??= new Float32Array(params.length);
-    this.#v ??= new Float32Array(params.length);
+  update(parameters: NamedViews, grads: Float32Array, gradScale = 1): number {
+    this.#m ??= new Float32Array(this.size);
+    this.#v ??= new Float32Array(this.size);
     this.step++;
     const { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay } = this.options;
     // PyTorch: (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
@@ -72,16 +79,17 @@ export class AdamW {
     const eps = biasCorrection === "pytorch" ? epsilon * rootC2 : epsilon;
     const scalars = { gradScale, beta1, oneMinusBeta1: 1 - beta1, beta2, oneMinusBeta2: 1 - beta2, eps, rate };
     let squares = 0;
-    for (const { start, end, decay: decays } of this.#ranges) {
+    for (const { name, start, end, decay: decays } of this.#rows) {
       const decay = decays ? learningRate * weightDecay : 0;
-      squares += adamRange(params, grads, this.#m, this.#v, start, end, { ...scalars, decay });
+      const [g, m, v] = [grads, this.#m, this.#v].map((all) => all.subarray(start, end));
+      squares += adamRange(parameters.view(name), g, m, v, { ...scalars, decay });
     }
     return Math.sqrt(squares);
   }
 
   /** Parameters that are trained, and hence the length of each moment. */
   get size(): number {
-    return this.#ranges.at(-1)?.end ?? 0;
+    return this.#rows.at(-1)?.end ?? 0;
   }
 
   /** Moments for a checkpoint; undefined before the first step. */

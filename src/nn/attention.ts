@@ -1,48 +1,40 @@
 /** @file Multi-head attention over whole sequences, the form that training differentiates. */
-import { add, concat, matmul, mul, reshape, softmax, split, transpose } from "../graph/ops/index.ts";
+import { add, matmul, mul, reshape, softmax } from "../graph/ops/index.ts";
 import { dims, type Tensor } from "../graph/tensor.ts";
 
-export interface AttentionOptions {
-  /** Keys and values of P earlier tokens, each [B, H, P, D]. */
-  past?: { keys: Tensor; values: Tensor };
-  /** [H, 1, 1], multiplied with the attention probabilities of each head. */
-  headMask?: Tensor;
-}
-
 export interface Attention {
-  /** [N, C] */
+  /** [B, H, T, D] */
   mixed: Tensor;
-  /** Of all S = P + T tokens, [B, H, S, D]. */
-  keys: Tensor;
-  values: Tensor;
   /** [B, H, T, S], after the head mask. */
   probabilities: Tensor;
 }
 
 /**
- * softmax(scale q k^T + bias) v, head by head.
- * @param qkv   [N, 3C] with N = B T: queries, keys and values side by side, as GPT-2's c_attn makes them
- * @param bias  [1 or B, 1, T, S], added to the scores: 0 where row t may look at column s, a large negative number elsewhere
+ * softmax(scale q kᵀ + bias) v, head by head. Each key and value head serves H / K query heads that stand side by side
+ * (grouped-query attention, Ainslie et al. 2023, arXiv 2305.13245; K = H is multi-head attention).
+ * @param q        [B, H, T, D]
+ * @param keys     [B, K, S, D]
+ * @param values   [B, K, S, D]
+ * @param bias     [1 or B, 1, T, S], added to the scores: 0 where row t may look at column s, a large negative number elsewhere
+ * @param headMask [H, 1, 1], multiplied with the attention probabilities of each head
  */
 export function attention(
-  qkv: Tensor,
+  q: Tensor,
+  keys: Tensor,
+  values: Tensor,
   bias: Tensor,
-  size: { B: number; T: number; H: number },
   scale: number,
-  { past, headMask }: AttentionOptions = {},
+  headMask?: Tensor,
 ): Attention {
-  const { B, T, H } = size;
-  const C = qkv.shape[1].size / 3;
-  const D = C / H;
-  const heads = (x: Tensor) => transpose(reshape(x, dims({ B, T, H, D })), [0, 2, 1, 3]); // [N, C] -> [B, H, T, D]
-  const [q, k, v] = split(qkv, 1, [C, C, C]).map(heads);
-  const keys = past ? concat([past.keys, k], 2) : k;
-  const values = past ? concat([past.values, v], 2) : v;
-  const scores = add(matmul(q, keys, { transB: true, alpha: scale }), bias); // [B, H, T, S]
-  const weights = softmax(scores);
+  const [B, H, T, D] = q.sizes;
+  const [, K, S] = keys.sizes;
+  const grouped = (x: Tensor, last: number) => (K === H ? x : reshape(x, dims({ B, K, GT: (H / K) * T, last }))); // [B, H, T, last] -> [B, K, G T, last], G = H / K
+  const perHead = (x: Tensor, name: string, last: number) =>
+    K === H ? x : reshape(x, dims({ B, H, T, [name]: last })); // [B, K, G T, last] -> [B, H, T, last]
+  const products = matmul(grouped(q, D), keys, { transB: true, alpha: scale });
+  const weights = softmax(add(perHead(products, "S", S), bias)); // [B, H, T, S]
   const probabilities = headMask ? mul(weights, headMask) : weights;
-  const perHead = transpose(matmul(probabilities, values), [0, 2, 1, 3]); // [B, H, T, D] -> [B, T, H, D]
-  return { mixed: reshape(perHead, dims({ N: B * T, C })), keys, values, probabilities }; // [B, T, H, D] -> [N, C]
+  return { mixed: perHead(matmul(grouped(probabilities, S), values), "D", D), probabilities };
 }
 
 /** What a masked score gets. exp of it is exactly 0 next to any other score. */

@@ -1,7 +1,7 @@
 /** @file What a run learns from, as checksums in its checkpoints: a run that is resumed with something else is another run. */
 import { z } from "zod";
 import type { Prompt } from "../data/prompts.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { fileSize, readText } from "../platform/files.ts";
 import { sha256Of } from "../platform/hash.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -40,7 +40,7 @@ function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
 
 export const sumOfPrompts = (prompts: readonly (string | Prompt)[]): string => sha256Of(asText(prompts));
 
-function* weights({ parameters }: GPT2HeadWithValueModel): Generator<string | Uint8Array> {
+function* weights({ parameters }: CausalLMWithValueHead): Generator<string | Uint8Array> {
   for (const { name, shape } of parameters.table) {
     if (name.startsWith("v_head.")) continue;
     const { buffer, byteOffset, byteLength } = parameters.view(name);
@@ -50,7 +50,7 @@ function* weights({ parameters }: GPT2HeadWithValueModel): Generator<string | Ui
 }
 
 /** Of a model's weights but for the value head, whatever files they came from. */
-export const sumOfWeights = (model: GPT2HeadWithValueModel): string => sha256Of(weights(model));
+export const sumOfWeights = (model: CausalLMWithValueHead): string => sha256Of(weights(model));
 
 export const sumOfTokenizer = (tokenizer: Tokenizer): string => sha256Of([tokenizer.fingerprint]);
 

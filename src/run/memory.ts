@@ -1,7 +1,7 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
 import type { PPOConfig } from "../algorithms/config.ts";
-import type { GPT2Config } from "../model/config.ts";
+import type { Architecture } from "../model/family.ts";
 import {
   bytesInWords,
   type MemoryEstimate,
@@ -32,7 +32,7 @@ export type MemoryOptions = Pick<
 >;
 
 /** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
-export function runMemory(model: GPT2Config, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+export function runMemory(model: Architecture, options: MemoryOptions, promptTokens: number): MemoryEstimate {
   const { topK, topP, minP, klPenalty, klLog } = options;
   return trainingMemory(model, {
     ...options,
@@ -50,7 +50,7 @@ export function runMemory(model: GPT2Config, options: MemoryOptions, promptToken
  * few as possible, each as little as possible. Undefined when nothing helps.
  */
 export function fittingOptions(
-  model: GPT2Config,
+  model: Architecture,
   options: MemoryOptions,
   promptTokens: number,
   bytes: number,
@@ -61,7 +61,7 @@ export function fittingOptions(
   const rollout = halves(Math.min(options.rolloutBatchSize, options.batchSize)).map((n) => ({ rolloutBatchSize: n }));
   const both = micro.flatMap((m) => rollout.map((r) => ({ ...m, ...r })));
   const recompute = { gradientCheckpointing: true };
-  const layers = Array.from({ length: Math.max(0, model.nLayer - 1 - options.frozenLayers) }, (_, i) => i + 1);
+  const layers = Array.from({ length: Math.max(0, model.sizes.layers - 1 - options.frozenLayers) }, (_, i) => i + 1);
   const frozen = layers.flatMap((n) =>
     both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
   );
@@ -82,7 +82,7 @@ export function fittingOptions(
  * @throws config - the run would not fit
  */
 export function checkMemory(
-  model: GPT2Config,
+  model: Architecture,
   options: MemoryOptions,
   promptTokens: number,
   { available, resident }: MemoryLimits,
@@ -109,7 +109,7 @@ export interface MemoryLimits {
  * Whether a model can be sampled from.
  * @throws config - it would not fit
  */
-export function checkSampling(model: GPT2Config, sizes: SamplingSizes, { available, resident }: MemoryLimits): void {
+export function checkSampling(model: Architecture, sizes: SamplingSizes, { available, resident }: MemoryLimits): void {
   const need = samplingMemory(model, sizes);
   const limit = available + resident;
   if (need.total <= limit) return;
@@ -123,7 +123,7 @@ export function checkSampling(model: GPT2Config, sizes: SamplingSizes, { availab
  * @throws config - it would not fit
  */
 export function checkPretraining(
-  model: GPT2Config,
+  model: Architecture,
   sizes: { batchSize: number; sequenceLength: number },
   { available, resident }: MemoryLimits,
 ): void {

@@ -2,7 +2,7 @@
 import type { TrainedPart } from "../algorithms/algorithm.ts";
 import { fail } from "../base/errors.ts";
 import { openSafetensors, writeSafetensors } from "../checkpoint/safetensors.ts";
-import { GPT2HeadWithValueModel } from "../model/model.ts";
+import { loadModel } from "../families/index.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import { isDirectory, joinPath, openFile, writeAtomic } from "../platform/files.ts";
 
@@ -42,7 +42,7 @@ async function restoreWeights(directory: string, { name, model }: TrainedPart): 
       fix: "resume with the options that the run had, or start anew",
     });
   const { data } = model.parameters;
-  const saved = (await GPT2HeadWithValueModel.fromPretrained(directory, { engine: model.engine })).parameters.data;
+  const saved = (await loadModel(directory, { engine: model.engine })).parameters.data;
   data.set(saved.subarray(saved.length - data.length)); // frozen layers that are the policy's own are not its to load
 }
 

@@ -9,7 +9,7 @@ import { STREAMS } from "../base/streams.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
-import { GPT2HeadWithValueModel, readConfig } from "../model/model.ts";
+import { loadModel, readModel } from "../families/index.ts";
 import { isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
@@ -87,21 +87,19 @@ async function begin(
   const directory = await resolveModel(checkpoint?.path ?? spec.model);
   // A run directory means its best checkpoint: the one it means today, for a resumed run measures the KL against it too.
   const asked = !checkpoint && (await isDirectory(spec.model)) ? directory : spec.model;
-  const modelConfig = await readConfig(directory);
+  const architecture = await readModel(directory);
   await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
   const tokenizer = await loadTokenizer(directory);
-  checkVocabulary(tokenizer, modelConfig.vocabSize, directory);
-  const prompts = encodePrompts(spec.prompts, tokenizer, modelConfig, config); // before anything is loaded or written
-  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, modelConfig, config);
+  checkVocabulary(tokenizer, architecture.sizes.vocabSize, directory);
+  const prompts = encodePrompts(spec.prompts, tokenizer, architecture.sizes, config); // before anything is loaded or written
+  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, architecture.sizes, config);
   const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
-  const memory = checkMemory(modelConfig, config, longest, { available, resident });
+  const memory = checkMemory(architecture, config, longest, { available, resident });
   const threads = spec.threads ?? before?.inputs?.threads;
-  const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed: config.seed, tokenizer });
-  const reference = checkpoint
-    ? await GPT2HeadWithValueModel.fromPretrained(spec.model, { engine: model.engine, tokenizer })
-    : undefined;
+  const model = await loadModel(directory, { threads, seed: config.seed, tokenizer });
+  const reference = checkpoint ? await loadModel(spec.model, { engine: model.engine, tokenizer }) : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
     ...given,
@@ -126,8 +124,8 @@ async function begin(
     record: { model: asked, reward: spec.rewardName, prompts: spec.prompts.length },
     loaded: {
       parameters: model.parameters.data.length,
-      vocabSize: model.config.vocabSize,
-      nPositions: model.config.nPositions,
+      vocabSize: model.sizes.vocabSize,
+      nPositions: model.sizes.context,
       memory,
       notes: [...model.notes, ...tokenizer.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])],
     },

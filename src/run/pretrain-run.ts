@@ -9,8 +9,10 @@ import { VERSION } from "../base/version.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { type Corpus, type CorpusProgress, corpusBytes, heldOut, readCorpus, tokenizeCorpus } from "../data/corpus.ts";
 import { CorpusSampler } from "../data/sampler.ts";
+import { gpt2 } from "../families/gpt2.ts";
+import { checkModel, GPT2HeadWithValueModel, loadModel } from "../families/index.ts";
 import { type GPT2Config, makeConfig } from "../model/config.ts";
-import { checkModel, GPT2HeadWithValueModel } from "../model/model.ts";
+import { type Architecture, architecture } from "../model/family.ts";
 import { AppendFile, joinPath, writeAtomic, writeTextAtomic } from "../platform/files.ts";
 import type { RunLock } from "../platform/lock.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
@@ -123,9 +125,9 @@ function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: T
 
 async function modelAndTokenizer(spec: PretrainSpec, { seed, ...training }: PretrainConfig, where: string) {
   const { threads } = spec;
-  const check = async (model: GPT2Config) => {
+  const check = async (model: Architecture) => {
     if (spec.ignoreMemory) return;
-    const sequenceLength = Math.min(training.sequenceLength, model.nPositions);
+    const sequenceLength = Math.min(training.sequenceLength, model.sizes.context);
     const limits = { available: await availableBytes(), resident: residentBytes() };
     checkPretraining(model, { ...training, sequenceLength }, limits);
   };
@@ -139,13 +141,13 @@ async function modelAndTokenizer(spec: PretrainSpec, { seed, ...training }: Pret
       });
     const directory = await resolveModel(spec.model);
     await check(await checkModel(directory));
-    const model = await GPT2HeadWithValueModel.fromPretrained(directory, { threads, seed });
+    const model = await loadModel(directory, { threads, seed });
     const tokenizer = await loadTokenizer(spec.tokenizer ?? (model.directory as string));
-    checkVocabulary(tokenizer, model.config.vocabSize, spec.model);
-    if (tokenizer.eosTokenId !== null && tokenizer.eosTokenId >= model.config.vocabSize)
+    checkVocabulary(tokenizer, model.sizes.vocabSize, spec.model);
+    if (tokenizer.eosTokenId !== null && tokenizer.eosTokenId >= model.sizes.vocabSize)
       fail("checkpoint", {
         where: tokenizer.where,
-        found: `an end-of-text token with id ${tokenizer.eosTokenId}, and a model of ${model.config.vocabSize} ids`,
+        found: `an end-of-text token with id ${tokenizer.eosTokenId}, and a model of ${model.sizes.vocabSize} ids`,
         expected: "one of the model's ids to put between documents",
         fix: "set eos_token in tokenizer_config.json to a token of the vocabulary",
       });
@@ -160,7 +162,7 @@ async function modelAndTokenizer(spec: PretrainSpec, { seed, ...training }: Pret
     });
   const tokenizer = await loadTokenizer(spec.tokenizer);
   const config = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
-  await check(config);
+  await check(architecture(gpt2, config));
   return { model: GPT2HeadWithValueModel.fromConfig(config, { threads, seed }), tokenizer, notes: tokenizer.notes };
 }
 
@@ -192,7 +194,7 @@ async function* pretrainIn(
   const { signal } = options;
   const config = pretrainConfig(spec.config, where);
   const { model, tokenizer, notes } = await modelAndTokenizer(spec, config, where);
-  const context = model.config.nPositions;
+  const context = model.sizes.context;
   if (spec.config?.sequenceLength === undefined) config.sequenceLength = Math.min(config.sequenceLength, context);
   if (config.sequenceLength > context)
     fail("config", {

@@ -1,7 +1,6 @@
 /** @file Decoding with a key-value cache: prompts in one pass, then one token per row and step. */
-
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { attentionScale } from "../model/transformer.ts";
+import { rotaryFeeds } from "../model/attend.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type DecodingWeights, storedWeights } from "./weights.ts";
 
 /** The cache length is rounded up to a multiple of this, so that few programs serve all lengths. */
@@ -21,29 +20,29 @@ export class Decoder {
   readonly logits: Float32Array;
   readonly probabilities: Float32Array;
   readonly values: Float32Array;
-  readonly #model: GPT2HeadWithValueModel;
+  readonly #model: CausalLMWithValueHead;
   readonly #weights: DecodingWeights;
   readonly #capacity: number;
   /** D, the size of a head in the cache. */
   readonly #headSize: number;
-  /** Per layer keys and values, each [B, H, M, D]. Attention reads and writes them in place. */
+  /** Per layer keys and values, each [B, K, M, D]. Attention reads and writes them in place. */
   readonly #cache: { keys: Float32Array; values: Float32Array }[];
 
   /**
-   * @param maxLength the longest a row will get, at most nPositions
+   * @param maxLength the longest a row will get, at most the model's context
    * @param weights   what multiplies; default: the model's, where they lie
    */
-  constructor(model: GPT2HeadWithValueModel, B: number, maxLength: number, weights = storedWeights(model)) {
-    const { nEmbd: C, nHead: H, nLayer, vocabSize: V } = model.config;
+  constructor(model: CausalLMWithValueHead, B: number, maxLength: number, weights = storedWeights(model)) {
+    const { kvHeads: K, headSize, layers, vocabSize: V } = model.sizes;
     model.vHead.requireScalar();
     this.#model = model;
     this.#weights = weights;
     this.B = B;
     this.lengths = new Int32Array(B);
     this.#capacity = Math.ceil(maxLength / CACHE_MULTIPLE) * CACHE_MULTIPLE;
-    this.#headSize = Math.ceil(C / H / HEAD_MULTIPLE) * HEAD_MULTIPLE;
-    const take = () => model.pool.take(B * H * this.#capacity * this.#headSize);
-    this.#cache = Array.from({ length: nLayer }, () => ({ keys: take(), values: take() }));
+    this.#headSize = Math.ceil(headSize / HEAD_MULTIPLE) * HEAD_MULTIPLE;
+    const take = () => model.pool.take(B * K * this.#capacity * this.#headSize);
+    this.#cache = Array.from({ length: layers }, () => ({ keys: take(), values: take() }));
     this.logits = model.pool.take(B * V);
     this.probabilities = model.pool.take(B * V);
     this.values = new Float32Array(B);
@@ -74,20 +73,22 @@ export class Decoder {
 
   /** T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right. */
   async #extend(ids: Int32Array, T: number): Promise<void> {
-    const { config, parameters, pool, transformer } = this.#model;
+    const { family, config, sizes, parameters, pool, body } = this.#model;
     const { B } = this;
-    const C = config.nEmbd;
+    const { width: C, layers } = sizes;
     const last = this.lengths.map((length) => length - 1);
     const total = Int32Array.of(Math.max(...this.lengths));
     let x = pool.take(B * T * C);
     let y = pool.take(B * T * C);
     const first = T === 1 ? last : undefined; // a prefill begins at the beginning
-    transformer.embed(parameters, { ids, B, T }, x, first);
-    for (let layer = 0; layer < config.nLayer; layer++) {
+    body.embed(parameters, { ids, B, T }, x, first);
+    const positions = Int32Array.from({ length: B * T }, (_, n) => (first ? first[n] : n % T));
+    const rotary = rotaryFeeds(this.#model, positions);
+    for (let layer = 0; layer < layers; layer++) {
       const { keys, values } = this.#cache[layer];
-      const shape = { B, T, M: this.#capacity, D: this.#headSize, scale: attentionScale(config, layer) };
-      const feeds = { x, pastKeys: keys, pastValues: values, last, total };
-      await this.#weights.block(layer, shape, feeds, { y, keys, values });
+      const form = { B, T, M: this.#capacity, D: this.#headSize, scale: family.attentionScale(config, layer) };
+      const feeds = { x, pastKeys: keys, pastValues: values, last, total, ...rotary };
+      await this.#weights.block(layer, form, feeds, { y, keys, values });
       [x, y] = [y, x];
     }
     const ends = pool.take(B * C); // hidden state of each row's last token

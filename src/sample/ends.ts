@@ -1,5 +1,5 @@
 /** @file What ends a response, where model and tokenizer may say different things. */
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 export interface ResponseEnds {
@@ -14,10 +14,10 @@ export interface ResponseEnds {
  * tokenizer's end of text stands in for them.
  */
 export function responseEnds(
-  model: Pick<GPT2HeadWithValueModel, "eosTokenIds" | "config">,
+  model: Pick<CausalLMWithValueHead, "eosTokenIds" | "sizes">,
   tokenizer: Pick<Tokenizer, "has" | "decode" | "eosTokenId">,
 ): ResponseEnds {
-  const exists = (id: number) => id < model.config.vocabSize && tokenizer.has(id);
+  const exists = (id: number) => id < model.sizes.vocabSize && tokenizer.has(id);
   const shown = (ids: readonly number[]) =>
     ids.map((id) => `${JSON.stringify(tokenizer.decode([id]))} (${id})`).join(", ");
   const ids = model.eosTokenIds.filter(exists);

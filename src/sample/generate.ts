@@ -6,7 +6,7 @@ import { type IdList, readIds, readRows } from "../base/token-ids.ts";
 import { endTokens } from "../model/config.ts";
 import type { Distribution } from "../model/distribution.ts";
 import type { KeptSet } from "../model/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import { breathe } from "../platform/worker.ts";
 import { Decoder } from "./decoder.ts";
 import { type SamplingOptions, TokenSampler } from "./distribution.ts";
@@ -93,7 +93,7 @@ export function replay({ queries, responses, adjustments }: Rollout, b: number):
  * @throws input - an empty query, one that leaves no room for the response, ids outside the vocabulary
  */
 export async function generate(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   given: readonly IdList[],
   options: GenerateOptions,
 ): Promise<Rollout> {
@@ -103,7 +103,7 @@ export async function generate(
   checkWhole("minNewTokens", minNewTokens, 0);
   checkWhole("numReturnSequences", copies, 1);
   if (stop) checkStop(stop);
-  const { vocabSize: V } = model.config;
+  const { vocabSize: V } = model.sizes;
   const ends = endTokens(eosTokenId);
   if (options.eosTokenId !== undefined) checkIds(ends, "eosTokenId", V);
   const sampler = new TokenSampler(V, { ...options, drawable }, rawLogprobs);
@@ -191,7 +191,7 @@ function randomStream(row: number, copies: number, { seed = 0, streams }: Genera
  * @throws usage, input - as {@link generate}
  */
 export async function respondToBatch(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   queries: readonly IdList[],
   options: { txtLen?: number; topK?: number; topP?: number; temperature?: number; seed?: number } = {},
 ): Promise<{ data: Int32Array; shape: [number, number]; rollout: Rollout }> {
@@ -211,16 +211,20 @@ function checkWhole(where: string, value: number, from: number): void {
 }
 
 /** @throws input - as {@link generate} */
-function readQueries({ config }: GPT2HeadWithValueModel, given: readonly IdList[], maxNewTokens: number): Int32Array[] {
-  const { nPositions, vocabSize } = config;
+function readQueries(
+  { sizes }: Pick<CausalLMWithValueHead, "sizes">,
+  given: readonly IdList[],
+  maxNewTokens: number,
+): Int32Array[] {
+  const { context, contextName, vocabSize } = sizes;
   return readRows(given, "queries").map((row, b) => {
     const where = `query ${b}`;
     const query = readIds(row, { where, vocabSize, fixEmpty: "start an empty prompt with the end-of-text token" });
-    if (query.length + maxNewTokens > nPositions)
+    if (query.length + maxNewTokens > context)
       fail("input", {
         where,
         found: `${query.length} tokens and ${maxNewTokens} to come`,
-        expected: `at most ${nPositions} together (n_positions)`,
+        expected: `at most ${context} together (${contextName})`,
         fix: "shorten the prompt or lower maxNewTokens",
       });
     return query;

@@ -1,5 +1,5 @@
 /** @file Which copy of a model's weights is sampled from. */
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { ParameterBuffer } from "../model/parameters.ts";
 import { int8Weights } from "./quantized-weights.ts";
 import { type DecodingWeights, storedWeights, transposedWeights } from "./weights.ts";
@@ -18,7 +18,7 @@ const TRANSPOSE_FROM_STEPS = 12;
  * @param scratch as for {@link transposedWeights}
  */
 export function decodingWeights(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   { precision = "fp32", rows, steps }: { precision?: Precision; rows: number; steps: number },
   scratch?: ParameterBuffer,
 ): DecodingWeights {

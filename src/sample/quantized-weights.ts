@@ -1,11 +1,13 @@
 /** @file A copy of a model for sampling in int8: its matrices quantised and compiled in, everything else in float32. */
 import { fail } from "../base/errors.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, cachedAttention, layerNorm, quantizedLinear, softmax, split } from "../graph/ops/index.ts";
-import { input, stored, type Tensor } from "../graph/tensor.ts";
-import type { GPT2Config } from "../model/config.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
-import { attentionScale, BLOCK_MATRICES, blockInputs, feedForward, queriesKeysValues } from "../model/transformer.ts";
+import { quantizedLinear, softmax } from "../graph/ops/index.ts";
+import { dims, input, stored, type Tensor } from "../graph/tensor.ts";
+import { againstCache } from "../model/attend.ts";
+import { lmHeadName, type Product } from "../model/family.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { headRows, type Parameter, type ParameterBuffer, rowDims } from "../model/parameters.ts";
+import type { BlockWeights } from "../model/products.ts";
 import { type QuantizedMatrix, quantize, quantizeTransposed } from "../nn/quantized.ts";
 import type { DecodingWeights } from "./weights.ts";
 
@@ -18,13 +20,13 @@ const HEAD_MULTIPLE = 8;
  * head stay in float32. 125 MB for GPT-2 124M, 300 while it is made. One session for each layer, whose weights are packed when it is built.
  * @throws config - heads of a size that is not a multiple of 8
  */
-export function int8Weights(model: GPT2HeadWithValueModel): DecodingWeights {
-  const { config, engine } = model;
-  const headSize = config.nEmbd / config.nHead;
+export function int8Weights(model: CausalLMWithValueHead): DecodingWeights {
+  const { sizes, engine } = model;
+  const { headSize } = sizes;
   if (headSize % HEAD_MULTIPLE !== 0)
     fail("config", {
       where: "sampling in int8",
-      found: `heads of ${headSize} (n_embd / n_head)`,
+      found: `heads of ${headSize} numbers`,
       expected: `a multiple of ${HEAD_MULTIPLE}`,
       fix: "sample this model in fp32",
     });
@@ -33,7 +35,7 @@ export function int8Weights(model: GPT2HeadWithValueModel): DecodingWeights {
     compiled.catch(() => {}); // told to whoever runs it
     return compiled;
   };
-  const layers = Array.from({ length: config.nLayer }, (_, layer) => compile(blockProgram(model, layer)));
+  const layers = Array.from({ length: sizes.layers }, (_, layer) => compile(blockProgram(model, layer)));
   const head = compile(headProgram(model));
   return {
     async block(layer, { B, T, M }, feeds, fetches) {
@@ -55,50 +57,45 @@ export function int8Weights(model: GPT2HeadWithValueModel): DecodingWeights {
 /** Any size will do for the free axes. */
 const SIZES = { B: 2, T: 3, M: 16, R: 2 };
 
-function blockProgram({ config, parameters }: GPT2HeadWithValueModel, layer: number): Program {
+function blockProgram(model: CausalLMWithValueHead, layer: number): Program {
   const { B, T, M } = SIZES;
-  const { nEmbd: C, nHead: H } = config;
-  const { p, product } = storedBlock(config, parameters.block(layer));
-  const x = input("x", { B, T, C });
-  const qkv = split(queriesKeysValues(x, p, config, product), 2, [C, C, C]);
-  const past = [input("pastKeys", { B, H, M, D: C / H }), input("pastValues", { B, H, M, D: C / H })];
-  const lengths = [input("last", { B }, "int32"), input("total", { one: 1 }, "int32")];
-  const attrs = { heads: H, scale: attentionScale(config, layer) };
-  const [mixed, keys, values] = cachedAttention([...qkv, ...past, ...lengths], attrs);
-  const middle = add(x, product(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]));
-  const y = feedForward(middle, p, config, product);
+  const { family, config, sizes, parameters } = model;
+  const axes = dims({ B, T });
+  const x = input("x", [...axes, { name: "C", size: sizes.width }]);
+  const form = { B, T, M, D: sizes.headSize, scale: family.attentionScale(config, layer) };
+  const { attend, seen } = againstCache(model, form, axes);
+  const rows = parameters.table.filter((row) => row.layer === layer);
+  const { p, product } = quantised(rows, parameters);
+  const y = family.block(config, x, p, attend, product);
+  const { keys, values } = seen as Required<typeof seen>;
   return { name: "cached int8 block", free: ["B", "T", "M"], outputs: { y, keys, values } };
 }
 
 /** A block's parameters, its matrices quantised, and the product that takes them. */
-function storedBlock(config: GPT2Config, block: Record<string, Float32Array>) {
-  const scales = new Map<Tensor, Tensor>();
-  const shapes = blockInputs(config);
-  const p = Object.fromEntries(
-    Object.entries(block).map(([name, data]) => {
-      const { shape, sizes } = shapes[name];
-      if (!BLOCK_MATRICES.includes(name)) return [name, stored(data, shape)];
-      const matrix = storedMatrix(quantize(data, sizes[0], sizes[1]));
-      scales.set(matrix.weight, matrix.scales);
-      return [name, matrix.weight];
-    }),
-  );
-  const product = (x: Tensor, w: Tensor, bias: Tensor) => quantizedLinear(x, w, scales.get(w) as Tensor, bias);
+function quantised(rows: readonly Parameter[], parameters: ParameterBuffer): BlockWeights {
+  const matrices = new Map<string, ReturnType<typeof storedMatrix>>();
+  const p: Record<string, Tensor> = {};
+  for (const row of rows) {
+    const data = parameters.view(row.name);
+    const [rowsOf, columns] = row.shape;
+    if (row.matrix === "in,out") matrices.set(row.short, storedMatrix(quantize(data, rowsOf, columns)));
+    else if (row.matrix) matrices.set(row.short, storedMatrix(quantizeTransposed(data, rowsOf, columns)));
+    else p[row.short] = stored(data, rowDims(row));
+  }
+  const product: Product = (x, name, bias) => {
+    const { weight, scales } = matrices.get(name) as ReturnType<typeof storedMatrix>;
+    return quantizedLinear(x, weight, scales, bias === undefined ? undefined : p[bias]);
+  };
   return { p, product };
 }
 
-function headProgram(model: GPT2HeadWithValueModel): Program {
-  const { config, parameters, vHead } = model;
-  const { nEmbd: C, vocabSize: V } = config;
-  const own = parameters.table.filter(({ name }) => /^(transformer\.ln_f|v_head)\./.test(name));
-  const p = Object.fromEntries(
-    own.map(({ name, axes, shape }) => {
-      const sizes = Object.fromEntries(axes.map((axis, i) => [axis, shape[i]]));
-      return [name, stored(parameters.view(name), sizes)];
-    }),
-  );
+function headProgram(model: CausalLMWithValueHead): Program {
+  const { family, config, parameters, vHead } = model;
+  const { width: C, vocabSize: V } = model.sizes;
+  const own = headRows(model, parameters.table).filter(({ name }) => name !== lmHeadName(model));
+  const p = Object.fromEntries(own.map((row) => [row.name, stored(parameters.view(row.name), rowDims(row))]));
   const hidden = input("hidden", { R: SIZES.R, C });
-  const normed = layerNorm(hidden, p["transformer.ln_f.weight"], p["transformer.ln_f.bias"], config.layerNormEpsilon);
+  const normed = family.normed(config, hidden, p);
   const { weight, scales } = storedMatrix(quantizeTransposed(model.getOutputEmbeddings().data, V, C));
   const logits = quantizedLinear(normed, weight, scales); // [R, V]
   return {

@@ -2,7 +2,7 @@
 import { type IdList, readIds } from "../base/token-ids.ts";
 import { readTokens } from "../model/asked.ts";
 import type { KeptSet } from "../model/kept-set.ts";
-import type { GPT2HeadWithValueModel } from "../model/model.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 
 export interface TokenTable {
   /** log p of each token given those before it, natural log. [T]; NaN for the first, which nothing predicts. */
@@ -21,16 +21,16 @@ export interface TokenTable {
  * @throws input - no ids, too many, or ids outside the vocabulary
  */
 export async function scoreTokens(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   given: IdList,
   drawable: KeptSet | undefined = model.drawable,
 ): Promise<TokenTable> {
-  const { nEmbd: C, vocabSize: V } = model.config;
+  const { width: C, vocabSize: V } = model.sizes;
   const ids = readIds(given, { where: "token ids", vocabSize: V, fixEmpty: "give a text that is not empty" });
   const T = ids.length;
-  const tokens = readTokens(model.config, { ids, B: 1, T });
+  const tokens = readTokens(model.sizes, { ids, B: 1, T });
   model.vHead.requireScalar();
-  const hidden = await model.transformer.hidden(model.parameters, tokens); // [T, C]
+  const hidden = await model.body.hidden(model.parameters, tokens); // [T, C]
   const logprobs = new Float64Array(T).fill(Number.NaN);
   const values = new Float32Array(T);
   const greedy = new Int32Array(T);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { tokenizer } from "../support/ppo.ts";

@@ -1,8 +1,7 @@
 /** @file Whatever the weights are stored as for decoding, the logits are those of the full forward pass. */
 import { afterAll, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
-import { BLOCK_MATRICES } from "../../src/model/transformer.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { decodingWeights } from "../../src/sample/precision.ts";
@@ -44,8 +43,7 @@ test.each(["stored", "transposed", "transposed into scratch"])("%s weights", asy
 test("a transposed copy keeps the matrices of the moment it was made", async () => {
   const other = model.frozenCopy();
   const weights = transposedWeights(other);
-  for (let layer = 0; layer < other.config.nLayer; layer++)
-    for (const name of BLOCK_MATRICES) other.parameters.block(layer)[name].fill(0);
+  for (const { name, matrix } of other.parameters.table) if (matrix) other.parameters.view(name).fill(0);
   const options = { maxNewTokens: 3, seed: 5, weights };
   const { responses } = await generate(other, ragged, options);
   const before = await generate(model, ragged, { maxNewTokens: 3, seed: 5 });

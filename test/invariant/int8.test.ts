@@ -4,9 +4,8 @@ import { ask, experience } from "../../src/algorithms/batch.ts";
 import { ppoConfig } from "../../src/algorithms/config.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
 import { rescore, weightTargets } from "../../src/algorithms/rescore.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
-import { BLOCK_MATRICES } from "../../src/model/transformer.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { importanceWeights } from "../../src/rl/importance.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
@@ -67,10 +66,9 @@ function dequantised(): GPT2HeadWithValueModel {
       for (const p of places) data[p] = Math.round(data[p] / step) * step;
     }
   };
-  for (const { name, shape } of copy.parameters.table) {
+  for (const { name, shape, matrix } of copy.parameters.table) {
     const [, outputs] = shape;
-    if (BLOCK_MATRICES.some((m) => name.endsWith(m)))
-      round(copy.parameters.view(name), outputs, (o, i) => i * outputs + o);
+    if (matrix === "in,out") round(copy.parameters.view(name), outputs, (o, i) => i * outputs + o);
   }
   return copy;
 }

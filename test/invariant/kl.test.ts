@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { ask, experience, scoreReference } from "../../src/algorithms/batch.ts";
 import { RNG } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { klEstimates, meanAndStandardError } from "../../src/rl/kl.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";
 import { generate, type Rollout } from "../../src/sample/generate.ts";

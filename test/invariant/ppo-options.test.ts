@@ -10,9 +10,9 @@ import { criticLoss, languageModelLoss, ppoLoss } from "../../src/algorithms/los
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { openSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
 import type { RewardFunction, RewardSample } from "../../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { makeConfig } from "../../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
-import { ParameterBuffer, trainedTable } from "../../src/model/parameters.ts";
+import { namesAbove, ParameterBuffer, trainedRows } from "../../src/model/parameters.ts";
 import { AdamW } from "../../src/nn/adamw.ts";
 import { openFile, packagePath, writeAtomic } from "../../src/platform/files.ts";
 import type { RunEvent } from "../../src/run/events.ts";
@@ -249,7 +249,7 @@ describe("frozen layers", () => {
   ])("gradients of the rest are those of the whole model (tied head %s, %d frozen)", async (tieWordEmbeddings, n) => {
     const m = newModel({ tieWordEmbeddings });
     const whole = new ParameterBuffer(m.parameters.table);
-    const rest = new ParameterBuffer(trainedTable(m.parameters.table, n));
+    const rest = new ParameterBuffer(trainedRows(m.parameters.table, namesAbove(m, m.parameters.table, n)));
     const inputs = { weight: new Float32Array(4).fill(0.25) };
     for (const adds of [false, true]) {
       await m.lossAndGradients(asked, languageModelLoss, inputs, whole, adds);
@@ -318,7 +318,7 @@ describe("a separate value model", () => {
     };
     const options = { ...ppoConfig(), vfCoef: 0.3, maxGradNorm: 0, learningRate: 1e-2 };
     await one.lossAndGradients(asked, ppoLoss(options), inputs, grads);
-    new AdamW(one.parameters.table, { learningRate: 1e-2 }).update(one.parameters.data, grads.data);
+    new AdamW(one.parameters.table, { learningRate: 1e-2 }).update(one.parameters, grads.data);
 
     const name = "the value model";
     const critic = new Learner(newModel(), { optimizer: { learningRate: 1e-2 }, maxGradNorm: 0, name });

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "vitest";
 import { ask, experience, pick } from "../../src/algorithms/batch.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
 import { RNG } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { meanAndStandardError } from "../../src/rl/kl.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";

@@ -1,6 +1,6 @@
 /** @file Where a response ends, how many there are, and queries and options that are refused. */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { type GenerateOptions, generate, respondToBatch } from "../../src/sample/generate.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { tinyDir } from "../support/golden.ts";

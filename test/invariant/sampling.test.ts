@@ -1,7 +1,7 @@
 /** @file x ~ p: decoding is the full forward, a batch is its rows, and what is recorded is what is scored. */
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { RNG } from "../../src/base/rng.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { TokenSampler } from "../../src/sample/distribution.ts";
 import { type GenerateOptions, generate, type Rollout, replay } from "../../src/sample/generate.ts";
@@ -25,7 +25,7 @@ async function fullForward(of: GPT2HeadWithValueModel, sequences: number[][]) {
   sequences.forEach((s, b) => {
     ids.set(s, b * T);
   });
-  const hidden = await of.transformer.hidden(of.parameters, { ids, B, T });
+  const hidden = await of.body.hidden(of.parameters, { ids, B, T });
   const last = new Float32Array(B * C);
   sequences.forEach((s, b) => {
     const n = b * T + s.length - 1;

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ValueheadError } from "../../src/base/errors.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import { goldenPath } from "../support/golden.ts";
 

@@ -3,7 +3,7 @@
  * reference.safetensors in it; `tools/reference/gpt2_124m.py` makes one.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { maxDifference, readTensors } from "../support/golden.ts";
 
 const directory = process.env.VALUEHEAD_GPT2;
@@ -39,7 +39,7 @@ describe.runIf(directory)("GPT-2 in VALUEHEAD_GPT2", async () => {
   });
 
   test("logits of the last three positions of each row", async () => {
-    const hidden = await model.transformer.hidden(model.parameters, { ids, B, T });
+    const hidden = await model.body.hidden(model.parameters, { ids, B, T });
     const positions = get("positions");
     const R = positions.data.length;
     const picked = new Float32Array(R * C);

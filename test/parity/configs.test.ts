@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { languageModelLoss } from "../../src/algorithms/losses.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { parseConfig, SUPPORTED_ACTIVATIONS } from "../../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { goldenPath, maxDifference, relativeError } from "../support/golden.ts";

@@ -1,6 +1,6 @@
 /** @file Logits, values and log-probs of the tiny GPT-2 against transformers, and ragged batches against single rows. */
 import { afterAll, describe, expect, test } from "vitest";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { maxDifference, tinyDir, tinyGolden } from "../support/golden.ts";
 
 const golden = tinyGolden();
@@ -21,7 +21,7 @@ const targets = Array.from(rows.keys()).filter((i) => rows[i] % T < golden.lengt
 const at = (x: Float32Array, indices: ArrayLike<number>) => Float32Array.from(indices, (i) => x[i]);
 
 async function forward(tokens: { ids: Int32Array; B: number; T: number }, positions: Int32Array) {
-  const hidden = await model.transformer.hidden(model.parameters, tokens);
+  const hidden = await model.body.hidden(model.parameters, tokens);
   const picked = new Float32Array(positions.length * C);
   positions.forEach((n, r) => {
     picked.set(hidden.subarray(n * C, (n + 1) * C), r * C);

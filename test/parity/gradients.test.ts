@@ -1,10 +1,10 @@
 /** @file Every parameter's gradient of the language-model and PPO losses against PyTorch autograd. */
 import { describe, expect, test } from "vitest";
 import { languageModelLoss, ppoLoss } from "../../src/algorithms/losses.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { Distribution } from "../../src/model/distribution.ts";
 import type { RowLoss } from "../../src/model/head.ts";
 import { KeptSet } from "../../src/model/kept-set.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { maxDifference, relativeError, tinyDir, tinyGolden } from "../support/golden.ts";
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { type TensorToWrite, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { writeAtomic } from "../../src/platform/files.ts";
 import { goldenPath, maxDifference, readTensors } from "../support/golden.ts";
 

@@ -1,7 +1,7 @@
 /** @file GPT2HeadWithValueModel.forward, every argument, against transformers; and against itself where layouts differ. */
 import { describe, expect, test } from "vitest";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { FloatTensor, ForwardInput } from "../../src/model/forward.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { maxDifference, tinyDir, tinyGolden } from "../support/golden.ts";
 
 const golden = tinyGolden();

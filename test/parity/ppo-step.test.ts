@@ -10,7 +10,7 @@ import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { UpdateRecord } from "../../src/algorithms/update.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { ParameterBuffer } from "../../src/model/parameters.ts";
 import { ppoStatistics } from "../../src/rl/stats.ts";
 import type { GenerateOptions, Rollout } from "../../src/sample/generate.ts";

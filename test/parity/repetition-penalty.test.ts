@@ -1,10 +1,10 @@
 /** @file Loss and gradients through repetition penalty, bias, temperature and kept sets against PyTorch autograd. */
 import { readFileSync } from "node:fs";
 import { afterAll, expect, test } from "vitest";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { add, mul, reduceSum } from "../../src/graph/ops/index.ts";
 import type { RowLoss } from "../../src/model/head.ts";
 import { KeptSet } from "../../src/model/kept-set.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
 import { goldenPath, maxDifference, tinyDir } from "../support/golden.ts";

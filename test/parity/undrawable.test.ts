@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ask, experience } from "../../src/algorithms/batch.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { drawableIds } from "../../src/model/drawable.ts";
-import { GPT2HeadWithValueModel } from "../../src/model/model.ts";
 import { generate, replay } from "../../src/sample/generate.ts";
 import { scoreTokens } from "../../src/sample/score.ts";
 import { goldenPath, maxDifference, tinyDir } from "../support/golden.ts";

@@ -4,7 +4,7 @@ import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
-import type { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import type { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 

@@ -1,6 +1,6 @@
 /** @file Prompts for tests that sample. */
 import { RNG } from "../../src/base/rng.ts";
-import type { GPT2HeadWithValueModel } from "../../src/model/model.ts";
+import type { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { generate } from "../../src/sample/generate.ts";
 
 /** Prompts of these lengths, random ids. */

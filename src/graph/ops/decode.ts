@@ -2,35 +2,44 @@
 import { apply, type Op, shapeError, type Tensor } from "../tensor.ts";
 
 interface CachedAttentionAttrs {
+  /** H: query heads. */
   heads: number;
+  /** K: key and value heads, each for H / K query heads. Default H. */
+  kvHeads?: number;
   /** Scores are q k^T times this. */
   scale: number;
 }
 
 /**
  * Causal attention of T new tokens per row against everything the row has seen. Rows may have different lengths.
- * Inputs: q, k, v [B, T, C]; pastKeys, pastValues [B, H, M, D]; lengths int32 [B], the last valid position of each row
- * after the new tokens; total int32 [1], the largest such count.
- * Outputs: attention [B, T, C]; keys and values [B, H, M, D], written in place when fed and fetched as one buffer.
- * ONNX Runtime's GroupQueryAttention (com.microsoft), here with as many key as query heads.
+ * Inputs: q [B, T, H D]; k, v [B, T, K D]; pastKeys, pastValues [B, K, M, D]; lengths int32 [B], the last valid position of each
+ * row after the new tokens; total int32 [1], the largest such count.
+ * Outputs: attention [B, T, H D]; keys and values [B, K, M, D], written in place when fed and fetched as one buffer.
+ * ONNX Runtime's GroupQueryAttention (com.microsoft).
  */
 export const cachedAttentionOp: Op = {
   name: "cachedAttention",
   light: false,
-  infer: (inputs, { heads }: CachedAttentionAttrs) => {
+  infer: (inputs, { heads, kvHeads = heads }: CachedAttentionAttrs) => {
     const [q, k, v, pastKeys, pastValues, lengths, total] = inputs;
-    const [b, , c] = q.shape;
+    const [b, t, width] = q.shape;
+    const kvSizes = [b?.size, t?.size, (width?.size / heads) * kvHeads].join();
     const fits =
       q.rank === 3 &&
-      [k, v].every((t) => t.sizes.join() === q.sizes.join()) &&
-      c.size % heads === 0 &&
+      [k, v].every((x) => x.sizes.join() === kvSizes) &&
+      width.size % heads === 0 &&
+      heads % kvHeads === 0 &&
       pastKeys.rank === 4 &&
       pastKeys.sizes.join() === pastValues.sizes.join() &&
       pastKeys.shape[0].size === b.size &&
       lengths.dtype === "int32" &&
       total.dtype === "int32";
     if (!fits)
-      shapeError("cachedAttention", inputs, "q, k, v [B, T, C], two caches [B, H, M, D], lengths [B], total [1]");
+      shapeError(
+        "cachedAttention",
+        inputs,
+        "q [B, T, H D], k and v [B, T, K D], two caches [B, K, M, D], lengths [B], total [1]",
+      );
     const cache = { dtype: "float32" as const, shape: pastKeys.shape };
     return [{ dtype: "float32", shape: q.shape }, cache, cache];
   },
@@ -39,7 +48,11 @@ export const cachedAttentionOp: Op = {
       "GroupQueryAttention",
       [q, k, v, pastKeys, pastValues, lengths, total],
       outputs,
-      { num_heads: node.attrs.heads, kv_num_heads: node.attrs.heads, scale: { float: node.attrs.scale } },
+      {
+        num_heads: node.attrs.heads,
+        kv_num_heads: node.attrs.kvHeads ?? node.attrs.heads,
+        scale: { float: node.attrs.scale },
+      },
       "com.microsoft",
     ),
 };

@@ -8,14 +8,16 @@ import type { PPOConfig } from "../../../src/algorithms/config.ts";
 import { badWeights, checkFinite } from "../../../src/algorithms/finite.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { makeConfig } from "../../../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { CausalLMWithValueHead } from "../../../src/model/model.ts";
 import { ParameterBuffer, parameterTable } from "../../../src/model/parameters.ts";
 import { AdamW } from "../../../src/nn/adamw.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import type { RunEvent } from "../../../src/run/events.ts";
 import { run } from "../../../src/run/run.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
+import { gpt2Of } from "../../support/gpt2.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-finite-"));
 const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
@@ -57,9 +59,9 @@ type Result = Awaited<ReturnType<GPT2HeadWithValueModel["lossAndGradients"]>>;
 
 /** Spoil the results of minibatches, counted from 0 (from `first` in a resumed run). */
 function spoil(how: (call: number, result: Result, grads: Float32Array) => void, first = 0): void {
-  const original = GPT2HeadWithValueModel.prototype.lossAndGradients;
+  const original = CausalLMWithValueHead.prototype.lossAndGradients;
   let call = first;
-  vi.spyOn(GPT2HeadWithValueModel.prototype, "lossAndGradients").mockImplementation(async function (
+  vi.spyOn(CausalLMWithValueHead.prototype, "lossAndGradients").mockImplementation(async function (
     this: GPT2HeadWithValueModel,
     ...args
   ) {
@@ -97,7 +99,7 @@ const checkpoints = (out: string) => readdirSync(join(directory, out)).filter((n
 const file = (out: string, name: string) => readFileSync(join(directory, out, name));
 
 test("weights that are finite while the norm of their change is not: nothing is called undefined", () => {
-  const table = parameterTable(makeConfig({ vocabSize: 4, nPositions: 2, nEmbd: 2, nLayer: 1, nHead: 1 }));
+  const table = parameterTable(gpt2Of({ vocabSize: 4, nPositions: 2, nEmbd: 2, nLayer: 1, nHead: 1 }));
   const weights = new ParameterBuffer(table);
   expect(badWeights(weights, 1)).toBeUndefined();
   expect(badWeights(weights, Number.POSITIVE_INFINITY)).toBe(
@@ -142,8 +144,8 @@ describe("a number that is not finite stops the run and is named", () => {
   });
 
   test("a weight, when the optimizer spoils it", async () => {
-    vi.spyOn(AdamW.prototype, "update").mockImplementation((params) => {
-      params[0] = Number.POSITIVE_INFINITY; // no option can do this any more
+    vi.spyOn(AdamW.prototype, "update").mockImplementation((parameters) => {
+      parameters.view("transformer.wte.weight")[0] = Number.POSITIVE_INFINITY; // no option can do this any more
       return Number.POSITIVE_INFINITY;
     });
     expect((await train("weight")).error?.message).toMatch(
@@ -210,10 +212,10 @@ describe("the state before it is on disk", () => {
   test("but not when weights were spoiled: then the last checkpoint is what there is", async () => {
     const { update } = AdamW.prototype;
     let calls = 0;
-    vi.spyOn(AdamW.prototype, "update").mockImplementation(function (this: AdamW, params, ...rest) {
-      const norm = update.call(this, params, ...rest);
+    vi.spyOn(AdamW.prototype, "update").mockImplementation(function (this: AdamW, parameters, ...rest) {
+      const norm = update.call(this, parameters, ...rest);
       if (++calls < 6) return norm;
-      params[3] = Number.NaN;
+      parameters.view("transformer.wte.weight")[3] = Number.NaN;
       return Number.NaN;
     });
     const { error } = await train("spoiled", { saveEvery: 1, keepBest: false, keepCheckpoints: 1 });

@@ -5,8 +5,8 @@ import type { TrainEvent } from "../../../src/algorithms/events.ts";
 import { encodePrompts } from "../../../src/algorithms/prompts.ts";
 import { type Responses, respondAndScore } from "../../../src/algorithms/respond.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { makeConfig } from "../../../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type TensorToWrite, writeSafetensors } from "../../../src/checkpoint/safetensors.ts";
 import { loadParameters, openWeights, saveParameters, type WantedTensor } from "../../../src/checkpoint/weights.ts";
-import { GPT2HeadWithValueModel, readConfig } from "../../../src/model/model.ts";
+import { GPT2HeadWithValueModel, readModel } from "../../../src/families/index.ts";
 import { writeAtomic } from "../../../src/platform/files.ts";
 
 let dir: string;
@@ -32,7 +32,7 @@ const want = (name: string, shape: number[], optional?: boolean): WantedTensor =
 async function load(...wanted: WantedTensor[]) {
   const weights = await openWeights(dir);
   try {
-    return await loadParameters(weights, wanted);
+    return await loadParameters(weights, wanted, { prefix: "transformer.", embedding: "transformer.wte.weight" });
   } finally {
     await weights.close();
   }
@@ -95,7 +95,7 @@ describe("one file", () => {
     const seven = Array.from({ length: 7 }, (_, i) => want(`transformer.h.${i}.ln_1.weight`, [1]));
     const first = seven.slice(0, 5).map(({ name }) => name);
     await expect(load(...seven)).rejects.toThrow(
-      `${at("model.safetensors")}: found 1 tensors without ${first.join(", ")} and 2 more, expected every tensor of a GPT-2`,
+      `${at("model.safetensors")}: found 1 tensors without ${first.join(", ")} and 2 more, expected every tensor of a model`,
     );
     await expect(load(...seven.slice(0, 1))).rejects.toThrow(`without ${first[0]}, expected`);
   });
@@ -194,15 +194,15 @@ test("an adapter, and weights without their config.json, are told before config.
   writeFileSync(at("adapter_config.json"), JSON.stringify({ base_model_name_or_path: "openai-community/gpt2" }));
   writeFileSync(at("adapter_model.safetensors"), "");
   const error = `${dir}: found a PEFT adapter without its base model, openai-community/gpt2, expected config.json and model.safetensors`;
-  await expect(readConfig(dir)).rejects.toThrow(error);
+  await expect(readModel(dir)).rejects.toThrow(error);
   await expect(GPT2HeadWithValueModel.fromPretrained(dir)).rejects.toThrow(error);
   rmSync(at("adapter_config.json"));
   rmSync(at("adapter_model.safetensors"));
-  await expect(readConfig(dir)).rejects.toThrow(
+  await expect(readModel(dir)).rejects.toThrow(
     `${at("config.json")}: found nothing at this path, expected the config.json of a GPT-2 checkpoint. Fix: give a directory that a GPT-2 was saved to`,
   );
   writeFileSync(at("model.safetensors"), "");
-  await expect(readConfig(dir)).rejects.toThrow("Fix: copy the config.json that belongs to these weights");
+  await expect(readModel(dir)).rejects.toThrow("Fix: copy the config.json that belongs to these weights");
 });
 
 test("saveParameters writes what openWeights reads", async () => {
@@ -216,7 +216,7 @@ test("saveParameters writes what openWeights reads", async () => {
   const weights = await openWeights(at("out"));
   const wte = want("transformer.wte.weight", [3, 1]);
   const bias = want("v_head.summary.bias", [1]);
-  await loadParameters(weights, [wte, bias]);
+  await loadParameters(weights, [wte, bias], { prefix: "transformer.", embedding: "transformer.wte.weight" });
   await weights.close();
   expect([wte.target, bias.target]).toEqual([data, Float32Array.of(3)]);
 });

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { generate } from "../../../src/sample/generate.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import {

@@ -2,9 +2,9 @@
 import { closeSync, copyFileSync, mkdirSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { configToJson, makeConfig } from "../../../src/model/config.ts";
 import { pretrainingMemory, samplingMemory } from "../../../src/model/memory.ts";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { parameterTable } from "../../../src/model/parameters.ts";
 import { checkPretraining, checkSampling } from "../../../src/run/memory.ts";
 import {
@@ -16,6 +16,7 @@ import {
   valuehead,
   writePrompts,
 } from "../../support/cli.ts";
+import { gpt2Of } from "../../support/gpt2.ts";
 
 const cwd = temporaryDirectory();
 const at = (...names: string[]) => join(cwd, ...names);
@@ -37,7 +38,7 @@ beforeAll(() => {
     copyFileSync(join(root, "models", "tiny", name), at("huge", name));
   writeFileSync(at("huge", "config.json"), JSON.stringify(configToJson(huge)));
   const header = Object.fromEntries(
-    parameterTable(huge).map(({ name, shape, start, end }) => [
+    parameterTable(gpt2Of(huge)).map(({ name, shape, start, end }) => [
       name,
       { dtype: "F32", shape, data_offsets: [4 * start, 4 * end] },
     ]),
@@ -49,7 +50,7 @@ beforeAll(() => {
   const file = openSync(at("huge", "model.safetensors"), "w");
   writeSync(file, bytes);
   closeSync(file);
-  truncateSync(at("huge", "model.safetensors"), bytes.length + 4 * (parameterTable(huge).at(-1)?.end ?? 0));
+  truncateSync(at("huge", "model.safetensors"), bytes.length + 4 * (parameterTable(gpt2Of(huge)).at(-1)?.end ?? 0));
   writePrompts(at("p.txt"));
   writeFileSync(at("text.txt"), "A text about a movie.\n\n".repeat(20));
 });
@@ -91,7 +92,7 @@ test("where memory is not asked for, there is no room, and that is said", () => 
 });
 
 test("advice: what fits is told, with the number that makes it fit", () => {
-  const model = makeConfig();
+  const model = gpt2Of();
   const sizes = { rows: 16, length: 1024 };
   const within = (bytes: number) => () => checkSampling(model, sizes, { available: bytes, resident: 0 });
   const [one, all] = [samplingMemory(model, { ...sizes, rows: 1 }).total, samplingMemory(model, sizes).total];

@@ -68,7 +68,7 @@ test("no work is done along paths that lead to no target", () => {
   const cache = input("cache", { B: 1, H: 1, M: 4, D: 4 });
   const q = input("q", { B: 1, T: 1, C: 4 });
   const lengths = [input("lengths", { B: 1 }, "int32"), input("total", { one: 1 }, "int32")];
-  const [attended] = cachedAttention([q, q, q, cache, cache, ...lengths], { heads: 1, scale: 1 });
+  const [attended] = cachedAttention([q, q, q, cache, cache, ...lengths], { heads: 1, kvHeads: 1, scale: 1 });
   // The attention has no gradient, but nobody asks for one through it.
   const y = mul(linear(x, w), attended);
   expect(gradients([y], [constant(1, y.shape)], [w])[0]?.sizes).toEqual([3, 4]);
@@ -154,7 +154,7 @@ test("an operation without a gradient", () => {
   const cache = input("cache", { B: 1, H: 1, M: 4, D: 2 });
   const q = input("q", { B: 1, T: 1, C: 2 });
   const lengths = [input("lengths", { B: 1 }, "int32"), input("total", { one: 1 }, "int32")];
-  const [y] = cachedAttention([q, q, q, cache, cache, ...lengths], { heads: 1, scale: 1 });
+  const [y] = cachedAttention([q, q, q, cache, cache, ...lengths], { heads: 1, kvHeads: 1, scale: 1 });
   expect(() => gradients([y], [constant(1, y.shape)], [q])).toThrow(
     "gradients(): found operation cachedAttention, which has no gradient, expected operations that can be " +
       "differentiated. Fix: use the training form of the graph; this operation is for sampling",

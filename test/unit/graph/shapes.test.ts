@@ -198,18 +198,18 @@ const cases: Case[] = [
   [
     "cachedAttention",
     attends({ B: 2, T: 1, C: 6 }, { B: 2, T: 1, C: 3 }),
-    { heads: 2 },
+    { heads: 2, kvHeads: 2 },
     "[B=2, T=1, C=6]:float32, [B=2, T=1, C=3]:float32, [B=2, T=1, C=3]:float32, [B=2, H=2, M=8, D=3]:float32, " +
       "[B=2, H=2, M=8, D=3]:float32, [B=2]:int32, [one=1]:int32",
-    "q, k, v [B, T, C], two caches [B, H, M, D], lengths [B], total [1]",
+    "q [B, T, H D], k and v [B, T, K D], two caches [B, K, M, D], lengths [B], total [1]",
   ],
   [
     "cachedAttention",
     attends({ B: 3, T: 1, C: 6 }, { B: 3, T: 1, C: 6 }),
-    { heads: 2 },
+    { heads: 2, kvHeads: 2 },
     "[B=3, T=1, C=6]:float32, [B=3, T=1, C=6]:float32, [B=3, T=1, C=6]:float32, [B=2, H=2, M=8, D=3]:float32, " +
       "[B=2, H=2, M=8, D=3]:float32, [B=2]:int32, [one=1]:int32",
-    "q, k, v [B, T, C], two caches [B, H, M, D], lengths [B], total [1]",
+    "q [B, T, H D], k and v [B, T, K D], two caches [B, K, M, D], lengths [B], total [1]",
   ],
   [
     "quantizedLinear",

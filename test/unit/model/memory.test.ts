@@ -1,16 +1,16 @@
 import { expect, it } from "vitest";
-import { makeConfig } from "../../../src/model/config.ts";
 import { countParameters, samplingMemory, trainingMemory } from "../../../src/model/memory.ts";
+import { gpt2Of } from "../../support/gpt2.ts";
 
 it("counts GPT-2's 124,439,808 parameters and the value head's 769", () => {
-  const counts = countParameters(makeConfig());
+  const counts = countParameters(gpt2Of());
   expect(counts.total).toBe(124_439_808 + 769);
   expect(counts.embeddings).toBe((50257 + 1024) * 768);
   expect(counts.embeddings + counts.blocks + counts.head).toBe(counts.total);
 });
 
 it("counts a language-model head of its own in the head", () => {
-  const [tied, own] = [true, false].map((tieWordEmbeddings) => countParameters(makeConfig({ tieWordEmbeddings })));
+  const [tied, own] = [true, false].map((tieWordEmbeddings) => countParameters(gpt2Of({ tieWordEmbeddings })));
   expect(own.head - tied.head).toBe(50257 * 768);
 });
 
@@ -25,7 +25,7 @@ const sizes = {
 };
 
 it("adds up to its parts, and training holds five times the weights", () => {
-  const config = makeConfig();
+  const config = gpt2Of();
   const sampling = samplingMemory(config, { rows: 16, length: 56 });
   const training = trainingMemory(config, sizes);
   for (const { total, parts } of [sampling, training])
@@ -44,7 +44,7 @@ it("adds up to its parts, and training holds five times the weights", () => {
 });
 
 it("frozen layers have no gradients, no moments and no copy: 4 of 12 layers of GPT-2 and its embeddings", () => {
-  const { parts } = trainingMemory(makeConfig(), { ...sizes, frozenLayers: 4 });
+  const { parts } = trainingMemory(gpt2Of(), { ...sizes, frozenLayers: 4 });
   // A block of GPT-2 has 7,087,872 parameters (12 C^2 + 13 C), the last layer norm 1,536, the value head 769.
   const trained = 4 * (8 * 7_087_872 + 1536 + 769);
   expect(parts.gradients).toBe(trained);

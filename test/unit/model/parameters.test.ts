@@ -1,8 +1,8 @@
 /** @file The parameter table against the published sizes of GPT-2. */
 import { expect, test } from "vitest";
-import { makeConfig } from "../../../src/model/config.ts";
 import { countParameters } from "../../../src/model/memory.ts";
 import { parameterTable } from "../../../src/model/parameters.ts";
+import { gpt2Of } from "../../support/gpt2.ts";
 
 /**
  * Sizes from the config.json files on the hub; counts as transformers' num_parameters() gives them for GPT2LMHeadModel, the
@@ -18,11 +18,11 @@ const published = {
 
 test.each(Object.entries(published))("%s", (_, { count, ...sizes }) => {
   const { nEmbd: C } = sizes;
-  const table = parameterTable(makeConfig(sizes));
+  const table = parameterTable(gpt2Of(sizes));
   expect(table.at(-1)?.end).toBe(count + C + 1); // and the value head
-  expect(countParameters(makeConfig({ ...sizes, summaryUseProj: false })).total).toBe(count);
-  expect(countParameters(makeConfig({ ...sizes, summaryProjToLabels: false })).total).toBe(count + C * C + C);
-  expect(countParameters(makeConfig({ ...sizes, tieWordEmbeddings: false })).total).toBe(count + C + 1 + 50257 * C);
+  expect(countParameters(gpt2Of({ ...sizes, summaryUseProj: false })).total).toBe(count);
+  expect(countParameters(gpt2Of({ ...sizes, summaryProjToLabels: false })).total).toBe(count + C * C + C);
+  expect(countParameters(gpt2Of({ ...sizes, tieWordEmbeddings: false })).total).toBe(count + C + 1 + 50257 * C);
   expect(new Set(table.map((p) => p.name)).size).toBe(table.length);
   table.forEach((p, i) => {
     expect(p.start).toBe(i === 0 ? 0 : table[i - 1].end);

@@ -1,6 +1,7 @@
 /** @file Multi-head attention against torch's scaled_dot_product_attention, forwards and backwards. */
 import { expect, test } from "vitest";
 import { gradients } from "../../../src/graph/gradient.ts";
+import { concat, reshape, split, transpose } from "../../../src/graph/ops/index.ts";
 import { dims, input, type Tensor } from "../../../src/graph/tensor.ts";
 import { attention, causalBias, MASKED } from "../../../src/nn/attention.ts";
 import { maxDifference } from "../../support/golden.ts";
@@ -10,10 +11,20 @@ import { golden } from "./golden.ts";
 const { B, T, H, D, scale, qkv, seed, output, gradient } = golden.attention;
 const C = H * D;
 
-function graph(batch = B, biases = 1) {
-  const x = input("qkv", { N: batch * T, "3C": 3 * C });
+/** Queries, keys and values side by side, [B T, 3 C] -> each [B, H, T, D]. */
+function heads(x: Tensor, length: number) {
+  const perHead = (part: Tensor) => transpose(reshape(part, dims({ B, T: length, H, D })), [0, 2, 1, 3]);
+  return split(x, 1, [C, C, C]).map(perHead);
+}
+
+/** [B, H, T, D] -> [B T, C] */
+const flat = (x: Tensor) => reshape(transpose(x, [0, 2, 1, 3]), dims({ N: B * x.sizes[2], C }));
+
+function graph(biases = 1) {
+  const x = input("qkv", { N: B * T, "3C": 3 * C });
   const bias = input("bias", dims({ B: biases, head: 1, T, S: T }));
-  return { x, y: attention(x, bias, { B: batch, T, H }, scale).mixed };
+  const [q, k, v] = heads(x, T);
+  return { x, y: flat(attention(q, k, v, bias, scale).mixed) };
 }
 
 test("output and gradient equal torch's", () => {
@@ -29,7 +40,7 @@ test("output and gradient equal torch's", () => {
 });
 
 test("a bias for each row of the batch: a masked column takes no part, and what stands there does not matter", () => {
-  const { y } = graph(B, B);
+  const { y } = graph(B);
   // Row 1 may not look at columns 3 and 4, as if its sequence ended there; row 0 is left causal.
   const bias = new Float32Array(B * T * T);
   bias.set(causalBias(T));
@@ -49,23 +60,13 @@ test("the last two tokens with the keys and values of the first three equal the 
     Float32Array.from(
       Array.from({ length: B }, (_, b) => qkv.slice((b * T + from) * 3 * C, (b * T + from + count) * 3 * C)).flat(),
     );
-  const start = attention(
-    input("first", { N: B * P, "3C": 3 * C }),
-    input("causal", dims({ one: 1, head: 1, T: P, S: P })),
-    { B, T: P, H },
-    scale,
-  );
-  const rest = attention(
-    input("second", { N: B * R, "3C": 3 * C }),
-    input("bias", dims({ one: 1, head: 1, T: R, S: T })),
-    { B, T: R, H },
-    scale,
-    { past: { keys: start.keys, values: start.values } },
-  );
-  expect(rest.keys.sizes).toEqual([B, H, T, D]);
+  const [, pastKeys, pastValues] = heads(input("first", { N: B * P, "3C": 3 * C }), P);
+  const [q, k, v] = heads(input("second", { N: B * R, "3C": 3 * C }), R);
+  const bias = input("bias", dims({ one: 1, head: 1, T: R, S: T }));
+  const rest = attention(q, concat([pastKeys, k], 2), concat([pastValues, v], 2), bias, scale);
   expect(rest.probabilities.sizes).toEqual([B, H, R, T]);
   const { y, probabilities } = run(
-    { y: rest.mixed, probabilities: rest.probabilities },
+    { y: flat(rest.mixed), probabilities: rest.probabilities },
     { first: rows(0, P), second: rows(P, R), bias: causalBias(T).slice(P * T) },
   );
   const want = Array.from({ length: B }, (_, b) => output.slice((b * T + P) * C, (b + 1) * T * C)).flat();
@@ -80,7 +81,8 @@ test("a head mask scales what each head contributes", () => {
   const x = input("qkv", { N: B * T, "3C": 3 * C });
   const bias = input("bias", dims({ B: 1, head: 1, T, S: T }));
   const headMask = input("mask", dims({ H, t: 1, s: 1 }));
-  const masked = attention(x, bias, { B, T, H }, scale, { headMask }).mixed;
+  const [q, k, v] = heads(x, T);
+  const masked = flat(attention(q, k, v, bias, scale, headMask).mixed);
   const mask = Float32Array.of(1, 0, 0.5);
   const got = run({ masked }, { qkv: Float32Array.from(qkv), bias: causalBias(T), mask }).masked;
   const want = output.map((v, i) => v * mask[Math.floor((i % C) / D)]);

@@ -2,13 +2,14 @@ import { describe, expect, it, test } from "vitest";
 import { type PPOConfig, ppoConfig } from "../../../src/algorithms/config.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { writeOnnx } from "../../../src/graph/onnx.ts";
 import { workingBytes } from "../../../src/graph/work.ts";
 import { makeConfig } from "../../../src/model/config.ts";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { checkMemory, fittingOptions, runMemory } from "../../../src/run/memory.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
+import { gpt2Of } from "../../support/gpt2.ts";
 
 const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
 
@@ -54,7 +55,7 @@ describe("the working memory of a step", () => {
     model.dispose();
     const sampling = /^(cached|logits|int8)/;
     const sum = [...seen.values()].reduce((total, { name, bytes }) => total + (sampling.test(name) ? 0 : bytes), 0);
-    const { parts } = runMemory(config, trainer.config, P);
+    const { parts } = runMemory(gpt2Of(config), trainer.config, P);
     const estimated = parts["working memory"] / 1.2;
     expect(estimated / sum).toBeGreaterThan(0.8);
     expect(estimated / sum).toBeLessThan(1.2);
@@ -62,7 +63,7 @@ describe("the working memory of a step", () => {
 });
 
 describe("fitting a run", () => {
-  const model = makeConfig();
+  const model = gpt2Of();
   const options = ppoConfig({ batchSize: 64, miniBatchSize: 32, rolloutBatchSize: 64, maxNewTokens: 64 });
   const total = (changes: object) => runMemory(model, { ...options, ...changes }, 200).total;
   const fitting = (bytes: number) => fittingOptions(model, options, 200, bytes);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { GPT2HeadWithValueModel } from "../../../src/model/model.ts";
+import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { scoreTokens } from "../../../src/sample/score.ts";
 import { maxDifference, tinyDir, tinyGolden } from "../../support/golden.ts";
 

@@ -1,0 +1,59 @@
+/** @file The families there are, and opening a model of any of them. */
+import { type ResolveOptions, resolveModel } from "../checkpoint/hub.ts";
+import type { GPT2Config } from "../model/config.ts";
+import type { Architecture, Family, ModelConfig } from "../model/family.ts";
+import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
+import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
+import { gpt2 } from "./gpt2.ts";
+
+const FAMILIES: readonly Family[] = [gpt2 as unknown as Family];
+
+/** The family of a config.json, by its `model_type`. The oldest GPT-2s have none, and its reader says what is wrong with others. */
+export function familyOf(json: unknown): Family {
+  const type = (json as { model_type?: unknown } | null)?.model_type;
+  return FAMILIES.find(({ modelTypes }) => modelTypes.includes(type as string)) ?? FAMILIES[0];
+}
+
+/** The architecture of the model in a directory: its family, config and sizes. */
+export const readModel = (directory: string): Promise<Architecture> => readArchitecture(directory, familyOf);
+
+/**
+ * The same, once it is known that its weights are there with the right names, shapes and types. Reads no weights.
+ * @throws checkpoint - they are not
+ */
+export const checkModel = (directory: string): Promise<Architecture> => checkCheckpoint(directory, familyOf);
+
+/**
+ * A model of any family from a directory in Hugging Face layout, a run directory (its best checkpoint) or a hub id. A checkpoint
+ * without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so.
+ * @throws config, checkpoint, hub - what is there cannot be loaded, and why
+ */
+export async function loadModel(
+  id: string,
+  options: ModelOptions & ResolveOptions = {},
+): Promise<CausalLMWithValueHead> {
+  const notes: string[] = [];
+  const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
+  return new CausalLMWithValueHead<ModelConfig>(await loadCheckpoint(directory, familyOf, options, notes), options);
+}
+
+/** A GPT-2 language model with a value head: {@link loadModel} opens other families too. */
+export class GPT2HeadWithValueModel extends CausalLMWithValueHead<GPT2Config> {
+  /** A new model with random weights, as the parameter table says. */
+  static fromConfig(config: GPT2Config, options: ModelOptions = {}): GPT2HeadWithValueModel {
+    return new GPT2HeadWithValueModel(newModel(gpt2, config, options), options);
+  }
+
+  /**
+   * {@link loadModel} for a GPT-2.
+   * @throws config - a model of another family
+   */
+  static async fromPretrained(
+    id: string,
+    options: ModelOptions & ResolveOptions = {},
+  ): Promise<GPT2HeadWithValueModel> {
+    const notes: string[] = [];
+    const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
+    return new GPT2HeadWithValueModel(await loadCheckpoint(directory, () => gpt2, options, notes), options);
+  }
+}

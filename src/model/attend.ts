@@ -1,0 +1,109 @@
+/**
+ * @file How a block's queries, keys and values meet: over whole sequences, with a past, or against a cache. Families hand over
+ * [..., heads D] and get [..., heads D] back; heads, rotary positions and the layout in memory are here.
+ */
+import { cachedAttention, concat, reshape, split, transpose } from "../graph/ops/index.ts";
+import { constant, type Dim, dims, input, type Tensor } from "../graph/tensor.ts";
+import { attention } from "../nn/attention.ts";
+import { rotaryTables, rotate } from "../nn/rotary.ts";
+import type { Architecture, Attend } from "./family.ts";
+
+/** Rotary positions as inputs of a program, named `cos` and `sin`, that broadcast against a head [.., D / 2]. */
+function rotaryInputs({ family, config, sizes }: Architecture, axes: readonly Dim[]) {
+  if (!family.rotary?.(config)) return (x: Tensor) => x;
+  const half = [...axes, { name: "D/2", size: sizes.headSize / 2 }];
+  const [cos, sin] = [input("cos", half), input("sin", half)];
+  return (x: Tensor) => rotate(x, cos, sin);
+}
+
+/** What those inputs are fed for tokens at these positions, each [n, D / 2]; nothing where positions are embedded. */
+export function rotaryFeeds(
+  { family, config }: Architecture,
+  positions: ArrayLike<number>,
+): Record<string, Float32Array> {
+  const frequencies = family.rotary?.(config);
+  return frequencies ? { ...rotaryTables(frequencies, positions) } : {};
+}
+
+export interface WholeSequences {
+  B: number;
+  T: number;
+  /** The factor on q kᵀ. */
+  scale: number;
+  /** Earlier tokens: inputs `pastKeys` and `pastValues` [B, K, P, D] where there are any. */
+  P?: number;
+  /** Whether the rows' positions differ: `cos` and `sin` are [B, 1, T, D / 2] then, else [1, 1, T, D / 2]. */
+  positionsByRow?: boolean;
+  /** Whether the rows' masks differ: input `bias` is [B, 1, T, P + T] then, else [1, 1, T, P + T]. */
+  biasByRow?: boolean;
+  /** Whether there is an input `headMask` [H, 1, 1]. */
+  headMask?: boolean;
+}
+
+/** Attention over whole sequences: differentiable. What it saw is in `seen` once it was called. */
+export function wholeSequences(architecture: Architecture, form: WholeSequences) {
+  const { heads: H, kvHeads: K, headSize: D } = architecture.sizes;
+  const { B, T, scale, P = 0, positionsByRow, biasByRow, headMask } = form;
+  const bias = input("bias", dims({ rows: biasByRow ? B : 1, head: 1, T, S: P + T }));
+  const rotated = rotaryInputs(architecture, dims({ rows: positionsByRow ? B : 1, head: 1, T }));
+  const past = (name: string) => (P > 0 ? [input(name, { B, K, P, D })] : []);
+  const [pastKeys, pastValues] = [past("pastKeys"), past("pastValues")];
+  const mask = headMask ? input("headMask", { H, one: 1, two: 1 }) : undefined;
+  const joined = (parts: readonly Tensor[]) => (parts.length > 1 ? concat(parts, 2) : parts[0]);
+  const seen: { keys?: Tensor; values?: Tensor; probabilities?: Tensor } = {};
+  const attend: Attend = (q, k, v) => {
+    const perHead = (x: Tensor, heads: number) => transpose(reshape(x, dims({ B, T, H: heads, D })), [0, 2, 1, 3]); // [N, H D] -> [B, H, T, D]
+    const keys = joined([...pastKeys, rotated(perHead(k, K))]);
+    const values = joined([...pastValues, perHead(v, K)]);
+    const { mixed, probabilities } = attention(rotated(perHead(q, H)), keys, values, bias, scale, mask);
+    Object.assign(seen, { keys, values, probabilities });
+    return reshape(transpose(mixed, [0, 2, 1, 3]), dims({ N: B * T, HD: H * D })); // [B, H, T, D] -> [N, H D]
+  };
+  return { attend, seen };
+}
+
+export interface CacheForm {
+  /** T new tokens in each of B rows, a cache of M tokens. */
+  readonly B: number;
+  readonly T: number;
+  readonly M: number;
+  /** A head's size in the cache, at least the model's: the rest is zeros, which change no score. */
+  readonly D: number;
+  /** The factor on q kᵀ. */
+  readonly scale: number;
+}
+
+/**
+ * Attention of T new tokens per row against everything the row has seen. Inputs: pastKeys, pastValues [B, K, M, D], last int32 [B],
+ * total int32 [1], and `cos`, `sin` [B, T, 1, D / 2] with rotary positions. The cache with the new tokens in it is in `seen`.
+ * @param axes of q but for the last: [N] (N = B T) or [B, T]
+ */
+export function againstCache(
+  architecture: Architecture,
+  { B, T, M, D: cached, scale }: CacheForm,
+  axes: readonly Dim[],
+) {
+  const { heads: H, kvHeads: K, headSize: D } = architecture.sizes;
+  const rotary = architecture.family.rotary?.(architecture.config) !== undefined;
+  const rotated = rotaryInputs(architecture, dims({ B, T, one: 1 }));
+  const fill = cached - D;
+  const flat = (x: Tensor, heads: number, rotates: boolean) => {
+    if (fill === 0 && !(rotary && rotates)) return axes.length === 2 ? x : reshape(x, dims({ B, T, HD: heads * D })); // [N, H D] -> [B, T, H D]
+    const perHead = reshape(x, dims({ B, T, H: heads, D })); // [..., H D] -> [B, T, H, D]
+    const turned = rotates ? rotated(perHead) : perHead;
+    const filled = fill === 0 ? turned : concat([turned, constant(0, dims({ B, T, H: heads, fill }))], 3);
+    return reshape(filled, dims({ B, T, HD: heads * cached })); // [B, T, H, D] -> [B, T, H D]
+  };
+  const past = [input("pastKeys", { B, K, M, D: cached }), input("pastValues", { B, K, M, D: cached })];
+  const lengths = [input("last", { B }, "int32"), input("total", { one: 1 }, "int32")];
+  const seen: { keys?: Tensor; values?: Tensor } = {};
+  const attend: Attend = (q, k, v) => {
+    const inputs = [flat(q, H, true), flat(k, K, true), flat(v, K, false), ...past, ...lengths];
+    const [mixed, keys, values] = cachedAttention(inputs, { heads: H, kvHeads: K, scale });
+    Object.assign(seen, { keys, values });
+    if (fill === 0) return axes.length === 2 ? mixed : reshape(mixed, [...axes, { name: "HD", size: H * D }]); // [B, T, H D] -> [N, H D]
+    const perHead = reshape(mixed, dims({ B, T, H, D: cached })); // [B, T, H D] -> [B, T, H, D]
+    return reshape(split(perHead, 3, [D, fill])[0], [...axes, { name: "HD", size: H * D }]); // [B, T, H, D] -> [..., H D]
+  };
+  return { attend, seen };
+}

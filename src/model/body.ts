@@ -1,0 +1,242 @@
+/**
+ * @file The body of a model: embeddings and blocks, forwards and backwards. One program for each kind of block, run once a
+ * layer with that layer's weights; activations live in pooled buffers that this file hands from program to program.
+ */
+import type { BufferPool, Engine } from "../backend/engine.ts";
+import { Memo } from "../base/memo.ts";
+import { accumulate } from "../graph/gradient.ts";
+import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
+import { elementCount, input } from "../graph/tensor.ts";
+import { causalBias } from "../nn/attention.ts";
+import { rotaryFeeds, wholeSequences } from "./attend.ts";
+import type { Architecture } from "./family.ts";
+import { blockRows, type Parameter, type ParameterBuffer, parameterTable } from "./parameters.ts";
+import { asStored } from "./products.ts";
+
+/** Token ids of B sequences, right-padded to T, and where each token stands. */
+export interface Tokens {
+  /** int32 [B, T]; padding may be any id. */
+  readonly ids: Int32Array;
+  readonly B: number;
+  readonly T: number;
+}
+
+/** What a forward pass keeps for the backward pass. Buffers go back to the pool in {@link Body.backward}. */
+export interface Activations {
+  readonly tokens: Tokens;
+  /** Nothing in the blocks below is trained: of them nothing is kept. */
+  readonly from: number;
+  /** The stream before each block and after the last: layers - from + 1 buffers [N, C]. */
+  readonly streams: Float32Array[];
+  /** What each block's forward program saved, by name. */
+  readonly saved: Record<string, Float32Array>[];
+}
+
+/** What a block's programs depend on, beside the architecture. */
+interface BlockForm {
+  B: number;
+  T: number;
+  /** The factor on q kᵀ. */
+  scale: number;
+  keep: Keep;
+  /** Names within the block of what gets a gradient. */
+  trained: readonly string[];
+  /** Whether the stream before it gets one. */
+  passesOn: boolean;
+  /** Gradients are added to what is there. */
+  accumulates: boolean;
+}
+
+/** Causal masks [T, T], and rotary positions, kept for the lengths met last: 4 MB each at 1,024 tokens. */
+const LENGTHS_KEPT = 16;
+
+export class Body {
+  readonly #architecture: Architecture;
+  readonly #rows: readonly Parameter[];
+  readonly #engine: Engine;
+  readonly #pool: BufferPool;
+  /** Layers share programs unless attention is scaled by layer, or not the same parameters are trained. */
+  readonly #programs = new Memo((form: BlockForm) => this.#build(form));
+  readonly #positions = new Memo(
+    (T: number) => ({
+      bias: causalBias(T),
+      ...rotaryFeeds(
+        this.#architecture,
+        Array.from({ length: T }, (_, t) => t),
+      ),
+    }),
+    LENGTHS_KEPT,
+  );
+
+  constructor(architecture: Architecture, engine: Engine, pool: BufferPool) {
+    this.#architecture = architecture;
+    this.#rows = blockRows(parameterTable(architecture));
+    this.#engine = engine;
+    this.#pool = pool;
+  }
+
+  /**
+   * Hidden states before the final norm, [N, C] with N = B T, in a pooled buffer the caller releases.
+   * @param layers blocks to go through; default: all
+   */
+  async hidden(
+    params: ParameterBuffer,
+    tokens: Tokens,
+    layers = this.#architecture.sizes.layers,
+  ): Promise<Float32Array> {
+    const length = tokens.B * tokens.T * this.#architecture.sizes.width;
+    let x = this.#pool.take(length);
+    let y = this.#pool.take(length);
+    this.embed(params, tokens, x);
+    for (let layer = 0; layer < layers; layer++) {
+      const { forward } = this.#block(tokens, layer, "nothing", UNTRAINED, false);
+      await this.#engine.run(forward, { x, ...this.#positions.get(tokens.T), ...params.block(layer) }, { y });
+      [x, y] = [y, x];
+    }
+    this.#pool.release(y);
+    return x;
+  }
+
+  /**
+   * The same, keeping what the backward pass needs. The result is the last of `streams`.
+   * @param grads has the parameters that are trained
+   */
+  async forward(
+    params: ParameterBuffer,
+    tokens: Tokens,
+    grads: ParameterBuffer,
+    keep: Keep = "heavy",
+  ): Promise<Activations> {
+    const { width: C, layers } = this.#architecture.sizes;
+    const from = this.#firstTrained(grads);
+    const streams = [await this.hidden(params, tokens, from)];
+    const saved: Record<string, Float32Array>[] = [];
+    for (let layer = from; layer < layers; layer++) {
+      const program = this.#block(tokens, layer, keep, this.#trained(grads, layer, from), false);
+      const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
+      const y = this.#pool.take(tokens.B * tokens.T * C);
+      const feeds = { x: streams[layer - from], ...this.#positions.get(tokens.T), ...params.block(layer) };
+      await this.#engine.run(program.forward, feeds, { y, ...buffers });
+      streams.push(y);
+      saved.push(buffers);
+    }
+    return { tokens, from, streams, saved };
+  }
+
+  /**
+   * Gradients of every body parameter that `grads` has, given that of the last stream.
+   * @param dHidden    [N, C], overwritten
+   * @param grads      receives the gradients
+   * @param accumulate add to what `grads` holds instead of replacing it. The token embedding is always added to: with a
+   *                   tied head its gradient was written by the head before this runs
+   */
+  async backward(
+    params: ParameterBuffer,
+    kept: Activations,
+    dHidden: Float32Array,
+    grads: ParameterBuffer,
+    accumulate: boolean,
+    keep: Keep = "heavy",
+  ): Promise<void> {
+    const { tokens, from, streams, saved } = kept;
+    let dy = dHidden;
+    let dx = this.#pool.take(dHidden.length);
+    for (let layer = this.#architecture.sizes.layers - 1; layer >= from; layer--) {
+      const trained = this.#trained(grads, layer, from);
+      const { backward } = this.#block(tokens, layer, keep, trained, accumulate);
+      const feeds = {
+        x: streams[layer - from],
+        ...this.#positions.get(tokens.T),
+        dy,
+        ...saved[layer - from],
+        ...params.block(layer),
+        ...(accumulate ? grads.block(layer, "before.") : {}),
+      };
+      await this.#engine.run(backward, feeds, { "d.x": dx, ...grads.block(layer, "d.") });
+      this.#pool.release(streams[layer - from + 1], ...Object.values(saved[layer - from]));
+      [dy, dx] = [dx, dy];
+    }
+    this.#embedBackward(tokens, dy, grads, accumulate);
+    this.#pool.release(streams[0], dx === dHidden ? dy : dx);
+  }
+
+  /**
+   * x[n] = sum over the embedding tables of table[index[n]], index the token or its position.
+   * @param first int32 [B], where each row's first token stands; default 0
+   */
+  embed(params: ParameterBuffer, { ids, T }: Tokens, x: Float32Array, first?: Int32Array): void {
+    const C = this.#architecture.sizes.width;
+    this.#embeddings().forEach(({ name, by }, i) => {
+      const table = params.view(name);
+      for (let n = 0; n < ids.length; n++) {
+        const row = C * (by === "token" ? ids[n] : (first ? first[Math.floor(n / T)] : 0) + (n % T));
+        if (i === 0) for (let c = 0; c < C; c++) x[n * C + c] = table[row + c];
+        else for (let c = 0; c < C; c++) x[n * C + c] += table[row + c];
+      }
+    });
+  }
+
+  /** d table[index[n]] += dx[n], for the tables that are trained. */
+  #embedBackward({ ids, T }: Tokens, dx: Float32Array, grads: ParameterBuffer, accumulate: boolean): void {
+    const C = this.#architecture.sizes.width;
+    this.#embeddings().forEach(({ name, by }, i) => {
+      if (!grads.has(name)) return;
+      const dTable = grads.view(name);
+      if (!accumulate && i > 0) dTable.fill(0);
+      for (let n = 0; n < ids.length; n++) {
+        const row = C * (by === "token" ? ids[n] : n % T);
+        for (let c = 0; c < C; c++) dTable[row + c] += dx[n * C + c];
+      }
+    });
+  }
+
+  #embeddings() {
+    const { family, config } = this.#architecture;
+    return family.embeddings(config);
+  }
+
+  /** The lowest block that a gradient must reach: 0 for an embedding, `layers` when nothing below the heads is trained. */
+  #firstTrained(grads: ParameterBuffer): number {
+    if (this.#embeddings().some(({ name }) => grads.has(name))) return 0;
+    return Math.min(this.#architecture.sizes.layers, ...grads.table.flatMap(({ layer }) => layer ?? []));
+  }
+
+  /** What of a block's program depends on what is trained, when gradients end at block `from`. */
+  #trained(grads: ParameterBuffer, layer: number, from: number): Pick<BlockForm, "trained" | "passesOn"> {
+    const trained = grads.table.filter((row) => row.layer === layer).map(({ short }) => short);
+    return { trained, passesOn: layer > from || this.#embeddings().some(({ name }) => grads.has(name)) };
+  }
+
+  #block(
+    { B, T }: Tokens,
+    layer: number,
+    keep: Keep,
+    trained: Pick<BlockForm, "trained" | "passesOn">,
+    accumulates: boolean,
+  ): ForwardBackward {
+    const { family, config } = this.#architecture;
+    return this.#programs.get({ B, T, scale: family.attentionScale(config, layer), keep, ...trained, accumulates });
+  }
+
+  /** Forward and backward program of a block. */
+  #build({ B, T, scale, keep, trained, passesOn, accumulates }: BlockForm): ForwardBackward {
+    const { family, config, sizes } = this.#architecture;
+    const x = input("x", { N: B * T, C: sizes.width });
+    const { attend } = wholeSequences(this.#architecture, { B, T, scale });
+    const { p, product } = asStored(this.#rows);
+    const y = family.block(config, x, p, attend, product);
+    return forwardBackward(
+      "block",
+      { y },
+      { y: input("dy", y.shape) },
+      { ...(passesOn ? { x } : {}), ...Object.fromEntries(trained.map((name) => [name, p[name]])) },
+      {
+        keep,
+        finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+      },
+    );
+  }
+}
+
+/** Of a pass that is not differentiated. */
+const UNTRAINED = { trained: [], passesOn: false };

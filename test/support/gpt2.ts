@@ -1,0 +1,7 @@
+/** @file A GPT-2 without weights. */
+import { gpt2 } from "../../src/families/gpt2.ts";
+import { type GPT2Config, makeConfig } from "../../src/model/config.ts";
+import { architecture } from "../../src/model/family.ts";
+
+/** The architecture of a GPT-2; what is left out of the config is transformers' default. */
+export const gpt2Of = (config: Partial<GPT2Config> = {}) => architecture(gpt2, makeConfig(config));
