@@ -27,39 +27,43 @@ export const SUPPORTED_ACTIVATIONS = [
 ] as const;
 export type Activation = (typeof SUPPORTED_ACTIVATIONS)[number];
 
-/** One of a few names. */
-export const nameAmong = <const T extends readonly string[]>(names: T) =>
-  z.enum(names, { error: `one of ${names.map((name) => JSON.stringify(name)).join(", ")}` });
 /** A number for which `ok` holds; `error` is what errors say was expected. */
-export const numberWhere = (error: string, ok: (x: number) => boolean) => z.number({ error }).refine(ok, { error });
-/** A size. The limits only keep out what no machine can hold. */
-export const size = (max: number, orNull = "") =>
-  numberWhere(`a whole number from 1 to ${max}${orNull}`, (x) => Number.isInteger(x) && x >= 1 && x <= max);
-export const flag = z.boolean({ error: "true or false" });
-export const dropout = numberWhere("a probability from 0 up to but not including 1", (x) => x >= 0 && x < 1);
-// transformers 5 refuses a whole number for these, and JSON written by JavaScript has no 1.0.
-export const fraction = numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1);
-export const positive = numberWhere("a number above 0", (x) => x > 0 && x < Number.POSITIVE_INFINITY);
-export const activation = nameAmong(SUPPORTED_ACTIVATIONS);
-
+const numberWhere = (error: string, ok: (x: number) => boolean) => z.number({ error }).refine(ok, { error });
+/** One of a few names. */
+const nameAmong = <const T extends readonly string[]>(names: T) =>
+  z.enum(names, { error: `one of ${names.map((name) => JSON.stringify(name)).join(", ")}` });
 const isTokenId = (x: unknown) => Number.isInteger(x) && (x as number) >= 0 && (x as number) < 2 ** 31;
-/** `eos_token_id` in config.json and generation_config.json. */
-export const eosTokenIdSchema = z.custom<number | number[] | null>(
-  (x) => x === null || isTokenId(x) || (Array.isArray(x) && x.length > 0 && x.every(isTokenId)),
-  { error: "a token id (a whole number from 0), a list of them, or null" },
-);
-/** `bos_token_id` and `pad_token_id`, on which nothing here depends. Some configs write -1 for none. */
-export const tokenIdOrNull = z.number({ error: "a token id (a whole number) or null" }).int().nullable();
+
+/** Kinds of fields. */
+export const field = {
+  nameAmong,
+  /** The limits only keep out what no machine can hold. */
+  size: (max: number, orNull = "") =>
+    numberWhere(`a whole number from 1 to ${max}${orNull}`, (x) => Number.isInteger(x) && x >= 1 && x <= max),
+  flag: z.boolean({ error: "true or false" }),
+  dropout: numberWhere("a probability from 0 up to but not including 1", (x) => x >= 0 && x < 1),
+  // transformers 5 refuses a whole number for these, and JSON written by JavaScript has no 1.0.
+  fraction: numberWhere("a number above 0 and below 1", (x) => x > 0 && x < 1),
+  positive: numberWhere("a number above 0", (x) => x > 0),
+  activation: nameAmong(SUPPORTED_ACTIVATIONS),
+  /** `eos_token_id` in config.json and generation_config.json. */
+  eosTokenId: z.custom<number | number[] | null>(
+    (x) => x === null || isTokenId(x) || (Array.isArray(x) && x.length > 0 && x.every(isTokenId)),
+    { error: "a token id (a whole number from 0), a list of them, or null" },
+  ),
+  /** `bos_token_id` and `pad_token_id`, on which nothing here depends. Some configs write -1 for none. */
+  tokenIdOrNull: z.number({ error: "a token id (a whole number) or null" }).int().nullable(),
+};
 
 /** Fields with one default in all families. */
 export const sharedFields = {
-  initializer_range: fraction.default(0.02),
-  pad_token_id: tokenIdOrNull.default(null),
-  summary_use_proj: flag.default(true),
+  initializer_range: field.fraction.default(0.02),
+  pad_token_id: field.tokenIdOrNull.default(null),
+  summary_use_proj: field.flag.default(true),
   summary_activation: z.string({ error: '"tanh", another name, or null' }).nullable().default(null),
-  summary_proj_to_labels: flag.default(true),
-  summary_first_dropout: dropout.default(0.1),
-  summary_last_dropout: dropout.default(0),
+  summary_proj_to_labels: field.flag.default(true),
+  summary_first_dropout: field.dropout.default(0.1),
+  summary_last_dropout: field.dropout.default(0),
 };
 
 /** A field that must say nothing that would have to be computed. */
@@ -89,10 +93,23 @@ export interface Rules<S extends z.ZodObject = z.ZodObject> {
 }
 
 type CamelCase<S extends string> = S extends `${infer A}_${infer B}` ? `${A}${Capitalize<CamelCase<B>>}` : S;
-type CamelCased<T> = { [K in keyof T as K extends string ? CamelCase<K> : K]: T[K] };
+type CamelCased<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { [K in keyof T as K extends string ? CamelCase<K> : K]: CamelCased<T[K]> }
+    : T;
 
-/** `nEmbd` for `n_embd`. */
-const camelCase = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** `nEmbd` for `n_embd`, in objects inside too. */
+const camelCased = (fields: object): JsonObject =>
+  Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [
+      name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()),
+      isObject(value) ? camelCased(value) : value,
+    ]),
+  );
 /** `n_embd` for `nEmbd`. */
 const snakeCase = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
@@ -111,17 +128,15 @@ export function readFields<S extends z.ZodObject>(
     const value = inner.reduce((x: unknown, name) => (x as JsonObject | undefined)?.[name], json[field]);
     wrongField(where, [field, ...inner].join("."), value, message);
   }
-  const named = Object.entries(parsed.data).map(([name, value]) => [camelCase(name), value]);
-  return Object.fromEntries(named) as CamelCased<z.output<S>>;
+  return camelCased(parsed.data) as CamelCased<z.output<S>>;
 }
 
 /** The same as JSON: names in snake_case, objects inside too; what is undefined is left out. */
 export function fieldsToJson(fields: object): JsonObject {
-  const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
   return Object.fromEntries(
     Object.entries(fields)
       .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => [snakeCase(name), isObject(value) ? fieldsToJson(value as object) : value]),
+      .map(([name, value]) => [snakeCase(name), isObject(value) ? fieldsToJson(value) : value]),
   );
 }
 
@@ -133,7 +148,7 @@ export function keptJson(raw: JsonObject, aliases: Rules["aliases"] = {}): JsonO
 
 /** @throws config - no JSON object */
 export function jsonObject(json: unknown, where: string, checkpoint: string): JsonObject {
-  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as JsonObject;
+  if (isObject(json)) return json;
   const fix = `give the config.json of a ${checkpoint} checkpoint`;
   return fail("config", { where, found: show(json), expected: "a JSON object", fix });
 }

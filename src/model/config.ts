@@ -5,30 +5,23 @@
 import { z } from "zod";
 import {
   type Activation,
-  activation,
   architecturesOf,
-  dropout,
-  eosTokenIdSchema,
+  field,
   fieldsToJson,
-  flag,
-  fraction,
   type JsonObject,
   jsonObject,
   keptJson,
-  nameAmong,
   nameIn,
   notesOn,
   readFields,
   sharedFields,
   sharedRefusals,
-  size,
-  tokenIdOrNull,
   withoutAliases,
   wrongField,
 } from "./config-json.ts";
 import type { ModelConfig } from "./family.ts";
 
-export { type Activation, endTokens, eosTokenIdSchema, SUPPORTED_ACTIVATIONS } from "./config-json.ts";
+export { type Activation, endTokens, SUPPORTED_ACTIVATIONS } from "./config-json.ts";
 
 /** How a sequence summary head picks hidden states. `attn` exists in name only, here as in transformers. */
 export const SUPPORTED_SUMMARY_TYPES = ["cls_index", "last", "first", "mean"] as const;
@@ -72,24 +65,24 @@ const aliases: Readonly<Record<string, string>> = {
 
 const fields = z.object({
   ...sharedFields,
-  vocab_size: size(10_000_000).default(50257),
-  n_positions: size(1_000_000).default(1024),
-  n_embd: size(100_000).default(768),
-  n_layer: size(1000).default(12),
-  n_head: size(10_000).default(12),
-  n_inner: size(1_000_000, " or null").nullable().default(null),
-  activation_function: activation.default("gelu_new"),
-  layer_norm_epsilon: fraction.default(1e-5),
-  scale_attn_weights: flag.default(true),
-  scale_attn_by_inverse_layer_idx: flag.default(false),
-  reorder_and_upcast_attn: flag.default(false),
-  tie_word_embeddings: flag.default(true),
-  summary_type: nameAmong(SUPPORTED_SUMMARY_TYPES).default("cls_index"),
-  embd_pdrop: dropout.default(0.1),
-  attn_pdrop: dropout.default(0.1),
-  resid_pdrop: dropout.default(0.1),
-  bos_token_id: tokenIdOrNull.default(50256),
-  eos_token_id: eosTokenIdSchema.default(50256),
+  vocab_size: field.size(10_000_000).default(50257),
+  n_positions: field.size(1_000_000).default(1024),
+  n_embd: field.size(100_000).default(768),
+  n_layer: field.size(1000).default(12),
+  n_head: field.size(10_000).default(12),
+  n_inner: field.size(1_000_000, " or null").nullable().default(null),
+  activation_function: field.activation.default("gelu_new"),
+  layer_norm_epsilon: field.fraction.default(1e-5),
+  scale_attn_weights: field.flag.default(true),
+  scale_attn_by_inverse_layer_idx: field.flag.default(false),
+  reorder_and_upcast_attn: field.flag.default(false),
+  tie_word_embeddings: field.flag.default(true),
+  summary_type: field.nameAmong(SUPPORTED_SUMMARY_TYPES).default("cls_index"),
+  embd_pdrop: field.dropout.default(0.1),
+  attn_pdrop: field.dropout.default(0.1),
+  resid_pdrop: field.dropout.default(0.1),
+  bos_token_id: field.tokenIdOrNull.default(50256),
+  eos_token_id: field.eosTokenId.default(50256),
 });
 
 const refusals = {

@@ -5,12 +5,12 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { exists, joinPath, readJson, readText, writeTextAtomic } from "../platform/files.ts";
-import { endTokens, eosTokenIdSchema } from "./config.ts";
+import { endTokens, field } from "./config-json.ts";
 import type { ModelConfig } from "./family.ts";
 
 export const GENERATION_CONFIG_FILE = "generation_config.json";
 
-const schema = z.object({ eos_token_id: eosTokenIdSchema.nullish() }, { error: "a JSON object" });
+const schema = z.object({ eos_token_id: field.eosTokenId.nullish() }, { error: "a JSON object" });
 
 /** What a model says about generating text. */
 export interface GenerationConfig {
