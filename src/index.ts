@@ -38,6 +38,7 @@ export {
   type TextReward,
 } from "./experience/rewards.ts";
 export { GPT2HeadWithValueModel, loadModel } from "./families/index.ts";
+export type { LlamaConfig, LlamaType } from "./families/llama.ts";
 export type { AskedTokens } from "./model/asked.ts";
 export type { Tokens } from "./model/body.ts";
 export {
@@ -60,6 +61,7 @@ export { CausalLMWithValueHead, type ModelOptions } from "./model/model.ts";
 export type { Parameter, ParameterBuffer } from "./model/parameters.ts";
 export type { ValueHead } from "./model/value-head.ts";
 export type { AdamW, AdamWOptions, NamedViews, TrainedRow } from "./nn/adamw.ts";
+export type { Rope } from "./nn/rotary.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
 export { pairedDifference } from "./rl/compare.ts";

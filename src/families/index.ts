@@ -1,17 +1,27 @@
 /** @file The families there are, and opening a model of any of them. */
 import { type ResolveOptions, resolveModel } from "../checkpoint/hub.ts";
 import type { GPT2Config } from "../model/config.ts";
+import { wrongField } from "../model/config-json.ts";
 import type { Architecture, Family, ModelConfig } from "../model/family.ts";
 import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
 import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
 import { gpt2 } from "./gpt2.ts";
+import { llama } from "./llama.ts";
 
-const FAMILIES: readonly Family[] = [gpt2 as unknown as Family];
+const FAMILIES = [gpt2, llama] as unknown as readonly Family[];
 
-/** The family of a config.json, by its `model_type`. The oldest GPT-2s have none, and its reader says what is wrong with others. */
-export function familyOf(json: unknown): Family {
-  const type = (json as { model_type?: unknown } | null)?.model_type;
-  return FAMILIES.find(({ modelTypes }) => modelTypes.includes(type as string)) ?? FAMILIES[0];
+/**
+ * The family of a config.json, by its `model_type`. The oldest GPT-2s have none, and its reader says whether this is one.
+ * @param where what errors call it
+ * @throws config - a family that is not supported
+ */
+export function familyOf(json: unknown, where: string): Family {
+  const type = (json as { model_type?: unknown } | null)?.model_type ?? "gpt2";
+  const family = FAMILIES.find(({ modelTypes }) => modelTypes.includes(type as string));
+  if (family) return family;
+  const known = FAMILIES.flatMap(({ modelTypes }) => modelTypes).map((name) => JSON.stringify(name));
+  const fix = "use a checkpoint of GPT-2, Llama, SmolLM2, Qwen2, Qwen2.5 or Qwen3";
+  return wrongField(where, "model_type", type, `one of ${known.join(", ")}`, fix);
 }
 
 /** The architecture of the model in a directory: its family, config and sizes. */

@@ -105,8 +105,8 @@ function checkModelType(json: JsonObject, where: string): void {
   const old = "n_embd" in json && !("afn" in json) && architecturesOf(json).every((name) => own.test(name));
   const type = json.model_type ?? (old ? "gpt2" : undefined);
   if (type === "gpt2") return;
-  const fix = "use a GPT-2 checkpoint, such as openai-community/gpt2 or distilbert/distilgpt2";
-  wrongField(where, "model_type", type, '"gpt2", the one supported architecture', fix);
+  const fix = "use a GPT-2 checkpoint, such as openai-community/gpt2; loadModel opens other families";
+  wrongField(where, "model_type", type, '"gpt2"', fix);
 }
 
 /**

@@ -158,8 +158,8 @@ describe("parseConfig", () => {
 
   test("another architecture, or no config at all", () => {
     expect(() => parseConfig({ model_type: "llama", hidden_size: 8 }, "c")).toThrow(
-      'c: found model_type = "llama", expected "gpt2", the one supported architecture. ' +
-        "Fix: use a GPT-2 checkpoint, such as openai-community/gpt2 or distilbert/distilgpt2",
+      'c: found model_type = "llama", expected "gpt2". ' +
+        "Fix: use a GPT-2 checkpoint, such as openai-community/gpt2; loadModel opens other families",
     );
     expect(() => parseConfig({}, "c")).toThrow(/found model_type = nothing/);
     // GPT-1 has n_embd and, in its oldest files, no model_type; this is how openai-community/openai-gpt began.
