@@ -2,7 +2,7 @@
 import { fail, messageOf } from "../base/errors.ts";
 import type { ONNXModel } from "../graph/onnx.ts";
 import { describe, elementCount, type TensorType } from "../graph/tensor.ts";
-import type { HostArray, Slot, Slots } from "./backend.ts";
+import type { Backend, HostArray, Slot, Slots } from "./backend.ts";
 
 /** onnxruntime-common's Tensor. */
 export type TensorClass<T> = new (type: string, data: HostArray, dims: readonly number[]) => T;
@@ -47,6 +47,10 @@ function checkMemory(where: string, type: TensorType, data: unknown): asserts da
     fix: "pass one buffer of that type and length for each input and output",
   });
 }
+
+/** The memory of a slot where the host can see it. */
+export const hostMemory = (backend: Backend, slot: Slot): HostArray | undefined =>
+  slot instanceof Float32Array || slot instanceof Int32Array ? slot : backend.host(slot);
 
 /** What the runtime threw, as an error of this library. */
 export function engineError(where: string, cause: unknown): never {

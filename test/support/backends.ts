@@ -7,3 +7,19 @@ export const backends: [string, () => Backend][] = [
   ["cpu", () => new OrtNode({ threads: 2 })],
   ["wasm", () => new OrtWeb({ threads: 2 })],
 ];
+
+/** A backend whose memory cannot be seen, so that whatever is over it computes with programs alone. */
+export function hidden(backend: Backend): Backend {
+  return {
+    name: `hidden ${backend.name}`,
+    lacks: backend.lacks,
+    threads: backend.threads,
+    compile: (program) => backend.compile(program),
+    buffer: (dtype, length) => backend.buffer(dtype, length),
+    view: () => undefined,
+    write: (to, from) => backend.write(to, from),
+    read: (from, to) => backend.read(from, to),
+    host: () => undefined,
+    free: (buffer) => backend.free(buffer),
+  };
+}
