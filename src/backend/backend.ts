@@ -42,8 +42,6 @@ export interface Backend {
   compile(program: Program): Promise<Executable>;
   /** New memory, its contents undefined. */
   buffer(dtype: DeviceBuffer["dtype"], length: number): DeviceBuffer;
-  /** Elements `start` to `end` of a buffer, sharing its memory; undefined where a backend has no views. */
-  view(buffer: DeviceBuffer, start: number, end: number): DeviceBuffer | undefined;
   write(to: DeviceBuffer, from: HostArray): Promise<void>;
   read(from: DeviceBuffer, to: HostArray): Promise<void>;
   /** The memory itself where it is the host's: loops over activations then need no program. undefined elsewhere. */

@@ -1,4 +1,4 @@
-/** @file Runs programs: compiles each once, keeps it, reuses buffers. */
+/** @file Runs programs: compiles each once and keeps it. */
 import { describe } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type Program, writeOnnx } from "../graph/onnx.ts";
@@ -170,38 +170,4 @@ function fingerprint(program: Program): string {
     fingerprints.set(program, found);
   }
   return found;
-}
-
-/**
- * Float32 buffers by length, handed out again after use: fresh memory costs page faults, and memory touched is time. A new
- * buffer takes the place of free ones of other lengths, so that all together are never more than were once in use.
- */
-export class BufferPool {
-  readonly #free = new Map<number, Float32Array[]>();
-
-  /** A buffer of that many elements. Its contents are undefined. */
-  take(length: number): Float32Array {
-    const buffer = this.#free.get(length)?.pop();
-    if (buffer) return buffer;
-    let dropped = 0;
-    for (const [size, list] of this.#free) {
-      for (; list.length > 0 && dropped < length; dropped += size) list.pop();
-      if (list.length === 0) this.#free.delete(size);
-    }
-    return new Float32Array(length);
-  }
-
-  /** Give buffers back. Using one after that is an error that goes undetected. */
-  release(...buffers: Float32Array[]): void {
-    for (const buffer of buffers) {
-      const list = this.#free.get(buffer.length);
-      if (list) list.push(buffer);
-      else this.#free.set(buffer.length, [buffer]);
-    }
-  }
-
-  /** Forget all free buffers. */
-  clear(): void {
-    this.#free.clear();
-  }
 }

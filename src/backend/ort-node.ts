@@ -197,7 +197,7 @@ export function zeroCopyWorks(): boolean {
   return zeroCopy;
 }
 
-/** Memory of the host under the backend's name. Views share it. */
+/** Memory of the host under the backend's name. */
 class HostBuffer implements DeviceBuffer {
   readonly data: HostArray;
 
@@ -239,10 +239,6 @@ export class OrtNode implements Backend {
 
   buffer(dtype: DeviceBuffer["dtype"], length: number): DeviceBuffer {
     return new HostBuffer(dtype === "float32" ? new Float32Array(length) : new Int32Array(length));
-  }
-
-  view(buffer: DeviceBuffer, start: number, end: number): DeviceBuffer {
-    return new HostBuffer(this.host(buffer).subarray(start, end));
   }
 
   async write(to: DeviceBuffer, from: HostArray): Promise<void> {

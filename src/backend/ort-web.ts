@@ -117,8 +117,6 @@ export class OrtWeb implements Backend {
     return new WebBuffer(dtype === "float32" ? new Float32Array(length) : new Int32Array(length));
   }
 
-  view(): undefined {}
-
   async write(to: DeviceBuffer, from: HostArray): Promise<void> {
     memoryOf(to).set(from);
   }

@@ -4,7 +4,7 @@
  */
 import { cachedAttention, concat, reshape, split, transpose } from "../graph/ops/index.ts";
 import { constant, type Dim, dims, input, type Tensor } from "../graph/tensor.ts";
-import { attention } from "../nn/attention.ts";
+import { attention, causalBias } from "../nn/attention.ts";
 import { rotaryTables, rotate } from "../nn/rotary.ts";
 import type { Architecture, Attend } from "./family.ts";
 
@@ -34,7 +34,7 @@ export interface WholeSequences {
   P?: number;
   /** Whether the rows' positions differ: `cos` and `sin` are [B, 1, T, D / 2] then, else [1, 1, T, D / 2]. */
   positionsByRow?: boolean;
-  /** Whether the rows' masks differ: input `bias` is [B, 1, T, P + T] then, else [1, 1, T, P + T]. */
+  /** Whether the rows have masks: an input `bias` [B, 1, T, P + T]. Without it position t looks at 0 .. t, and P is 0. */
   biasByRow?: boolean;
   /** Whether there is an input `headMask` [H, 1, 1]. */
   headMask?: boolean;
@@ -44,7 +44,7 @@ export interface WholeSequences {
 export function wholeSequences(architecture: Architecture, form: WholeSequences) {
   const { heads: H, kvHeads: K, headSize: D } = architecture.sizes;
   const { B, T, scale, P = 0, positionsByRow, biasByRow, headMask } = form;
-  const bias = input("bias", dims({ rows: biasByRow ? B : 1, head: 1, T, S: P + T }));
+  const bias = biasByRow ? input("bias", dims({ B, head: 1, T, S: P + T })) : causalBias(T);
   const rotated = rotaryInputs(architecture, dims({ rows: positionsByRow ? B : 1, head: 1, T }));
   const past = (name: string) => (P > 0 ? [input(name, { B, K, P, D })] : []);
   const [pastKeys, pastValues] = [past("pastKeys"), past("pastValues")];

@@ -2,16 +2,18 @@
  * @file The body of a model: embeddings and blocks, forwards and backwards. One program for each kind of block, run once a
  * layer with that layer's weights; activations live in pooled buffers that this file hands from program to program.
  */
-import type { BufferPool, Engine } from "../backend/engine.ts";
+import type { DeviceBuffer, Slot } from "../backend/backend.ts";
+import type { Engine } from "../backend/engine.ts";
+import type { BufferPool } from "../backend/pool.ts";
 import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
 import { elementCount, input } from "../graph/tensor.ts";
-import { causalBias } from "../nn/attention.ts";
 import { rotaryFeeds, wholeSequences } from "./attend.ts";
 import type { Architecture } from "./family.ts";
 import { blockRows, type Parameter, type ParameterBuffer, parameterTable } from "./parameters.ts";
 import { asStored } from "./products.ts";
+import type { PickedRows, Rows } from "./rows.ts";
 
 /** Token ids of B sequences, right-padded to T, and where each token stands. */
 export interface Tokens {
@@ -27,9 +29,9 @@ export interface Activations {
   /** Nothing in the blocks below is trained: of them nothing is kept. */
   readonly from: number;
   /** The stream before each block and after the last: layers - from + 1 buffers [N, C]. */
-  readonly streams: Float32Array[];
+  readonly streams: DeviceBuffer[];
   /** What each block's forward program saved, by name. */
-  readonly saved: Record<string, Float32Array>[];
+  readonly saved: Record<string, DeviceBuffer>[];
 }
 
 /** What a block's programs depend on, beside the architecture. */
@@ -47,32 +49,32 @@ interface BlockForm {
   accumulates: boolean;
 }
 
-/** Causal masks [T, T], and rotary positions, kept for the lengths met last: 4 MB each at 1,024 tokens. */
+/** Rotary positions [T, D / 2], kept for the lengths met last. */
 const LENGTHS_KEPT = 16;
 
 export class Body {
   readonly #architecture: Architecture;
-  readonly #rows: readonly Parameter[];
+  readonly #blockRows: readonly Parameter[];
   readonly #engine: Engine;
   readonly #pool: BufferPool;
+  readonly #rows: Rows;
   /** Layers share programs unless attention is scaled by layer, or not the same parameters are trained. */
   readonly #programs = new Memo((form: BlockForm) => this.#build(form));
   readonly #positions = new Memo(
-    (T: number) => ({
-      bias: causalBias(T),
-      ...rotaryFeeds(
+    (T: number): Record<string, Slot> =>
+      rotaryFeeds(
         this.#architecture,
         Array.from({ length: T }, (_, t) => t),
       ),
-    }),
     LENGTHS_KEPT,
   );
 
-  constructor(architecture: Architecture, engine: Engine, pool: BufferPool) {
+  constructor(architecture: Architecture, engine: Engine, pool: BufferPool, rows: Rows) {
     this.#architecture = architecture;
-    this.#rows = blockRows(parameterTable(architecture));
+    this.#blockRows = blockRows(parameterTable(architecture));
     this.#engine = engine;
     this.#pool = pool;
+    this.#rows = rows;
   }
 
   /**
@@ -83,11 +85,11 @@ export class Body {
     params: ParameterBuffer,
     tokens: Tokens,
     layers = this.#architecture.sizes.layers,
-  ): Promise<Float32Array> {
+  ): Promise<DeviceBuffer> {
     const length = tokens.B * tokens.T * this.#architecture.sizes.width;
     let x = this.#pool.take(length);
     let y = this.#pool.take(length);
-    this.embed(params, tokens, x);
+    await this.embed(params, tokens, x);
     for (let layer = 0; layer < layers; layer++) {
       const { forward } = this.#block(tokens, layer, "nothing", UNTRAINED, false);
       await this.#engine.run(forward, { x, ...this.#positions.get(tokens.T), ...params.block(layer) }, { y });
@@ -110,7 +112,7 @@ export class Body {
     const { width: C, layers } = this.#architecture.sizes;
     const from = this.#firstTrained(grads);
     const streams = [await this.hidden(params, tokens, from)];
-    const saved: Record<string, Float32Array>[] = [];
+    const saved: Record<string, DeviceBuffer>[] = [];
     for (let layer = from; layer < layers; layer++) {
       const program = this.#block(tokens, layer, keep, this.#trained(grads, layer, from), false);
       const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
@@ -133,7 +135,7 @@ export class Body {
   async backward(
     params: ParameterBuffer,
     kept: Activations,
-    dHidden: Float32Array,
+    dHidden: DeviceBuffer,
     grads: ParameterBuffer,
     accumulate: boolean,
     keep: Keep = "heavy",
@@ -156,7 +158,7 @@ export class Body {
       this.#pool.release(streams[layer - from + 1], ...Object.values(saved[layer - from]));
       [dy, dx] = [dx, dy];
     }
-    this.#embedBackward(tokens, dy, grads, accumulate);
+    await this.#embedBackward(tokens, dy, grads, accumulate);
     this.#pool.release(streams[0], dx === dHidden ? dy : dx);
   }
 
@@ -164,30 +166,20 @@ export class Body {
    * x[n] = sum over the embedding tables of table[index[n]], index the token or its position.
    * @param first int32 [B], where each row's first token stands; default 0
    */
-  embed(params: ParameterBuffer, { ids, T }: Tokens, x: Float32Array, first?: Int32Array): void {
-    const C = this.#architecture.sizes.width;
-    this.#embeddings().forEach(({ name, by }, i) => {
-      const table = params.view(name);
-      for (let n = 0; n < ids.length; n++) {
-        const row = C * (by === "token" ? ids[n] : (first ? first[Math.floor(n / T)] : 0) + (n % T));
-        if (i === 0) for (let c = 0; c < C; c++) x[n * C + c] = table[row + c];
-        else for (let c = 0; c < C; c++) x[n * C + c] += table[row + c];
-      }
-    });
+  async embed(params: ParameterBuffer, tokens: Tokens, x: DeviceBuffer, first?: Int32Array): Promise<void> {
+    const sources = this.#embeddings().map(
+      ({ name, by }): PickedRows => ({ from: params.view(name), rows: embeddingRows(by, tokens, first) }),
+    );
+    await this.#rows.gather(sources, x);
   }
 
   /** d table[index[n]] += dx[n], for the tables that are trained. */
-  #embedBackward({ ids, T }: Tokens, dx: Float32Array, grads: ParameterBuffer, accumulate: boolean): void {
-    const C = this.#architecture.sizes.width;
-    this.#embeddings().forEach(({ name, by }, i) => {
-      if (!grads.has(name)) return;
-      const dTable = grads.view(name);
-      if (!accumulate && i > 0) dTable.fill(0);
-      for (let n = 0; n < ids.length; n++) {
-        const row = C * (by === "token" ? ids[n] : n % T);
-        for (let c = 0; c < C; c++) dTable[row + c] += dx[n * C + c];
-      }
-    });
+  async #embedBackward(tokens: Tokens, dx: DeviceBuffer, grads: ParameterBuffer, accumulate: boolean): Promise<void> {
+    for (const [i, { name, by }] of this.#embeddings().entries()) {
+      if (!grads.has(name)) continue;
+      const rows = embeddingRows(by, tokens);
+      await this.#rows.add(grads.view(name), { from: dx, rows }, !accumulate && i > 0);
+    }
   }
 
   #embeddings() {
@@ -223,7 +215,7 @@ export class Body {
     const { family, config, sizes } = this.#architecture;
     const x = input("x", { N: B * T, C: sizes.width });
     const { attend } = wholeSequences(this.#architecture, { B, T, scale });
-    const { p, product } = asStored(this.#rows);
+    const { p, product } = asStored(this.#blockRows);
     const y = family.block(config, x, p, attend, product);
     return forwardBackward(
       "block",
@@ -240,3 +232,9 @@ export class Body {
 
 /** Of a pass that is not differentiated. */
 const UNTRAINED = { trained: [], passesOn: false };
+
+/** The row of an embedding table that each token reads, int32 [B T]. */
+function embeddingRows(by: "token" | "position", { ids, T }: Tokens, first?: Int32Array): Int32Array {
+  if (by === "token") return ids;
+  return Int32Array.from(ids, (_, n) => (first ? first[Math.floor(n / T)] : 0) + (n % T));
+}

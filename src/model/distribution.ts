@@ -6,7 +6,7 @@
  * recorded when a token is drawn, and applied as it was recorded from then on.
  */
 
-import type { BufferPool } from "../backend/engine.ts";
+import type { BufferPool } from "../backend/pool.ts";
 import { add, div, exp, logSoftmax, maximum, minimum, mul, reduceSum, scale } from "../graph/ops/index.ts";
 import { constant, input, stored, type Tensor } from "../graph/tensor.ts";
 import { MASKED } from "../nn/attention.ts";
@@ -124,7 +124,7 @@ export function logProbs(
 }
 
 /**
- * The dense inputs for the rows from `start` on, in buffers of the pool. Rows after the last are left unadjusted.
+ * The dense inputs for the rows from `start` on, in arrays of the pool. Rows after the last are left unadjusted.
  * @returns by input name, empty when the form needs none
  */
 export function fillDistributionInputs(
@@ -137,7 +137,7 @@ export function fillDistributionInputs(
 ): Record<string, Float32Array> {
   const inputs: Record<string, Float32Array> = {};
   if (form.shifted) {
-    const shift = pool.take(R * V);
+    const shift = pool.array(R * V);
     for (let r = 0; r < R; r++) {
       const row = shift.subarray(r * V, (r + 1) * V);
       const kept = of.kept?.[start + r];
@@ -151,7 +151,7 @@ export function fillDistributionInputs(
     inputs.shift = shift;
   }
   if (form.penalty !== "none") {
-    const penalty = pool.take(R * V).fill(1);
+    const penalty = pool.array(R * V).fill(1);
     for (let r = 0; r < R; r++) {
       const ids = of.adjustments?.[start + r]?.penalised;
       if (ids) for (let i = 0; i < ids.length; i++) penalty[r * V + ids[i]] = of.repetitionPenalty as number;
@@ -159,7 +159,7 @@ export function fillDistributionInputs(
     inputs.penalty = penalty;
   }
   if (of.drawable) {
-    inputs.undrawable = pool.take(V);
+    inputs.undrawable = pool.array(V);
     of.drawable.fill(inputs.undrawable, 0, MASKED);
   }
   return inputs;

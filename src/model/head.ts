@@ -4,7 +4,9 @@
  * log-prob needs go through at all.
  */
 
-import type { BufferPool, Engine } from "../backend/engine.ts";
+import type { DeviceBuffer, Slot } from "../backend/backend.ts";
+import type { Engine } from "../backend/engine.ts";
+import type { BufferPool } from "../backend/pool.ts";
 import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
@@ -24,6 +26,7 @@ import {
 } from "./distribution.ts";
 import { type Architecture, lmHeadName } from "./family.ts";
 import { headRows, type Parameter, type ParameterBuffer, parameterInputs, parameterTable } from "./parameters.ts";
+import type { Rows } from "./rows.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
 /** Per row of the head: the quantities a loss may use. */
@@ -51,7 +54,7 @@ export interface RowLoss {
 /** Which rows, which tokens, under which distribution. */
 export interface HeadRows {
   /** [N, C] hidden states before the final layer norm. */
-  readonly hidden: Float32Array;
+  readonly hidden: DeviceBuffer;
   /** int32 [R]: which of the N rows. */
   readonly rows: Int32Array;
   /** int32 [R]: the token whose log-prob is asked for. */
@@ -108,9 +111,10 @@ export function chunksOf(rows: number, vocabSize: number): number {
 
 export class Head {
   readonly #architecture: Architecture;
-  readonly #rows: readonly Parameter[];
+  readonly #headRows: readonly Parameter[];
   readonly #engine: Engine;
   readonly #pool: BufferPool;
+  readonly #rows: Rows;
   readonly #valueHead: ValueHead;
 
   readonly #scorePrograms = new Memo((form: ScoreForm): Program => {
@@ -124,11 +128,12 @@ export class Head {
     return { name: "logits", outputs: Object.fromEntries(wanted.map((name) => [name, outputs[name]])) };
   });
 
-  constructor(architecture: Architecture, engine: Engine, pool: BufferPool, valueHead: ValueHead) {
+  constructor(architecture: Architecture, engine: Engine, pool: BufferPool, rows: Rows, valueHead: ValueHead) {
     this.#architecture = architecture;
-    this.#rows = headRows(architecture, parameterTable(architecture));
+    this.#headRows = headRows(architecture, parameterTable(architecture));
     this.#engine = engine;
     this.#pool = pool;
+    this.#rows = rows;
     this.#valueHead = valueHead;
   }
 
@@ -161,7 +166,7 @@ export class Head {
   async exactKl(
     params: ParameterBuffer,
     asked: HeadRows,
-    reference: { head: Head; parameters: ParameterBuffer; hidden: Float32Array },
+    reference: { head: Head; parameters: ParameterBuffer; hidden: DeviceBuffer },
   ): Promise<ExactKL> {
     const V = this.#vocabSize;
     const { head } = reference;
@@ -173,7 +178,7 @@ export class Head {
       const ids = input("ids", { R }, "int32");
       const kl = reduceSum(mul(exp(p), sub(p, q)), [1]); // [R, V] -> [R]
       const outputs = { logprobs: gatherLast(p, ids), refLogprobs: gatherLast(q, ids), kl };
-      const refRows = head.#pickRows(reference.hidden, rows, R);
+      const refRows = await head.#pickRows(reference.hidden, rows, R);
       const refFeeds = {
         "reference.hidden": refRows,
         ...views(reference.parameters, head.#parameterNames(), "reference."),
@@ -190,7 +195,7 @@ export class Head {
   /**
    * A loss over the rows, and its gradients. In train mode the value head's dropout is on.
    * @param inputs   per-row inputs of the loss, each [R]
-   * @param dHidden  [N, C], gets the gradient of the hidden states added
+   * @param dHidden  [N, C], receives the gradient of the hidden states
    * @param grads    receives the gradients of those of the head's parameters that it has
    * @param adds     add to what `grads` holds instead of replacing it
    */
@@ -199,7 +204,7 @@ export class Head {
     asked: HeadRows,
     loss: RowLoss,
     inputs: Readonly<Record<string, Float32Array>>,
-    dHidden: Float32Array,
+    dHidden: DeviceBuffer,
     grads: ParameterBuffer,
     adds: boolean,
   ): Promise<RowScores & { loss: number }> {
@@ -207,9 +212,9 @@ export class Head {
     const trained = this.#parameterNames().filter((n) => grads.has(n));
     const form = this.#valueHead.form(this.#valueHead.training);
     let total = 0;
-    let accumulates = adds;
+    let chunks = 0;
     const scores = await this.#chunks(params, asked, inputs, async (R, distribution, feeds, results, rows) => {
-      const adding = accumulates;
+      const adding = adds || chunks > 0;
       const program = this.#lossProgram(R, distribution, form, loss, adding, trained);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
@@ -219,12 +224,10 @@ export class Head {
       // A loss that does not use the value head leaves its gradient at zero.
       if (!adding) for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) grads.view(n).fill(0);
       await this.#engine.run(program, { ...feeds, ...before, ...masks }, outputs);
-      rows.forEach((row, r) => {
-        for (let c = 0; c < C; c++) dHidden[row * C + c] += dRows[r * C + c];
-      });
+      await this.#rows.add(dHidden, { from: dRows, rows }, chunks === 0);
       this.#pool.release(dRows);
       total += lossValue[0];
-      accumulates = true;
+      chunks++;
     });
     return { ...scores, loss: total };
   }
@@ -236,7 +239,7 @@ export class Head {
    */
   async logits(
     params: ParameterBuffer,
-    rows: Float32Array,
+    rows: Slot,
     R: number,
     logits: Float32Array,
     values: Float32Array,
@@ -288,7 +291,7 @@ export class Head {
   #outputs(R: number, head: ValueHeadForm, prefix = "") {
     const { family, config, sizes } = this.#architecture;
     const hidden = input(`${prefix}hidden`, { R, C: sizes.width });
-    const parameters = parameterInputs(this.#rows, prefix);
+    const parameters = parameterInputs(this.#headRows, prefix);
     const normed = family.normed(config, hidden, parameters);
     const logits = linear(normed, parameters[lmHeadName(this.#architecture)], undefined, { transW: true }); // [R, V]
     return { hidden, parameters, normed, logits, values: this.#valueHead.build(normed, parameters, head) };
@@ -309,17 +312,13 @@ export class Head {
   }
 
   #parameterNames(): string[] {
-    return this.#rows.map(({ name }) => name);
+    return this.#headRows.map(({ name }) => name);
   }
 
   /** Some rows of [N, C] in a buffer of the pool, [R, C]; the last one is repeated if R is larger. */
-  #pickRows(hidden: Float32Array, rows: Int32Array, R: number): Float32Array {
-    const C = this.#architecture.sizes.width;
-    const picked = this.#pool.take(R * C);
-    for (let r = 0; r < R; r++) {
-      const row = rows[Math.min(r, rows.length - 1)];
-      picked.set(hidden.subarray(row * C, row * C + C), r * C);
-    }
+  async #pickRows(hidden: DeviceBuffer, rows: Int32Array, R: number): Promise<DeviceBuffer> {
+    const picked = this.#pool.take(R * this.#architecture.sizes.width);
+    await this.#rows.gather([{ from: hidden, rows }], picked);
     return picked;
   }
 
@@ -331,7 +330,7 @@ export class Head {
     run: (
       R: number,
       form: DistributionForm,
-      feeds: Record<string, Float32Array | Int32Array>,
+      feeds: Record<string, Slot>,
       results: RowBuffers,
       rows: Int32Array,
       start: number,
@@ -343,11 +342,11 @@ export class Head {
     const R = chunksOf(rows.length, V);
     for (let start = 0; start < rows.length; start += R) {
       const part = rows.subarray(start, start + R);
-      const picked = this.#pickRows(hidden, part, R);
+      const picked = await this.#pickRows(hidden, part, R);
       const chunkIds = new Int32Array(R);
       chunkIds.set(ids.subarray(start, start + part.length));
       const dense = fillDistributionInputs(distribution, form, start, R, V, this.#pool);
-      const feeds: Record<string, Float32Array | Int32Array> = {
+      const feeds: Record<string, Slot> = {
         hidden: picked,
         ids: chunkIds,
         ...dense,

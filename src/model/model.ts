@@ -1,5 +1,6 @@
 /** @file A causal language model with a second head that gives every position a scalar, of any family. */
-import { BufferPool, Engine, type EngineOptions } from "../backend/engine.ts";
+import { Engine, type EngineOptions } from "../backend/engine.ts";
+import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import type { Keep } from "../graph/partition.ts";
@@ -15,6 +16,7 @@ import { type GenerationConfig, generationFromConfig, saveGenerationConfig } fro
 import { type ExactKL, Head, type RowLoss, type RowScores } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
 import { initialize, namesAbove, ParameterBuffer, parameterTable, trainedRows } from "./parameters.ts";
+import { Rows } from "./rows.ts";
 import { ValueHead } from "./value-head.ts";
 
 export interface ModelOptions extends EngineOptions {
@@ -45,7 +47,9 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   readonly parameters: ParameterBuffer;
   readonly engine: Engine;
   /** @internal */
-  readonly pool = new BufferPool();
+  readonly pool: BufferPool;
+  /** @internal */
+  readonly rows: Rows;
   /** @internal */
   readonly body: Body;
   /** @internal */
@@ -70,9 +74,11 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.sizes = sizes;
     this.parameters = loaded.parameters;
     this.engine = options.engine ?? new Engine(options);
-    this.body = new Body(this, this.engine, this.pool);
+    this.pool = new BufferPool(this.engine.backend);
+    this.rows = new Rows(sizes.width, this.engine);
+    this.body = new Body(this, this.engine, this.pool, this.rows);
     this.vHead = new ValueHead(config, sizes.width, options.seed);
-    this.head = new Head(this, this.engine, this.pool, this.vHead);
+    this.head = new Head(this, this.engine, this.pool, this.rows, this.vHead);
     this.generationConfig = loaded.generationConfig ?? generationFromConfig(config);
     const { tokenizer } = options;
     this.drawable = tokenizer ? drawableIds(tokenizer, sizes.vocabSize) : loaded.drawable;
@@ -236,7 +242,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const { tokens, rows, ids, distribution } = readAsked(this.sizes, asked);
     const kept = await this.body.forward(this.parameters, tokens, grads, keep);
     const hidden = kept.streams[kept.streams.length - 1];
-    const dHidden = this.pool.take(hidden.length).fill(0);
+    const dHidden = this.pool.take(hidden.length);
     const result = await this.head.loss(
       this.parameters,
       { hidden, rows, ids, distribution },

@@ -1,6 +1,6 @@
 /** @file Multi-head attention over whole sequences, the form that training differentiates. */
-import { add, matmul, mul, reshape, softmax } from "../graph/ops/index.ts";
-import { dims, type Tensor } from "../graph/tensor.ts";
+import { add, clamp, matmul, mul, reshape, softmax, sub, scale as times } from "../graph/ops/index.ts";
+import { dims, stored, type Tensor } from "../graph/tensor.ts";
 
 export interface Attention {
   /** [B, H, T, D] */
@@ -40,9 +40,13 @@ export function attention(
 /** What a masked score gets. exp of it is exactly 0 next to any other score. */
 export const MASKED = -1e9;
 
-/** The causal bias [1, 1, T, T]: position t looks at 0 .. t. Enough for right-padded batches too. */
-export function causalBias(T: number): Float32Array {
-  const bias = new Float32Array(T * T).fill(MASKED);
-  for (let t = 0; t < T; t++) bias.fill(0, t * T, t * T + t + 1);
-  return bias;
+/**
+ * The causal bias [1, 1, T, T]: position t looks at 0 .. t. Enough for right-padded batches too. It follows from numbers in the program, so
+ * that it is computed once, when that is compiled.
+ */
+export function causalBias(T: number): Tensor {
+  const positions = Float32Array.from({ length: T }, (_, t) => t);
+  const t = stored(positions, { one: 1, head: 1, T, column: 1 });
+  const s = stored(positions, { one: 1, head: 1, row: 1, S: T });
+  return clamp(times(sub(t, s), -MASKED), MASKED, 0); // 0 where s <= t; where s > t at most MASKED, cut off there
 }

@@ -1,4 +1,5 @@
 /** @file Decoding with a key-value cache: prompts in one pass, then one token per row and step. */
+import type { DeviceBuffer } from "../backend/backend.ts";
 import { rotaryFeeds } from "../model/attend.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type DecodingWeights, storedWeights } from "./weights.ts";
@@ -26,7 +27,7 @@ export class Decoder {
   /** D, the size of a head in the cache. */
   readonly #headSize: number;
   /** Per layer keys and values, each [B, K, M, D]. Attention reads and writes them in place. */
-  readonly #cache: { keys: Float32Array; values: Float32Array }[];
+  readonly #cache: { keys: DeviceBuffer; values: DeviceBuffer }[];
 
   /**
    * @param maxLength the longest a row will get, at most the model's context
@@ -43,8 +44,8 @@ export class Decoder {
     this.#headSize = Math.ceil(headSize / HEAD_MULTIPLE) * HEAD_MULTIPLE;
     const take = () => model.pool.take(B * K * this.#capacity * this.#headSize);
     this.#cache = Array.from({ length: layers }, () => ({ keys: take(), values: take() }));
-    this.logits = model.pool.take(B * V);
-    this.probabilities = model.pool.take(B * V);
+    this.logits = model.pool.array(B * V);
+    this.probabilities = model.pool.array(B * V);
     this.values = new Float32Array(B);
   }
 
@@ -73,7 +74,7 @@ export class Decoder {
 
   /** T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right. */
   async #extend(ids: Int32Array, T: number): Promise<void> {
-    const { family, config, sizes, parameters, pool, body } = this.#model;
+    const { family, config, sizes, parameters, pool, rows, body } = this.#model;
     const { B } = this;
     const { width: C, layers } = sizes;
     const last = this.lengths.map((length) => length - 1);
@@ -81,7 +82,7 @@ export class Decoder {
     let x = pool.take(B * T * C);
     let y = pool.take(B * T * C);
     const first = T === 1 ? last : undefined; // a prefill begins at the beginning
-    body.embed(parameters, { ids, B, T }, x, first);
+    await body.embed(parameters, { ids, B, T }, x, first);
     const positions = Int32Array.from({ length: B * T }, (_, n) => (first ? first[n] : n % T));
     const rotary = rotaryFeeds(this.#model, positions);
     for (let layer = 0; layer < layers; layer++) {
@@ -92,10 +93,7 @@ export class Decoder {
       [x, y] = [y, x];
     }
     const ends = pool.take(B * C); // hidden state of each row's last token
-    for (let b = 0; b < B; b++) {
-      const t = T === 1 ? 0 : last[b];
-      ends.set(x.subarray((b * T + t) * C, (b * T + t + 1) * C), b * C);
-    }
+    await rows.gather([{ from: x, rows: last.map((t, b) => (T === 1 ? b : b * T + t)) }], ends);
     await this.#weights.head(ends, B, this);
     pool.release(x, y, ends);
   }

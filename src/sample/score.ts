@@ -37,9 +37,11 @@ export async function scoreTokens(
   const undrawable = drawable ? Array.from({ length: V }, (_, id) => id).filter((id) => !drawable.has(id)) : [];
   for (let start = 0; start < T; start += model.head.chunkRows) {
     const R = Math.min(model.head.chunkRows, T - start);
-    const logits = model.pool.take(R * V);
-    const rows = hidden.subarray(start * C, (start + R) * C);
-    await model.head.logits(model.parameters, rows, R, logits, values.subarray(start, start + R));
+    const logits = model.pool.array(R * V);
+    const picked = model.pool.take(R * C);
+    const rows = Int32Array.from({ length: R }, (_, r) => start + r);
+    await model.rows.gather([{ from: hidden, rows }], picked);
+    await model.head.logits(model.parameters, picked, R, logits, values.subarray(start, start + R));
     for (let r = 0; r < R; r++) {
       const row = logits.subarray(r * V, (r + 1) * V);
       for (const id of undrawable) row[id] = Number.NEGATIVE_INFINITY;
@@ -51,7 +53,7 @@ export async function scoreTokens(
       for (let v = 0; v < V; v++) sum += Math.exp(row[v] - row[best]);
       logprobs[start + r + 1] = row[ids[start + r + 1]] - row[best] - Math.log(sum);
     }
-    model.pool.release(logits);
+    model.pool.release(logits, picked);
   }
   model.pool.release(hidden);
   return { logprobs, values, greedy };

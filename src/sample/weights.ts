@@ -1,5 +1,5 @@
 /** @file What decoding multiplies with: the model's weights where they lie, or a copy made ready for many small products. */
-import type { Slots } from "../backend/backend.ts";
+import type { Slot, Slots } from "../backend/backend.ts";
 import { Memo } from "../base/memo.ts";
 import type { Program } from "../graph/onnx.ts";
 import { dims, input } from "../graph/tensor.ts";
@@ -27,7 +27,7 @@ export interface DecodingWeights {
    */
   block(layer: number, form: CacheForm, feeds: Slots, fetches: Slots): Promise<void>;
   /** Of R hidden states [R, C] before the final layer norm. @internal */
-  head(hidden: Float32Array, R: number, results: HeadResults): Promise<void>;
+  head(hidden: Slot, R: number, results: HeadResults): Promise<void>;
   /** Free what was made for it. */
   release(): void;
 }

@@ -6,6 +6,7 @@ import { Decoder } from "../../src/sample/decoder.ts";
 import { TokenSampler } from "../../src/sample/distribution.ts";
 import { type GenerateOptions, generate, type Rollout, replay } from "../../src/sample/generate.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
+import { seen } from "../support/backends.ts";
 import { maxDifference, tinyDir } from "../support/golden.ts";
 import { commonToken, prompts } from "../support/prompts.ts";
 
@@ -29,7 +30,7 @@ async function fullForward(of: GPT2HeadWithValueModel, sequences: number[][]) {
   const last = new Float32Array(B * C);
   sequences.forEach((s, b) => {
     const n = b * T + s.length - 1;
-    last.set(hidden.subarray(n * C, (n + 1) * C), b * C);
+    last.set(seen(of, hidden).subarray(n * C, (n + 1) * C), b * C);
   });
   of.pool.release(hidden);
   const logits = new Float32Array(B * V);
@@ -119,9 +120,17 @@ describe("cached decoding equals the full forward", () => {
     const options = { maxNewTokens: 12, seed: 5, eosTokenId: await commonToken(model, ragged) };
     const clean = await generate(model, ragged, options);
     const take = model.pool.take.bind(model.pool);
-    const spy = vi.spyOn(model.pool, "take").mockImplementation((length) => take(length).fill(Number.NaN));
+    const array = model.pool.array.bind(model.pool);
+    const spies = [
+      vi.spyOn(model.pool, "take").mockImplementation((length) => {
+        const buffer = take(length);
+        seen(model, buffer).fill(Number.NaN);
+        return buffer;
+      }),
+      vi.spyOn(model.pool, "array").mockImplementation((length) => array(length).fill(Number.NaN)),
+    ];
     const dirty = await generate(model, ragged, options);
-    spy.mockRestore();
+    for (const spy of spies) spy.mockRestore();
     expect(dirty).toEqual(clean);
   });
 });

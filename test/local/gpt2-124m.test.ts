@@ -4,6 +4,7 @@
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import { seen } from "../support/backends.ts";
 import { maxDifference, readTensors } from "../support/golden.ts";
 
 const directory = process.env.VALUEHEAD_GPT2;
@@ -45,7 +46,7 @@ describe.runIf(directory)("GPT-2 in VALUEHEAD_GPT2", async () => {
     const picked = new Float32Array(R * C);
     positions.data.forEach((t, r) => {
       const n = Math.floor(r / positions.shape[1]) * T + t;
-      picked.set(hidden.subarray(n * C, (n + 1) * C), r * C);
+      picked.set(seen(model, hidden).subarray(n * C, (n + 1) * C), r * C);
     });
     const logits = new Float32Array(R * V);
     await model.head.logits(model.parameters, picked, R, logits, new Float32Array(R));

@@ -56,16 +56,14 @@ describe.each(backends)("%s", (name, open) => {
     expect([...back]).toEqual([7, -(2 ** 31)]);
   });
 
-  it("shares the memory of views and of what the host can see, where it has them", async () => {
-    const buffer = backend.buffer("float32", 4);
-    await backend.write(buffer, Float32Array.of(1, 2, 3, 4));
-    const view = backend.view(buffer, 1, 3);
-    if (view) await backend.write(view, Float32Array.of(20, 30));
+  it("shares the memory that the host can see, where it can", async () => {
+    const buffer = backend.buffer("float32", 2);
+    await backend.write(buffer, Float32Array.of(1, 2));
     const host = backend.host(buffer);
-    if (host) host[3] = 40;
-    const back = new Float32Array(4);
+    if (host) host[1] = 20;
+    const back = new Float32Array(2);
     await backend.read(buffer, back);
-    expect([...back]).toEqual(name === "cpu" ? [1, 20, 30, 40] : [1, 2, 3, 4]);
+    expect([...back]).toEqual(name === "cpu" ? [1, 20] : [1, 2]);
   });
 
   it.each(["its own memory", "the host's"])("writes a result where an input lies, in %s", async (where) => {

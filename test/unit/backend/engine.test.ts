@@ -1,7 +1,7 @@
 /** @file What the engine keeps between runs stays within bounds, however many lengths the sequences have. */
 import { describe, expect, it } from "vitest";
 import type { Backend, Executable } from "../../../src/backend/backend.ts";
-import { BufferPool, Engine, MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../../../src/backend/engine.ts";
+import { Engine, MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../../../src/backend/engine.ts";
 import type { Program } from "../../../src/graph/onnx.ts";
 import { add, exp, mul, scale } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
@@ -55,7 +55,6 @@ class Recorder implements Backend {
   }
 
   buffer = () => ({ dtype: "float32" as const, length: 0 });
-  view = () => undefined;
   write = async () => {};
   read = async () => {};
   host = () => undefined;
@@ -159,25 +158,5 @@ describe("programs of one engine", () => {
     for (const made of [scaled(2), scaled(2), scaled(3), program(8), program(8, true), program(8)])
       await engine.run(made, {}, {});
     expect(backend.take()).toEqual(["compile loss", "compile loss", "compile test", "compile test"]);
-  });
-});
-
-describe("BufferPool", () => {
-  it("hands out again what came back", () => {
-    const pool = new BufferPool();
-    const a = pool.take(10);
-    pool.release(a);
-    expect(pool.take(10)).toBe(a);
-    expect(pool.take(10)).not.toBe(a);
-  });
-
-  it("drops free buffers of other lengths for a new one, as much as it takes", () => {
-    const pool = new BufferPool();
-    const [a, b, c] = [pool.take(10), pool.take(10), pool.take(30)];
-    pool.release(a, b, c);
-    pool.take(15); // in the place of a and b
-    expect(pool.take(30)).toBe(c);
-    const fresh = pool.take(10);
-    expect(fresh === a || fresh === b).toBe(false);
   });
 });

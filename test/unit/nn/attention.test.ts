@@ -20,6 +20,9 @@ function heads(x: Tensor, length: number) {
 /** [B, H, T, D] -> [B T, C] */
 const flat = (x: Tensor) => reshape(transpose(x, [0, 2, 1, 3]), dims({ N: B * x.sizes[2], C }));
 
+/** [T, T] */
+const causal = (length: number) => run({ bias: causalBias(length) }).bias;
+
 function graph(biases = 1) {
   const x = input("qkv", { N: B * T, "3C": 3 * C });
   const bias = input("bias", dims({ B: biases, head: 1, T, S: T }));
@@ -33,7 +36,7 @@ test("output and gradient equal torch's", () => {
   const [dx] = gradients([y], [input("seed", y.shape)], [x]);
   const got = run(
     { y, dx: dx as Tensor },
-    { qkv: Float32Array.from(qkv), seed: Float32Array.from(seed), bias: causalBias(T) },
+    { qkv: Float32Array.from(qkv), seed: Float32Array.from(seed), bias: causal(T) },
   );
   expect(maxDifference(got.y, output)).toBeLessThan(2e-6);
   expect(maxDifference(got.dx, gradient)).toBeLessThan(5e-6);
@@ -43,8 +46,8 @@ test("a bias for each row of the batch: a masked column takes no part, and what 
   const { y } = graph(B);
   // Row 1 may not look at columns 3 and 4, as if its sequence ended there; row 0 is left causal.
   const bias = new Float32Array(B * T * T);
-  bias.set(causalBias(T));
-  bias.set(causalBias(T), T * T);
+  bias.set(causal(T));
+  bias.set(causal(T), T * T);
   for (let t = 0; t < T; t++) bias.fill(MASKED, T * T + t * T + 3, T * T + t * T + T);
   const data = Float32Array.from(qkv);
   const before = run({ y }, { qkv: data, bias }).y;
@@ -67,7 +70,7 @@ test("the last two tokens with the keys and values of the first three equal the 
   expect(rest.probabilities.sizes).toEqual([B, H, R, T]);
   const { y, probabilities } = run(
     { y: flat(rest.mixed), probabilities: rest.probabilities },
-    { first: rows(0, P), second: rows(P, R), bias: causalBias(T).slice(P * T) },
+    { first: rows(0, P), second: rows(P, R), bias: causal(T).slice(P * T) },
   );
   const want = Array.from({ length: B }, (_, b) => output.slice((b * T + P) * C, (b + 1) * T * C)).flat();
   expect(maxDifference(y, want)).toBeLessThan(2e-6);
@@ -84,13 +87,13 @@ test("a head mask scales what each head contributes", () => {
   const [q, k, v] = heads(x, T);
   const masked = flat(attention(q, k, v, bias, scale, headMask).mixed);
   const mask = Float32Array.of(1, 0, 0.5);
-  const got = run({ masked }, { qkv: Float32Array.from(qkv), bias: causalBias(T), mask }).masked;
+  const got = run({ masked }, { qkv: Float32Array.from(qkv), bias: causal(T), mask }).masked;
   const want = output.map((v, i) => v * mask[Math.floor((i % C) / D)]);
   expect(maxDifference(got, want)).toBeLessThan(2e-6);
 });
 
 test("the causal bias", () => {
   const M = MASKED;
-  expect([...causalBias(3)]).toEqual([0, M, M, 0, 0, M, 0, 0, 0]);
+  expect([...causal(3)]).toEqual([0, M, M, 0, 0, M, 0, 0, 0]);
   expect(Math.fround(Math.exp(MASKED + 1e4))).toBe(0);
 });
