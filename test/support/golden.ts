@@ -37,9 +37,9 @@ export interface TinyGolden {
 
 export const tinyDir = goldenPath("gpt2-tiny");
 
-export function tinyGolden(): TinyGolden {
-  const json = JSON.parse(readFileSync(`${tinyDir}/golden.json`, "utf8"));
-  const tensors = readTensors(`${tinyDir}/golden.safetensors`);
+export function tinyGolden(directory = tinyDir): TinyGolden {
+  const json = JSON.parse(readFileSync(`${directory}/golden.json`, "utf8"));
+  const tensors = readTensors(`${directory}/golden.safetensors`);
   const get = (name: string) => {
     const tensor = tensors.get(name);
     if (!tensor) throw new Error(`golden.safetensors has no ${name}`);
