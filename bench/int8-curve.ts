@@ -4,8 +4,8 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { PPOConfig } from "../src/algorithms/config.ts";
 import type { Metrics } from "../src/algorithms/events.ts";
+import type { PPOConfig } from "../src/algorithms/options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { type BuiltInReward, builtInRewards } from "../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";

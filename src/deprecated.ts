@@ -1,6 +1,7 @@
 /** @file Old names of public types, for one version: acronyms are in capitals now, and `Response` is the platform's. */
-import type { PPOConfig } from "./algorithms/config.ts";
+
 import type { Learner } from "./algorithms/learner.ts";
+import type { PPOConfig } from "./algorithms/options.ts";
 import type { RNG, RNGState } from "./base/rng.ts";
 import type { ExactKL } from "./model/head.ts";
 import type { GAEInputs } from "./rl/advantages.ts";

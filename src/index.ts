@@ -1,9 +1,10 @@
 /** @file The whole public API. */
 
 export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
-export { PPO_DEFAULTS, type PPOConfig, ppoConfig } from "./algorithms/config.ts";
+export { ppoConfig } from "./algorithms/config.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
 export type { Learner, LearnerOptions, StepFacts } from "./algorithms/learner.ts";
+export { PPO_DEFAULTS, type PPOConfig } from "./algorithms/options.ts";
 export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
 export { type PresetName, presets } from "./algorithms/presets.ts";
 export {
@@ -14,7 +15,6 @@ export {
   type PretrainEvent,
   pretrain,
 } from "./algorithms/pretrain.ts";
-export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./algorithms/prompts.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
 export type { Device, Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
@@ -23,6 +23,7 @@ export type { IdList } from "./base/token-ids.ts";
 export { VERSION } from "./base/version.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
+export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export type * from "./deprecated.ts";

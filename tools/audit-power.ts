@@ -4,11 +4,11 @@
  * `npm run audit-power`, or with seeds: `npm run audit-power -- 5`.
  */
 
-import { askInParts } from "../src/algorithms/batch.ts";
-import type { PPOConfig } from "../src/algorithms/config.ts";
 import type { Metrics } from "../src/algorithms/events.ts";
-import { givenExperience } from "../src/algorithms/given.ts";
+import type { PPOConfig } from "../src/algorithms/options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
+import { askInParts } from "../src/experience/ask.ts";
+import { givenExperience } from "../src/experience/given.ts";
 import { builtInRewards } from "../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { samplingOptions } from "../src/sample/distribution.ts";
@@ -53,10 +53,11 @@ class OldAudit {
 
   async found(model: GPT2HeadWithValueModel, queries: Int32Array[], responses: Int32Array[]): Promise<boolean> {
     const plain = new Adjustments(samplingOptions({}), model.config.vocabSize);
-    const { data, draws } = await givenExperience(model, queries, responses, plain, 32, true);
+    const passes = { adjustments: plain, partSize: 32 };
+    const { data, draws } = await givenExperience(model, queries, responses, passes, true);
     this.ends += draws?.ends ?? 0;
     this.expectedEnds += draws?.expectedEnds ?? 0;
-    for (const { asked } of askInParts(data, 32, model.config.nPositions)) {
+    for (const { asked } of askInParts(data, passes, model.config.nPositions)) {
       const { logprobs, entropies } = await model.score(asked, ["logprobs", "entropies"]);
       logprobs.forEach((logprob, i) => {
         this.excess += -logprob - entropies[i];

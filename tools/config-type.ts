@@ -1,5 +1,5 @@
 /**
- * @file The type PPOConfig as source text, from the table of options in src/algorithms/config.ts: TypeScript shows documentation
+ * @file The type PPOConfig as source text, from the table of options in src/algorithms/options.ts: TypeScript shows documentation
  * where a field is declared, and a type inferred from schemas declares none. test/api writes it and compares.
  */
 import { z } from "zod";
@@ -60,7 +60,7 @@ export function configType(table: Readonly<Record<string, Row>>): string {
     return `${wrapped(doc, "  ")}\n  ${name}: ${typeOf(json)};`;
   });
   return `/**
- * @file The type of a PPO config. Written by \`npm run api\` from the table in config.ts: change that, and run it.
+ * @file The type of a PPO config. Written by \`npm run api\` from the table in options.ts: change that, and run it.
  */
 
 /** Every option of a PPO run. */

@@ -1,5 +1,5 @@
 /**
- * @file The type of a PPO config. Written by `npm run api` from the table in config.ts: change that, and run it.
+ * @file The type of a PPO config. Written by `npm run api` from the table in options.ts: change that, and run it.
  */
 
 /** Every option of a PPO run. */

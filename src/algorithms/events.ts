@@ -1,7 +1,7 @@
 /** @file What a run says while it goes on. Everything that shows a run, terminal or page, reads these and nothing else. */
-import type { MetricName } from "../rl/metrics.ts";
+import type { Metrics } from "../rl/metrics.ts";
 
-export type Metrics = Partial<Record<MetricName, number>>;
+export type { Metrics };
 
 /** The checkpoint with the highest mean reward over the last `overSteps` steps before it. */
 export interface BestCheckpoint {

@@ -1,11 +1,11 @@
 /** @file Who learns: a model, its optimizer, and the gradients in between. Every algorithm changes weights through this. */
+import { firstBadParameter, isBad } from "../experience/finite.ts";
 import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import type { RowLoss, RowScores } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
-import { badGradient, badScores, badWeights } from "./finite.ts";
 
 /** How a {@link Learner} learns. */
 export interface LearnerOptions {
@@ -119,4 +119,41 @@ export class Learner {
   #called(bad: string | undefined): string | undefined {
     return bad === undefined || this.#name === undefined ? bad : `${this.#name}: ${bad}`;
   }
+}
+
+/** What is not finite in the forward pass of a minibatch, in words; undefined when all is well. */
+function badScores(scores: RowScores & { loss: number }, weights: ParameterBuffer): string | undefined {
+  if (!isBad(scores.loss)) return undefined;
+  const weight = firstBadParameter(weights);
+  if (weight !== undefined) return `the weight ${weight}`;
+  for (const [name, array] of [
+    ["log-probs", scores.logprobs],
+    ["values", scores.values],
+    ["entropies", scores.entropies],
+  ] as const) {
+    const bad = array.find(isBad);
+    if (bad !== undefined) return `the ${name} of the minibatch (${bad}), so in the loss (${scores.loss})`;
+  }
+  return `the loss (${scores.loss})`;
+}
+
+/**
+ * What is wrong with a gradient, in words; undefined when all is well.
+ * @param norm  its norm
+ * @param scale what clipping multiplies it with
+ */
+function badGradient(grads: ParameterBuffer, norm: number, scale: number): string | undefined {
+  if (isBad(norm)) return `the gradient of ${firstBadParameter(grads) ?? "the parameters, whose norm overflows"}`;
+  // Adam's second moment holds its square: infinite, it would keep the weight from ever moving again.
+  if (isBad(Math.fround((norm * scale) ** 2))) return `the square of the gradient (norm ${norm * scale})`;
+  return undefined;
+}
+
+/** What an optimizer step has spoiled, in words; undefined when all is well. `change` is the norm of what it changed. */
+export function badWeights(weights: ParameterBuffer, change: number): string | undefined {
+  if (!isBad(change)) return undefined;
+  const weight = firstBadParameter(weights);
+  return weight === undefined
+    ? "the change of the weights, which the optimizer step made too large to be added up"
+    : `the weight ${weight} after the optimizer step`;
 }

@@ -1,16 +1,26 @@
 /** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
 import type { IdList } from "../base/token-ids.ts";
+import { encodePrompts, type PromptsGiven } from "../data/encode.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import type { Passes } from "../experience/ask.ts";
+import { auditStep } from "../experience/audit.ts";
+import { type Responder, respondAndScore } from "../experience/collect.ts";
+import { type Experience, experience } from "../experience/experience.ts";
 import { namingExtremes } from "../experience/extremes.ts";
-import { type GivenBatch, readGiven, unlikeRecord } from "../experience/given.ts";
+import { checkFinite, checkWeights } from "../experience/finite.ts";
+import { checkDrawn, type GivenBatch, givenExperience, readGiven, unlikeRecord } from "../experience/given.ts";
+import { truncateOptions } from "../experience/options.ts";
+import { scoreReference } from "../experience/reference.ts";
+import { rescore, rolloutRemarks, scoreAll, scoreValues, weightTargets } from "../experience/rescore.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
-import { checkRoles, takeWeights } from "../experience/roles.ts";
+import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
 import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
+import { adamOptions } from "../nn/options.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
 import type { Draws } from "../rl/draws.ts";
@@ -28,18 +38,11 @@ import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
-import { auditStep } from "./audit.ts";
-import { type Experience, experience, scoreReference } from "./batch.ts";
-import { type PPOConfig, ppoConfig } from "./config.ts";
+import { ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { checkFinite, checkWeights } from "./finite.ts";
-import { checkDrawn, givenExperience } from "./given.ts";
-import { Learner } from "./learner.ts";
-import { checkModelOptions, learnerOptions, truncateOptions } from "./model-options.ts";
-import { encodePrompts, type PromptsGiven } from "./prompts.ts";
+import { Learner, type LearnerOptions } from "./learner.ts";
+import type { PPOConfig } from "./options.ts";
 import { Stopwatch, stepReport, stepSignals } from "./report.ts";
-import { rescore, rolloutRemarks, scoreAll, scoreValues, weightTargets } from "./rescore.ts";
-import { type Responder, respondAndScore } from "./respond.ts";
 import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
 import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
@@ -63,6 +66,7 @@ export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: str
 /** A batch of experience, as text, and what the reward function said. */
 interface Answered {
   data: Experience;
+  passes: Passes;
   episodes: readonly RewardSample[];
   scores: number[];
   /** Of token ids that came without a record. */
@@ -177,17 +181,15 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
   }
 
   async *#learn(
-    { data: answered, episodes, scores: given, draws }: Answered,
+    { data: answered, passes, episodes, scores: given, draws }: Answered,
     promptState: PromptSamplerState | undefined,
     clock: Stopwatch,
   ): AsyncGenerator<TrainEvent> {
     const { config, klController, optimizer } = this;
     const step = this.stepsTaken + 1;
     const klCoef = klController.value;
-    const { data: scored, importance } = await rescore(this.model, answered, config, this.#partSize); // where another policy drew them
-    const data = this.critic
-      ? { ...scored, values: await scoreValues(this.critic.model, scored, this.#partSize) }
-      : scored;
+    const { data: scored, importance } = await rescore(this.model, answered, config, passes); // where another policy drew them
+    const data = this.critic ? { ...scored, values: await scoreValues(this.critic.model, scored, passes) } : scored;
     const { batch, logprobs, values } = data;
     const asked = episodes.map(({ prompt }) => prompt);
     const responseFacts = scoreFacts(data.responses, this.#truncation, this.eosTokenIds);
@@ -195,7 +197,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
-    const reference = await scoreReference(this.model, this.reference, data, this.#partSize, wantsExact);
+    const reference = await scoreReference(this.model, this.reference, data, passes, wantsExact);
     checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
@@ -217,7 +219,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     const learners = { policy: this.#policy, critic: this.critic };
     for (const learner of [learners.policy, learners.critic])
       if (learner) learner.optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const update = yield* updatePolicy(learners, data, targets, config, step, this.#skippedUpdates);
+    const update = yield* updatePolicy(learners, data, targets, passes, config, step, this.#skippedUpdates);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -248,7 +250,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
    * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
    *   was drawn, once it is known that the policy says of it what was recorded. Or token ids alone, from elsewhere: they are
    *   scored now, as draws from the whole distribution of the policy at the config's temperature, and the audit tests whether
-   *   they can be that (algorithms/given.ts).
+   *   they can be that (experience/given.ts).
    * @param scores higher is better, one for each response
    * @throws usage, input - what does not fit together, or is no token id; another step has not ended
    * @throws audit - as {@link train}; a record that is not what the policy says
@@ -274,11 +276,12 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     const clock = new Stopwatch();
     const warnings: string[] = [];
     const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
+    const passes = { adjustments, partSize: this.#partSize };
     const { data, draws } = recorded
-      ? { data: experience([{ queries, responses: recorded, adjustments }], config.maskReplay), draws: undefined }
-      : await givenExperience(model, queries, tokens, adjustments, this.#partSize, config.audit !== "off");
+      ? { data: experience([{ queries, responses: recorded }], config.maskReplay), draws: undefined }
+      : await givenExperience(model, queries, tokens, passes, config.audit !== "off");
     if (recorded && config.audit !== "off" && config.maskReplay && config.rolloutPrecision === "fp32") {
-      const unlike = unlikeRecord(data, await scoreAll(model, data, this.#partSize), data.batch);
+      const unlike = unlikeRecord(data, await scoreAll(model, data, passes), data.batch);
       const where = `PPO step ${this.stepsTaken + 1}`;
       if (unlike && config.audit === "stop") fail("audit", { where, ...unlike });
       if (unlike) warnings.push(`found ${unlike.found}, expected ${unlike.expected}. ${unlike.fix}`);
@@ -287,7 +290,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     const episodes = data.responses.map((response, b) =>
       readSample(reader, { prompt: tokenizer.decode(queries[b]), row: {} }, queries[b], response),
     );
-    const answered = { data, episodes, scores: [...scores], draws };
+    const answered = { data, passes, episodes, scores: [...scores], draws };
     const events = namingExtremes(this.#learn(answered, this.#promptState, clock), answered, config);
     for await (const event of events) {
       if (event.type === "warning") warnings.push(event.message);
@@ -339,7 +342,8 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     };
     const place = { step: this.stepsTaken + 1, streamOf: (i: number) => this.stepsTaken * batchSize + i, lap };
     const { rollouts, samples, scores } = yield* respondAndScore(responder, prompts, queries, place);
-    return { data: experience(rollouts, maskReplay), episodes: samples, scores };
+    const passes = { adjustments: rollouts[0].adjustments, partSize: this.#partSize };
+    return { data: experience(rollouts, maskReplay), passes, episodes: samples, scores };
   }
 
   /** The policy, and the value model where it is one of its own. */
@@ -384,6 +388,11 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     this.#audit = state.audit ?? NO_STEPS;
   }
 }
+
+const learnerOptions = (config: PPOConfig): LearnerOptions => {
+  const { maxGradNorm, frozenLayers, gradientCheckpointing } = config;
+  return { optimizer: adamOptions(config), maxGradNorm, frozenLayers, gradientCheckpointing };
+};
 
 const NO_REPLAY =
   "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +

@@ -1,4 +1,6 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
+import { pick } from "../experience/ask.ts";
+import type { Experience } from "../experience/experience.ts";
 import type { RewardSample } from "../experience/sample.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { StepSignals } from "../rl/idle.ts";
@@ -6,9 +8,8 @@ import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
-import { type Experience, pick } from "./batch.ts";
-import type { PPOConfig } from "./config.ts";
 import type { Metrics, Sample } from "./events.ts";
+import type { PPOConfig } from "./options.ts";
 import type { UpdateRecord } from "./update.ts";
 
 export interface StepFacts {

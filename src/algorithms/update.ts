@@ -1,14 +1,20 @@
 /** @file K epochs of minibatches: the only place where PPO changes weights. */
+import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
+import { ask, type Passes, pick } from "../experience/ask.ts";
+import { auditRatio } from "../experience/audit.ts";
+import type { Experience } from "../experience/experience.ts";
+import { FINITE_FIX } from "../experience/finite.ts";
+import type { HonestyConfig } from "../experience/options.ts";
 import type { RowLoss } from "../model/head.ts";
+import type { OptimizerConfig } from "../nn/options.ts";
 import type { Targets } from "../rl/targets.ts";
-import { auditRatio } from "./audit.ts";
-import { ask, type Experience, pick } from "./batch.ts";
-import type { PPOConfig } from "./config.ts";
+import type { SamplingConfig } from "../sample/options.ts";
+import type { RunConfig } from "./algorithm.ts";
 import type { TrainEvent } from "./events.ts";
-import { failMinibatch } from "./finite.ts";
 import type { Learner, StepFacts } from "./learner.ts";
 import { criticLoss, ppoLoss } from "./losses.ts";
+import type { LossConfig, PassConfig } from "./options.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
 export interface UpdateRecord {
@@ -37,6 +43,14 @@ export interface UpdateRecord {
 type PerToken = "logprobs" | "values" | "entropies" | "advantages" | "returns";
 type Part = Pick<UpdateRecord, PerToken | "index">;
 
+/** The options that the updates read. */
+export type UpdateConfig = PassConfig &
+  LossConfig &
+  HonestyConfig &
+  Pick<OptimizerConfig, "maxSkippedSteps"> &
+  Pick<SamplingConfig, "temperature" | "repetitionPenalty"> &
+  Pick<RunConfig, "seed">;
+
 /** Who learns: the policy, and a model for the values where they are not a head on the policy. */
 export interface Learners {
   policy: Learner;
@@ -60,7 +74,8 @@ export async function* updatePolicy(
   { policy, critic }: Learners,
   data: Experience,
   targets: Targets,
-  config: PPOConfig,
+  passes: Pick<Passes, "adjustments">,
+  config: UpdateConfig,
   step: number,
   skippedBefore = 0,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
@@ -75,7 +90,7 @@ export async function* updatePolicy(
     const order = rng.permutation(rows);
     for (let start = 0; start < rows; start += config.miniBatchSize) {
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
-      const pass = await minibatchGradient({ policy, critic }, losses, data, targets, miniBatch, config);
+      const pass = await minibatchGradient({ policy, critic }, losses, data, targets, miniBatch, passes, config);
       const bad = pass.bad ?? policy.badGradient ?? critic?.badGradient;
       if (bad !== undefined) {
         const last = parts.length === 0 && epoch === config.ppoEpochs - 1 && start + config.miniBatchSize >= rows;
@@ -121,7 +136,7 @@ export async function* updatePolicy(
   };
 }
 
-export const isFar = (policyKl: number, { targetKl }: Pick<PPOConfig, "targetKl">) =>
+export const isFar = (policyKl: number, { targetKl }: Pick<LossConfig, "targetKl">) =>
   targetKl > 0 && policyKl > EARLY_STOP_FACTOR * targetKl;
 
 /** What a pass over a minibatch says. Means are over its tokens, with d = log π − log π_old. */
@@ -147,7 +162,8 @@ async function minibatchGradient(
   data: Experience,
   targets: Targets,
   miniBatch: Int32Array,
-  config: PPOConfig,
+  { adjustments }: Pick<Passes, "adjustments">,
+  config: PassConfig,
 ): Promise<MinibatchPass> {
   const { advantages, returns } = targets.ofRows?.(miniBatch) ?? targets;
   const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
@@ -155,7 +171,8 @@ async function minibatchGradient(
   const pass: MinibatchPass = { parts: [], ratio: 0, policyKl: 0, ratioDeviation: 0 };
   for (const learner of [policy, critic]) learner?.discard();
   for (let micro = 0; micro < miniBatch.length && pass.bad === undefined; micro += size) {
-    const { asked, index } = ask(data, miniBatch.subarray(micro, micro + size), policy.model.sizes.context);
+    const part = miniBatch.subarray(micro, micro + size);
+    const { asked, index } = ask(data, part, policy.model.sizes.context, adjustments);
     const inputs = {
       weight: new Float32Array(index.length).fill(1 / tokens),
       oldLogprobs: pick(data.logprobs, index),
@@ -177,4 +194,15 @@ async function minibatchGradient(
     pass.parts.push({ logprobs, values, entropies, advantages: inputs.advantages, returns: inputs.returns, index });
   }
   return pass;
+}
+
+/** @throws numbers - a minibatch cannot be learned from */
+function failMinibatch(step: number, epoch: number, start: number, bad: string, skipped: number): never {
+  const before = skipped > 0 ? `, after ${skipped} optimizer steps of the run were skipped for the same reason` : "";
+  return fail("numbers", {
+    where: `PPO step ${step}, epoch ${epoch + 1}, minibatch from response ${start}`,
+    found: `a number that is not finite in ${bad}${before}`,
+    expected: "finite numbers",
+    fix: FINITE_FIX,
+  });
 }

@@ -1,7 +1,7 @@
 /** @file How a value head begins that the checkpoint did not have. */
 import { stream } from "../base/streams.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
-import type { PPOConfig } from "./config.ts";
+import type { TrainedConfig } from "./options.ts";
 
 /**
  * - `normal`: N(0, valueHeadStd), bias 0; with valueHeadStd 0 the head stays as it was made, N(0, initializer_range).
@@ -14,7 +14,7 @@ import type { PPOConfig } from "./config.ts";
  */
 export function initializeValueHead(
   { parameters, sizes, valueHeadIsNew }: CausalLMWithValueHead,
-  { valueHeadInit, valueHeadStd, seed }: PPOConfig,
+  { valueHeadInit, valueHeadStd, seed }: TrainedConfig & { seed: number },
 ): string | undefined {
   if (valueHeadInit === "normal" && valueHeadStd === 0) return undefined;
   if (!valueHeadIsNew || !parameters.has("v_head.summary.weight"))

@@ -1,8 +1,8 @@
 /** @file `valuehead generate`. */
 import type { Command } from "commander";
 import { z } from "zod";
-import { count } from "../algorithms/config.ts";
 import { fail } from "../base/errors.ts";
+import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import type { Architecture } from "../model/family.ts";
 import type { SampledResponse } from "../sample/generate.ts";
@@ -73,7 +73,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
   const threads = readThreads(flags);
   const prompts = await givenPrompts(flags);
   const { generate } = await import("../sample/generate.ts");
-  const { encodePrompts } = await import("../algorithms/prompts.ts");
+  const { encodePrompts } = await import("../data/encode.ts");
   const { openModel } = await import("./model.ts");
   const sizes = (tokenizer: Tokenizer, { sizes: { context } }: Architecture) => {
     const longest = Math.max(...prompts.map((p) => tokenizer.encode(p).length));

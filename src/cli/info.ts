@@ -1,6 +1,6 @@
 /** @file `valuehead info`. */
 import type { Command } from "commander";
-import { count } from "../algorithms/config.ts";
+import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
 import { addModelOption, addOptions, flag, readFlags } from "./options.ts";

@@ -1,6 +1,6 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { ppoOptions } from "../algorithms/config.ts";
+import { ppoOptions } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
 import { isDirectory, joinPath, readJson } from "../platform/files.ts";

@@ -1,6 +1,7 @@
-/** @file The PPO options as flags, made from the table of algorithms/config.ts. */
+/** @file The PPO options as flags, made from the table of algorithms/options.ts. */
 import type { Command } from "commander";
-import { type Followed, optionGroups, type PPOConfig, ppoOptions, resolvePpoConfig } from "../algorithms/config.ts";
+import { type Followed, resolvePpoConfig } from "../algorithms/config.ts";
+import { optionGroups, type PPOConfig, ppoOptions } from "../algorithms/options.ts";
 import { fileSource, type OptionSource, shown } from "../base/options.ts";
 import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";

@@ -1,8 +1,8 @@
 /** @file `valuehead pretrain`. */
 import type { Command } from "commander";
-import { share } from "../algorithms/config.ts";
 import { PRETRAIN_DEFAULTS } from "../algorithms/pretrain.ts";
 import { fail } from "../base/errors.ts";
+import { share } from "../base/option-values.ts";
 import { fileSource, type OptionTable } from "../base/options.ts";
 import { brief } from "../base/text.ts";
 import { STDIN } from "../platform/files.ts";

@@ -1,6 +1,6 @@
 /** @file `valuehead train`. */
 import { type Command, Option } from "commander";
-import { type PPOConfig, ppoOptions } from "../algorithms/config.ts";
+import { type PPOConfig, ppoOptions } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";

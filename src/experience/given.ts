@@ -1,11 +1,18 @@
-/** @file Queries, responses and scores as a caller gives them, read before anything is computed. */
+/**
+ * @file Queries, responses and scores as a caller gives them, read before anything is computed; and responses that were sampled
+ * elsewhere, as experience. Nobody wrote down how those were drawn, so that is tested.
+ */
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type IdList, readIds, readRows } from "../base/token-ids.ts";
 import type { Limits } from "../model/asked.ts";
-import { KeptSet } from "../model/kept-set.ts";
+import { KeptSet, packKept } from "../model/kept-set.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { addDraws, type Draws, drawStatistics, drawsOf, NO_DRAWS } from "../rl/draws.ts";
 import type { Padded } from "../rl/padded.ts";
 import type { SampledResponse } from "../sample/generate.ts";
+import { askInParts, type Passes, put } from "./ask.ts";
+import { type Experience, padded } from "./experience.ts";
 
 /** A batch that was checked: either all responses have a record of how they were drawn, or none has. */
 export interface GivenBatch {
@@ -166,4 +173,52 @@ export function unlikeRecord(recorded: Scored, now: Scored, { width, mask }: Pad
       };
   }
   return undefined;
+}
+
+/**
+ * Token ids as experience: log-probs and values from one forward pass of the policy as it is now, over all tokens.
+ * @param tested whether to ask what {@link Draws} needs, about two more passes of the head
+ */
+export async function givenExperience(
+  model: CausalLMWithValueHead,
+  queries: readonly Int32Array[],
+  responses: readonly Int32Array[],
+  passes: Passes,
+  tested: boolean,
+): Promise<{ data: Experience; draws?: Draws }> {
+  const batch = padded(responses);
+  const size = batch.rows * batch.width;
+  const data: Experience = {
+    queries,
+    responses,
+    batch,
+    logprobs: new Float32Array(size),
+    values: new Float32Array(size),
+    kept: packKept(new Array(size).fill(undefined)),
+    keptMass: Float64Array.from(batch.mask),
+  };
+  const { eosTokenIds, sizes } = model;
+  const statistics = tested ? drawStatistics(eosTokenIds) : undefined;
+  let draws = NO_DRAWS;
+  for (const { asked, index } of askInParts(data, passes, sizes.context)) {
+    const scores = await model.score(asked, undefined, statistics);
+    put(scores.logprobs, data.logprobs, index);
+    put(scores.values, data.values, index);
+    if (tested) draws = addDraws(draws, drawsOf(asked.ids, scores, eosTokenIds));
+  }
+  return { data, draws: tested ? draws : undefined };
+}
+
+/** @throws input - a token that nobody can have drawn, for no text is made of it */
+export function checkDrawn(responses: readonly Int32Array[], drawable: KeptSet | undefined): void {
+  responses.forEach((tokens, b) => {
+    const t = drawable ? tokens.findIndex((id) => !drawable.has(id)) : -1;
+    if (t >= 0)
+      fail("input", {
+        where: `step, response ${b}, token ${t}`,
+        found: `id ${tokens[t]}, for which the tokenizer has no text`,
+        expected: "ids that can be drawn",
+        fix: "sample with this trainer's sampling(), which leaves such ids out",
+      });
+  });
 }

@@ -1,5 +1,6 @@
 /** @file Policy, reference and value model do not share what is trained: a reference that moves along with the policy says KL 0 for ever. */
 import { fail } from "../base/errors.ts";
+import type { Sizes } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, trainedRows } from "../model/parameters.ts";
 
@@ -37,6 +38,28 @@ export function checkRoles(
       found: reference === policy ? "the model itself" : `a model that shares ${shared.name} with the policy`,
       expected: "weights that do not change while the policy is trained: else the KL is 0 for ever",
       fix: "leave reference out (a frozen copy is made), or pass model.frozenCopy()",
+    });
+}
+
+/** @throws config - options that this model has no place for */
+export function checkModelOptions(
+  { missingEosPenalty, frozenLayers }: { missingEosPenalty: number; frozenLayers: number },
+  { layers }: Pick<Sizes, "layers">,
+  eosTokenIds: readonly number[],
+): void {
+  if (missingEosPenalty > 0 && eosTokenIds.length === 0)
+    fail("config", {
+      where: "missingEosPenalty",
+      found: "a model without an end-of-text token",
+      expected: "eos_token_id in the model's generation_config.json or config.json",
+      fix: "set missingEosPenalty to 0",
+    });
+  if (frozenLayers > layers)
+    fail("config", {
+      where: "frozenLayers",
+      found: String(frozenLayers),
+      expected: `at most ${layers}, the blocks of this model`,
+      fix: "lower frozenLayers",
     });
 }
 

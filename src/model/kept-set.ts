@@ -30,6 +30,11 @@ export class KeptSet {
     return new KeptSet(ids.length, bits);
   }
 
+  /** @internal the sets of {@link packKept} */
+  static unpacked(size: number, data: Int32Array | Uint32Array): KeptSet {
+    return new KeptSet(size, data);
+  }
+
   has(id: number): boolean {
     const { data } = this;
     if (data instanceof Uint32Array) return id < 32 * data.length && ((data[id >>> 5] >>> (id & 31)) & 1) === 1;
@@ -64,4 +69,53 @@ export class KeptSet {
       }
     return ids;
   }
+}
+
+/** The kept sets of N tokens as plain data: each different set once, one after another. */
+export interface PackedKept {
+  /** Which set each token has, [N]; -1: none, every token could have been drawn. */
+  readonly index: Int32Array;
+  /** How many ids each set has, [S]. */
+  readonly sizes: Int32Array;
+  /** Where each set begins in `words`, [S + 1]. */
+  readonly starts: Int32Array;
+  /** 1: the set is written as one bit for each id of the vocabulary; 0: as its ids, ascending. [S] */
+  readonly bits: Uint8Array;
+  readonly words: Int32Array;
+}
+
+/** Sets that are the same object are packed once. */
+export function packKept(kept: readonly (KeptSet | undefined)[]): PackedKept {
+  const numbers = new Map<KeptSet, number>();
+  const index = Int32Array.from(kept, (set) => {
+    if (set === undefined) return -1;
+    const number = numbers.get(set) ?? numbers.size;
+    numbers.set(set, number);
+    return number;
+  });
+  const sets = [...numbers.keys()];
+  const starts = new Int32Array(sets.length + 1);
+  sets.forEach(({ data }, s) => {
+    starts[s + 1] = starts[s] + data.length;
+  });
+  const words = new Int32Array(starts[sets.length]);
+  sets.forEach(({ data }, s) => {
+    words.set(data, starts[s]); // bits keep their pattern: numbers are taken modulo 2^32
+  });
+  return {
+    index,
+    sizes: Int32Array.from(sets, ({ size }) => size),
+    starts,
+    bits: Uint8Array.from(sets, ({ data }) => (data instanceof Uint32Array ? 1 : 0)),
+    words,
+  };
+}
+
+/** The kept set of token i; views of the packed words. */
+export function keptAt({ index, sizes, starts, bits, words }: PackedKept, i: number): KeptSet | undefined {
+  const s = index[i];
+  if (s < 0) return undefined;
+  const data = words.subarray(starts[s], starts[s + 1]);
+  const asBits = () => new Uint32Array(data.buffer, data.byteOffset, data.length);
+  return KeptSet.unpacked(sizes[s], bits[s] === 1 ? asBits() : data);
 }

@@ -104,3 +104,6 @@ export const metrics = {
 
 /** A name of {@link metrics}. */
 export type MetricName = keyof typeof metrics;
+
+/** What a step says in numbers. */
+export type Metrics = Partial<Record<MetricName, number>>;

@@ -1,6 +1,6 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
-import type { PPOConfig } from "../algorithms/config.ts";
+import type { PPOConfig } from "../algorithms/options.ts";
 import type { Architecture } from "../model/family.ts";
 import {
   bytesInWords,

@@ -1,13 +1,14 @@
 /** @file A PPO run: prompts and a reward, a policy and the reference it is held to. */
-import { type PPOConfig, type PPOOptionName, ppoConfig } from "../algorithms/config.ts";
+import { ppoConfig } from "../algorithms/config.ts";
+import type { PPOConfig, PPOOptionName } from "../algorithms/options.ts";
 import { PPOTrainer } from "../algorithms/ppo.ts";
-import { type EncodedPrompts, encodePrompts } from "../algorithms/prompts.ts";
-import { respondAndScore } from "../algorithms/respond.ts";
 import type { TrainerState } from "../algorithms/trainer-state.ts";
 import { fail } from "../base/errors.ts";
 import { STREAMS } from "../base/streams.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
+import { type EncodedPrompts, encodePrompts } from "../data/encode.ts";
+import { respondAndScore } from "../experience/collect.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
 import { loadModel, readModel } from "../families/index.ts";
 import { isDirectory } from "../platform/files.ts";

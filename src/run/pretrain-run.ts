@@ -1,9 +1,9 @@
 /** @file Language-model training as a whole: text files in, a model directory out. */
 import type { z } from "zod";
-import { choice, count, decay, notNegative, positive, share } from "../algorithms/config.ts";
 import { PRETRAIN_DEFAULTS, type PretrainConfig, type PretrainEvent, pretrain } from "../algorithms/pretrain.ts";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
+import { choice, count, decay, notNegative, positive, share } from "../base/option-values.ts";
 import { librarySource, type OptionSource, type OptionTable, resolveOptions } from "../base/options.ts";
 import { VERSION } from "../base/version.ts";
 import { resolveModel } from "../checkpoint/hub.ts";

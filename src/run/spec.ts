@@ -1,5 +1,5 @@
 /** @file What to run, and what config.json says of it. */
-import type { PPOConfig } from "../algorithms/config.ts";
+import type { PPOConfig } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { joinPath, readJson } from "../platform/files.ts";

@@ -6,7 +6,7 @@
 import { messageOf } from "../base/errors.ts";
 import { type PlainError, plainError, reviveError } from "../base/thrown.ts";
 import type { RewardFunction, RewardSample } from "../experience/sample.ts";
-import { askReward } from "../experience/scores.ts";
+import { askReward } from "../experience/score.ts";
 import { randomId } from "../platform/hash.ts";
 import { dropLock } from "../platform/lock.ts";
 import { packageModule } from "../platform/package.ts";

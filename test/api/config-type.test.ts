@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ppoOptions } from "../../src/algorithms/config.ts";
+import { ppoOptions } from "../../src/algorithms/options.ts";
 import { configType } from "../../tools/config-type.ts";
 import { root } from "../support/cli.ts";
 

@@ -3,8 +3,8 @@
  * kernels compute.
  */
 import { afterAll, describe, expect, it } from "vitest";
-import type { PPOConfig } from "../../src/algorithms/config.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
+import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { Engine } from "../../src/backend/engine.ts";
 import { OrtNode } from "../../src/backend/ort-node.ts";
 import { OrtWeb } from "../../src/backend/ort-web.ts";

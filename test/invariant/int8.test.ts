@@ -1,9 +1,10 @@
 /** @file Sampling in int8: near the model, the same for a row in any batch, recorded as drawn, and corrected when learned from. */
 import { afterAll, describe, expect, test } from "vitest";
-import { ask, experience } from "../../src/algorithms/batch.ts";
 import { ppoConfig } from "../../src/algorithms/config.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
-import { rescore, weightTargets } from "../../src/algorithms/rescore.ts";
+import { ask } from "../../src/experience/ask.ts";
+import { experience } from "../../src/experience/experience.ts";
+import { rescore, weightTargets } from "../../src/experience/rescore.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { packagePath } from "../../src/platform/files.ts";
@@ -181,17 +182,21 @@ describe("learning from what the int8 copy draws", async () => {
       keptMass: Float64Array.of(1),
       finished: false,
     }));
-    const drawn = experience([{ queries: all.map(() => prompt), responses, adjustments }]);
+    const drawn = experience([{ queries: all.map(() => prompt), responses }]);
     const config = ppoConfig({ rolloutPrecision: "int8", importanceWeightCap: cap });
-    return { rolloutLogprobs, ...(await rescore(tiny, drawn, config, config.miniBatchSize)) };
+    return {
+      rolloutLogprobs,
+      adjustments,
+      ...(await rescore(tiny, drawn, config, { adjustments, partSize: config.miniBatchSize })),
+    };
   };
 
   /** The expected gradient of the policy loss at the first update: the sum over all responses, each as likely as it is. */
   const expectedGradient = async (cap: number, drawnBy: "rollout" | "old") => {
-    const { data, importance, rolloutLogprobs } = await enumerated(cap);
+    const { data, importance, rolloutLogprobs, adjustments } = await enumerated(cap);
     const p = drawnBy === "old" ? data.logprobs : rolloutLogprobs;
     const advantages = Float32Array.from({ length: vocabSize }, (_, id) => Math.sin(id * id));
-    const { asked, index } = ask(data, Array.from(advantages.keys()), tiny.config.nPositions);
+    const { asked, index } = ask(data, Array.from(advantages.keys()), tiny.config.nPositions, adjustments);
     const inputs = {
       weight: p.map(Math.exp),
       oldLogprobs: data.logprobs,

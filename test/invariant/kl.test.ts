@@ -1,7 +1,9 @@
 /** @file The estimators of the KL against the KL itself, over the vocabulary, under every kind of sampling. */
 import { afterAll, describe, expect, test } from "vitest";
-import { ask, experience, scoreReference } from "../../src/algorithms/batch.ts";
 import { RNG } from "../../src/base/rng.ts";
+import { ask } from "../../src/experience/ask.ts";
+import { experience } from "../../src/experience/experience.ts";
+import { scoreReference } from "../../src/experience/reference.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { klEstimates, meanAndStandardError } from "../../src/rl/kl.ts";
 import type { SamplingOptions } from "../../src/sample/distribution.ts";
@@ -58,7 +60,7 @@ describe.each(grid)("sampled with %o", (sampling) => {
     const rollout = (await rollouts)[0];
     const data = experience([rollout]);
     const rows = [0, 7, 33];
-    const { asked, index } = ask(data, rows, model.config.nPositions);
+    const { asked, index } = ask(data, rows, model.config.nPositions, rollout.adjustments);
     const got = await model.exactKl(asked, reference);
     for (let i = 0; i < index.length; i += 5) {
       const [b, t] = [Math.floor(index[i] / MAX), index[i] % MAX];
@@ -77,8 +79,9 @@ describe.each(grid)("sampled with %o", (sampling) => {
 
   test("means of k1 and k3 agree with it within 4 standard errors, per token and per sequence; k2 is near", async () => {
     const data = experience(await rollouts);
-    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, 64, true);
-    const plain = await scoreReference(model, reference, data, 64, false);
+    const passes = { adjustments: (await rollouts)[0].adjustments, partSize: 64 };
+    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, passes, true);
+    const plain = await scoreReference(model, reference, data, passes, false);
     expect(plain.exactKl).toBeUndefined();
     expect(maxDifference(plain.refLogprobs, refLogprobs)).toBeLessThan(1e-5);
     const kl = klEstimates(data.logprobs, refLogprobs, data.batch, exactKl);
@@ -104,8 +107,9 @@ test("a truncated distribution scored over all tokens biases k1: the test above 
   const rollout = await generate(model, queries, { topP: 0.8, maxNewTokens: MAX, eosTokenId: null });
   const data = experience([rollout]);
   const bare = experience([rollout], false);
-  const { exactKl } = await scoreReference(model, reference, data, 64, true);
-  const { refLogprobs } = await scoreReference(model, reference, bare, 64, false);
+  const passes = { adjustments: rollout.adjustments, partSize: 64 };
+  const { exactKl } = await scoreReference(model, reference, data, passes, true);
+  const { refLogprobs } = await scoreReference(model, reference, bare, passes, false);
   const kl = klEstimates(data.logprobs, refLogprobs, data.batch, exactKl);
   const gap = meanAndStandardError(kl.k1.perToken.map((x, i) => x - (kl.exact?.perToken[i] as number)));
   expect(gap.mean).toBeGreaterThan(4 * gap.standardError);
@@ -113,8 +117,9 @@ test("a truncated distribution scored over all tokens biases k1: the test above 
 
 test("vocabularies that differ are refused", async () => {
   const other = GPT2HeadWithValueModel.fromConfig({ ...model.config, vocabSize: 50 }, { engine: model.engine });
-  const data = experience([await generate(model, queries.slice(0, 1), { maxNewTokens: 2, eosTokenId: null })]);
-  await expect(model.exactKl(ask(data, [0], 48).asked, other)).rejects.toThrow(
+  const rollout = await generate(model, queries.slice(0, 1), { maxNewTokens: 2, eosTokenId: null });
+  const { asked } = ask(experience([rollout]), [0], 48, rollout.adjustments);
+  await expect(model.exactKl(asked, other)).rejects.toThrow(
     "reference model: found a vocabulary of 50, expected 101, as the policy's. Fix: take the KL to a model with the same tokenizer",
   );
 });
@@ -122,8 +127,8 @@ test("vocabularies that differ are refused", async () => {
 test("a reference of another size and kind has its own head", async () => {
   const config = { ...model.config, nEmbd: 16, nHead: 2, nInner: 32, tieWordEmbeddings: false };
   const other = GPT2HeadWithValueModel.fromConfig({ ...config, initializerRange: 0.3 }, { engine: model.engine });
-  const data = experience([await generate(model, queries.slice(0, 4), { maxNewTokens: 5, eosTokenId: null })]);
-  const { asked } = ask(data, [0, 1, 2, 3], 48);
+  const rollout = await generate(model, queries.slice(0, 4), { maxNewTokens: 5, eosTokenId: null });
+  const { asked } = ask(experience([rollout]), [0, 1, 2, 3], 48, rollout.adjustments);
   const { refLogprobs, kl } = await model.exactKl(asked, other);
   expect(maxDifference(refLogprobs, (await other.score(asked)).logprobs)).toBeLessThan(1e-5);
   expect(kl.every((x) => x > 0)).toBe(true);

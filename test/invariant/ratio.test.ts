@@ -1,8 +1,9 @@
 /** @file The first minibatch of PPO: before any update the ratio of new to old probabilities is 1, however it was sampled. */
 import { afterAll, expect, test } from "vitest";
-import { ask, experience, pick } from "../../src/algorithms/batch.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
 import { RNG } from "../../src/base/rng.ts";
+import { ask, pick } from "../../src/experience/ask.ts";
+import { experience } from "../../src/experience/experience.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { meanAndStandardError } from "../../src/rl/kl.ts";
@@ -40,7 +41,7 @@ async function worstRatio(sampling: Partial<SamplingOptions>, minNewTokens: numb
   ];
   for (const r of rollouts.flatMap((x) => x.responses)) r.finished ? ended++ : cut++;
   const data = experience(rollouts);
-  const { asked, index } = ask(data, [4, 0, 5, 2, 1, 3], model.config.nPositions);
+  const { asked, index } = ask(data, [4, 0, 5, 2, 1, 3], model.config.nPositions, rollouts[0].adjustments);
   expect(index.length).toBe(rollouts.flatMap((x) => x.responses).reduce((n, r) => n + r.tokens.length, 0));
   const n = index.length;
   const oldLogprobs = pick(data.logprobs, index);
@@ -117,6 +118,7 @@ test.each([0.95, 0.8, 0.5])(
         data,
         many.map((_, b) => b),
         model.config.nPositions,
+        rollout.adjustments,
       );
       const { logprobs } = await model.score(asked);
       const old = pick(data.logprobs, index);

@@ -5,11 +5,12 @@
  */
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { ask, experience, pick } from "../../src/algorithms/batch.ts";
-import type { PPOConfig } from "../../src/algorithms/config.ts";
 import type { Metrics } from "../../src/algorithms/events.ts";
+import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { UpdateRecord } from "../../src/algorithms/update.ts";
+import { ask, pick } from "../../src/experience/ask.ts";
+import { experience } from "../../src/experience/experience.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { ParameterBuffer } from "../../src/model/parameters.ts";
 import { ppoStatistics } from "../../src/rl/stats.ts";
@@ -157,7 +158,7 @@ async function givenRollout(golden: Golden, model: GPT2HeadWithValueModel, optio
   const rollout = { queries, responses: bare, adjustments };
   const data = experience([rollout]);
   for (const [b, response] of bare.entries()) {
-    const { logprobs, values } = await model.score(ask(data, [b], model.config.nPositions).asked);
+    const { logprobs, values } = await model.score(ask(data, [b], model.config.nPositions, adjustments).asked);
     response.logprobs.set(logprobs);
     response.values.set(values);
   }

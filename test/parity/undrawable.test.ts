@@ -1,7 +1,8 @@
 /** @file Ids that no text can be made of: never drawn and never scored as drawable, with the numbers transformers and torch give. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { ask, experience } from "../../src/algorithms/batch.ts";
+import { ask } from "../../src/experience/ask.ts";
+import { experience } from "../../src/experience/experience.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { drawableIds } from "../../src/model/drawable.ts";
 import { generate, replay } from "../../src/sample/generate.ts";
@@ -62,7 +63,7 @@ test("log-probs, entropies and exact KL of their tokens", async () => {
     keptMass: new Float64Array(ids.length).fill(1),
     finished: false,
   }));
-  const { asked } = ask(experience([{ queries, responses, adjustments }]), [0, 1, 2], model.config.nPositions);
+  const { asked } = ask(experience([{ queries, responses }]), [0, 1, 2], model.config.nPositions, adjustments);
   const want = (name: keyof Row) => golden.rows.flatMap((row) => row[name]);
   const scores = await model.score(asked);
   expect(maxDifference(scores.logprobs, want("logprobs"))).toBeLessThan(1e-4);

@@ -1,6 +1,7 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
-import { PPO_DEFAULTS, type PPOOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
+import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
 import { type PresetName, presets } from "../../../src/algorithms/presets.ts";
 import { nameHere, trlNames } from "../../../src/algorithms/trl-names.ts";
 

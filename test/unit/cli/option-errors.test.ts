@@ -1,6 +1,7 @@
 /** @file What is said about a wrong value of every option, as the flag, in a file and in the library: read the snapshot. */
 import { describe, expect, it } from "vitest";
-import { PPO_DEFAULTS, type PPOOptionName, ppoConfig, ppoOptions } from "../../../src/algorithms/config.ts";
+import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";
 import { readPpoOptions } from "../../../src/cli/ppo-options.ts";

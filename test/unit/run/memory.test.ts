@@ -1,5 +1,6 @@
 import { describe, expect, it, test } from "vitest";
-import { type PPOConfig, ppoConfig } from "../../../src/algorithms/config.ts";
+import { ppoConfig } from "../../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";

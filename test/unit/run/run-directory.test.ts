@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { PPOConfig } from "../../../src/algorithms/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { makeConfig } from "../../../src/model/config.ts";

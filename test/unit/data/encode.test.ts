@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { encodePrompts, type PromptOptions } from "../../../src/algorithms/prompts.ts";
+import { encodePrompts, type PromptOptions } from "../../../src/data/encode.ts";
 import { makeConfig } from "../../../src/model/config.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";

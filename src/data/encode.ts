@@ -1,11 +1,11 @@
 /** @file Prompts as token ids: cut to length and checked against the context before anything is trained. */
 import { fail } from "../base/errors.ts";
+import { choice, count, type OptionsOf } from "../base/option-values.ts";
 import { stream } from "../base/streams.ts";
-import type { Prompt } from "../data/prompts.ts";
 import type { GPT2Config } from "../model/config.ts";
 import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { PPOConfig } from "./config.ts";
+import type { Prompt } from "./prompts.ts";
 
 export interface EncodedPrompts {
   /** As they are used: cut where they were cut. */
@@ -19,8 +19,31 @@ export interface EncodedPrompts {
 /** Texts, rows of a file, or what {@link encodePrompts} made of either. */
 export type PromptsGiven = readonly (string | Prompt)[] | EncodedPrompts;
 
-export type PromptOptions = Pick<PPOConfig, "maxNewTokens"> &
-  Partial<Pick<PPOConfig, "promptMinTokens" | "promptMaxTokens" | "longPrompts" | "seed">>;
+export const promptTable = {
+  promptMinTokens: [count(0), 0, "prompts are cut to a random length from this many tokens ..."],
+  promptMaxTokens: [count(0), 0, "... to this many, drawn once for each prompt; 0: prompts are used whole"],
+  longPrompts: [
+    choice(["error", "drop", "truncate"]),
+    "error",
+    "prompts that leave no room for the response in the context",
+  ],
+} as const;
+
+export type PromptConfig = OptionsOf<typeof promptTable>;
+
+/** How prompts are cut. */
+export interface PromptOptions {
+  /** What is left free in the context for the response, tokens. */
+  maxNewTokens: number;
+  /** With promptMaxTokens: the shortest random length. Default 0. */
+  promptMinTokens?: number;
+  /** The longest random length; 0, the default: prompts are used whole. */
+  promptMaxTokens?: number;
+  /** What becomes of prompts that leave no room for the response. Default "error". */
+  longPrompts?: "error" | "drop" | "truncate";
+  /** Of the random lengths. Default 0. */
+  seed?: number;
+}
 
 /**
  * Prompts as ids. An empty prompt is the end-of-text token: a response from nothing.

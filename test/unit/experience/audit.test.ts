@@ -1,11 +1,11 @@
 /** @file Each breach of the audit, made on purpose. */
 import { describe, expect, test } from "vitest";
-import { type Audited, auditRatio, auditStep, ratioTolerance } from "../../../src/algorithms/audit.ts";
-import type { Experience } from "../../../src/algorithms/batch.ts";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { type Audited, auditRatio, auditStep, ratioTolerance } from "../../../src/experience/audit.ts";
+import type { Experience } from "../../../src/experience/experience.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { makeConfig } from "../../../src/model/config.ts";
-import { KeptSet } from "../../../src/model/kept-set.ts";
+import { KeptSet, packKept } from "../../../src/model/kept-set.ts";
 import { logitScale } from "../../../src/model/logit-scale.ts";
 import { importanceWeights } from "../../../src/rl/importance.ts";
 import { klEstimates } from "../../../src/rl/kl.ts";
@@ -25,8 +25,7 @@ function sound(): Experience {
     batch: { rows: 16, width: W, mask },
     logprobs: new Float32Array(16 * W),
     values: new Float32Array(16 * W),
-    adjustments: undefined as never,
-    kept: [],
+    kept: packKept(new Array(16 * W).fill(undefined)),
     keptMass: Float64Array.from(mask, (m) => 0.8 * m),
   };
 }
@@ -138,10 +137,11 @@ test("tokens counted after the end of text stop the run", () => {
 test("a token outside its kept set stops the run", () => {
   const data = sound();
   const kept = (response: number, id: number) =>
-    data.batch.mask.reduce<(KeptSet | undefined)[]>((sets, _, i) => {
-      sets.push(i === response * W + 1 ? KeptSet.of(Int32Array.of(2, id), 10) : undefined);
-      return sets;
-    }, []);
+    packKept(
+      Array.from(data.batch.mask, (_, i) =>
+        i === response * W + 1 ? KeptSet.of(Int32Array.of(2, id), 10) : undefined,
+      ),
+    );
   expect(audit({ ...data, kept: kept(1, 4) }).warnings).toEqual([]);
   expect(() => audit({ ...data, kept: kept(1, 5) })).toThrow(
     "PPO step 7: found token 4 outside the set it was drawn from (response 1, token 1), expected a token of its kept set. Fix: pass responses as generate returned them",

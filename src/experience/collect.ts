@@ -1,12 +1,16 @@
 /** @file Responses to prompts and what the reward function says of them. */
 import type { Prompt } from "../data/prompts.ts";
-import { limiter } from "../experience/patience.ts";
-import { computeScores } from "../experience/rewards.ts";
-import { type Reader, type RewardFunction, type RewardSample, readSample } from "../experience/sample.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
-import type { PPOConfig } from "./config.ts";
-import type { TrainEvent } from "./events.ts";
+import type { RewardConfig, RolloutConfig } from "./options.ts";
+import { limiter } from "./patience.ts";
+import { type Reader, type RewardFunction, type RewardSample, readSample } from "./sample.ts";
+import { computeScores } from "./score.ts";
+
+/** Where the answers to a step's prompts are. */
+export type CollectEvent =
+  | { type: "progress"; step: number; phase: "respond" | "score"; done: number; total: number }
+  | { type: "warning"; step: number; message: string };
 
 /** Who answers, and who judges. */
 export interface Responder {
@@ -15,7 +19,7 @@ export interface Responder {
   readonly reader: Reader;
   readonly reward: RewardFunction;
   readonly rewardName: string;
-  readonly config: PPOConfig;
+  readonly config: RewardConfig & Pick<RolloutConfig, "rolloutBatchSize">;
   /** How responses are sampled, all but the random streams. */
   readonly sampling: GenerateOptions;
 }
@@ -50,12 +54,12 @@ export async function* respondAndScore(
     streamOf: (place: number) => number | readonly number[];
     lap?: (name: "respond" | "score") => void;
   },
-): AsyncGenerator<TrainEvent, Responses> {
+): AsyncGenerator<CollectEvent, Responses> {
   const total = ids.length;
   const rollouts: Rollout[] = [];
   const samples: RewardSample[] = [];
   const scores: Promise<number[]>[] = [];
-  const retries: TrainEvent[] = [];
+  const retries: CollectEvent[] = [];
   const inTurn = limiter(config.rewardConcurrency);
   const failed = new AbortController();
   const { rewardTimeout, rewardRetries } = config;

@@ -11,36 +11,37 @@
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
 import type { Targets } from "../rl/targets.ts";
-import { askInParts, type Experience, put } from "./batch.ts";
-import type { PPOConfig } from "./config.ts";
+import { askInParts, type Passes, put } from "./ask.ts";
+import type { Experience } from "./experience.ts";
+import type { RolloutConfig } from "./options.ts";
 
 /**
  * The batch as the old policy sees it: its log-probs, under the kept sets and adjustments the tokens were drawn with, and its
- * values; and the importance weights π_old / π_rollout. One forward pass, in parts of `partSize` rows; in fp32 the batch as it
+ * values; and the importance weights π_old / π_rollout. One forward pass, in parts; in fp32 the batch as it
  * is and no weights.
  */
 export async function rescore(
   model: CausalLMWithValueHead,
   data: Experience,
-  config: PPOConfig,
-  partSize: number,
+  config: RolloutConfig,
+  passes: Passes,
 ): Promise<{ data: Experience; importance?: ImportanceWeights }> {
   if (config.rolloutPrecision === "fp32") return { data };
-  const now = await scoreAll(model, data, partSize);
+  const now = await scoreAll(model, data, passes);
   const importance = importanceWeights(now.logprobs, data.logprobs, data.batch, config.importanceWeightCap);
   return { data: { ...data, ...now }, importance };
 }
 
-/** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts of `partSize` rows. */
+/** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts. */
 export async function scoreAll(
   model: CausalLMWithValueHead,
   data: Experience,
-  partSize: number,
+  passes: Passes,
 ): Promise<{ logprobs: Float32Array; values: Float32Array }> {
   const { rows, width } = data.batch;
   const logprobs = new Float32Array(rows * width);
   const values = new Float32Array(rows * width);
-  for (const { asked, index } of askInParts(data, partSize, model.sizes.context)) {
+  for (const { asked, index } of askInParts(data, passes, model.sizes.context)) {
     const scores = await model.score(asked);
     put(scores.logprobs, logprobs, index);
     put(scores.values, values, index);
@@ -51,15 +52,15 @@ export async function scoreAll(
 /** Values do not ask what could be drawn. */
 const ANY = { temperature: 1 };
 
-/** The values that a model of its own gives a batch, [B, W], in parts of `partSize` rows. */
+/** The values that a model of its own gives a batch, [B, W], in parts. */
 export async function scoreValues(
   model: CausalLMWithValueHead,
   data: Experience,
-  partSize: number,
+  passes: Passes,
 ): Promise<Float32Array> {
   const { rows, width } = data.batch;
   const values = new Float32Array(rows * width);
-  for (const { asked, index } of askInParts(data, partSize, model.sizes.context))
+  for (const { asked, index } of askInParts(data, passes, model.sizes.context))
     put((await model.score({ ...asked, distribution: ANY }, ["values"])).values, values, index);
   return values;
 }
@@ -79,7 +80,7 @@ export function weightTargets(targets: Targets, importance?: ImportanceWeights):
 }
 
 /** What a run says of its rollouts before it starts. */
-export function rolloutRemarks(config: PPOConfig): { type: "note" | "warning"; message: string }[] {
+export function rolloutRemarks(config: RolloutConfig): { type: "note" | "warning"; message: string }[] {
   if (config.rolloutPrecision === "fp32") return [];
   const note = { type: "note" as const, message: INT8_NOTE };
   return config.importanceWeightCap > 0 ? [note] : [note, { type: "warning", message: NO_CORRECTION }];

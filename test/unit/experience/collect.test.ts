@@ -1,9 +1,10 @@
 /** @file Sampling and scoring go on at the same time, and what goes wrong in scoring costs no more than it must. */
 import { afterAll, describe, expect, it } from "vitest";
-import { type PPOConfig, ppoConfig } from "../../../src/algorithms/config.ts";
+import { ppoConfig } from "../../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../../src/algorithms/events.ts";
-import { encodePrompts } from "../../../src/algorithms/prompts.ts";
-import { type Responses, respondAndScore } from "../../../src/algorithms/respond.ts";
+import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import { encodePrompts } from "../../../src/data/encode.ts";
+import { type Responses, respondAndScore } from "../../../src/experience/collect.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { makeConfig } from "../../../src/model/config.ts";
@@ -104,7 +105,7 @@ describe("a reward that throws", () => {
         type: "warning",
         step: 7,
         message: expect.stringMatching(
-          /^reward mine: busy at .*respond\.test\.ts:\d+:\d+; call 1 of 3, the next in 1 s$/,
+          /^reward mine: busy at .*collect\.test\.ts:\d+:\d+; call 1 of 3, the next in 1 s$/,
         ),
       },
     ]);
@@ -121,7 +122,7 @@ describe("a reward that throws", () => {
       if (event.type === "progress") sampled = event.done;
     };
     await expect(answer(broken, { rewardRetries: 0, rewardConcurrency: 1 }, hear)).rejects.toThrow(
-      /^reward mine: found an exception \(no key\) at .*respond\.test\.ts:\d+:\d+, with 2 samples, the first: prompt "Film number 0", response "/,
+      /^reward mine: found an exception \(no key\) at .*collect\.test\.ts:\d+:\d+, with 2 samples, the first: prompt "Film number 0", response "/,
     );
     expect(calls).toBe(1);
     expect(sampled).toBeLessThan(8);

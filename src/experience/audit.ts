@@ -5,6 +5,7 @@
  * runs that chance alone may stop (rl/martingale.ts; docs/honest-sampling.md has the theorem).
  */
 import { fail } from "../base/errors.ts";
+import { keptAt } from "../model/kept-set.ts";
 import { logitScale } from "../model/logit-scale.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type Family, familyOf, mixtureFactors, saysFewer, WEIGHTS } from "../rl/alternatives.ts";
@@ -20,9 +21,10 @@ import {
   logSum,
   type MartingaleState,
 } from "../rl/martingale.ts";
-import type { Experience } from "./batch.ts";
-import type { PPOConfig } from "./config.ts";
-import type { Metrics } from "./events.ts";
+import type { Metrics } from "../rl/metrics.ts";
+import type { SamplingConfig } from "../sample/options.ts";
+import type { Experience } from "./experience.ts";
+import type { HonestyConfig } from "./options.ts";
 
 interface Breach {
   found: string;
@@ -63,7 +65,7 @@ export interface AuditResult {
  * @param before where the test stood after the last step
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
-export function auditStep(before: MartingaleState, seen: Audited, config: PPOConfig, step: number): AuditResult {
+export function auditStep(before: MartingaleState, seen: Audited, config: HonestyConfig, step: number): AuditResult {
   if (config.audit === "off") return { metrics: {}, warnings: [] };
   const factors = logFactors(seen);
   const state = advance(before, factors, WEIGHTS, countTokens(seen.data));
@@ -88,7 +90,7 @@ export function auditStep(before: MartingaleState, seen: Audited, config: PPOCon
 export function auditRatio(
   deviation: number,
   model: CausalLMWithValueHead,
-  config: PPOConfig,
+  config: HonestyConfig & Sharpness,
   step: number,
 ): string | undefined {
   if (config.audit === "off" || deviation <= RATIO_TOLERANCE) return undefined;
@@ -96,6 +98,8 @@ export function auditRatio(
   if (deviation <= tolerance) return undefined;
   return report(badRatio(deviation, tolerance, config.maskReplay), config, step);
 }
+
+type Sharpness = Pick<SamplingConfig, "temperature" | "repetitionPenalty">;
 
 /** Rounding between the decoding pass and the training pass, in float32, stays well below this in most models. */
 const RATIO_TOLERANCE = 1e-3;
@@ -107,15 +111,12 @@ const LOGIT_ROUNDING = 2 ** -20;
  * How far rounding can move a ratio from 1. A log-prob is a difference of logits over the temperature, so their rounding counts
  * 1 / temperature times, and a repetition penalty multiplies it too.
  */
-export function ratioTolerance(
-  model: CausalLMWithValueHead,
-  { temperature, repetitionPenalty: p }: Pick<PPOConfig, "temperature" | "repetitionPenalty">,
-): number {
+export function ratioTolerance(model: CausalLMWithValueHead, { temperature, repetitionPenalty: p }: Sharpness): number {
   const sharpness = Math.max(p, 1 / p) / temperature;
   return RATIO_TOLERANCE * Math.max(1, sharpness) + LOGIT_ROUNDING * logitScale(model.parameters, model) * sharpness;
 }
 
-function report(breach: Breach | undefined, { audit }: PPOConfig, step: number): string | undefined {
+function report(breach: Breach | undefined, { audit }: Pick<HonestyConfig, "audit">, step: number): string | undefined {
   if (!breach) return undefined;
   if (audit === "stop") fail("audit", { where: `PPO step ${step}`, ...breach });
   return `found ${breach.found}, expected ${breach.expected}. ${breach.fix}`;
@@ -211,7 +212,7 @@ function badKeptSet({ batch, responses, kept, keptMass }: Experience): Breach | 
           expected: "above 0 and at most 1",
           fix: "a transform leaves tokens that cannot be drawn, or counts some twice",
         };
-      if (!(kept[i]?.has(response[t]) ?? true))
+      if (!(keptAt(kept, i)?.has(response[t]) ?? true))
         return {
           found: `token ${response[t]} outside the set it was drawn from ${place}`,
           expected: "a token of its kept set",

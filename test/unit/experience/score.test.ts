@@ -1,9 +1,8 @@
 /** @file Whatever a reward function does to its samples stays with it, and whatever it answers is numbers or a clear error. */
 import { describe, expect, it } from "vitest";
 import type { ValueheadError } from "../../../src/base/errors.ts";
-import { computeScores } from "../../../src/experience/rewards.ts";
 import type { RewardFunction, RewardSample } from "../../../src/experience/sample.ts";
-import { askReward } from "../../../src/experience/scores.ts";
+import { askReward, computeScores } from "../../../src/experience/score.ts";
 import { testSample } from "../../support/samples.ts";
 
 const two = (): RewardSample[] => [

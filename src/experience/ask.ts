@@ -1,0 +1,88 @@
+/** @file What to ask the model about a batch of experience: the same tokens, under the same adjustments and kept sets. */
+import type { AskedTokens } from "../model/asked.ts";
+import { keptAt } from "../model/kept-set.ts";
+import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
+import type { Experience } from "./experience.ts";
+
+/** How a batch goes through a model. */
+export interface Passes {
+  /** What happened to logits because of earlier tokens when the batch was drawn, and happens again. */
+  readonly adjustments: Adjustments;
+  /** Responses in a forward pass. */
+  readonly partSize: number;
+}
+
+/** Sequence lengths are rounded up to a multiple of this, so that few programs serve all lengths. */
+const LENGTH_MULTIPLE = 8;
+
+/**
+ * The response tokens of some rows as a question to the model.
+ * @param nPositions  the model's context, tokens
+ * @param adjustments what happens to logits because of earlier tokens, the same as when they were drawn
+ * @returns what to ask, and for each asked token its index in the [B, W] arrays
+ */
+export function ask(
+  data: Experience,
+  rows: ArrayLike<number>,
+  nPositions: number,
+  adjustments: Adjustments,
+): { asked: AskedTokens & { readonly ids: Int32Array }; index: Int32Array } {
+  const { width } = data.batch;
+  const list = Array.from(rows);
+  // The last token is predicted but not read.
+  const lengths = list.map((b) => data.queries[b].length + data.responses[b].length - 1);
+  const T = Math.min(nPositions, Math.ceil(Math.max(...lengths) / LENGTH_MULTIPLE) * LENGTH_MULTIPLE);
+  const count = list.reduce((n, b) => n + data.responses[b].length, 0);
+  const ids = new Int32Array(list.length * T);
+  const askedRows = new Int32Array(count);
+  const askedIds = new Int32Array(count);
+  const index = new Int32Array(count);
+  const recorded: RecordedToken[] = [];
+  let i = 0;
+  list.forEach((b, r) => {
+    const query = data.queries[b];
+    const response = data.responses[b];
+    ids.set(query, r * T);
+    ids.set(response.subarray(0, response.length - 1), r * T + query.length);
+    for (let t = 0; t < response.length; t++, i++) {
+      askedRows[i] = r * T + query.length - 1 + t; // the position before the token predicts it
+      askedIds[i] = response[t];
+      index[i] = b * width + t;
+      recorded.push({ prompt: query, response: response.subarray(0, t), kept: keptAt(data.kept, index[i]) });
+    }
+  });
+  return {
+    asked: {
+      tokens: { ids, B: list.length, T },
+      rows: askedRows,
+      ids: askedIds,
+      distribution: adjustments.distribution(recorded),
+    },
+    index,
+  };
+}
+
+/** All rows of a batch, as questions of `partSize` rows each. */
+export function* askInParts(
+  data: Experience,
+  { adjustments, partSize }: Passes,
+  nPositions: number,
+): Generator<ReturnType<typeof ask>> {
+  const { rows } = data.batch;
+  for (let start = 0; start < rows; start += partSize) {
+    const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
+    yield ask(data, part, nPositions, adjustments);
+  }
+}
+
+/** [R] -> the given places of [B, W]. */
+export function put(from: Float32Array, to: Float32Array, index: Int32Array): void {
+  index.forEach((j, i) => {
+    to[j] = from[i];
+  });
+}
+
+/** `from` at the given places: [B, W] -> [R]. */
+export function pick(from: Float32Array, index: Int32Array): Float32Array {
+  return Float32Array.from(index, (j) => from[j]);
+}

@@ -1,0 +1,35 @@
+/** @file What the reference says of the tokens that the policy drew, and how far apart the two are. */
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { askInParts, type Passes, put } from "./ask.ts";
+import type { Experience } from "./experience.ts";
+
+/** What the reference says of every response token, [B, W]. */
+export interface ReferenceScores {
+  readonly refLogprobs: Float32Array;
+  /** KL(policy ‖ reference) over the vocabulary, nats; where it was asked. */
+  readonly exactKl?: Float32Array;
+}
+
+/**
+ * The reference's log-probs, and the exact KL if wanted, in parts.
+ * @param wantsExact one more forward pass of the policy and two heads instead of one
+ */
+export async function scoreReference(
+  model: CausalLMWithValueHead,
+  reference: CausalLMWithValueHead,
+  data: Experience,
+  passes: Passes,
+  wantsExact: boolean,
+): Promise<ReferenceScores> {
+  const { rows, width } = data.batch;
+  const refLogprobs = new Float32Array(rows * width);
+  const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;
+  for (const { asked, index } of askInParts(data, passes, model.sizes.context)) {
+    if (exactKl) {
+      const scores = await model.exactKl(asked, reference);
+      put(scores.refLogprobs, refLogprobs, index);
+      put(scores.kl, exactKl, index);
+    } else put((await reference.score(asked, ["logprobs"])).logprobs, refLogprobs, index);
+  }
+  return { refLogprobs, exactKl };
+}
