@@ -1,29 +1,25 @@
-/** @file PPO. `train` is the loop and `step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
+/** @file PPO. `train` is the loop and `#step` the algorithm: prompts, responses, scores, rewards, advantages, updates, report. */
 import { fail } from "../base/errors.ts";
 import type { IdList } from "../base/token-ids.ts";
-import { encodePrompts, type PromptsGiven } from "../data/encode.ts";
+import { type EncodedPrompts, encodePrompts, nextPrompts, type PromptsGiven } from "../data/encode.ts";
 import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
-import type { Passes } from "../experience/ask.ts";
 import { auditStep } from "../experience/audit.ts";
-import { type Responder, respondAndScore } from "../experience/collect.ts";
-import { type Experience, experience } from "../experience/experience.ts";
-import { namingExtremes } from "../experience/extremes.ts";
+import { type Answered, collect, type Place, type Responder } from "../experience/collect.ts";
+import { nameExtreme } from "../experience/extremes.ts";
 import { checkFinite, checkWeights } from "../experience/finite.ts";
-import { checkDrawn, type GivenBatch, givenExperience, readGiven, unlikeRecord } from "../experience/given.ts";
+import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
 import { scoreReference } from "../experience/reference.ts";
-import { rescore, rolloutRemarks, scoreAll, scoreValues, weightTargets } from "../experience/rescore.ts";
+import { rescore, rolloutRemarks, weightTargets } from "../experience/rescore.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
 import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
-import { type RewardSample, readSample } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import { adamOptions } from "../nn/options.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
-import { AdaptiveKLController, FixedKLController, type KLController } from "../rl/controllers.ts";
-import type { Draws } from "../rl/draws.ts";
+import { type KLController, klController } from "../rl/controllers.ts";
 import { IdleWatch } from "../rl/idle.ts";
 import { type KLEstimate, klEstimates } from "../rl/kl.ts";
 import { NO_STEPS } from "../rl/martingale.ts";
@@ -34,13 +30,12 @@ import { scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
 import { samplingOptions } from "../sample/distribution.ts";
 import { responseEnds } from "../sample/ends.ts";
 import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
-import { decodingWeights } from "../sample/precision.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
 import { ppoConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { Learner, type LearnerOptions } from "./learner.ts";
+import { Learner } from "./learner.ts";
 import type { PPOConfig } from "./options.ts";
 import { Stopwatch, stepReport, stepSignals } from "./report.ts";
 import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
@@ -63,14 +58,10 @@ export interface PPOTrainerOptions {
 /** What {@link PPOTrainer.step} did. `warnings`: what the audit found, when config.audit is "warn". */
 export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
 
-/** A batch of experience, as text, and what the reward function said. */
-interface Answered {
-  data: Experience;
-  passes: Passes;
-  episodes: readonly RewardSample[];
-  scores: number[];
-  /** Of token ids that came without a record. */
-  draws?: Draws;
+/** Where prompts come from. */
+interface PromptSource {
+  encoded: EncodedPrompts;
+  sampler: PromptSampler;
 }
 
 export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
@@ -98,6 +89,8 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
   #promptState?: PromptSamplerState;
   #audit = NO_STEPS;
   readonly #idle = new IdleWatch();
+  /** What the reward said of the step that is under way. */
+  #judged?: Answered;
   /** Optimizer steps at the end of the last PPO step. */
   #settledAt = 0;
   #skippedUpdates = 0;
@@ -128,18 +121,13 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
-    this.#policy = new Learner(model, learnerOptions(this.config));
+    const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;
+    const learning = { optimizer: adamOptions(this.config), maxGradNorm, frozenLayers, gradientCheckpointing };
+    this.#policy = new Learner(model, learning);
     this.optimizer = this.#policy.optimizer;
     if (this.config.valueModel === "separate")
-      this.critic = new Learner(model.frozenCopy(this.config.frozenLayers), {
-        ...learnerOptions(this.config),
-        name: "the value model",
-      });
-    const { klCoef, klTarget, klHorizon } = this.config;
-    this.klController =
-      this.config.klController === "adaptive"
-        ? new AdaptiveKLController(klCoef, klTarget, klHorizon)
-        : new FixedKLController(klCoef);
+      this.critic = new Learner(model.frozenCopy(frozenLayers), { ...learning, name: "the value model" });
+    this.klController = klController(this.config);
   }
 
   /**
@@ -149,98 +137,88 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
   async *train(given: PromptsGiven, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
     const encode = (texts: readonly (string | Prompt)[]) =>
       encodePrompts(texts, this.tokenizer, this.model.sizes, this.config);
-    const { prompts, ids, notes } = "ids" in given ? given : encode(given);
-    const sampler = new PromptSampler(prompts.length, this.config.seed);
+    const encoded = "ids" in given ? given : encode(given);
+    const sampler = new PromptSampler(encoded.prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
-    if (!("ids" in given)) for (const message of notes) yield { type: "warning", step: this.stepsTaken, message };
+    if (!("ids" in given))
+      for (const message of encoded.notes) yield { type: "warning", step: this.stepsTaken, message };
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
     for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
-    while (this.stepsTaken < this.config.steps && !options.signal?.aborted) {
-      const chosen = Array.from(sampler.next(this.config.batchSize)); // 1 prompts
-      const [asked, queries] = [chosen.map((i) => prompts[i]), chosen.map((i) => ids[i])];
-      yield* this.#step(asked, queries, sampler.getState());
-    }
+    while (this.stepsTaken < this.config.steps && !options.signal?.aborted)
+      yield* this.#alone(this.#step({ encoded, sampler }, new Stopwatch()));
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
   }
 
-  /** A PPO step: prompts were chosen (1); respond and score (2, 3), then learn (4 to 7). */
-  async *#step(
-    prompts: readonly Prompt[],
-    queries: readonly Int32Array[],
-    promptState: PromptSamplerState,
-  ): AsyncGenerator<TrainEvent> {
-    refuseTrainMode(this.model);
-    const release = takeWeights(this.model);
-    try {
-      const clock = new Stopwatch();
-      const answered = yield* this.#respondAndScore(prompts, queries, clock); // 2 respond, 3 score
-      yield* namingExtremes(this.#learn(answered, promptState, clock), answered, this.config); // 4 to 7
-    } finally {
-      release();
-    }
-  }
+  /** A PPO step on the next prompts; or, from scores on, on what a caller of {@link step} gave. */
+  async *#step(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
+    const { config, model, reference, critic, optimizer } = this;
+    const [step, klCoef] = [this.stepsTaken + 1, this.klController.value];
 
-  async *#learn(
-    { data: answered, passes, episodes, scores: given, draws }: Answered,
-    promptState: PromptSamplerState | undefined,
-    clock: Stopwatch,
-  ): AsyncGenerator<TrainEvent> {
-    const { config, klController, optimizer } = this;
-    const step = this.stepsTaken + 1;
-    const klCoef = klController.value;
-    const { data: scored, importance } = await rescore(this.model, answered, config, passes); // where another policy drew them
-    const data = this.critic ? { ...scored, values: await scoreValues(this.critic.model, scored, passes) } : scored;
-    const { batch, logprobs, values } = data;
-    const asked = episodes.map(({ prompt }) => prompt);
-    const responseFacts = scoreFacts(data.responses, this.#truncation, this.eosTokenIds);
+    // 1 prompts
+    const asked = "sampler" in source && nextPrompts(source.encoded, source.sampler, config.batchSize);
+
+    // 2 respond, 3 score: the reward judges one part while the next is drawn
+    const answered = asked
+      ? yield* collect(this.responder, asked, this.#place(clock), this.#policy.grads)
+      : (source as Answered);
+    this.#judged = answered;
+    const { adjustments, episodes, draws, scores: given, data: drawn } = answered;
+    const passes = { adjustments, partSize: config.microBatchSize || config.miniBatchSize };
+    const { data, importance } = await rescore(model, drawn, config, passes, critic?.model); // where another policy drew them
+    const { batch, logprobs, values, responses } = data;
+    const texts = episodes.map(({ prompt }) => prompt);
+    const responseFacts = scoreFacts(responses, this.#truncation, this.eosTokenIds);
     const { scores, moments } = shapeScores(given, responseFacts, config, this.#scoreMoments);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
-    const reference = await scoreReference(this.model, this.reference, data, passes, wantsExact);
-    checkFinite(step, data, asked, { "log-probs": logprobs, values, "reference log-probs": reference.refLogprobs });
+    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, passes, wantsExact);
+    checkFinite(step, data, texts, { "log-probs": logprobs, values, "reference log-probs": refLogprobs });
     clock.lap("time/ppo/forward_pass");
-    const kl = klEstimates(logprobs, reference.refLogprobs, batch, reference.exactKl);
-    const endTokens = this.#endOfResponse;
-    const tokens = { data, drawnLogprobs: answered.logprobs, ...reference, kl, importance, draws, endTokens };
-    const audit = auditStep(this.#audit, tokens, config, step);
+    const kl = klEstimates(logprobs, refLogprobs, batch, exactKl);
+    const seen = { data, drawnLogprobs: drawn.logprobs, refLogprobs, kl, importance, draws, endTokens: this.#ends };
+    const audit = auditStep(this.#audit, seen, config, step);
     for (const message of audit.warnings) yield { type: "warning", step, message };
-    const logged = kl[config.klLog] as KLEstimate; // exact too: it was asked for
-    const inputs = { scores, logprobs, ...reference, klCoef, penalty: config.klPenalty, batch };
+    const inputs = { scores, logprobs, refLogprobs, exactKl, klCoef, penalty: config.klPenalty, batch };
     const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
 
     // 5 advantages
     const targets = weightTargets(learningTargets({ rewards, values, batch }, config), importance);
-    checkFinite(step, data, asked, { rewards, returns: targets.returns, advantages: targets.advantages });
+    checkFinite(step, data, texts, { rewards, returns: targets.returns, advantages: targets.advantages });
     clock.lap("time/ppo/compute_advantages");
 
-    // 6 K epochs of updates
-    const learners = { policy: this.#policy, critic: this.critic };
-    for (const learner of [learners.policy, learners.critic])
-      if (learner) learner.optimizer.options.learningRate = config.learningRate * this.#schedule(step);
-    const update = yield* updatePolicy(learners, data, targets, passes, config, step, this.#skippedUpdates);
+    // 6 updates: ppoEpochs times through the batch, in minibatches
+    const schedule = scheduleFactor(config.schedule, step - 1, config.steps, config.warmupSteps);
+    const learning = { ...config, learningRate: config.learningRate * schedule };
+    const learners = { policy: this.#policy, critic };
+    const update = yield* updatePolicy(learners, data, targets, passes, learning, step, this.#skippedUpdates);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    klController.update(logged.mean, batch.rows);
-    this.stepsTaken = step;
-    this.#promptState = promptState;
-    this.#scoreMoments = moments;
-    this.#settledAt = optimizer.step;
-    this.#skippedUpdates = update.skippedUpdates;
-    this.#audit = audit.state ?? NO_STEPS;
-    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards };
-    const { metrics, samples } = stepReport({ ...facts, update, optimizer });
-    const remark = this.#idle.look(stepSignals({ ...facts, update, optimizer }));
+    this.klController.update((kl[config.klLog] as KLEstimate).mean, batch.rows); // exact too: it was asked for
+    const after = { step, prompts: asked ? asked.state : this.#promptState, scores: moments, audit: audit.state };
+    this.#settle({ ...after, skippedUpdates: update.skippedUpdates });
+    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
+    const { metrics, samples } = stepReport(facts);
+    const remark = this.#idle.look(stepSignals(facts));
     if (remark) yield { ...remark, step };
-    yield {
-      type: "step",
-      step,
-      steps: config.steps,
-      metrics: { ...metrics, ...audit.metrics, ...clock.times() },
-      samples,
-    };
+    const all = { ...metrics, ...audit.metrics, ...clock.times() };
+    yield { type: "step", step, steps: config.steps, metrics: all, samples };
+  }
+
+  /** The events of a step while no other is at work on the weights. Where numbers go bad because of a reward, the error says which. */
+  async *#alone(events: AsyncGenerator<TrainEvent>): AsyncGenerator<TrainEvent> {
+    refuseTrainMode(this.model);
+    const release = takeWeights(this.model);
+    try {
+      yield* events;
+    } catch (error) {
+      throw nameExtreme(error, this.#judged, this.config);
+    } finally {
+      this.#judged = undefined;
+      release();
+    }
   }
 
   /**
@@ -263,87 +241,51 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     refuseTrainMode(this.model);
     const given = readGiven(this.model.sizes, queries, responses, scores);
     checkDrawn(given.tokens, this.#drawable);
-    const release = takeWeights(this.model);
-    try {
-      return await this.#stepOn(given);
-    } finally {
-      release();
-    }
-  }
-
-  async #stepOn({ queries, tokens, recorded, scores }: GivenBatch): Promise<StepResult> {
-    const { config, model, tokenizer } = this;
-    const clock = new Stopwatch();
     const warnings: string[] = [];
-    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
-    const passes = { adjustments, partSize: this.#partSize };
-    const { data, draws } = recorded
-      ? { data: experience([{ queries, responses: recorded }], config.maskReplay), draws: undefined }
-      : await givenExperience(model, queries, tokens, passes, config.audit !== "off");
-    if (recorded && config.audit !== "off" && config.maskReplay && config.rolloutPrecision === "fp32") {
-      const unlike = unlikeRecord(data, await scoreAll(model, data, passes), data.batch);
-      const where = `PPO step ${this.stepsTaken + 1}`;
-      if (unlike && config.audit === "stop") fail("audit", { where, ...unlike });
-      if (unlike) warnings.push(`found ${unlike.found}, expected ${unlike.expected}. ${unlike.fix}`);
-    }
-    const { reader } = this.responder;
-    const episodes = data.responses.map((response, b) =>
-      readSample(reader, { prompt: tokenizer.decode(queries[b]), row: {} }, queries[b], response),
-    );
-    const answered = { data, passes, episodes, scores: [...scores], draws };
-    const events = namingExtremes(this.#learn(answered, this.#promptState, clock), answered, config);
-    for await (const event of events) {
+    for await (const event of this.#alone(this.#stepOn(given))) {
       if (event.type === "warning") warnings.push(event.message);
       if (event.type === "step") return { ...event, warnings };
     }
     throw new Error("a step ended without a report");
   }
 
+  async *#stepOn(given: GivenBatch): AsyncGenerator<TrainEvent> {
+    const { config, model } = this;
+    const clock = new Stopwatch();
+    const step = this.stepsTaken + 1;
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
+    const passes = { adjustments, partSize: config.microBatchSize || config.miniBatchSize };
+    const where = `PPO step ${step}`;
+    const { answered, warning } = await answersGiven(model, given, passes, this.responder.reader, config, where);
+    if (warning !== undefined) yield { type: "warning", step, message: warning };
+    yield* this.#step(answered, clock);
+  }
+
   /** How responses are sampled, all but the random streams. */
   sampling(): GenerateOptions {
     const { stop: strings, ...config } = this.config;
     const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    const [eosTokenId, transforms, drawable] = [this.#endOfResponse, this.#transforms, this.#drawable];
+    const [eosTokenId, transforms, drawable] = [this.#ends, this.#transforms, this.#drawable];
     return { ...config, stop, eosTokenId, transforms, drawable };
   }
 
   /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */
-  get responder(): Responder {
+  get responder(): Responder & { config: PPOConfig } {
     const { model, tokenizer, config } = this;
     const reader = { tokenizer, truncation: this.#truncation };
     return { model, reader, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
   }
 
-  get #partSize(): number {
-    return this.config.microBatchSize || this.config.miniBatchSize;
+  /** The next step, and its random streams: each response has one of its own, whatever else is drawn beside it. */
+  #place(clock: Stopwatch): Place {
+    const [first, laps] = [this.stepsTaken * this.config.batchSize, { respond: "response", score: "scores" } as const];
+    const lap = (done: keyof typeof laps) => clock.lap(`time/get_${laps[done]}`);
+    return { step: this.stepsTaken + 1, streamOf: (i) => first + i, lap };
   }
 
   /** The tokens that end a response. */
-  get #endOfResponse(): readonly number[] {
+  get #ends(): readonly number[] {
     return this.config.stopAtEos ? this.eosTokenIds : [];
-  }
-
-  #schedule(step: number): number {
-    return scheduleFactor(this.config.schedule, step - 1, this.config.steps, this.config.warmupSteps);
-  }
-
-  async *#respondAndScore(
-    prompts: readonly Prompt[],
-    queries: readonly Int32Array[],
-    clock: Stopwatch,
-  ): AsyncGenerator<TrainEvent, Answered> {
-    const { rolloutPrecision: precision, rolloutBatchSize, maxNewTokens, batchSize, maskReplay } = this.config;
-    const form = { precision, rows: Math.min(queries.length, rolloutBatchSize), steps: maxNewTokens };
-    const weights = decodingWeights(this.model, form, this.#policy.grads); // those of the last step are not needed any more
-    const responder = { ...this.responder, sampling: { ...this.sampling(), weights } };
-    const lap = (done: "respond" | "score") => {
-      if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
-      clock.lap(done === "respond" ? "time/get_response" : "time/get_scores");
-    };
-    const place = { step: this.stepsTaken + 1, streamOf: (i: number) => this.stepsTaken * batchSize + i, lap };
-    const { rollouts, samples, scores } = yield* respondAndScore(responder, prompts, queries, place);
-    const passes = { adjustments: rollouts[0].adjustments, partSize: this.#partSize };
-    return { data: experience(rollouts, maskReplay), passes, episodes: samples, scores };
   }
 
   /** The policy, and the value model where it is one of its own. */
@@ -379,20 +321,20 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
    */
   setState(state: TrainerState): void {
     checkedTrainerState(state);
-    this.#settledAt = this.optimizer.step;
-    this.stepsTaken = state.step;
     this.klController.setState(state.kl);
-    this.#promptState = state.prompts;
-    this.#scoreMoments = state.scores ?? NO_MOMENTS;
-    this.#skippedUpdates = state.skippedUpdates ?? 0;
-    this.#audit = state.audit ?? NO_STEPS;
+    this.#settle(state);
+  }
+
+  /** Weights, optimizer and this belong together. */
+  #settle({ step, prompts, scores, skippedUpdates, audit }: Omit<TrainerState, "kl">): void {
+    this.#settledAt = this.optimizer.step;
+    this.stepsTaken = step;
+    this.#promptState = prompts;
+    this.#scoreMoments = scores ?? NO_MOMENTS;
+    this.#skippedUpdates = skippedUpdates ?? 0;
+    this.#audit = audit ?? NO_STEPS;
   }
 }
-
-const learnerOptions = (config: PPOConfig): LearnerOptions => {
-  const { maxGradNorm, frozenLayers, gradientCheckpointing } = config;
-  return { optimizer: adamOptions(config), maxGradNorm, frozenLayers, gradientCheckpointing };
-};
 
 const NO_REPLAY =
   "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +

@@ -3,17 +3,22 @@ import { pick } from "../experience/ask.ts";
 import type { Experience } from "../experience/experience.ts";
 import type { RewardSample } from "../experience/sample.ts";
 import type { AdamW } from "../nn/adamw.ts";
+import type { OptimizerConfig } from "../nn/options.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
+import type { AdvantageConfig, KLConfig } from "../rl/options.ts";
 import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
 import type { Metrics, Sample } from "./events.ts";
-import type { PPOConfig } from "./options.ts";
+import type { LossConfig } from "./options.ts";
 import type { UpdateRecord } from "./update.ts";
 
-export interface StepFacts {
-  config: PPOConfig;
+export interface ReportFacts {
+  config: LossConfig &
+    AdvantageConfig &
+    Pick<KLConfig, "klLog"> &
+    Pick<OptimizerConfig, "learningRate"> & { logSamples: number };
   data: Experience;
   episodes: readonly RewardSample[];
   /** What the reward function said. */
@@ -28,7 +33,7 @@ export interface StepFacts {
   importance?: ImportanceWeights;
 }
 
-export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sample[] } {
+export function stepReport(facts: ReportFacts): { metrics: Metrics; samples: Sample[] } {
   const { config, data, kl, update } = facts;
   const { batch } = data;
   const stats = ppoStatistics({
@@ -116,7 +121,7 @@ export function stepReport(facts: StepFacts): { metrics: Metrics; samples: Sampl
 }
 
 /** The same step as rl/idle.ts looks at it. */
-export function stepSignals({ config, data, given, scores, update, optimizer }: StepFacts): StepSignals {
+export function stepSignals({ config, data, given, scores, update, optimizer }: ReportFacts): StepSignals {
   const { queries, responses, batch, logprobs } = data;
   const differs = (b: number) => responses[b].join() !== responses[0].join() || queries[b].join() !== queries[0].join();
   return {
@@ -134,7 +139,7 @@ export function stepSignals({ config, data, given, scores, update, optimizer }: 
   };
 }
 
-function sample({ config, data, episodes, given, kl }: StepFacts, b: number): Sample {
+function sample({ config, data, episodes, given, kl }: ReportFacts, b: number): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));

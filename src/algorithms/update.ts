@@ -47,7 +47,7 @@ type Part = Pick<UpdateRecord, PerToken | "index">;
 export type UpdateConfig = PassConfig &
   LossConfig &
   HonestyConfig &
-  Pick<OptimizerConfig, "maxSkippedSteps"> &
+  Pick<OptimizerConfig, "learningRate" | "maxSkippedSteps"> &
   Pick<SamplingConfig, "temperature" | "repetitionPenalty"> &
   Pick<RunConfig, "seed">;
 
@@ -79,6 +79,7 @@ export async function* updatePolicy(
   step: number,
   skippedBefore = 0,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
+  for (const learner of [policy, critic]) if (learner) learner.optimizer.options.learningRate = config.learningRate;
   const losses = { policy: ppoLoss(critic ? { ...config, vfCoef: 0 } : config), critic: criticLoss(config) };
   const { rows } = data.batch;
   const rng = stream(config.seed, "minibatches", step);

@@ -5,7 +5,7 @@ import { stream } from "../base/streams.ts";
 import type { GPT2Config } from "../model/config.ts";
 import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Prompt } from "./prompts.ts";
+import type { Prompt, PromptSampler, PromptSamplerState } from "./prompts.ts";
 
 export interface EncodedPrompts {
   /** As they are used: cut where they were cut. */
@@ -102,6 +102,21 @@ export function encodePrompts(
   const done = longPrompts === "drop" ? "left out" : "cut to their first tokens";
   const notes = long.length === 0 ? [] : [`${long.length} of ${given.length} prompts ${done}: longer than ${context}`];
   return { prompts, ids, notes };
+}
+
+/** Prompts of a step, as rows and as ids. */
+export interface PromptBatch {
+  readonly prompts: readonly Prompt[];
+  readonly queries: readonly Int32Array[];
+  /** Where the sampler is after them. */
+  readonly state: PromptSamplerState;
+}
+
+/** The next `n` of endless prompts. */
+export function nextPrompts({ prompts, ids }: EncodedPrompts, sampler: PromptSampler, n: number): PromptBatch {
+  const chosen = sampler.next(n);
+  const [asked, queries] = [chosen.map((i) => prompts[i]), chosen.map((i) => ids[i])];
+  return { prompts: asked, queries, state: sampler.getState() };
 }
 
 function fromNothing(tokenizer: Tokenizer, i: number): Int32Array {

@@ -1,8 +1,14 @@
 /** @file Responses to prompts and what the reward function says of them. */
+import type { PromptBatch } from "../data/encode.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
+import type { ParameterBuffer } from "../model/parameters.ts";
+import type { Draws } from "../rl/draws.ts";
 import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
-import type { RewardConfig, RolloutConfig } from "./options.ts";
+import { decodingWeights } from "../sample/precision.ts";
+import type { Adjustments } from "../sample/transforms.ts";
+import { type Experience, experience } from "./experience.ts";
+import type { HonestyConfig, RewardConfig, RolloutConfig } from "./options.ts";
 import { limiter } from "./patience.ts";
 import { type Reader, type RewardFunction, type RewardSample, readSample } from "./sample.ts";
 import { computeScores } from "./score.ts";
@@ -11,6 +17,17 @@ import { computeScores } from "./score.ts";
 export type CollectEvent =
   | { type: "progress"; step: number; phase: "respond" | "score"; done: number; total: number }
   | { type: "warning"; step: number; message: string };
+
+/** A batch of experience, as text, and what the reward function said. */
+export interface Answered {
+  readonly data: Experience;
+  /** What happened to logits because of earlier tokens when the batch was drawn. */
+  readonly adjustments: Adjustments;
+  readonly episodes: readonly RewardSample[];
+  readonly scores: readonly number[];
+  /** Of token ids that came without a record of how they were drawn. */
+  readonly draws?: Draws;
+}
 
 /** Who answers, and who judges. */
 export interface Responder {
@@ -31,29 +48,54 @@ export interface Responses {
   readonly scores: number[];
 }
 
+/** Which step it is, and how its random streams are named. */
+export interface Place {
+  readonly step: number;
+  /** The name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever it is asked. */
+  readonly streamOf: (place: number) => number | readonly number[];
+  /** Told when sampling and when scoring is done. */
+  readonly lap?: (name: "respond" | "score") => void;
+}
+
+/**
+ * Responses to a batch of prompts as experience, with their scores.
+ * @param scratch memory that is free while responses are drawn, as for {@link decodingWeights}
+ * @throws reward - as {@link respondAndScore}
+ */
+export async function* collect(
+  responder: Responder & {
+    readonly config: Pick<RolloutConfig, "rolloutPrecision"> & Pick<HonestyConfig, "maskReplay">;
+  },
+  { prompts, queries }: Pick<PromptBatch, "prompts" | "queries">,
+  place: Place,
+  scratch: ParameterBuffer,
+): AsyncGenerator<CollectEvent, Answered> {
+  const { model, config, sampling } = responder;
+  const rows = Math.min(queries.length, config.rolloutBatchSize);
+  const form = { precision: config.rolloutPrecision, rows, steps: sampling.maxNewTokens };
+  const weights = decodingWeights(model, form, scratch);
+  const lap: Place["lap"] = (done) => {
+    if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
+    place.lap?.(done);
+  };
+  const drawing = { ...responder, sampling: { ...sampling, weights } };
+  const { rollouts, samples, scores } = yield* respondAndScore(drawing, prompts, queries, { ...place, lap });
+  const data = experience(rollouts, config.maskReplay);
+  return { data, adjustments: rollouts[0].adjustments, episodes: samples, scores };
+}
+
 /** Milliseconds between signs of life: a program whose only work is a Promise that stays open would just end. */
 const ALIVE = 1000;
 
 /**
  * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
- * @param streamOf the name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever
- *                 it is asked
- * @param lap      told when sampling and when scoring is done
  * @throws reward - no scores for some part, after all repetitions
  */
 export async function* respondAndScore(
   { model, reader, reward, rewardName, config, sampling }: Responder,
   prompts: readonly Prompt[],
   ids: readonly Int32Array[],
-  {
-    step,
-    streamOf,
-    lap,
-  }: {
-    step: number;
-    streamOf: (place: number) => number | readonly number[];
-    lap?: (name: "respond" | "score") => void;
-  },
+  { step, streamOf, lap }: Place,
 ): AsyncGenerator<CollectEvent, Responses> {
   const total = ids.length;
   const rollouts: Rollout[] = [];

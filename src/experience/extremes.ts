@@ -1,6 +1,7 @@
 /** @file Finite rewards of a size that makes other numbers infinite: named as the cause, for no learning rate mends them. */
 import { shorten } from "../base/describe.ts";
 import { ValueheadError } from "../base/errors.ts";
+import type { ScoreConfig } from "../rl/options.ts";
 import type { RewardSample } from "./sample.ts";
 
 /**
@@ -15,30 +16,31 @@ interface Judged {
   readonly scores: readonly number[];
 }
 
-/** The events of a step; where its numbers go bad because of a reward, the error says which. */
-export async function* namingExtremes<T>(
-  events: AsyncGenerator<T>,
-  { episodes, scores }: Judged,
-  { scoreClip, scoreScaling }: { scoreClip: number; scoreScaling: string },
-): AsyncGenerator<T> {
-  try {
-    yield* events;
-  } catch (error) {
-    const sizes = scores.map(Math.abs);
-    const b = sizes.indexOf(Math.max(...sizes));
-    const bounded = scoreClip > 0 || scoreScaling !== "none";
-    if (!(error instanceof ValueheadError && error.kind === "numbers") || bounded || sizes[b] < EXTREME) throw error;
-    const { where, found } = error.problem;
-    const { prompt, response } = episodes[b];
-    throw new ValueheadError(
-      "numbers",
-      {
-        where,
-        found: `a reward of ${scores[b]} for response ${b} (prompt ${shorten(prompt, 60)}, response ${shorten(response, 60)}), which leads to ${found}`,
-        expected: "rewards that float32 can square and add up: near 1 as a rule",
-        fix: "scale the reward down or set scoreClip; learningRate does not help",
-      },
-      { cause: error },
-    );
-  }
+/**
+ * The error of a step, and where its numbers went bad because of a reward, one that says which.
+ * @param judged undefined: the step had not come to scores
+ */
+export function nameExtreme(
+  error: unknown,
+  judged: Judged | undefined,
+  { scoreClip, scoreScaling }: Pick<ScoreConfig, "scoreClip" | "scoreScaling">,
+): unknown {
+  if (judged === undefined) return error;
+  const { episodes, scores } = judged;
+  const sizes = scores.map(Math.abs);
+  const b = sizes.indexOf(Math.max(...sizes));
+  const bounded = scoreClip > 0 || scoreScaling !== "none";
+  if (!(error instanceof ValueheadError && error.kind === "numbers") || bounded || sizes[b] < EXTREME) return error;
+  const { where, found } = error.problem;
+  const { prompt, response } = episodes[b];
+  return new ValueheadError(
+    "numbers",
+    {
+      where,
+      found: `a reward of ${scores[b]} for response ${b} (prompt ${shorten(prompt, 60)}, response ${shorten(response, 60)}), which leads to ${found}`,
+      expected: "rewards that float32 can square and add up: near 1 as a rule",
+      fix: "scale the reward down or set scoreClip; learningRate does not help",
+    },
+    { cause: error },
+  );
 }

@@ -12,7 +12,11 @@ import { addDraws, type Draws, drawStatistics, drawsOf, NO_DRAWS } from "../rl/d
 import type { Padded } from "../rl/padded.ts";
 import type { SampledResponse } from "../sample/generate.ts";
 import { askInParts, type Passes, put } from "./ask.ts";
-import { type Experience, padded } from "./experience.ts";
+import type { Answered } from "./collect.ts";
+import { type Experience, experience, padded } from "./experience.ts";
+import type { HonestyConfig, RolloutConfig } from "./options.ts";
+import { scoreAll } from "./rescore.ts";
+import { type Reader, readSample } from "./sample.ts";
 
 /** A batch that was checked: either all responses have a record of how they were drawn, or none has. */
 export interface GivenBatch {
@@ -221,4 +225,35 @@ export function checkDrawn(responses: readonly Int32Array[], drawable: KeptSet |
         fix: "sample with this trainer's sampling(), which leaves such ids out",
       });
   });
+}
+
+/**
+ * A checked batch as experience, with its texts. Recorded numbers are compared with what the policy says now; tokens without a
+ * record are scored now.
+ * @param passes what they are scored with: the adjustments they were drawn with, and responses per forward pass
+ * @param where what errors call the step
+ * @returns with what is wrong with the records, in words, where config.audit is "warn"
+ * @throws audit - records that are not what the policy says
+ */
+export async function answersGiven(
+  model: CausalLMWithValueHead,
+  { queries, tokens, recorded, scores }: GivenBatch,
+  passes: Passes,
+  reader: Reader,
+  config: HonestyConfig & Pick<RolloutConfig, "rolloutPrecision">,
+  where: string,
+): Promise<{ answered: Answered; warning?: string }> {
+  const { data, draws } = recorded
+    ? { data: experience([{ queries, responses: recorded }], config.maskReplay), draws: undefined }
+    : await givenExperience(model, queries, tokens, passes, config.audit !== "off");
+  let warning: string | undefined;
+  if (recorded && config.audit !== "off" && config.maskReplay && config.rolloutPrecision === "fp32") {
+    const unlike = unlikeRecord(data, await scoreAll(model, data, passes), data.batch);
+    if (unlike && config.audit === "stop") fail("audit", { where, ...unlike });
+    if (unlike) warning = `found ${unlike.found}, expected ${unlike.expected}. ${unlike.fix}`;
+  }
+  const episodes = data.responses.map((response, b) =>
+    readSample(reader, { prompt: reader.tokenizer.decode(queries[b]), row: {} }, queries[b], response),
+  );
+  return { answered: { data, adjustments: passes.adjustments, episodes, scores, draws }, warning };
 }

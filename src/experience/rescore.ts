@@ -17,19 +17,22 @@ import type { RolloutConfig } from "./options.ts";
 
 /**
  * The batch as the old policy sees it: its log-probs, under the kept sets and adjustments the tokens were drawn with, and its
- * values; and the importance weights π_old / π_rollout. One forward pass, in parts; in fp32 the batch as it
- * is and no weights.
+ * values; and the importance weights π_old / π_rollout. One forward pass, in parts; in fp32 the batch as it is and no weights.
+ * @param valueModel whose values they are, where they are not the policy's
  */
 export async function rescore(
   model: CausalLMWithValueHead,
   data: Experience,
   config: RolloutConfig,
   passes: Passes,
+  valueModel?: CausalLMWithValueHead,
 ): Promise<{ data: Experience; importance?: ImportanceWeights }> {
-  if (config.rolloutPrecision === "fp32") return { data };
-  const now = await scoreAll(model, data, passes);
-  const importance = importanceWeights(now.logprobs, data.logprobs, data.batch, config.importanceWeightCap);
-  return { data: { ...data, ...now }, importance };
+  let [old, importance]: [Experience, ImportanceWeights | undefined] = [data, undefined];
+  if (config.rolloutPrecision !== "fp32") {
+    old = { ...data, ...(await scoreAll(model, data, passes)) };
+    importance = importanceWeights(old.logprobs, data.logprobs, data.batch, config.importanceWeightCap);
+  }
+  return { data: valueModel ? { ...old, values: await scoreValues(valueModel, old, passes) } : old, importance };
 }
 
 /** Log-probs and values of all tokens by the weights as they are, [B, W]: one forward pass, in parts. */
@@ -53,11 +56,7 @@ export async function scoreAll(
 const ANY = { temperature: 1 };
 
 /** The values that a model of its own gives a batch, [B, W], in parts. */
-export async function scoreValues(
-  model: CausalLMWithValueHead,
-  data: Experience,
-  passes: Passes,
-): Promise<Float32Array> {
+async function scoreValues(model: CausalLMWithValueHead, data: Experience, passes: Passes): Promise<Float32Array> {
   const { rows, width } = data.batch;
   const values = new Float32Array(rows * width);
   for (const { asked, index } of askInParts(data, passes, model.sizes.context))

@@ -2,6 +2,7 @@
  * @file Controllers of β, the coefficient of the KL penalty.
  */
 import { fail } from "../base/errors.ts";
+import type { KLConfig } from "./options.ts";
 
 /** Plain data, safe for JSON. */
 export interface KLControllerState {
@@ -102,6 +103,10 @@ export class FixedKLController implements KLController {
     this.#value = checkCoef("FixedKLController, setState", state.value);
   }
 }
+
+/** The controller that the options ask for. */
+export const klController = ({ klController, klCoef, klTarget, klHorizon }: KLConfig): KLController =>
+  klController === "adaptive" ? new AdaptiveKLController(klCoef, klTarget, klHorizon) : new FixedKLController(klCoef);
 
 function checkCoef(where: string, klCoef: number): number {
   if (Number.isFinite(klCoef) && klCoef >= 0) return klCoef;
