@@ -4,8 +4,8 @@
  * elementwise work or for computing activations twice. C width, I inner width, L layers, V vocabulary.
  */
 
+import type { GPT2Config } from "../src/families/gpt2.ts";
 import { gpt2 } from "../src/families/gpt2.ts";
-import type { GPT2Config } from "../src/model/config.ts";
 import { architecture } from "../src/model/family.ts";
 import { parameterTable } from "../src/model/parameters.ts";
 

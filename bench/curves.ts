@@ -1,6 +1,6 @@
 /** @file How cost grows with batch, length, layers and width: our side alone, against what arithmetic says. */
 
-import { type GPT2Config, makeConfig } from "../src/model/config.ts";
+import { type GPT2Config, makeConfig } from "../src/families/gpt2.ts";
 import * as count from "./arithmetic.ts";
 import { randomIds } from "./cases.ts";
 import { startSide, stopSide } from "./measure.ts";

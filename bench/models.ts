@@ -1,8 +1,8 @@
 /** @file The checkpoints both sides load: one that is there, or random weights written once. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type GPT2Config, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
-import { type GPT2Config, makeConfig, parseConfig } from "../src/model/config.ts";
 
 export interface BenchModel {
   directory: string;

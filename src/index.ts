@@ -38,19 +38,18 @@ export {
   resolveReward,
   type TextReward,
 } from "./experience/rewards.ts";
+export {
+  type GPT2Config,
+  makeConfig,
+  parseConfig,
+  SUPPORTED_SUMMARY_TYPES,
+  type SummaryType,
+} from "./families/gpt2.ts";
 export { GPT2HeadWithValueModel, loadModel } from "./families/index.ts";
 export type { LlamaConfig, LlamaType } from "./families/llama.ts";
 export type { AskedTokens } from "./model/asked.ts";
 export type { Tokens } from "./model/body.ts";
-export {
-  type Activation,
-  type GPT2Config,
-  makeConfig,
-  parseConfig,
-  SUPPORTED_ACTIVATIONS,
-  SUPPORTED_SUMMARY_TYPES,
-  type SummaryType,
-} from "./model/config.ts";
+export { type Activation, SUPPORTED_ACTIVATIONS } from "./model/config-json.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
 export type { ModelConfig, ParameterInit, Sizes, ValueHeadConfig } from "./model/family.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";

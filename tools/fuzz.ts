@@ -14,8 +14,8 @@ import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors
 import { openWeights } from "../src/checkpoint/weights.ts";
 import { readCorpus } from "../src/data/corpus.ts";
 import { readPrompts } from "../src/data/prompts.ts";
+import { gpt2, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
-import { configToJson, makeConfig, parseConfig } from "../src/model/config.ts";
 import { memorySource, readJson } from "../src/platform/files.ts";
 import { pretrainConfig } from "../src/run/pretrain-run.ts";
 import { readRunConfig } from "../src/run/spec.ts";
@@ -68,7 +68,7 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
   const shape = { vocabSize: 5, nEmbd: 4, nLayer: 1, nHead: 2, nPositions: 6, bosTokenId: 4, eosTokenId: 4 };
   const config = makeConfig(shape);
   const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1 });
-  const json = configToJson(config);
+  const json = gpt2.writeConfig(config);
   const data = new Float32Array(6);
   const mixed = await safetensors([
     { name: "a", shape: [2, 3], dtype: "F32", data },

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
-import { makeConfig } from "../src/model/config.ts";
 
 /** The source checkout with dist/ in it. */
 export interface SmallRun {

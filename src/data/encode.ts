@@ -2,7 +2,7 @@
 import { fail } from "../base/errors.ts";
 import { choice, count, type OptionsOf } from "../base/option-values.ts";
 import { stream } from "../base/streams.ts";
-import type { GPT2Config } from "../model/config.ts";
+import type { GPT2Config } from "../families/gpt2.ts";
 import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Prompt, PromptSampler, PromptSamplerState } from "./prompts.ts";

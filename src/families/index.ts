@@ -1,11 +1,10 @@
 /** @file The families there are, and opening a model of any of them. */
 import { type ResolveOptions, resolveModel } from "../checkpoint/hub.ts";
-import type { GPT2Config } from "../model/config.ts";
 import { wrongField } from "../model/config-json.ts";
 import type { Architecture, Family, ModelConfig } from "../model/family.ts";
 import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
 import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
-import { gpt2 } from "./gpt2.ts";
+import { type GPT2Config, gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 
 const FAMILIES = [gpt2, llama] as unknown as readonly Family[];

@@ -1,8 +1,8 @@
 /** @file Decoding with a cache equals the whole forward pass, for every size of an attention head. */
 import { afterAll, expect, test } from "vitest";
 import { RNG } from "../../src/base/rng.ts";
+import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { makeConfig } from "../../src/model/config.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { maxDifference } from "../support/golden.ts";
 import { worst } from "../support/worst.ts";

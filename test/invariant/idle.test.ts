@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { makeConfig } from "../../src/model/config.ts";
 import { small, tokenizer } from "../support/ppo.ts";
 
 const shape = {

@@ -2,8 +2,8 @@
 import { expect, test } from "vitest";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { RewardSample } from "../../src/experience/sample.ts";
+import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { makeConfig } from "../../src/model/config.ts";
 import { tokenizer } from "../support/ppo.ts";
 
 const END = tokenizer.eosTokenId as number;

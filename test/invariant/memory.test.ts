@@ -4,8 +4,8 @@ import vm from "node:vm";
 import { expect, test } from "vitest";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
+import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { makeConfig } from "../../src/model/config.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 

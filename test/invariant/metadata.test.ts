@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
+import { type GPT2Config, makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { type GPT2Config, makeConfig } from "../../src/model/config.ts";
 import { responseEnds } from "../../src/sample/ends.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";

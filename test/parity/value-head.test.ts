@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { RNG } from "../../src/base/rng.ts";
+import { type GPT2Config, parseConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { mul, reduceSum } from "../../src/graph/ops/index.ts";
 import type { AskedTokens } from "../../src/model/asked.ts";
-import { type GPT2Config, parseConfig } from "../../src/model/config.ts";
 import type { RowLoss } from "../../src/model/head.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { generate } from "../../src/sample/generate.ts";

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect } from "vitest";
+import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { makeConfig } from "../../src/model/config.ts";
 
 export const root = new URL("../..", import.meta.url).pathname;
 const bin = join(root, "bin", "valuehead.js");

@@ -1,6 +1,5 @@
 /** @file A GPT-2 without weights. */
-import { gpt2 } from "../../src/families/gpt2.ts";
-import { type GPT2Config, makeConfig } from "../../src/model/config.ts";
+import { type GPT2Config, gpt2, makeConfig } from "../../src/families/gpt2.ts";
 import { architecture } from "../../src/model/family.ts";
 
 /** The architecture of a GPT-2; what is left out of the config is transformers' default. */

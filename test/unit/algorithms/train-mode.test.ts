@@ -1,8 +1,8 @@
 /** @file PPO refuses a model whose dropout is on. */
 import { expect, test } from "vitest";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 

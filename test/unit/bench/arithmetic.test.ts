@@ -1,7 +1,7 @@
 /** @file What the benchmark's shares are shares of: FLOPs as PyTorch counts them, bytes from GPT-2's published size. */
 import { expect, test } from "vitest";
 import { adamwBytes, forwardFlops, sampleFlops, trainFlops, weightBytes } from "../../../bench/arithmetic.ts";
-import { makeConfig } from "../../../src/model/config.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 
 // torch 2.15.0, torch.utils.flop_counter, GPT2LMHeadModel with eager attention, 2 x 16 tokens.
 const config = makeConfig({ nLayer: 2, nEmbd: 64, nHead: 4, vocabSize: 300 });

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, expect, it } from "vitest";
 import { resolveModel } from "../../../src/checkpoint/hub.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { writeChecksums } from "../../../src/platform/file-checksums.ts";
 
 const root = mkdtempSync(join(tmpdir(), "valuehead-runs-"));

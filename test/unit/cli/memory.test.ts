@@ -2,8 +2,8 @@
 import { closeSync, copyFileSync, mkdirSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
+import { gpt2, makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { configToJson, makeConfig } from "../../../src/model/config.ts";
 import { pretrainingMemory, samplingMemory } from "../../../src/model/memory.ts";
 import { parameterTable } from "../../../src/model/parameters.ts";
 import { checkPretraining, checkSampling } from "../../../src/run/memory.ts";
@@ -36,7 +36,7 @@ beforeAll(() => {
   mkdirSync(at("huge"));
   for (const name of ["tokenizer.json", "tokenizer_config.json"])
     copyFileSync(join(root, "models", "tiny", name), at("huge", name));
-  writeFileSync(at("huge", "config.json"), JSON.stringify(configToJson(huge)));
+  writeFileSync(at("huge", "config.json"), JSON.stringify(gpt2.writeConfig(huge)));
   const header = Object.fromEntries(
     parameterTable(gpt2Of(huge)).map(({ name, shape, start, end }) => [
       name,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { encodePrompts, type PromptOptions } from "../../../src/data/encode.ts";
-import { makeConfig } from "../../../src/model/config.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import { Tokenizer } from "../../../src/tokenizer/tokenizer.ts";

@@ -6,8 +6,8 @@ import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { encodePrompts } from "../../../src/data/encode.ts";
 import { type Responses, respondAndScore } from "../../../src/experience/collect.ts";
 import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 

@@ -1,8 +1,8 @@
 /** @file A finite reward that makes other numbers overflow is named; other causes are not blamed on rewards. */
 import { expect, test } from "vitest";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { small, tokenizer, trainSmall } from "../../support/ppo.ts";
 
 const shape = { vocabSize: tokenizer.vocabSize, nEmbd: 8, nLayer: 1, nHead: 1, nPositions: 32, eosTokenId: 8191 };

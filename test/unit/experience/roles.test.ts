@@ -2,8 +2,8 @@
 import { afterAll, expect, test } from "vitest";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { generate } from "../../../src/sample/generate.ts";
 import { tokenizer } from "../../support/ppo.ts";
 

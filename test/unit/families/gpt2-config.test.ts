@@ -1,13 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import {
-  configNotes,
-  configToJson,
-  endTokens,
-  type GPT2Config,
-  makeConfig,
-  parseConfig,
-} from "../../../src/model/config.ts";
+import { type GPT2Config, gpt2, makeConfig, parseConfig } from "../../../src/families/gpt2.ts";
+import { endTokens } from "../../../src/model/config-json.ts";
 
 /** openai-community/gpt2's config.json as the hub has it. */
 const published = {
@@ -188,18 +182,18 @@ describe("aliases", () => {
   test("are read, and saved under the names transformers saves", () => {
     const config = parseConfig(file, "c");
     expect(config).toMatchObject(read);
-    const json = configToJson(config);
+    const json = gpt2.writeConfig(config);
     expect(json).toMatchObject({ n_embd: 32, n_head: 4, n_layer: 3, n_positions: 64 });
     for (const alias of Object.keys(aliases)) expect(json).not.toHaveProperty(alias);
-    expect(configNotes(config, "c")).toEqual([]);
+    expect(gpt2.notes(config, "c")).toEqual([]);
     expect(makeConfig({ ...config, nHead: 8 }).nHead).toBe(8); // the alias in raw does not come back
-    expect(configToJson(makeConfig({ ...config, nHead: 8 })).n_head).toBe(8);
+    expect(gpt2.writeConfig(makeConfig({ ...config, nHead: 8 })).n_head).toBe(8);
   });
 
   test("win over the name, and that is said", () => {
     const config = parseConfig({ ...file, n_head: 2, n_layer: 3 }, "dir/config.json");
     expect(config).toMatchObject(read);
-    expect(configNotes(config, "dir/config.json")).toEqual([
+    expect(gpt2.notes(config, "dir/config.json")).toEqual([
       "dir/config.json: num_attention_heads = 4 counts, not n_head = 2",
     ]);
   });
@@ -214,7 +208,7 @@ describe("aliases", () => {
 });
 
 test("what a config.json seems to be and is not read as", () => {
-  const notes = (fields: object) => configNotes(parseConfig({ ...published, ...fields }, "c"), "c");
+  const notes = (fields: object) => gpt2.notes(parseConfig({ ...published, ...fields }, "c"), "c");
   expect(notes({})).toEqual([]);
   expect(notes({ architectures: ["GPT2DoubleHeadsModel", "TFGPT2LMHeadModel", "GPT2HeadWithValueModel"] })).toEqual([]);
   expect(notes({ architectures: null })).toEqual([]);
@@ -232,7 +226,7 @@ test("the end tokens of a config, each once", () => {
   expect(endTokens([7, 8, 7])).toEqual([7, 8]);
 });
 
-describe("makeConfig and configToJson", () => {
+describe("makeConfig and what is saved", () => {
   test("a new config", () => {
     const config = makeConfig({ vocabSize: 100, nEmbd: 32, nHead: 2, bosTokenId: null });
     expect(config).toEqual({
@@ -260,7 +254,7 @@ describe("makeConfig and configToJson", () => {
       my_field: [1],
       n_inner: 3072,
     };
-    const json = configToJson(parseConfig(file, "c"));
+    const json = gpt2.writeConfig(parseConfig(file, "c"));
     const { dtype: _, ...kept } = file;
     expect(json).toMatchObject({ ...kept, n_inner: null, torch_dtype: "float32" });
     expect(json).not.toHaveProperty("dtype");
@@ -268,7 +262,7 @@ describe("makeConfig and configToJson", () => {
     expect(json).not.toHaveProperty("num_labels");
     const again = parseConfig(JSON.parse(JSON.stringify(json)), "c");
     expect({ ...again, raw: 0 }).toEqual({ ...parseConfig(file, "c"), raw: 0 });
-    expect(configToJson(makeConfig({ nInner: 7 })).n_inner).toBe(7);
-    expect(configToJson(makeConfig())).toMatchObject({ architectures: ["GPT2LMHeadModel"], model_type: "gpt2" });
+    expect(gpt2.writeConfig(makeConfig({ nInner: 7 })).n_inner).toBe(7);
+    expect(gpt2.writeConfig(makeConfig())).toMatchObject({ architectures: ["GPT2LMHeadModel"], model_type: "gpt2" });
   });
 });
