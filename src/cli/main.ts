@@ -96,7 +96,7 @@ const lostOutput = (error: NodeJS.ErrnoException) =>
 async function build(argv: readonly string[]): Promise<{ program: Command; named?: Command }> {
   const program = new Command("valuehead")
     .description(
-      "PPO for language models with a value head: a GPT-2 checkpoint and a reward in, a better checkpoint out.",
+      "PPO for language models with a value head: a GPT-2 or Llama checkpoint and a reward in, a better checkpoint out.",
     )
     .version(VERSION)
     .exitOverride()

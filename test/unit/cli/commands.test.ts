@@ -246,8 +246,8 @@ describe("train", () => {
         }
       },
     );
-    // By the signal itself, which a shell shows as 130; or the run was faster.
-    expect(signal === "SIGINT" || status === 130).toBe(true);
+    // By the signal itself, which a shell shows as 130, or the run was faster. Of two that wait, either may be heard first.
+    expect(signal === "SIGINT" || signal === "SIGTERM" || status === 130, `${signal} ${status}`).toBe(true);
     for (const name of existsSync(at("k")) ? readdirSync(at("k")) : [])
       if (/^checkpoint-\d+$/.test(name)) expect(readdirSync(at("k", name))).toContain("model.safetensors");
   });
