@@ -1,7 +1,7 @@
 /** @file K epochs of minibatches: the only place where PPO changes weights. */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { ask, type Passes, pick } from "../experience/ask.ts";
+import { ANY_TOKEN, ask, type Passes, pick } from "../experience/ask.ts";
 import { auditRatio } from "../experience/audit.ts";
 import type { Experience } from "../experience/experience.ts";
 import { FINITE_FIX } from "../experience/finite.ts";
@@ -153,9 +153,6 @@ interface MinibatchPass {
   bad?: string;
 }
 
-/** Values do not ask what could be drawn. */
-const ANY = { temperature: 1 };
-
 /** The gradient of a minibatch's mean loss over tokens, in passes of microBatchSize responses. */
 async function minibatchGradient(
   { policy, critic }: Learners,
@@ -182,7 +179,7 @@ async function minibatchGradient(
       returns: pick(returns, index),
     };
     const scores = await policy.accumulate(asked, losses.policy, inputs);
-    const learned = await critic?.accumulate({ ...asked, distribution: ANY }, losses.critic, inputs);
+    const learned = await critic?.accumulate({ ...asked, distribution: ANY_TOKEN }, losses.critic, inputs);
     pass.bad = policy.badScores ?? critic?.badScores;
     const { logprobs, entropies } = scores;
     const { values } = learned ?? scores;

@@ -1,5 +1,6 @@
 /** @file What to ask the model about a batch of experience: the same tokens, under the same adjustments and kept sets. */
 import type { AskedTokens } from "../model/asked.ts";
+import type { Distribution } from "../model/distribution.ts";
 import { keptAt } from "../model/kept-set.ts";
 import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
 import type { Experience } from "./experience.ts";
@@ -11,6 +12,9 @@ export interface Passes {
   /** Responses in a forward pass. */
   readonly partSize: number;
 }
+
+/** Values do not ask what could be drawn. */
+export const ANY_TOKEN: Distribution = { temperature: 1 };
 
 /** Sequence lengths are rounded up to a multiple of this, so that few programs serve all lengths. */
 const LENGTH_MULTIPLE = 8;

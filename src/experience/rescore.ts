@@ -11,7 +11,7 @@
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type ImportanceWeights, importanceWeights } from "../rl/importance.ts";
 import type { Targets } from "../rl/targets.ts";
-import { askInParts, type Passes, put } from "./ask.ts";
+import { ANY_TOKEN, askInParts, type Passes, put } from "./ask.ts";
 import type { Experience } from "./experience.ts";
 import type { RolloutConfig } from "./options.ts";
 
@@ -52,15 +52,12 @@ export async function scoreAll(
   return { logprobs, values };
 }
 
-/** Values do not ask what could be drawn. */
-const ANY = { temperature: 1 };
-
 /** The values that a model of its own gives a batch, [B, W], in parts. */
 async function scoreValues(model: CausalLMWithValueHead, data: Experience, passes: Passes): Promise<Float32Array> {
   const { rows, width } = data.batch;
   const values = new Float32Array(rows * width);
   for (const { asked, index } of askInParts(data, passes, model.sizes.context))
-    put((await model.score({ ...asked, distribution: ANY }, ["values"])).values, values, index);
+    put((await model.score({ ...asked, distribution: ANY_TOKEN }, ["values"])).values, values, index);
   return values;
 }
 
