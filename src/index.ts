@@ -3,7 +3,7 @@
 export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
 export { ppoConfig } from "./algorithms/config.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
-export type { Learner, LearnerOptions, StepFacts } from "./algorithms/learner.ts";
+export type { Learner, LearnerOptions } from "./algorithms/learner.ts";
 export { PPO_DEFAULTS, type PPOConfig } from "./algorithms/options.ts";
 export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
 export { type PresetName, presets } from "./algorithms/presets.ts";

@@ -79,23 +79,23 @@ export class Learner {
     return result;
   }
 
-  /** Norm of the gradient that was added up, before clipping. */
+  /** Norm of the gradient that was added up, before clipping. @internal */
   get gradNorm(): number {
     this.#norm ??= globalNorm(this.grads.data);
     return this.#norm;
   }
 
-  /** What is not finite in a part's scores, in words; undefined when all is well. */
+  /** What is not finite in a part's scores, in words; undefined when all is well. @internal */
   get badScores(): string | undefined {
     return this.#called(this.#bad);
   }
 
-  /** What is wrong with the gradient that was added up, in words; undefined when all is well. */
+  /** What is wrong with the gradient that was added up, in words; undefined when all is well. @internal */
   get badGradient(): string | undefined {
     return this.#called(badGradient(this.grads, this.gradNorm, this.#scale));
   }
 
-  /** One optimizer step with what was added up, clipped; the next part begins a new sum. */
+  /** One optimizer step with what was added up, clipped; the next part begins a new sum. @internal */
   apply(): StepFacts {
     const [gradNorm, scale] = [this.gradNorm, this.#scale];
     const { parameters } = this.model;
@@ -104,7 +104,7 @@ export class Learner {
     return { gradNorm, updateNorm, spoiled: this.#called(badWeights(parameters, updateNorm)) };
   }
 
-  /** Forget what was added up. */
+  /** Forget what was added up. @internal */
   discard(): void {
     this.#parts = 0;
     this.#bad = undefined;
