@@ -2,8 +2,8 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { Learner, type LearnerOptions } from "../../../src/algorithms/learner.ts";
 import { languageModelLoss } from "../../../src/algorithms/losses.ts";
+import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
-import { makeConfig } from "../../../src/model/config.ts";
 import { ParameterBuffer } from "../../../src/model/parameters.ts";
 import { AdamW, globalNorm } from "../../../src/nn/adamw.ts";
 
