@@ -1,6 +1,6 @@
 /** @file Prompts for tests that sample. */
 import { RNG } from "../../src/base/rng.ts";
-import type { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import type { CausalLMWithValueHead } from "../../src/model/model.ts";
 import { generate } from "../../src/sample/generate.ts";
 
 /** Prompts of these lengths, random ids. */
@@ -10,9 +10,9 @@ export function prompts(V: number, lengths: number[], seed = 1): Int32Array[] {
 }
 
 /** The token drawn most often after these prompts: as eos it ends many responses, some early. */
-export async function commonToken(model: GPT2HeadWithValueModel, queries: Int32Array[]): Promise<number> {
+export async function commonToken(model: CausalLMWithValueHead, queries: Int32Array[]): Promise<number> {
   const { responses } = await generate(model, queries, { maxNewTokens: 20, eosTokenId: null, seed: 99 });
-  const counts = new Array(model.config.vocabSize).fill(0);
+  const counts = new Array(model.sizes.vocabSize).fill(0);
   for (const { tokens } of responses) for (const id of tokens) counts[id]++;
   return counts.indexOf(Math.max(...counts));
 }

@@ -1,0 +1,69 @@
+/** @file A small model of each family, for what must hold whatever the family. */
+import { RNG } from "../../src/base/rng.ts";
+import { gpt2, makeConfig } from "../../src/families/gpt2.ts";
+import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import { type LlamaConfig, llama, makeLlamaConfig } from "../../src/families/llama.ts";
+import type { Family, ModelConfig } from "../../src/model/family.ts";
+import { CausalLMWithValueHead, type ModelOptions, newModel } from "../../src/model/model.ts";
+import { tinyDir } from "./golden.ts";
+
+export type Model = CausalLMWithValueHead<ModelConfig>;
+
+interface Shape {
+  vocabSize: number;
+  context: number;
+  /** Ends a text and begins one. Default: none does. */
+  eosTokenId?: number | null;
+}
+
+const rope = {
+  ropeType: "llama3",
+  ropeTheta: 1e4,
+  factor: 4,
+  lowFreqFactor: 1,
+  highFreqFactor: 4,
+  originalMaxPositionEmbeddings: 16,
+} as const;
+
+/** What sets each apart: shared keys, scaled positions, biases, norms of heads, heads wider than the model, tied or not. */
+const variants: Readonly<Record<string, Partial<LlamaConfig>>> = {
+  llama: { modelType: "llama", hiddenSize: 32, numAttentionHeads: 4, numKeyValueHeads: 2, ropeParameters: rope },
+  qwen2: { modelType: "qwen2", hiddenSize: 48, numAttentionHeads: 6, numKeyValueHeads: 2, tieWordEmbeddings: true },
+  qwen3: { modelType: "qwen3", hiddenSize: 24, numAttentionHeads: 4, numKeyValueHeads: 1, headDim: 16 },
+};
+
+export const familyNames = ["gpt2", ...Object.keys(variants)];
+
+/** A new model with 2 layers, random weights, and biases and norms that are not 0 and 1. */
+export function smallModel(
+  name: string,
+  { vocabSize, context, eosTokenId = null }: Shape,
+  options: ModelOptions,
+): Model {
+  const shared = { vocabSize, initializerRange: name === "gpt2" ? 0.2 : 0.3, eosTokenId, bosTokenId: eosTokenId };
+  const [family, config] =
+    name === "gpt2"
+      ? [gpt2, makeConfig({ ...shared, nPositions: context, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64 })]
+      : [
+          llama,
+          makeLlamaConfig({
+            ...{ ...shared, numHiddenLayers: 2, intermediateSize: 40, maxPositionEmbeddings: context },
+            ...variants[name],
+          }),
+        ];
+  const loaded = newModel(family as unknown as Family, config, options);
+  const rng = new RNG(7);
+  if (name !== "gpt2")
+    for (const { name: row, init } of loaded.parameters.table)
+      if (init === "ones" || init === "zeros") {
+        const view = loaded.parameters.view(row);
+        for (let i = 0; i < view.length; i++) view[i] += 0.3 * rng.normal();
+      }
+  return new CausalLMWithValueHead(loaded, options);
+}
+
+/** The tiny GPT-2 of the references, and a small one of each other family. */
+export const tinyModel = async (name: string, options: ModelOptions): Promise<Model> =>
+  name === "gpt2"
+    ? ((await GPT2HeadWithValueModel.fromPretrained(tinyDir, options)) as unknown as Model)
+    : smallModel(name, { vocabSize: 101, context: 64 }, { seed: 11, ...options });
