@@ -4,7 +4,7 @@ import type { Metrics } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
-import type { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import type { CausalLMWithValueHead } from "../../src/model/model.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
 
@@ -23,7 +23,7 @@ export const small: Partial<PPOConfig> = {
 
 /** Train and dispose of the model; gives each step's metrics and the weights at the end. */
 export async function trainSmall(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   prompts: readonly string[],
   config: Partial<PPOConfig>,
   reward: RewardFunction = builtInRewards.length,

@@ -44,12 +44,13 @@ describe.each(backends)("BufferPool on %s", (_, open) => {
 
   it("makes room for either kind out of both", () => {
     const pool = new BufferPool(backend);
-    const [buffer, array] = [pool.take(10), pool.array(20)];
-    pool.release(buffer, array);
+    const [buffer, first, second] = [pool.take(10), pool.array(20), pool.array(20)];
+    pool.release(buffer, first, second);
     freed.length = 0;
-    pool.array(11); // 10 of the buffer are not enough
+    pool.array(30); // 10 of the buffer and 20 of an array
     expect(freed).toEqual([buffer]);
-    expect(pool.array(20)).not.toBe(array);
+    expect(pool.array(20)).toBe(first);
+    expect(pool.array(20)).not.toBe(second);
   });
 
   it("does not mix the kinds", () => {
