@@ -3,8 +3,6 @@
  * GPT2Config (https://huggingface.co/docs/transformers/model_doc/gpt2).
  */
 import { z } from "zod";
-import { add, layerNorm, split } from "../graph/ops/index.ts";
-import type { Tensor } from "../graph/tensor.ts";
 import {
   type Activation,
   architecturesOf,
@@ -20,7 +18,9 @@ import {
   sharedRefusals,
   withoutAliases,
   wrongField,
-} from "../model/config-json.ts";
+} from "../checkpoint/config-json.ts";
+import { add, layerNorm, split } from "../graph/ops/index.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import type { Family, ModelConfig, ParameterRow } from "../model/family.ts";
 import { activations } from "../nn/activations.ts";
 

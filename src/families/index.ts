@@ -1,6 +1,7 @@
 /** @file The families there are, and opening a model of any of them. */
+
+import { wrongField } from "../checkpoint/config-json.ts";
 import { type ResolveOptions, resolveModel } from "../checkpoint/hub.ts";
-import { wrongField } from "../model/config-json.ts";
 import type { Architecture, Family, ModelConfig } from "../model/family.ts";
 import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
 import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";

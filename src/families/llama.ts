@@ -4,8 +4,6 @@
  * feed-forward block. Fields and defaults of config.json: transformers' LlamaConfig, Qwen2Config and Qwen3Config.
  */
 import { z } from "zod";
-import { add, mul, reshape, rmsNorm } from "../graph/ops/index.ts";
-import type { Tensor } from "../graph/tensor.ts";
 import {
   type Activation,
   field,
@@ -19,11 +17,13 @@ import {
   sharedFields,
   sharedRefusals,
   wrongField,
-} from "../model/config-json.ts";
+} from "../checkpoint/config-json.ts";
+import { add, mul, reshape, rmsNorm } from "../graph/ops/index.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import type { Family, ModelConfig, ParameterRow } from "../model/family.ts";
-import { ROPE_ALIASES, ropeFields, ropeRefusals, ropeToJson, withRope } from "../model/rope-json.ts";
 import { activations } from "../nn/activations.ts";
 import { inverseFrequencies, type Rope } from "../nn/rotary.ts";
+import { ROPE_ALIASES, ropeFields, ropeRefusals, ropeToJson, withRope } from "./rope-json.ts";
 
 export type LlamaType = "llama" | "qwen2" | "qwen3";
 

@@ -1,12 +1,12 @@
 /** @file Loading a checkpoint: config.json, weights, generation_config.json, and what is new or odd about them, in words. */
 import { stream } from "../base/streams.ts";
+import { readGenerationConfig } from "../checkpoint/generation-config.ts";
 import { noConfig } from "../checkpoint/no-weights.ts";
 import { isValueHead } from "../checkpoint/tensor-names.ts";
 import { findParameters, hasOwnHead, loadParameters, openWeights } from "../checkpoint/weights.ts";
 import { exists, joinPath, readJson } from "../platform/files.ts";
 import { drawableIds, drawableIdsOf, drawableNotes } from "./drawable.ts";
 import { type Architecture, architecture, type Family, type ModelConfig } from "./family.ts";
-import { readGenerationConfig } from "./generation-config.ts";
 import type { Loaded, ModelOptions } from "./model.ts";
 import { initializeParameter, ParameterBuffer, parameterTable, VALUE_HEAD_NAMES } from "./parameters.ts";
 

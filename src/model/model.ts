@@ -2,6 +2,7 @@
 import { Engine, type EngineOptions } from "../backend/engine.ts";
 import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
+import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
@@ -12,7 +13,6 @@ import type { RowStatistics } from "./distribution.ts";
 import { drawableIds } from "./drawable.ts";
 import { type Architecture, architecture, type Family, lmHeadName, type ModelConfig, type Sizes } from "./family.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
-import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "./generation-config.ts";
 import { type ExactKL, Head, type RowLoss, type RowScores } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
 import { initialize, namesAbove, ParameterBuffer, parameterTable, trainedRows } from "./parameters.ts";

@@ -3,7 +3,7 @@ import { fail } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { type IdList, readIds, readRows } from "../base/token-ids.ts";
-import { endTokens } from "../model/config-json.ts";
+import { endTokens } from "../checkpoint/config-json.ts";
 import type { Distribution } from "../model/distribution.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";

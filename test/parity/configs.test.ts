@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { languageModelLoss } from "../../src/algorithms/losses.ts";
+import { SUPPORTED_ACTIVATIONS } from "../../src/checkpoint/config-json.ts";
 import { parseConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { SUPPORTED_ACTIVATIONS } from "../../src/model/config-json.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
 import { goldenPath, maxDifference, relativeError } from "../support/golden.ts";

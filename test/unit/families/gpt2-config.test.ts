@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
+import { endTokens } from "../../../src/checkpoint/config-json.ts";
 import { type GPT2Config, gpt2, makeConfig, parseConfig } from "../../../src/families/gpt2.ts";
-import { endTokens } from "../../../src/model/config-json.ts";
 
 /** openai-community/gpt2's config.json as the hub has it. */
 const published = {

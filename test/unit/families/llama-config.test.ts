@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
+import { fieldsToJson } from "../../../src/checkpoint/config-json.ts";
 import { type LlamaConfig, llama, makeLlamaConfig } from "../../../src/families/llama.ts";
-import { fieldsToJson } from "../../../src/model/config-json.ts";
 
 type Json = Record<string, unknown>;
 const golden = <T>(name: string): T =>

@@ -1,7 +1,7 @@
 /** @file Every activation a config may name, against transformers.activations.ACT2FN. */
 import { expect, test } from "vitest";
+import { SUPPORTED_ACTIVATIONS } from "../../../src/checkpoint/config-json.ts";
 import { input } from "../../../src/graph/tensor.ts";
-import { SUPPORTED_ACTIVATIONS } from "../../../src/model/config-json.ts";
 import { activations } from "../../../src/nn/activations.ts";
 import { maxDifference } from "../../support/golden.ts";
 import { run } from "../../support/run.ts";

@@ -3,8 +3,8 @@
  * `convert_rope_params_to_dict` and `standardize_rope_params` in transformers' modeling_rope_utils.py.
  */
 import { z } from "zod";
+import { field, fieldsToJson, isObject, type JsonObject, type Refusal, wrongField } from "../checkpoint/config-json.ts";
 import type { Rope } from "../nn/rotary.ts";
-import { field, fieldsToJson, isObject, type JsonObject, type Refusal, wrongField } from "./config-json.ts";
 
 const ofType = <const T extends string, S extends z.ZodRawShape>(type: T, more: S) =>
   z.object({ rope_type: z.literal(type), rope_theta: field.positive, ...more });

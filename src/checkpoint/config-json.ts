@@ -4,7 +4,6 @@
  */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
-import type { ModelConfig } from "./family.ts";
 
 /** A parsed config.json. */
 export type JsonObject = Record<string, unknown>;
@@ -210,6 +209,9 @@ export function notesOn(
   return [...twice, ...other, ...code];
 }
 
+/** What ends a text: a token, several, or none. */
+export type EosTokenId = number | readonly number[] | null;
+
 /** The ids in an `eosTokenId`, each once. */
-export const endTokens = (eosTokenId: ModelConfig["eosTokenId"]): readonly number[] =>
+export const endTokens = (eosTokenId: EosTokenId): readonly number[] =>
   eosTokenId === null ? [] : [...new Set([eosTokenId].flat() as number[])];

@@ -5,12 +5,16 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { exists, joinPath, readJson, readText, writeTextAtomic } from "../platform/files.ts";
-import { endTokens, field } from "./config-json.ts";
-import type { ModelConfig } from "./family.ts";
+import { type EosTokenId, endTokens, field } from "./config-json.ts";
 
 export const GENERATION_CONFIG_FILE = "generation_config.json";
 
 const schema = z.object({ eos_token_id: field.eosTokenId.nullish() }, { error: "a JSON object" });
+
+/** What config.json says. */
+interface Ends {
+  readonly eosTokenId: EosTokenId;
+}
 
 /** What a model says about generating text. */
 export interface GenerationConfig {
@@ -21,7 +25,7 @@ export interface GenerationConfig {
 }
 
 /** Of a model without a generation_config.json. */
-export const generationFromConfig = ({ eosTokenId }: Pick<ModelConfig, "eosTokenId">): GenerationConfig => ({
+export const generationFromConfig = ({ eosTokenId }: Ends): GenerationConfig => ({
   eosTokenIds: endTokens(eosTokenId),
 });
 
@@ -30,7 +34,7 @@ export const generationFromConfig = ({ eosTokenId }: Pick<ModelConfig, "eosToken
  * generation_config.json without one means that nothing ends a text.)
  * @throws config - a file that is not what its name says
  */
-export async function readGenerationConfig(directory: string, config: ModelConfig): Promise<GenerationConfig> {
+export async function readGenerationConfig(directory: string, config: Ends): Promise<GenerationConfig> {
   const path = joinPath(directory, GENERATION_CONFIG_FILE);
   if (!(await exists(path))) return generationFromConfig(config);
   const json = await readJson(path);
