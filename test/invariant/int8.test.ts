@@ -148,7 +148,7 @@ test("the model's other weights can change without it; a new copy has them", asy
 test("heads that attention does not take are refused", () => {
   const small = GPT2HeadWithValueModel.fromConfig({ ...model.config, nEmbd: 36, nHead: 3, nInner: 40 });
   expect(() => int8Weights(small)).toThrow(
-    "sampling in int8: found heads of 12 (n_embd / n_head), expected a multiple of 8. Fix: sample this model in fp32",
+    "sampling in int8: found heads of 12 numbers, expected a multiple of 8. Fix: sample this model in fp32",
   );
 });
 
