@@ -3,35 +3,59 @@ import { afterAll, expect, test } from "vitest";
 import { RNG } from "../../src/base/rng.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import { llama, makeLlamaConfig } from "../../src/families/llama.ts";
+import { CausalLMWithValueHead, newModel } from "../../src/model/model.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
+import type { Model } from "../support/families.ts";
 import { maxDifference } from "../support/golden.ts";
 import { worst } from "../support/worst.ts";
 
 const measured = worst("head sizes");
 afterAll(() => measured.print());
 
-test.each([
-  [1, 3],
-  [3, 2],
-  [4, 2],
-  [5, 3],
-  [8, 3],
-  [16, 2],
-  [20, 1],
-  [64, 2],
-  [80, 2],
-])("head size %i, %i heads", async (D, nHead) => {
-  const V = 29;
-  const config = makeConfig({
-    vocabSize: V,
-    nPositions: 24,
-    nEmbd: D * nHead,
-    nHead,
-    nLayer: 2,
-    initializerRange: 0.2,
-    scaleAttnByInverseLayerIdx: true,
+const V = 29;
+const shared = { vocabSize: V, initializerRange: 0.2 };
+
+/** A GPT-2 with H heads of D numbers. */
+const gpt2Of = (D: number, nHead: number): Model =>
+  GPT2HeadWithValueModel.fromConfig(
+    makeConfig({ ...shared, nPositions: 24, nEmbd: D * nHead, nHead, nLayer: 2, scaleAttnByInverseLayerIdx: true }),
+    { threads: 1, seed: D },
+  ) as unknown as Model;
+
+/** A Llama of width 24 with H query heads, K key-value heads of D numbers. */
+function llamaOf(D: number, numAttentionHeads: number, numKeyValueHeads: number): Model {
+  const config = makeLlamaConfig({
+    ...{ ...shared, maxPositionEmbeddings: 24, hiddenSize: 24, intermediateSize: 20, numHiddenLayers: 2 },
+    ...{ headDim: D, numAttentionHeads, numKeyValueHeads },
   });
-  const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1, seed: D });
+  const options = { threads: 1, seed: D };
+  return new CausalLMWithValueHead(newModel(llama, config, options), options) as unknown as Model;
+}
+
+test.each([
+  ...[
+    [1, 3],
+    [3, 2],
+    [4, 2],
+    [5, 3],
+    [8, 3],
+    [16, 2],
+    [20, 1],
+    [64, 2],
+    [80, 2],
+  ].map(([D, H]) => [`GPT-2, head size ${D}, ${H} heads`, D, () => gpt2Of(D, H)] as const),
+  ...[
+    [2, 4, 1],
+    [4, 6, 3],
+    [8, 2, 2],
+    [10, 3, 1],
+    [16, 4, 2],
+    [64, 2, 1],
+    [128, 2, 1],
+  ].map(([D, H, K]) => [`Llama, head size ${D}, ${H} heads, ${K} of keys`, D, () => llamaOf(D, H, K)] as const),
+])("%s", async (_, D, make) => {
+  const model = make();
   const rng = new RNG(D);
   const rows = [9, 4, 1].map((length) => Int32Array.from({ length: length + 12 }, () => rng.int(V)));
   const prompts = rows.map((row) => row.slice(0, row.length - 12));

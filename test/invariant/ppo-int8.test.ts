@@ -8,41 +8,43 @@ import type { TrainEvent } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/rewards.ts";
-import { makeConfig } from "../../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { MetricName } from "../../src/rl/metrics.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";
+import { familyNames, smallModel } from "../support/families.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director"];
-const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64, nPositions: 48, eosTokenId: 8191 };
-const newModel = () =>
-  GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 1, seed: 5 });
+const newModel = (family = "gpt2") =>
+  smallModel(family, { vocabSize: 8192, context: 48, eosTokenId: 8191 }, { threads: 1, seed: 5 });
 const int8 = { rolloutPrecision: "int8" as const };
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-const train = (config: Partial<PPOConfig>) => trainSmall(newModel(), prompts, config);
+const train = (config: Partial<PPOConfig>, family?: string) => trainSmall(newModel(family), prompts, config);
 
-test.each([
+const samplings = [
   {},
   { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
   { repetitionPenalty: 1.2, minP: 0.01, bannedTokens: [11, 50], stop: ["e", "."], klLog: "exact" as const },
-])("the ratio to the old policy is 1, and weights lead from the rollout policy to it, with %o", async (sampling) => {
-  const { metrics } = await train({ ...int8, ...sampling, learningRate: 0 });
-  for (const m of metrics) {
-    const get = (name: MetricName) => m[name] as number;
-    expect(get("ppo/policy/first_ratio_deviation")).toBeLessThan(1e-4);
-    expect(Math.abs(get("ppo/policy/ratio_max") - 1)).toBeLessThan(1e-4);
-    expect(Math.abs(get("objective/kl"))).toBeLessThan(1e-4); // of the old policy, which is the reference still
-    expect(get("rollout/importance_weight_std")).toBeGreaterThan(0);
-    expect(Math.abs(get("rollout/importance_weight_mean") - 1)).toBeLessThan(0.1);
-    expect(get("rollout/kl")).toBeGreaterThan(0);
-    expect(get("rollout/importance_weight_max")).toBeGreaterThan(get("rollout/importance_weight_min"));
-  }
-});
+];
+test.each(familyNames.flatMap((family) => samplings.map((sampling) => [family, sampling] as const)))(
+  "%s: the ratio to the old policy is 1, and weights lead from the rollout policy to it, with %o",
+  async (family, sampling) => {
+    const { metrics } = await train({ ...int8, ...sampling, learningRate: 0 }, family);
+    for (const m of metrics) {
+      const get = (name: MetricName) => m[name] as number;
+      expect(get("ppo/policy/first_ratio_deviation")).toBeLessThan(1e-4);
+      expect(Math.abs(get("ppo/policy/ratio_max") - 1)).toBeLessThan(1e-4);
+      expect(Math.abs(get("objective/kl"))).toBeLessThan(1e-4); // of the old policy, which is the reference still
+      expect(get("rollout/importance_weight_std")).toBeGreaterThan(0);
+      expect(Math.abs(get("rollout/importance_weight_mean") - 1)).toBeLessThan(0.1);
+      expect(get("rollout/kl")).toBeGreaterThan(0);
+      expect(get("rollout/importance_weight_max")).toBeGreaterThan(get("rollout/importance_weight_min"));
+    }
+  },
+);
 
 test("fp32 rollouts need no weights and log none", async () => {
   const { metrics } = await train({ steps: 1 });
@@ -98,15 +100,15 @@ test("without the kept sets there are no weights: refused", () => {
   );
 });
 
-test("resumed equals uninterrupted, bit for bit", async () => {
-  await newModel().savePretrained(join(directory, "model"));
-  await tokenizer.save(join(directory, "model"));
-  const model = join(directory, "model");
+test.each(familyNames)("%s: resumed equals uninterrupted, bit for bit", async (family) => {
+  const model = join(directory, family);
+  await newModel(family).savePretrained(model);
+  await tokenizer.save(model);
   const config = { ...small, ...int8 };
   const into = (out: string): RunSpec => ({
     model,
     prompts,
-    out: join(directory, out),
+    out: join(directory, `${family}-${out}`),
     rewardName: "length",
     config,
     threads: 1,
@@ -119,7 +121,9 @@ test("resumed equals uninterrupted, bit for bit", async () => {
   await go(into("parts"), new AbortController());
   await go({ ...into("parts"), resume: true });
   for (const file of ["model.safetensors", "trainer.safetensors"]) {
-    const [whole, parts] = ["whole", "parts"].map((out) => readFileSync(join(directory, out, "checkpoint-2", file)));
+    const [whole, parts] = ["whole", "parts"].map((out) =>
+      readFileSync(join(directory, `${family}-${out}`, "checkpoint-2", file)),
+    );
     expect(parts.equals(whole), file).toBe(true);
   }
 });

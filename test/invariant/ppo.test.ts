@@ -7,37 +7,29 @@ import type { TrainEvent } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
-import { makeConfig } from "../../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import type { RunEvent } from "../../src/run/events.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
+import { familyNames, smallModel } from "../support/families.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director", "It was about a", "Two"];
-const shape = {
-  vocabSize: 8192,
-  nEmbd: 32,
-  nLayer: 2,
-  nHead: 4,
-  nInner: 64,
-  nPositions: 48,
-  bosTokenId: 8191,
-  eosTokenId: 8191,
-};
-const newModel = () =>
-  GPT2HeadWithValueModel.fromConfig(makeConfig({ ...shape, initializerRange: 0.2 }), { threads: 2, seed: 5 });
+const newModel = (family = "gpt2") =>
+  smallModel(family, { vocabSize: 8192, context: 48, eosTokenId: 8191 }, { threads: 2, seed: 5 });
 
 let directory = "";
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), "valuehead-"));
-  await newModel().savePretrained(join(directory, "model"));
-  await tokenizer.save(join(directory, "model"));
+  for (const family of familyNames) {
+    await newModel(family).savePretrained(join(directory, family));
+    await tokenizer.save(join(directory, family));
+  }
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-const train = (config: Partial<PPOConfig>, reward?: RewardFunction) => trainSmall(newModel(), prompts, config, reward);
+const train = (config: Partial<PPOConfig>, reward?: RewardFunction, family?: string) =>
+  trainSmall(newModel(family), prompts, config, reward);
 
 describe("the policy ratio", () => {
   const grid = [
@@ -50,10 +42,13 @@ describe("the policy ratio", () => {
     { temperature: 1.3, topK: 50, topP: 0.9, minNewTokens: 4 },
     { repetitionPenalty: 1.2, minP: 0.01, bannedTokens: [11, 50], stop: ["e", "."], klLog: "exact" as const },
   ];
-  test.each(grid)("is 1 in the first minibatch with %o", async (sampling) => {
-    const { metrics } = await train(sampling);
-    for (const m of metrics) expect(m["ppo/policy/first_ratio_deviation"]).toBeLessThan(1e-4);
-  });
+  test.each(grid.flatMap((sampling) => familyNames.map((family) => [family, sampling] as const)))(
+    "of %s is 1 in the first minibatch with %o",
+    async (family, sampling) => {
+      const { metrics } = await train(sampling, undefined, family);
+      for (const m of metrics) expect(m["ppo/policy/first_ratio_deviation"]).toBeLessThan(1e-4);
+    },
+  );
 
   test.each(grid)("stays 1 for all epochs when nothing is learned, with %o", async (sampling) => {
     const { metrics } = await train({ ...sampling, learningRate: 0 });
@@ -257,8 +252,8 @@ describe("a run directory", () => {
     }
     return events;
   };
-  const spec = (out: string, steps = 4): RunSpec => ({
-    model: join(directory, "model"),
+  const spec = (out: string, steps = 4, family = "gpt2"): RunSpec => ({
+    model: join(directory, family),
     prompts,
     out: join(directory, out),
     rewardName: "length",
@@ -266,20 +261,21 @@ describe("a run directory", () => {
     threads: 2,
   });
 
-  test("resumed after an interruption equals uninterrupted, bit for bit", async () => {
-    await collect(spec("whole"));
+  test.each(familyNames)("%s: resumed after an interruption equals uninterrupted, bit for bit", async (family) => {
+    const [one, two] = [`${family}-whole`, `${family}-parts`];
+    await collect(spec(one, 4, family));
     const controller = new AbortController();
-    const interrupted = await collect(spec("parts"), controller.signal, (e) => {
+    const interrupted = await collect(spec(two, 4, family), controller.signal, (e) => {
       if (e.type === "step" && e.step === 2) controller.abort();
     });
     expect(interrupted.at(-1)).toMatchObject({ type: "done", step: 2, interrupted: true });
-    const resumed = await collect({ ...spec("parts"), resume: true });
+    const resumed = await collect({ ...spec(two, 4, family), resume: true });
     expect(resumed.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 2 });
     expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
 
     const read = (out: string, file: string) => readFileSync(join(directory, out, file));
     for (const file of ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"])
-      expect(read("parts", `checkpoint-4/${file}`).equals(read("whole", `checkpoint-4/${file}`)), file).toBe(true);
+      expect(read(two, `checkpoint-4/${file}`).equals(read(one, `checkpoint-4/${file}`)), file).toBe(true);
 
     const metrics = (out: string) =>
       read(out, "metrics.jsonl")
@@ -291,9 +287,9 @@ describe("a run directory", () => {
           for (const name of Object.keys(m)) if (name.startsWith("time/")) delete m[name];
           return m;
         });
-    expect(metrics("parts")).toEqual(metrics("whole"));
-    expect(metrics("parts")).toHaveLength(4);
-    expect(read("parts", "samples.jsonl").toString().split("\n")).toHaveLength(4 * 4 + 1);
+    expect(metrics(two)).toEqual(metrics(one));
+    expect(metrics(two)).toHaveLength(4);
+    expect(read(two, "samples.jsonl").toString().split("\n")).toHaveLength(4 * 4 + 1);
   });
 
   test("resumed from a checkpoint in the middle equals uninterrupted, bit for bit", async () => {
@@ -316,7 +312,7 @@ describe("a run directory", () => {
     const resumed = await collect({ ...options, resume: true });
     expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
     const weights = (out: string) => readFileSync(join(directory, out, "checkpoint-4", "model.safetensors"));
-    expect(weights("crash").equals(weights("whole"))).toBe(true);
+    expect(weights("crash").equals(weights("gpt2-whole"))).toBe(true);
     const lines = readFileSync(join(directory, "crash", "metrics.jsonl"), "utf8")
       .trim()
       .split("\n");
@@ -324,7 +320,7 @@ describe("a run directory", () => {
   });
 
   test("an output directory that is not empty, or has nothing to resume, is refused", async () => {
-    await expect(collect({ ...spec("model") })).rejects.toThrow(/model: found .*, expected .*empty/);
+    await expect(collect({ ...spec("gpt2") })).rejects.toThrow(/gpt2: found .*, expected .*empty/);
     await expect(collect({ ...spec("nothing"), resume: true })).rejects.toThrow(/nothing: found no run/);
   });
 
@@ -345,7 +341,7 @@ describe("a run directory", () => {
     for await (const _ of run({ ...spec("tea"), resume: true }, breaking));
     expect(asked.slice(0, 2)).toEqual(lost); // the same responses are sampled again
     const weights = (out: string) => readFileSync(join(directory, out, "checkpoint-4", "model.safetensors"));
-    expect(weights("tea").equals(weights("whole"))).toBe(true);
+    expect(weights("tea").equals(weights("gpt2-whole"))).toBe(true);
   });
 
   test("a reward that fails stops the run and leaves no checkpoint half-written", async () => {
