@@ -1,5 +1,5 @@
 /** @file Experience is plain data: a copy of it, or one that was written down, is scored to the same bits, whatever the sampler. */
-import { afterAll, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { ask } from "../../src/experience/ask.ts";
 import {
   type Experience,
@@ -7,14 +7,11 @@ import {
   experienceFromBytes,
   experienceToBytes,
 } from "../../src/experience/experience.ts";
-import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { type GenerateOptions, generate, type Rollout } from "../../src/sample/generate.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
-import { tinyDir } from "../support/golden.ts";
+import { familyNames, type Model, tinyModel } from "../support/families.ts";
 
-const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 1 });
 const queries = [5, 2, 9, 1].map((length, b) => Int32Array.from({ length }, (_, t) => (7 * b + 3 * t) % 100));
-afterAll(() => model.dispose());
 
 /** Every second token stays, the first candidate at least. */
 const sparse: Transform = {
@@ -45,28 +42,36 @@ const samplers: Record<string, Partial<GenerateOptions>> = {
   int8: { precision: "int8", topK: 40 },
 };
 
-const scores = async (data: Experience, { adjustments }: Rollout) => {
+const scores = async (model: Model, data: Experience, { adjustments }: Rollout) => {
   const rows = data.responses.map((_, b) => b);
-  const { asked, index } = ask(data, rows, model.config.nPositions, adjustments);
+  const { asked, index } = ask(data, rows, model.sizes.context, adjustments);
   return { ...(await model.score(asked)), index };
 };
 
-test.each(Object.entries(samplers))("%s: cloned, and through bytes", async (_, sampling) => {
-  const rollout = await generate(model, queries, { eosTokenId: null, ...sampling, maxNewTokens: 9 });
-  const data = experience([rollout]);
-  const [want, before] = [await scores(data, rollout), structuredClone(data)];
-  for (const copy of [structuredClone(data), experienceFromBytes(experienceToBytes(data))]) {
-    expect(copy).toEqual(data);
-    expect(await scores(copy, rollout)).toEqual(want);
-  }
-  expect(data).toEqual(before); // asking changes nothing
-  // The kept sets are those of the rollout, and count.
-  const { kept } = rollout.responses[2];
-  const { asked } = ask(data, [2], model.config.nPositions, rollout.adjustments);
-  const sets = kept.some((set) => set !== undefined) ? kept : undefined;
-  expect(asked.distribution.kept?.map((set) => set?.ids())).toEqual(sets?.map((set) => set?.ids()));
-  expect(asked.distribution.kept?.map((set) => set?.size)).toEqual(sets?.map((set) => set?.size));
+describe.each(familyNames)("%s", async (family) => {
+  const model = await tinyModel(family, { threads: 1 });
+  afterAll(() => model.dispose());
+
+  test.each(Object.entries(samplers))("%s: cloned, and through bytes", async (_, sampling) => {
+    const rollout = await generate(model, queries, { eosTokenId: null, ...sampling, maxNewTokens: 9 });
+    const data = experience([rollout]);
+    const [want, before] = [await scores(model, data, rollout), structuredClone(data)];
+    for (const copy of [structuredClone(data), experienceFromBytes(experienceToBytes(data))]) {
+      expect(copy).toEqual(data);
+      expect(await scores(model, copy, rollout)).toEqual(want);
+    }
+    expect(data).toEqual(before); // asking changes nothing
+    // The kept sets are those of the rollout, and count.
+    const { kept } = rollout.responses[2];
+    const { asked } = ask(data, [2], model.sizes.context, rollout.adjustments);
+    const sets = kept.some((set) => set !== undefined) ? kept : undefined;
+    expect(asked.distribution.kept?.map((set) => set?.ids())).toEqual(sets?.map((set) => set?.ids()));
+    expect(asked.distribution.kept?.map((set) => set?.size)).toEqual(sets?.map((set) => set?.size));
+  });
 });
+
+const model = await tinyModel("gpt2", { threads: 1 });
+afterAll(() => model.dispose());
 
 test("bytes hold nothing but numbers, and may lie anywhere in memory", async () => {
   const rollout = await generate(model, queries, { topK: 5, maxNewTokens: 4, eosTokenId: null });
