@@ -14,6 +14,7 @@ interface Shape {
   context: number;
   /** Ends a text and begins one. Default: none does. */
   eosTokenId?: number | null;
+  initializerRange?: number;
 }
 
 const rope = {
@@ -35,12 +36,9 @@ const variants: Readonly<Record<string, Partial<LlamaConfig>>> = {
 export const familyNames = ["gpt2", ...Object.keys(variants)];
 
 /** A new model with 2 layers, random weights, and biases and norms that are not 0 and 1. */
-export function smallModel(
-  name: string,
-  { vocabSize, context, eosTokenId = null }: Shape,
-  options: ModelOptions,
-): Model {
-  const shared = { vocabSize, initializerRange: name === "gpt2" ? 0.2 : 0.3, eosTokenId, bosTokenId: eosTokenId };
+export function smallModel(name: string, shape: Shape, options: ModelOptions): Model {
+  const { vocabSize, context, eosTokenId = null, initializerRange = name === "gpt2" ? 0.2 : 0.3 } = shape;
+  const shared = { vocabSize, initializerRange, eosTokenId, bosTokenId: eosTokenId };
   const [family, config] =
     name === "gpt2"
       ? [gpt2, makeConfig({ ...shared, nPositions: context, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64 })]
