@@ -11,37 +11,37 @@ import type { SampledResponse } from "./sample/generate.ts";
 import type { TokenizerModelJSON, TokenizerPartJSON } from "./tokenizer/parts.ts";
 import type { TokenizerJSON } from "./tokenizer/tokenizer.ts";
 
-/** @deprecated {@link SampledResponse} */
+/** The old name of {@link SampledResponse}. @deprecated since 0.2: use {@link SampledResponse} */
 export type Response = SampledResponse;
-/** @deprecated {@link Learner} */
+/** The old name of {@link Learner}. @deprecated since 0.2: use {@link Learner} */
 export type Critic = Learner;
-/** @deprecated {@link PPOConfig} */
+/** The old name of {@link PPOConfig}. @deprecated since 0.2: use {@link PPOConfig} */
 export type PpoConfig = PPOConfig;
-/** @deprecated {@link PPOInputs} */
+/** The old name of {@link PPOInputs}. @deprecated since 0.2: use {@link PPOInputs} */
 export type PpoInputs = PPOInputs;
-/** @deprecated {@link PPOStatistics} */
+/** The old name of {@link PPOStatistics}. @deprecated since 0.2: use {@link PPOStatistics} */
 export type PpoStatistics = PPOStatistics;
-/** @deprecated {@link KLEstimate} */
+/** The old name of {@link KLEstimate}. @deprecated since 0.2: use {@link KLEstimate} */
 export type KlEstimate = KLEstimate;
-/** @deprecated {@link KLEstimates} */
+/** The old name of {@link KLEstimates}. @deprecated since 0.2: use {@link KLEstimates} */
 export type KlEstimates = KLEstimates;
-/** @deprecated {@link KLInputs} */
+/** The old name of {@link KLInputs}. @deprecated since 0.2: use {@link KLInputs} */
 export type KlInputs = KLInputs;
-/** @deprecated {@link KLPenalty} */
+/** The old name of {@link KLPenalty}. @deprecated since 0.2: use {@link KLPenalty} */
 export type KlPenalty = KLPenalty;
-/** @deprecated {@link SampledKL} */
+/** The old name of {@link SampledKL}. @deprecated since 0.2: use {@link SampledKL} */
 export type SampledKl = SampledKL;
-/** @deprecated {@link ExactKL} */
+/** The old name of {@link ExactKL}. @deprecated since 0.2: use {@link ExactKL} */
 export type ExactKl = ExactKL;
-/** @deprecated {@link GAEInputs} */
+/** The old name of {@link GAEInputs}. @deprecated since 0.2: use {@link GAEInputs} */
 export type GaeInputs = GAEInputs;
-/** @deprecated {@link RNG} */
+/** The old name of {@link RNG}. @deprecated since 0.2: use {@link RNG} */
 export type Rng = RNG;
-/** @deprecated {@link RNGState} */
+/** The old name of {@link RNGState}. @deprecated since 0.2: use {@link RNGState} */
 export type RngState = RNGState;
-/** @deprecated {@link TokenizerModelJSON} */
+/** The old name of {@link TokenizerModelJSON}. @deprecated since 0.2: use {@link TokenizerModelJSON} */
 export type TokenizerModelJson = TokenizerModelJSON;
-/** @deprecated {@link TokenizerPartJSON} */
+/** The old name of {@link TokenizerPartJSON}. @deprecated since 0.2: use {@link TokenizerPartJSON} */
 export type TokenizerPartJson = TokenizerPartJSON;
-/** @deprecated {@link TokenizerJSON} */
+/** The old name of {@link TokenizerJSON}. @deprecated since 0.2: use {@link TokenizerJSON} */
 export type TokenizerJson = TokenizerJSON;

@@ -5,18 +5,25 @@ export type { Metrics };
 
 /** The checkpoint with the highest mean reward over the last `overSteps` steps before it. */
 export interface BestCheckpoint {
+  /** The step it was written after. */
   step: number;
+  /** Its directory. */
   path: string;
+  /** Mean of `env/reward_mean` over those steps. */
   rewardMean: number;
+  /** How many steps the mean is over. */
   overSteps: number;
 }
 
 /** A response of a step, for people to read. */
 export interface Sample {
+  /** The prompt as it was given. */
   prompt: string;
   /** As the reward function saw it: after its prompt, without special tokens, to truncateToken where that is set. */
   response: string;
+  /** `response` with its special tokens, such as an end of text. */
   responseWithSpecialTokens: string;
+  /** What the reward function said, before penalties, scaling and clipping. */
   score: number;
   /** KL from the reference over the response, nats by the estimate that klLog names (k1 may be negative for one response). */
   kl: number;
@@ -26,6 +33,7 @@ export interface Sample {
   values: number[];
 }
 
+/** What a trainer says while it goes on. Steps count from 1; `step` is the one the event is about. */
 export type TrainEvent =
   /** Where the step in progress is, for progress bars. */
   | { type: "progress"; step: number; phase: "respond" | "score" | "update"; done: number; total: number }

@@ -103,6 +103,7 @@ export const optionGroups: { readonly [name in keyof PPOConfig]?: string } = {
 export type { PPOConfig };
 export type PPOOptionName = keyof PPOConfig;
 
+/** The default of every PPO option. */
 export const PPO_DEFAULTS: Readonly<PPOConfig> = Object.fromEntries(
   Object.entries(ppoOptions).map(([name, [, value]]) => [name, value]),
 ) as PPOConfig;

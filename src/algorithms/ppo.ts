@@ -42,12 +42,17 @@ import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
 import { updatePolicy } from "./update.ts";
 import { initializeValueHead } from "./value-head-init.ts";
 
+/** What a {@link PPOTrainer} trains, and by what. */
 export interface PPOTrainerOptions {
+  /** The policy. In eval mode; its weights are changed in place. */
   model: CausalLMWithValueHead;
+  /** The model's. */
   tokenizer: Tokenizer;
+  /** Judges responses: higher is better. */
   reward: RewardFunction;
   /** How errors call the reward. */
   rewardName?: string;
+  /** Options that differ from {@link PPO_DEFAULTS}. */
   config?: Partial<PPOConfig>;
   /** Changes of the logits beyond those of the config. To resume a run, give them again. */
   transforms?: readonly Transform[];
@@ -64,14 +69,21 @@ interface PromptSource {
   sampler: PromptSampler;
 }
 
+/** Trains a model by PPO: {@link PPOTrainer.train} on prompts, {@link PPOTrainer.step} on responses that you sampled and scored. */
 export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
+  /** The policy; its weights are changed in place. */
   readonly model: CausalLMWithValueHead;
+  /** What the KL is measured against. Never changed. */
   readonly reference: CausalLMWithValueHead;
+  /** The model's. */
   readonly tokenizer: Tokenizer;
+  /** Complete and checked. */
   readonly config: PPOConfig;
+  /** AdamW of the policy. */
   readonly optimizer: AdamW;
   /** The value model, when it is not a head on the policy. */
   readonly critic?: Learner;
+  /** What chooses β, the coefficient of the KL penalty. */
   readonly klController: KLController;
   /** The tokens that end a response, unless `stopAtEos` is off; empty: none does. */
   readonly eosTokenIds: readonly number[];
@@ -308,6 +320,7 @@ export class PPOTrainer implements Trainer<PromptsGiven, TrainerState> {
     this.#audit = NO_STEPS;
   }
 
+  /** Where it is, to be saved beside weights and moments. */
   getState(): TrainerState {
     const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
     const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];

@@ -140,6 +140,7 @@ export const presets = {
   },
 } as const satisfies Record<string, Readonly<Record<string, number | string | boolean | null>>>;
 
+/** Names of {@link presets}. */
 export type PresetName = keyof typeof presets;
 
 export const presetNames = Object.keys(presets) as PresetName[];

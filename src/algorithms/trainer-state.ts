@@ -14,8 +14,11 @@ const logarithm = z.custom<number>((x) => x === null || x === Number.NEGATIVE_IN
 
 /** Where a run is, without the weights. Plain data, safe for JSON; the optimizer's moments go beside it. */
 export interface TrainerState {
+  /** Steps taken. */
   step: number;
+  /** Of the KL controller. */
   kl: KLControllerState;
+  /** Where the sampler of prompts is; left out before the first step, and where prompts come from the caller. */
   prompts?: PromptSamplerState;
   /** Of all scores so far, when they are scaled. */
   scores?: RunningMoments;

@@ -12,6 +12,7 @@ import { OrtWeb } from "./ort-web.ts";
 /** cpu: ONNX Runtime in this process. wasm: the same on WebAssembly, from the package onnxruntime-web. */
 export type Device = "cpu" | "wasm";
 
+/** What computes, on how many threads, and what is kept. */
 export interface EngineOptions {
   /** What computes. Default: cpu. */
   device?: Device;
@@ -86,6 +87,7 @@ export class Engine {
     return this.#backend;
   }
 
+  /** Threads inside one operation. */
   get threads(): number {
     return this.#backend.threads;
   }

@@ -18,6 +18,7 @@ export type ErrorKind =
   | "code" // user code outside this library
   | "engine"; // ONNX Runtime refused or failed
 
+/** What was wrong, in four parts: what the message is made of. */
 export interface Problem {
   /** Where: a file, an argument, `row 3, position 7`, an operation. */
   where: string;
@@ -34,8 +35,11 @@ export interface Problem {
  * come out of a file: control characters are written as `\\u001b`, so that no terminal acts on them.
  */
 export class ValueheadError extends Error {
+  /** The same for every error of this library. */
   override readonly name = "ValueheadError";
+  /** What kind of thing was wrong. */
   readonly kind: ErrorKind;
+  /** The parts of the message, control characters escaped. */
   readonly problem: Problem;
   /** Whether retrying the same call may succeed. */
   readonly transient: boolean;

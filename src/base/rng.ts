@@ -5,7 +5,9 @@
 
 /** State of an {@link RNG}: four 32-bit words and the cached second normal deviate. Plain data, safe for JSON. */
 export interface RNGState {
+  /** Four unsigned 32-bit words, not all 0. */
   words: [number, number, number, number];
+  /** The normal deviate that the next call of normal() returns; null: none is waiting. */
   spare: number | null;
 }
 
@@ -95,15 +97,18 @@ export class RNG {
     return order;
   }
 
+  /** The state to save. It is a copy. */
   getState(): RNGState {
     return { words: [this.#s[0], this.#s[1], this.#s[2], this.#s[3]], spare: this.#spare };
   }
 
+  /** Continue from a saved state, with the same numbers as then. */
   setState(state: RNGState): void {
     this.#s = Uint32Array.from(state.words);
     this.#spare = state.spare;
   }
 
+  /** A generator that continues from a saved state. */
   static fromState(state: RNGState): RNG {
     const rng = new RNG(0);
     rng.setState(state);

@@ -24,6 +24,7 @@ export const SUPPORTED_ACTIVATIONS = [
   "swish",
   "sigmoid",
 ] as const;
+/** The name of an activation, one of {@link SUPPORTED_ACTIVATIONS}. */
 export type Activation = (typeof SUPPORTED_ACTIVATIONS)[number];
 
 /** A number for which `ok` holds; `error` is what errors say was expected. */

@@ -28,13 +28,17 @@ import { ADAPTER_ADVICE, conversionAdvice, isAdapter } from "./no-weights.ts";
 import { checkpointOfRun } from "./run-checkpoints.ts";
 import { INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
 
+/** How far the download of one file is. */
 export interface DownloadProgress {
+  /** Path of the file within the repository. */
   file: string;
-  /** Bytes so far and in all. */
+  /** Bytes so far. */
   received: number;
+  /** Bytes in all. */
   total: number;
 }
 
+/** Where {@link resolveModel} looks for a model, and how it fetches one. */
 export interface ResolveOptions {
   /** Default: HF_HUB_CACHE, or `hub` in HF_HOME, or ~/.cache/huggingface/hub. */
   cacheDir?: string;
@@ -48,6 +52,7 @@ export interface ResolveOptions {
   fetch?: typeof fetch;
   /** Seconds to wait for an answer, or for the next bytes of one. Default: 60; 10 where the cache has a complete copy. */
   patience?: number;
+  /** Called for every piece of a file that arrives. */
   onProgress?: (progress: DownloadProgress) => void;
   /** Hears which checkpoint of a run directory was taken. */
   onNote?: (text: string) => void;

@@ -9,6 +9,7 @@ export type TokenIds = Uint16Array | Int32Array;
 
 /** A tokenized corpus: every document followed by the end-of-text token. */
 export interface Corpus {
+  /** All documents, one after another. */
   ids: TokenIds;
   /** Where each document ends in `ids`: the position after its end-of-text token. Ascending; the last is `ids.length`. */
   documentEnds: number[];
@@ -16,9 +17,13 @@ export interface Corpus {
   documentBytes: number[];
 }
 
+/** How much of a corpus is tokenized. */
 export interface CorpusProgress {
+  /** Documents so far. */
   documents: number;
+  /** Tokens so far, the end-of-text tokens included. */
   tokens: number;
+  /** UTF-8 bytes of the documents so far. */
   bytes: number;
 }
 

@@ -7,6 +7,7 @@ import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Prompt, PromptSampler, PromptSamplerState } from "./prompts.ts";
 
+/** Prompts as {@link encodePrompts} made them ready for a model. */
 export interface EncodedPrompts {
   /** As they are used: cut where they were cut. */
   readonly prompts: readonly Prompt[];

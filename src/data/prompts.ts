@@ -7,6 +7,7 @@ import { openTable, type Row, textOf } from "./tables.ts";
 
 /** What a response is written to, and what the file says about it: the reward function gets both. */
 export interface Prompt {
+  /** The text, spaces at its ends included. */
   readonly prompt: string;
   /** The whole row, by column; {} where a prompt is all there is. */
   readonly row: Readonly<Record<string, unknown>>;
@@ -78,8 +79,11 @@ async function* textLines(name: string, lines: AsyncIterable<string>): AsyncGene
 
 /** Plain data, safe for JSON. */
 export interface PromptSamplerState {
+  /** Prompts there are: others would have another order. */
   count: number;
+  /** Seed of the order. */
   seed: number;
+  /** Epochs finished. */
   epoch: number;
   /** How many prompts of the epoch are drawn. */
   position: number;

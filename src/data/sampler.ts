@@ -5,9 +5,11 @@ import type { TokenIds } from "./corpus.ts";
 
 /** Where a {@link CorpusSampler} is. Plain data, safe for JSON. */
 export interface CorpusSamplerState {
+  /** Seed of offsets and order. */
   seed: number;
   /** Tokens in the corpus and in a window: another corpus would have another order. */
   tokens: number;
+  /** T: tokens of a window, without the last target. */
   sequenceLength: number;
   /** Epochs finished. */
   epoch: number;
@@ -23,7 +25,9 @@ export interface CorpusSamplerState {
  * after the last whole window are left out of that epoch, fewer than 2T of them. A batch may span two epochs.
  */
 export class CorpusSampler {
+  /** T: inputs of each window, which has T + 1 tokens. */
   readonly sequenceLength: number;
+  /** Windows of a batch. */
   readonly batchSize: number;
   readonly #ids: TokenIds;
   readonly #seed: number;
@@ -63,6 +67,7 @@ export class CorpusSampler {
     return batch;
   }
 
+  /** The state to save: where the next batch begins. */
   getState(): CorpusSamplerState {
     return {
       seed: this.#seed,

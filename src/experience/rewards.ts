@@ -27,6 +27,7 @@ export function lengthReward(target: number): TextReward {
   return (batch) => batch.map(({ response }) => 1 - Math.abs(wordsOf(response).length - target) / target);
 }
 
+/** Names of {@link builtInRewards}. */
 export type BuiltInReward = "positive" | "negative" | "length";
 
 /**

@@ -26,8 +26,10 @@ import { activations } from "../nn/activations.ts";
 
 /** How a sequence summary head picks hidden states. `attn` exists in name only, here as in transformers. */
 export const SUPPORTED_SUMMARY_TYPES = ["cls_index", "last", "first", "mean"] as const;
+/** One of {@link SUPPORTED_SUMMARY_TYPES}. Read and written, never applied: the value head is at every position. */
 export type SummaryType = (typeof SUPPORTED_SUMMARY_TYPES)[number];
 
+/** The config of a GPT-2: fields of its config.json in camelCase, with transformers' defaults. */
 export interface GPT2Config extends ModelConfig {
   /** V: rows of the token embedding. */
   vocabSize: number;
@@ -35,24 +37,31 @@ export interface GPT2Config extends ModelConfig {
   nPositions: number;
   /** C: width of the residual stream. */
   nEmbd: number;
+  /** Blocks. Default 12. */
   nLayer: number;
   /** Attention heads; divides nEmbd. */
   nHead: number;
   /** Width of the feed-forward block, resolved: 4 * nEmbd where the file says null. */
   nInner: number;
+  /** Activation of the feed-forward block. Default "gelu_new". */
   activationFunction: Activation;
+  /** Added to the variance in layer norms; above 0 and below 1. Default 1e-5. */
   layerNormEpsilon: number;
   /** Divide attention scores by the square root of the head size. */
   scaleAttnWeights: boolean;
   /** Divide attention scores of layer i by i + 1 as well. */
   scaleAttnByInverseLayerIdx: boolean;
+  /** Read and written, never applied: attention is computed in fp32 as it is. Default false. */
   reorderAndUpcastAttn: boolean;
+  /** Read and written, never applied: the value head is at every position. Default "cls_index". */
   summaryType: SummaryType;
   /** Outputs of the value head: one number per position. */
   numLabels: 1;
   /** Dropouts of the body. Read and written, never applied: only the value head has dropout. */
   embdPdrop: number;
+  /** Dropout of attention probabilities, from 0 to below 1; never applied. Default 0.1. */
   attnPdrop: number;
+  /** Dropout before each addition to the stream, from 0 to below 1; never applied. Default 0.1. */
   residPdrop: number;
 }
 

@@ -25,8 +25,10 @@ import { activations } from "../nn/activations.ts";
 import { inverseFrequencies, type Rope } from "../nn/rotary.ts";
 import { ROPE_ALIASES, ropeFields, ropeRefusals, ropeToJson, withRope } from "./rope-json.ts";
 
+/** What `model_type` in config.json may say. */
 export type LlamaType = "llama" | "qwen2" | "qwen3";
 
+/** The config of a Llama, Qwen2 or Qwen3: fields of its config.json in camelCase, with transformers' defaults. */
 export interface LlamaConfig extends ModelConfig {
   /** Qwen2 has biases of queries, keys and values; Qwen3 has norms of queries and keys, head by head. */
   modelType: LlamaType;
@@ -36,6 +38,7 @@ export interface LlamaConfig extends ModelConfig {
   hiddenSize: number;
   /** I: width of the feed-forward block. */
   intermediateSize: number;
+  /** Blocks. Default 32. */
   numHiddenLayers: number;
   /** H: query heads. */
   numAttentionHeads: number;
@@ -43,10 +46,13 @@ export interface LlamaConfig extends ModelConfig {
   numKeyValueHeads: number;
   /** D: numbers per head, even. H D may differ from C. */
   headDim: number;
+  /** Activation of the gate in the feed-forward block. Default "silu". */
   hiddenAct: Activation;
+  /** Added to the mean square in norms; above 0 and below 1. Default 1e-6. */
   rmsNormEps: number;
   /** Longest sequence, in tokens. */
   maxPositionEmbeddings: number;
+  /** How fast rotary positions turn. */
   ropeParameters: Rope;
   /** Biases of queries, keys, values and what attention gives. Not for Qwen2, whose biases are fixed. */
   attentionBias: boolean;

@@ -15,6 +15,7 @@ export interface AskedTokens {
   readonly rows: ArrayLike<number>;
   /** [R] */
   readonly ids: IdList;
+  /** What the tokens were, or would be, drawn from; its arrays are [R]. */
   readonly distribution: Distribution;
 }
 

@@ -19,7 +19,9 @@ import type { PickedRows, Rows } from "./rows.ts";
 export interface Tokens {
   /** int32 [B, T]; padding may be any id. */
   readonly ids: Int32Array;
+  /** Sequences. */
   readonly B: number;
+  /** Tokens of each, padding included. */
   readonly T: number;
 }
 

@@ -14,6 +14,7 @@ import type { KeptSet } from "./kept-set.ts";
 
 /** Numbers added to the logits of some tokens. */
 export interface Bias {
+  /** Token ids. */
   readonly ids: Int32Array;
   /** One for each id. */
   readonly values: Float32Array;
@@ -36,6 +37,7 @@ export interface Distribution {
   readonly temperature: number;
   /** p: a penalised logit z becomes z / p where z > 0 and z p elsewhere. Default 1. */
   readonly repetitionPenalty?: number;
+  /** For each row what happens to its logits before the temperature; undefined: nothing. [R] */
   readonly adjustments?: readonly (Adjustment | undefined)[];
   /** For each row the tokens that could have been drawn; undefined: all. */
   readonly kept?: readonly (KeptSet | undefined)[];
@@ -53,7 +55,9 @@ export interface Tilt {
 
 /** Further numbers of each row: for each tilt Σ_v p(v) exp(slope min(log p(v), log below)), and the probability of some ids. */
 export interface RowStatistics {
+  /** A sum over the vocabulary is computed for each. */
   readonly tilts: readonly Tilt[];
+  /** Token ids whose probabilities are added up. */
   readonly ids: readonly number[];
 }
 

@@ -10,9 +10,11 @@ export interface Sizes {
   readonly vocabSize: number;
   /** Longest sequence, in tokens, and what config.json calls it. */
   readonly context: number;
+  /** What config.json calls `context`, for errors: `n_positions`. */
   readonly contextName: string;
   /** C: width of the residual stream. */
   readonly width: number;
+  /** Blocks. */
   readonly layers: number;
   /** H: query heads. */
   readonly heads: number;
@@ -34,7 +36,9 @@ export interface ValueHeadConfig {
   readonly summaryActivation: string | null;
   /** False: the projection is as wide as the stream instead of one number. */
   readonly summaryProjToLabels: boolean;
+  /** Probability that a number of the hidden state is 0, from 0 to below 1. In train mode only. */
   readonly summaryFirstDropout: number;
+  /** Probability that an output is 0, from 0 to below 1. In train mode only. */
   readonly summaryLastDropout: number;
 }
 
@@ -44,9 +48,11 @@ export interface ModelConfig extends ValueHeadConfig {
   readonly initializerRange: number;
   /** The language-model head is the token embedding. */
   readonly tieWordEmbeddings: boolean;
+  /** The token that begins a text, or null. Read and written; nothing depends on it. */
   readonly bosTokenId: number | null;
   /** What ends a text: a token, several, or none. */
   readonly eosTokenId: number | readonly number[] | null;
+  /** The token for padding, or null. Read and written; nothing depends on it. */
   readonly padTokenId: number | null;
   /** The JSON this came from, so that fields unknown here survive a save. */
   readonly raw: Record<string, unknown>;

@@ -20,7 +20,9 @@ import type { ValueHead } from "./value-head.ts";
 
 /** Numbers with a shape, row-major. */
 export interface FloatTensor {
+  /** As many numbers as the product of `shape`. */
   data: Float32Array;
+  /** Size of each axis, the outermost first. */
   shape: number[];
 }
 
@@ -29,10 +31,15 @@ export type IntegerMatrix = readonly ArrayLike<number>[] | { data: ArrayLike<num
 
 /** Keys and values of one layer, each [B, K, P, D] with K key and value heads. */
 export interface LayerCache {
+  /** [B, K, P, D], for rotary models already turned by their positions. */
   keys: FloatTensor;
+  /** [B, K, P, D]. */
   values: FloatTensor;
 }
 
+/**
+ * Arguments of forward(), with transformers' names: B sequences of T new tokens after P cached ones; P + T is at most the context.
+ */
 export interface ForwardInput {
   /** Token ids [B, T]. Either these or `inputsEmbeds`. */
   inputIds?: IntegerMatrix;
@@ -48,14 +55,19 @@ export interface ForwardInput {
   headMask?: FloatTensor;
   /** `pastKeyValues` of an earlier call, with P tokens. */
   pastKeyValues?: readonly LayerCache[];
+  /** Whether to return the stream before each block and at the end. Default false. */
   outputHiddenStates?: boolean;
+  /** Whether to return the attention probabilities of each layer. Default false. */
   outputAttentions?: boolean;
   /** Accepted and unused, as in the notebook. */
   mcTokenIds?: unknown;
+  /** Accepted and unused, as in the notebook. */
   lmLabels?: unknown;
+  /** Accepted and unused, as in the notebook. */
   mcLabels?: unknown;
 }
 
+/** What forward() returns for B sequences of T new tokens after P cached ones. */
 export interface ForwardOutput {
   /** [B, T, V] */
   logits: FloatTensor;

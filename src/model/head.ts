@@ -62,9 +62,13 @@ export interface HeadRows {
   readonly distribution: Distribution;
 }
 
+/** What a model says of R asked tokens. */
 export interface RowScores {
+  /** log p of the asked token over the kept set, nats. [R] */
   readonly logprobs: Float32Array;
+  /** Entropy of the distribution over the kept set, nats. [R] */
   readonly entropies: Float32Array;
+  /** The value head's output. [R] */
   readonly values: Float32Array;
 }
 
@@ -74,6 +78,7 @@ export interface ExactKL {
   readonly kl: Float32Array;
   /** log p of the asked token under the policy and the reference. [R] */
   readonly logprobs: Float32Array;
+  /** log p of the asked token under the reference, nats. [R] */
   readonly refLogprobs: Float32Array;
 }
 

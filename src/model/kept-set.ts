@@ -13,7 +13,11 @@ export class KeptSet {
     this.data = data;
   }
 
-  /** @param ids ascending, each once, from 0 to vocabSize - 1; not to be changed afterwards */
+  /**
+   * The set of some ids.
+   * @param ids ascending, each once, from 0 to vocabSize - 1; not to be changed afterwards
+   * @throws input - ids that are not that
+   */
   static of(ids: Int32Array, vocabSize: number): KeptSet {
     for (let i = 0, least = 0; i < ids.length; least = ids[i++] + 1)
       if (!(ids[i] >= least && ids[i] < vocabSize))
@@ -35,6 +39,7 @@ export class KeptSet {
     return new KeptSet(size, data);
   }
 
+  /** Whether the id is in the set. */
   has(id: number): boolean {
     const { data } = this;
     if (data instanceof Uint32Array) return id < 32 * data.length && ((data[id >>> 5] >>> (id & 31)) & 1) === 1;

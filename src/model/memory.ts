@@ -33,7 +33,9 @@ const matrixFloats = (model: Architecture): number =>
 
 /** Bytes by what they are for. */
 export interface MemoryEstimate {
+  /** Bytes, the sum of `parts`. */
   total: number;
+  /** Bytes by the name of what they are for, such as `weights`. */
   parts: Record<string, number>;
 }
 

@@ -19,6 +19,7 @@ import { initialize, namesAbove, ParameterBuffer, parameterTable, trainedRows } 
 import { Rows } from "./rows.ts";
 import { ValueHead } from "./value-head.ts";
 
+/** How a model is opened: its engine, its seed, its tokenizer. */
 export interface ModelOptions extends EngineOptions {
   /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
   engine?: Engine;
@@ -38,13 +39,17 @@ export interface Loaded<C extends ModelConfig> extends Architecture<C> {
   readonly drawable?: KeptSet;
 }
 
+/** A causal language model with a value head, of any family. {@link loadModel} opens one. */
 export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   /** The architecture. @internal */
   readonly family: Family<C>;
+  /** The model's config, under the names of its family. */
   readonly config: C;
   /** The config's numbers under names that all families share. */
   readonly sizes: Sizes;
+  /** All weights in fp32, value head included. */
   readonly parameters: ParameterBuffer;
+  /** What runs its programs; may be shared with other models. */
   readonly engine: Engine;
   /** @internal */
   readonly pool: BufferPool;
@@ -54,6 +59,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   readonly body: Body;
   /** @internal */
   readonly head: Head;
+  /** The value head: its mode and its dropout. */
   readonly vHead: ValueHead;
   /** What generation_config.json says, or config.json where there is none. */
   readonly generationConfig: GenerationConfig;

@@ -9,20 +9,27 @@ import { dims, input, type Tensor } from "../graph/tensor.ts";
 import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
 import { valueHeadWidth } from "./value-head.ts";
 
+/** One parameter of a model: its name, its shape, and where it lies. */
 export interface Parameter {
   /** Name in a Hugging Face checkpoint. */
   readonly name: string;
   /** The block it is in, and its name there: 3 and `attn.c_attn.weight`. undefined outside the blocks. */
   readonly layer?: number;
+  /** Its name within the block; the whole name outside the blocks. */
   readonly short: string;
+  /** Size of each axis. */
   readonly shape: readonly number[];
+  /** Name of each axis, such as `C` or `3C`. */
   readonly axes: readonly string[];
+  /** What new weights are drawn from. */
   readonly init: ParameterInit;
+  /** Whether weight decay applies. */
   readonly decay: boolean;
   /** How a matrix of a block is stored: x W or x Wᵀ. */
   readonly matrix?: "in,out" | "out,in";
   /** Where it lies in the flat buffer, in elements. */
   readonly start: number;
+  /** The element after its last one. */
   readonly end: number;
 }
 
@@ -111,6 +118,7 @@ export const rowDims = ({ axes, shape }: Parameter) =>
 
 /** One flat buffer and a view for each row of the table: parameters, gradients and moments all have this layout. */
 export class ParameterBuffer {
+  /** All parameters, in the order in which they lie in memory. */
   readonly table: readonly Parameter[];
   /** The numbers of its own rows, one row after another. */
   readonly data: Float32Array;
@@ -132,6 +140,7 @@ export class ParameterBuffer {
     this.#blocks = blocks;
   }
 
+  /** Whether there is a parameter of that name. */
   has(name: string): boolean {
     return this.#views.has(name);
   }

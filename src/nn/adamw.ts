@@ -1,10 +1,15 @@
 /** @file AdamW over flat buffers, and gradient clipping. */
 import { adamRange, sumOfSquares } from "./adamw-kernel.ts";
 
+/** Options of {@link AdamW}. */
 export interface AdamWOptions {
+  /** Step size. Default 1e-3. */
   learningRate: number;
+  /** Decay of the first moment, per step. Default 0.9. */
   beta1: number;
+  /** Decay of the second moment, per step. Default 0.999. */
   beta2: number;
+  /** Added to the root of the second moment. Default 1e-8. */
   epsilon: number;
   /** Where epsilon stands: beside the corrected root of the second moment (PyTorch) or the raw one (TensorFlow). */
   biasCorrection: "pytorch" | "tensorflow";
@@ -23,14 +28,19 @@ export const ADAMW_DEFAULTS: AdamWOptions = {
 
 /** A parameter that is trained: where its gradient and moments lie in their buffers, and whether it decays. */
 export interface TrainedRow {
+  /** Name of the parameter. */
   readonly name: string;
+  /** Its first element in the buffers of gradients and moments. */
   readonly start: number;
+  /** The element after its last one. */
   readonly end: number;
+  /** Whether weight decay applies. */
   readonly decay: boolean;
 }
 
 /** Numbers by name of the parameter. */
 export interface NamedViews {
+  /** The numbers of that parameter, row-major; changing them changes the parameter. */
   view(name: string): Float32Array;
 }
 
@@ -48,6 +58,7 @@ export interface NamedViews {
  * Moments are made at the first step: a model that is only used costs nothing.
  */
 export class AdamW {
+  /** As given, defaults filled in. They may be changed between steps. */
   readonly options: AdamWOptions;
   readonly #rows: readonly TrainedRow[];
   #m?: Float32Array;

@@ -3,11 +3,13 @@
  */
 import { checkPadded, type Padded } from "./padded.ts";
 
+/** What {@link gae} takes: B responses padded to T tokens. */
 export interface GAEInputs {
   /** [B * T]. */
   rewards: ArrayLike<number>;
   /** [B * T]: V_t, the value before token t was chosen. */
   values: ArrayLike<number>;
+  /** Which of the [B, T] tokens exist. */
   batch: Padded;
   /** Discount γ; 1 for responses. */
   gamma: number;

@@ -6,15 +6,22 @@ import type { KLConfig } from "./options.ts";
 
 /** Plain data, safe for JSON. */
 export interface KLControllerState {
+  /** The coefficient β, reward per nat; at least 0. */
   value: number;
 }
 
+/** What chooses β, the coefficient of the KL penalty. */
 export interface KLController {
   /** The coefficient β for the next batch, reward per nat. */
   readonly value: number;
   /** `kl`: nats per response, mean over the batch (`objective/kl`); `nSteps`: responses in the batch. */
   update(kl: number, nSteps: number): void;
+  /** The state to save. */
   getState(): KLControllerState;
+  /**
+   * Continue from a saved state.
+   * @throws config - a coefficient that is negative or not finite
+   */
   setState(state: KLControllerState): void;
 }
 
@@ -28,7 +35,9 @@ export interface KLController {
  */
 export class AdaptiveKLController implements KLController {
   #value: number;
+  /** The KL to keep to, nats per response. */
   readonly target: number;
+  /** Responses over which β follows: the larger, the slower. */
   readonly horizon: number;
 
   constructor(initKlCoef: number, target: number, horizon: number) {
@@ -46,10 +55,16 @@ export class AdaptiveKLController implements KLController {
     this.horizon = horizon;
   }
 
+  /** The coefficient β for the next batch, reward per nat. */
   get value(): number {
     return this.#value;
   }
 
+  /**
+   * Move β after a batch of `nSteps` responses whose mean KL was `kl` nats per response.
+   * @throws numbers - a KL that is not finite
+   * @throws config - a batch so large that β would not stay positive
+   */
   update(kl: number, nSteps: number): void {
     if (!Number.isFinite(kl)) {
       fail("numbers", {
@@ -72,10 +87,15 @@ export class AdaptiveKLController implements KLController {
     this.#value *= factor;
   }
 
+  /** The state to save. */
   getState(): KLControllerState {
     return { value: this.#value };
   }
 
+  /**
+   * Continue from a saved state.
+   * @throws config - a coefficient that is negative or not finite
+   */
   setState(state: KLControllerState): void {
     this.#value = checkCoef("AdaptiveKLController, setState", state.value);
   }
@@ -89,16 +109,23 @@ export class FixedKLController implements KLController {
     this.#value = checkCoef("FixedKLController", klCoef);
   }
 
+  /** The coefficient β for the next batch, reward per nat. */
   get value(): number {
     return this.#value;
   }
 
+  /** Does nothing. */
   update(_kl: number, _nSteps: number): void {}
 
+  /** The state to save. */
   getState(): KLControllerState {
     return { value: this.#value };
   }
 
+  /**
+   * Continue from a saved state.
+   * @throws config - a coefficient that is negative or not finite
+   */
   setState(state: KLControllerState): void {
     this.#value = checkCoef("FixedKLController, setState", state.value);
   }

@@ -2,19 +2,25 @@
 import { checkPadded, type Padded } from "./padded.ts";
 import { maskedMean, maskedVariance } from "./whiten.ts";
 
+/** What {@link importanceWeights} returns, for B responses padded to T tokens. */
 export interface ImportanceWeights {
   /** π_old(x_t) / π_rollout(x_t), before truncation. [B * T]; 1 where there is no token. */
   ratios: Float32Array;
   /** min(ratio, cap), what advantages are multiplied with; 1 everywhere if cap is 0. [B * T] */
   weights: Float32Array;
-  /** Of the ratios over the existing tokens; `std` is unbiased, `clipped` the share above the cap. */
+  /** Mean of the ratios over the existing tokens. */
   mean: number;
+  /** Unbiased standard deviation of the ratios over the existing tokens. */
   std: number;
+  /** The smallest ratio of an existing token. */
   min: number;
+  /** The largest ratio of an existing token. */
   max: number;
+  /** Share of the existing tokens whose ratio is above the cap, from 0 to 1; 0 if cap is 0. */
   clipped: number;
   /** KL(π_rollout ‖ π_old) per response in nats by k3: mean over responses of Σ_t (ratio − 1 − log ratio). */
   kl: number;
+  /** Existing tokens. */
   tokens: number;
 }
 

@@ -79,6 +79,7 @@ export function klPerToken(kind: KLPenalty, { logprobs, refLogprobs, exactKl }: 
 export interface KLInputs {
   /** log p of the sampled token under the policy and under the reference, over the same kept set. */
   logprobs: ArrayLike<number>;
+  /** log p of the sampled token under the reference, over the same kept set. */
   refLogprobs: ArrayLike<number>;
   /** Σ_v π(v) (log π(v) − log π_ref(v)) over the kept tokens v, if known. */
   exactKl?: ArrayLike<number>;
@@ -109,6 +110,7 @@ export function klEstimates(
   return exactKl ? { ...sampled, exact: estimate("exact") } : sampled;
 }
 
+/** What {@link klEstimates} returns: each estimator by its name; `exact` where the exact KL was given. */
 export type KLEstimates = Record<"k1" | "k2" | "k3", KLEstimate> & { exact?: KLEstimate };
 
 /** The mean of n numbers and its standard error, √(Σ(x − mean)² / (n − 1) / n); Infinity for n = 1. */

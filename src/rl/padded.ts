@@ -8,8 +8,11 @@ import { fail } from "../base/errors.ts";
 
 /** The shape of a ragged batch: `rows` = B sequences, `width` = T positions each, `mask` [B * T] with 1 = the token exists. */
 export interface Padded {
+  /** B: sequences. */
   rows: number;
+  /** T: positions of each. */
   width: number;
+  /** [B * T], 1 = the token exists. */
   mask: Uint8Array;
 }
 

@@ -5,6 +5,7 @@ import { fail } from "../base/errors.ts";
 import { type KLInputs, type KLPenalty, klPerToken } from "./kl.ts";
 import { checkLength, checkPadded, type Padded } from "./padded.ts";
 
+/** What {@link rewardsFromScores} takes: B responses padded to T tokens. */
 export interface RewardInputs extends KLInputs {
   /** [B]: the reward function's verdict on each whole response. */
   scores: ArrayLike<number>;
@@ -12,6 +13,7 @@ export interface RewardInputs extends KLInputs {
   klCoef: number;
   /** Default `k1`. */
   penalty?: KLPenalty;
+  /** Which of the [B, T] tokens exist; each row has at least one. */
   batch: Padded;
 }
 

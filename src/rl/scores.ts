@@ -3,9 +3,11 @@ import { fail } from "../base/errors.ts";
 
 /** Mean and variance of every score so far. Plain data, safe for JSON. */
 export interface RunningMoments {
+  /** Mean of the scores; 0 before the first. */
   mean: number;
   /** Biased: over n. */
   variance: number;
+  /** Scores so far, n. */
   count: number;
 }
 

@@ -41,22 +41,31 @@ export interface PPOStatistics {
   approxKl: number;
   /** k1 of the old policy against the new: mean (log π_old − log π). */
   policyKl: number;
+  /** mean ρ. */
   ratioMean: number;
+  /** The smallest ρ. */
   ratioMin: number;
+  /** The largest ρ. */
   ratioMax: number;
+  /** Variance of ρ. */
   ratioVar: number;
   /** mean (V − R)². */
   valueError: number;
   /** 1 − valueError / returnsVar; 0 when the returns do not vary, for then there is nothing to explain. */
   varExplained: number;
+  /** mean R. */
   returnsMean: number;
+  /** Variance of R. */
   returnsVar: number;
   /** mean V. */
   valuePredictionMean: number;
   /** Of the old values, as in TRL's ppo/val/mean and ppo/val/var. */
   valuesMean: number;
+  /** Variance of V_old. */
   valuesVar: number;
+  /** mean A, as the loss used it. */
   advantagesMean: number;
+  /** Variance of A, as the loss used it. */
   advantagesVar: number;
 }
 

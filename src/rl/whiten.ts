@@ -49,6 +49,7 @@ export function maskedVariance(
   return squares / ((options.unbiased ?? true) ? count - 1 : count);
 }
 
+/** How {@link whiten} shifts and scales. */
 export interface WhitenOptions {
   /** true (default): the result has mean 0. false: the old mean is added back; for rewards, whose sign must survive. */
   shiftMean?: boolean;

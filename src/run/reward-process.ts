@@ -27,11 +27,16 @@ export type FromReward =
 
 /** A reward function that runs elsewhere. */
 export interface RewardProcess {
+  /**
+   * Scores a batch: one finite number per sample, in order.
+   * @throws reward - an error there, the end of the process, or a call after close()
+   */
   (batch: RewardSample[], context?: RewardContext): Promise<number[]>;
   /** End the process. Calls that are open are rejected. Without it the process ends with this one. */
   close(): Promise<void>;
 }
 
+/** How a reward module is run in a process of its own. */
 export interface RewardProcessOptions {
   /** Seconds in which the module must have loaded; 0: any time. */
   loadTimeout?: number;

@@ -13,6 +13,7 @@ import { kthLargest, logSumOfExp, sumOfExp } from "./logits.ts";
 import { badLogits, type Draw, drawIndex, drawPlain } from "./plain.ts";
 import { Adjustments, checkDrawable, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
+/** How a token is drawn. By default from the whole distribution of the model: temperature 1, nothing left out. */
 export interface SamplingOptions {
   /** Logits are divided by this. */
   temperature: number;

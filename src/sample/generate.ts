@@ -15,6 +15,7 @@ import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
 import { type Adjustments, checkIds } from "./transforms.ts";
 import type { DecodingWeights } from "./weights.ts";
 
+/** Options of {@link generate}. Those of sampling default to the whole distribution of the model. */
 export interface GenerateOptions extends Partial<SamplingOptions> {
   /** Tokens per response at most, the eos included. */
   maxNewTokens: number;
@@ -26,6 +27,7 @@ export interface GenerateOptions extends Partial<SamplingOptions> {
   stop?: StopOptions;
   /** Responses to each query: n rows, one after another, for each. Default 1. */
   numReturnSequences?: number;
+  /** Seed of the random streams. Default 0. */
   seed?: number;
   /**
    * Names of the random streams, one for each query: a number or several; default 0, 1, 2, ... A query with its stream gives
@@ -60,9 +62,11 @@ export interface SampledResponse {
   readonly finished: boolean;
 }
 
+/** Responses with what they answer, and what is needed to score them again. */
 export interface Rollout {
   /** One for each response. */
   readonly queries: readonly Int32Array[];
+  /** In the order of the queries; those to one query follow each other. */
   readonly responses: readonly SampledResponse[];
   /** The changes of the logits, but for the kept sets. */
   readonly adjustments: Adjustments;

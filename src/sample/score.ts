@@ -4,6 +4,7 @@ import { readTokens } from "../model/asked.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 
+/** What {@link scoreTokens} says of a text of T tokens. */
 export interface TokenTable {
   /** log p of each token given those before it, natural log. [T]; NaN for the first, which nothing predicts. */
   readonly logprobs: Float64Array;

@@ -3,8 +3,11 @@ import { fail } from "../base/errors.ts";
 import type { TokenStream } from "../tokenizer/stream.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
+/** Texts that end a response. */
 export interface StopOptions {
+  /** None of them empty. The response ends with the token that completes one. */
   readonly strings: readonly string[];
+  /** Decodes the response to find them. */
   readonly tokenizer: Tokenizer;
 }
 

@@ -14,6 +14,7 @@ import type { KeptSet } from "../model/kept-set.ts";
 
 /** Where a token is about to be drawn. */
 export interface TokenContext {
+  /** Token ids of the prompt. */
   readonly prompt: Int32Array;
   /** The response so far. Read it, do not keep it: the memory is used again. */
   readonly response: Int32Array;
@@ -55,6 +56,7 @@ export type Transform =
 
 type BiasOfTokens = Extract<Transform, { kind: "adjust"; dependsOnTokens: true }>;
 
+/** What an {@link Adjustments} is made from. */
 export interface AdjustmentOptions {
   /** Logits are divided by this. */
   temperature: number;
@@ -62,6 +64,7 @@ export interface AdjustmentOptions {
   repetitionPenalty: number;
   /** Added to the logits after the penalty. */
   bias?: Bias;
+  /** The user's own. Only those of kind `adjust` count here: what others keep is recorded with each token. */
   transforms?: readonly Transform[];
   /** Ids that can be drawn at all; undefined: all. */
   drawable?: KeptSet;
@@ -69,12 +72,15 @@ export interface AdjustmentOptions {
 
 /** A recorded token: its context, and the kept set it was drawn from. */
 export interface RecordedToken extends TokenContext {
+  /** What could have been drawn in its place; undefined: all. */
   readonly kept: KeptSet | undefined;
 }
 
 /** Every change of the logits that depends on earlier tokens only, of one sampler. */
 export class Adjustments {
+  /** Logits are divided by this. */
   readonly temperature: number;
+  /** p: the logit z of a token met before becomes z / p where z > 0, else z p; 1: nothing. */
   readonly repetitionPenalty: number;
   /** Ids that can be drawn at all, whatever else happens; undefined: all. */
   readonly drawable?: KeptSet;

@@ -4,7 +4,9 @@ import { escapePattern, spacesAfter, spacesBefore, WORD } from "./patterns.ts";
 
 /** A token as `added_tokens` of a `tokenizer.json` lists it. */
 export interface AddedToken {
+  /** Its id. */
   id: number;
+  /** The string that is this token. */
   content: string;
   /** Only between characters that are not of a word. Default false. */
   single_word?: boolean;

@@ -13,12 +13,19 @@ import { spellBytes } from "./spelling.ts";
 
 /** The contents of a `tokenizer.json`. */
 export interface TokenizerJSON {
+  /** From a piece of text to ids. */
   model: TokenizerModelJSON;
+  /** Strings that are one token wherever they stand. Default: none. */
   added_tokens?: AddedToken[];
+  /** What happens to a text first. null: nothing. */
   normalizer?: TokenizerPartJSON | null;
+  /** How a text is cut into pieces for the model. null: it is one piece. */
   pre_tokenizer?: TokenizerPartJSON | null;
+  /** What is added around the ids of a text. null: nothing. */
   post_processor?: TokenizerPartJSON | null;
+  /** How tokens become text. null: they are joined with spaces. */
   decoder?: TokenizerPartJSON | null;
+  /** Other fields are kept, not read. */
   [key: string]: unknown;
 }
 

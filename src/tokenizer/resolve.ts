@@ -13,10 +13,15 @@ export type TokenSetting = string | (Partial<AddedToken> & { content: string; __
 
 /** The parts of a `tokenizer_config.json` (or `special_tokens_map.json`) that are used. */
 export interface TokenizerConfig {
+  /** transformers' class, with or without `Fast`. */
   tokenizer_class?: string | null;
+  /** The token that ends a text; null: none. */
   eos_token?: TokenSetting | null;
+  /** The token for padding; null: none. */
   pad_token?: TokenSetting | null;
+  /** Added tokens, each by its id in decimal. */
   added_tokens_decoder?: Record<string, Partial<AddedToken> & { content: string }>;
+  /** Other fields; those that name a token, such as `unk_token`, are read. */
   [key: string]: unknown;
 }
 
@@ -28,7 +33,9 @@ export interface TokenizerSources {
   json: TokenizerJSON;
   /** Whether there is a `tokenizer.json`. */
   isFast: boolean;
+  /** `tokenizer_config.json`; {} where there is none. */
   config: TokenizerConfig;
+  /** `special_tokens_map.json`. */
   specialTokensMap?: TokenizerConfig;
   /** `added_tokens.json`: token to id. */
   addedTokens?: Record<string, number>;

@@ -16,6 +16,7 @@ import { TokenStream } from "./stream.ts";
 export type { TokenizerJSON } from "./engine.ts";
 export type { TokenizerConfig } from "./resolve.ts";
 
+/** Where a tokenizer comes from: for errors, and to save it again. */
 export interface TokenizerOrigin {
   /** What errors call the tokenizer, usually a path. */
   where?: string;
@@ -27,6 +28,7 @@ export interface TokenizerOrigin {
   sources?: Partial<TokenizerSources>;
 }
 
+/** How texts become rows of one width. */
 export interface EncodeBatchOptions {
   /** The side the padding goes on. Decoding with a growing sequence wants `left`, training wants `right`. */
   paddingSide: "left" | "right";
@@ -42,6 +44,7 @@ export interface EncodedBatch {
   inputIds: Int32Array;
   /** [rows, width], 1 = token, 0 = padding. */
   attentionMask: Uint8Array;
+  /** Texts. */
   rows: number;
   /** The longest row, in tokens. */
   width: number;
@@ -70,6 +73,7 @@ export class Tokenizer {
   readonly vocabSize: number;
   /** The id that ends a text, or null when the tokenizer has none. */
   readonly eosTokenId: number | null;
+  /** The id for padding, or null when the tokenizer has none. */
   readonly padTokenId: number | null;
   /** What errors call this tokenizer. */
   readonly where: string;
