@@ -126,6 +126,8 @@ export const EMBEDDED = "tiny";
  * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights.
  * Without network, what the cache holds is used. A run directory stands for its best checkpoint.
  * @param id `tiny`, a directory, or `owner/name`, `name`, either with `@revision`
+ * @throws usage - neither a directory nor what can be a hub id
+ * @throws checkpoint - a repository without a model, a failed download, or no complete copy while offline
  */
 export async function resolveModel(id: string, options: ResolveOptions = {}): Promise<string> {
   if (await isDirectory(id)) {

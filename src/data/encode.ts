@@ -54,6 +54,7 @@ export interface PromptOptions {
  * What is then too long for the context is an error, left out, or cut to its first tokens, as `longPrompts` says.
  * @param limits a model's sizes, or the config of a GPT-2
  * @throws data - a prompt that leaves no room for the response, or no prompt left
+ * @throws config - maxNewTokens is not below the context
  */
 export function encodePrompts(
   given: readonly (string | Prompt)[],

@@ -36,7 +36,10 @@ export class CorpusSampler {
   #offset = 0;
   #order: Int32Array = new Int32Array(0);
 
-  /** @throws data - a corpus shorter than one window */
+  /**
+   * @throws data - a corpus shorter than one window
+   * @throws usage - a length or batch size that is not a whole number from 1
+   */
   constructor(ids: TokenIds, options: { sequenceLength: number; batchSize: number; seed: number }) {
     this.sequenceLength = positive("sequenceLength", options.sequenceLength);
     this.batchSize = positive("batchSize", options.batchSize);
@@ -78,7 +81,10 @@ export class CorpusSampler {
     };
   }
 
-  /** Continues where `getState` was called; the batch size may be another one. */
+  /**
+   * Continues where `getState` was called; the batch size may be another one.
+   * @throws data - the state of another corpus, sequence length or seed
+   */
   setState(state: CorpusSamplerState): void {
     const own = this.getState();
     for (const key of ["seed", "tokens", "sequenceLength"] as const) {

@@ -14,6 +14,8 @@ export type TextReward = (batch: readonly (Partial<RewardSample> & Pick<RewardSa
 /**
  * A reward for a response length in words: 1 − |words − target| / target. 1 at the target, 0 for an empty response or twice
  * the target, negative beyond.
+ * @param target words, above 0
+ * @throws config - it is not
  */
 export function lengthReward(target: number): TextReward {
   if (!(Number.isFinite(target) && target > 0)) {

@@ -122,6 +122,7 @@ function checkModelType(json: JsonObject, where: string): void {
 /**
  * Checks a parsed config.json and fills in transformers' defaults.
  * @param where what errors call it, usually the path of the file
+ * @throws config - another family, or a field with a value that is impossible or not supported
  */
 export function parseConfig(json: unknown, where: string): GPT2Config {
   const raw = jsonObject(json, where, "GPT-2");
@@ -135,7 +136,10 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
   return { ...config, nInner: config.nInner ?? 4 * config.nEmbd, numLabels: 1, raw };
 }
 
-/** A config for a new model: what `partial` leaves out is transformers' default, nInner is 4 * nEmbd. */
+/**
+ * A config for a new model: what `partial` leaves out is transformers' default, nInner is 4 * nEmbd.
+ * @throws config - a field with a value that is impossible or not supported
+ */
 export function makeConfig(partial: Partial<GPT2Config> = {}): GPT2Config {
   const { raw = {}, numLabels: _, ...given } = partial;
   const json = { ...withoutAliases(raw, aliases), model_type: "gpt2", ...fieldsToJson(given) };

@@ -36,7 +36,8 @@ export const checkModel = (directory: string): Promise<Architecture> => checkChe
 /**
  * A model of any family from a directory in Hugging Face layout, a run directory (its best checkpoint) or a hub id. A checkpoint
  * without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so.
- * @throws config, checkpoint, hub - what is there cannot be loaded, and why
+ * @throws usage - an id that names nothing
+ * @throws config, checkpoint - what is there cannot be loaded, and why
  */
 export async function loadModel(
   id: string,

@@ -161,7 +161,10 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     return this.vHead.training;
   }
 
-  /** Logits, values and whatever else is asked, of whole sequences. In train mode the values have dropout. */
+  /**
+   * Logits, values and whatever else is asked, of whole sequences. In train mode the values have dropout.
+   * @throws input - shapes that do not fit each other or the model, ids outside the vocabulary, more tokens than the context has
+   */
   async forward(given: ForwardInput): Promise<ForwardOutput> {
     return forward(this, given);
   }

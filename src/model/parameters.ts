@@ -145,7 +145,10 @@ export class ParameterBuffer {
     return this.#views.has(name);
   }
 
-  /** The part of the buffer that holds this parameter. */
+  /**
+   * The part of the buffer that holds this parameter, row-major.
+   * @throws RangeError - no parameter of that name
+   */
   view(name: string): Float32Array {
     const view = this.#views.get(name);
     if (!view) throw new RangeError(`no parameter named ${name}`);

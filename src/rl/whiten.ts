@@ -63,6 +63,8 @@ export interface WhitenOptions {
  * A single element becomes 0 (`shiftMean` true) or stays as it is: it has no spread to divide by.
  * Source: openai/lm-human-preferences:lm_human_preferences/utils/core.py `whiten` (biased variance);
  * huggingface/trl@v0.11.4:trl/core.py `masked_whiten` (unbiased; NaN for one element, not 0 at masked positions).
+ * @throws shape - values and mask of different lengths
+ * @throws input - no element with mask 1
  */
 export function whiten(values: ArrayLike<number>, mask: Uint8Array, options: WhitenOptions = {}): Float32Array {
   const mean = maskedMean(values, mask);

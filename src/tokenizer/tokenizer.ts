@@ -143,7 +143,10 @@ export class Tokenizer {
     }
   }
 
-  /** A tokenizer from parsed `tokenizer.json` and `tokenizer_config.json`. */
+  /**
+   * A tokenizer from parsed `tokenizer.json` and `tokenizer_config.json`.
+   * @throws checkpoint - what no tokenizer can be built from
+   */
   static fromJson(json: TokenizerJSON, config: TokenizerConfig = {}, origin: TokenizerOrigin = {}): Tokenizer {
     return new Tokenizer(json, config, origin);
   }
@@ -223,7 +226,10 @@ export class Tokenizer {
     return decodeContinuation((all) => this.decode(all, options), before, ids).added;
   }
 
-  /** One string per token, each decoded on its own: part of a character shows as U+FFFD. */
+  /**
+   * One string per token, each decoded on its own: part of a character shows as U+FFFD.
+   * @throws input - an id outside the vocabulary
+   */
   decodeEach(ids: ArrayLike<number>): string[] {
     this.#checkIds(ids);
     return Array.from(ids, (id) => this.#decodeChecked([id], false));
@@ -276,7 +282,10 @@ export class Tokenizer {
     return this.#appendedFrom;
   }
 
-  /** A decoder that takes one id at a time and gives whole characters only. `before`: the ids that they follow. */
+  /**
+   * A decoder that takes one id at a time and gives whole characters only. `before`: the ids that they follow.
+   * @throws input - an id of `before` outside the vocabulary
+   */
   createStream(options: { skipSpecialTokens?: boolean; before?: ArrayLike<number> } = {}): TokenStream {
     const { before = [] } = options;
     this.#checkIds(before);
