@@ -101,6 +101,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   /**
    * Write config.json, model.safetensors (fp32, Hugging Face names, value head included) and, where there was one,
    * generation_config.json. Each file is replaced whole.
+   * @throws checkpoint - a directory that cannot be written, a full disk and its like
    */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);

@@ -95,6 +95,8 @@ export function replay({ queries, responses, adjustments }: Rollout, b: number):
  * @param given token ids of each query
  * @throws usage - options that make no sense
  * @throws input - an empty query, one that leaves no room for the response, ids outside the vocabulary
+ * @throws config - a value head of more than one number; int8 for a model whose head size is not a multiple of 8
+ * @throws numbers - logits that are not numbers
  */
 export async function generate(
   model: CausalLMWithValueHead,

@@ -16,6 +16,7 @@ const TRANSPOSE_FROM_STEPS = 12;
  * The weights for `rows` responses of up to `steps` tokens. In fp32 their matrices are transposed if that takes less time than
  * it saves.
  * @param scratch as for {@link transposedWeights}
+ * @throws config - int8 for a model whose head size is not a multiple of 8
  */
 export function decodingWeights(
   model: CausalLMWithValueHead,

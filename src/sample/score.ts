@@ -20,6 +20,7 @@ export interface TokenTable {
  * @param given    token ids [T], T from 1 to nPositions
  * @param drawable ids that text can be made of: the others have probability 0; default: those of the model's own tokenizer
  * @throws input - no ids, too many, or ids outside the vocabulary
+ * @throws config - a value head of more than one number
  */
 export async function scoreTokens(
   model: CausalLMWithValueHead,
