@@ -7,6 +7,10 @@ import type { ExactKL } from "./model/head.ts";
 import type { GAEInputs } from "./rl/advantages.ts";
 import type { KLEstimate, KLEstimates, KLInputs, KLPenalty, SampledKL } from "./rl/kl.ts";
 import type { PPOInputs, PPOStatistics } from "./rl/stats.ts";
+import type { RunEvent } from "./run/events.ts";
+import type { RunOptions } from "./run/options.ts";
+import { run } from "./run/run.ts";
+import type { SFTSpec } from "./run/spec.ts";
 import type { SampledResponse } from "./sample/generate.ts";
 import type { TokenizerModelJSON, TokenizerPartJSON } from "./tokenizer/parts.ts";
 import type { TokenizerJSON } from "./tokenizer/tokenizer.ts";
@@ -45,3 +49,10 @@ export type TokenizerModelJson = TokenizerModelJSON;
 export type TokenizerPartJson = TokenizerPartJSON;
 /** The old name of {@link TokenizerJSON}. @deprecated since 0.2: use {@link TokenizerJSON} */
 export type TokenizerJson = TokenizerJSON;
+/** @deprecated {@link SFTSpec} */
+export type PretrainSpec = Omit<SFTSpec, "algorithm">;
+/** @deprecated {@link RunEvent} */
+export type PretrainRunEvent = RunEvent;
+/** @deprecated {@link run} with the algorithm `sft`, which this is: `out` is a run directory now, with checkpoints in it */
+export const pretrainRun = (spec: PretrainSpec, options: RunOptions = {}): AsyncGenerator<RunEvent> =>
+  run({ ...spec, algorithm: "sft" }, options);

@@ -14,7 +14,14 @@ export {
   type PretrainConfig,
   type PretrainEvent,
   pretrain,
-} from "./algorithms/pretrain.ts";
+  SFT_DEFAULTS,
+  type SFTConfig,
+  type SFTData,
+  type SFTState,
+  SFTTrainer,
+  type SFTTrainerOptions,
+  sftConfig,
+} from "./algorithms/sft.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
 export type { Device, Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
@@ -28,7 +35,7 @@ export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCo
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
-export type * from "./deprecated.ts";
+export * from "./deprecated.ts";
 export {
   type BuiltInReward,
   builtInRewards,
@@ -81,15 +88,14 @@ export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
 export { type PPOInputs, type PPOStatistics, ppoStatistics } from "./rl/stats.ts";
 export { type WhitenOptions, whiten } from "./rl/whiten.ts";
-export type { Changeable } from "./run/changeable.ts";
 export type { RunEvent } from "./run/events.ts";
-export { type PretrainRunEvent, type PretrainSpec, pretrainRun } from "./run/pretrain-run.ts";
+export type { Changeable, RunOptions } from "./run/options.ts";
 export { type RewardProcess, type RewardProcessOptions, rewardProcess } from "./run/reward-process.ts";
-export { type RunOptions, run } from "./run/run.ts";
+export { run } from "./run/run.ts";
 export { JSONLSink } from "./run/sinks/jsonl.ts";
 export { type Sink, withSinks } from "./run/sinks/sink.ts";
 export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
-export type { RunSpec } from "./run/spec.ts";
+export type { AnyRunSpec, RunSpec, SFTSpec, TextSource } from "./run/spec.ts";
 export { runInWorker } from "./run/worker.ts";
 export type { SamplingOptions } from "./sample/distribution.ts";
 export {

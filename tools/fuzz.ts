@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { ppoConfig } from "../src/algorithms/config.ts";
 import { PPO_DEFAULTS } from "../src/algorithms/options.ts";
+import { sftConfig } from "../src/algorithms/sft.ts";
 import { ValueheadError } from "../src/base/errors.ts";
 import { RNG } from "../src/base/rng.ts";
 import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors.ts";
@@ -17,7 +18,6 @@ import { readPrompts } from "../src/data/prompts.ts";
 import { gpt2, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { memorySource, readJson } from "../src/platform/files.ts";
-import { pretrainConfig } from "../src/run/pretrain-run.ts";
 import { readRunConfig } from "../src/run/spec.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { damageBytes, damageJson, jsonText } from "./damage.ts";
@@ -148,7 +148,7 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
       );
       const options = (await readJson(at("options.json"))) as Record<string, unknown>;
       const object = typeof options === "object" && options !== null && !Array.isArray(options);
-      if (object) (rng.int(2) ? ppoConfig : pretrainConfig)(options);
+      if (object) (rng.int(2) ? ppoConfig : sftConfig)(options);
     },
     prompts: async (rng) => {
       const objects = lines.split("\n").slice(0, 3);

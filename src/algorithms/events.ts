@@ -3,16 +3,18 @@ import type { Metrics } from "../rl/metrics.ts";
 
 export type { Metrics };
 
-/** The checkpoint with the highest mean reward over the last `overSteps` steps before it. */
+/** The checkpoint with the highest mean reward over the steps before it, or the lowest held-out loss. */
 export interface BestCheckpoint {
   /** The step it was written after. */
   step: number;
   /** Its directory. */
   path: string;
-  /** Mean of `env/reward_mean` over those steps. */
-  rewardMean: number;
+  /** Of a run with a reward: the mean of `env/reward_mean` over the last `overSteps` steps. */
+  rewardMean?: number;
   /** How many steps the mean is over. */
-  overSteps: number;
+  overSteps?: number;
+  /** Of language-model training: nats per token of held-out text, measured at this step. */
+  heldOutLoss?: number;
 }
 
 /** A response of a step, for people to read. */
@@ -36,7 +38,7 @@ export interface Sample {
 /** What a trainer says while it goes on. Steps count from 1; `step` is the one the event is about. */
 export type TrainEvent =
   /** Where the step in progress is, for progress bars. */
-  | { type: "progress"; step: number; phase: "respond" | "score" | "update"; done: number; total: number }
+  | { type: "progress"; step: number; phase: "respond" | "score" | "update" | "evaluate"; done: number; total: number }
   | { type: "step"; step: number; steps: number; metrics: Metrics; samples: Sample[] }
   | { type: "checkpoint"; step: number; directory: string; best?: BestCheckpoint }
   | { type: "warning"; step: number; message: string }

@@ -8,7 +8,7 @@ import { brokenPipe, endWith } from "./interrupt.ts";
 import { terminalWidth } from "./output.ts";
 
 interface CommandModule {
-  define(command: Command): void | Promise<void>;
+  define(command: Command, argv: readonly string[]): void | Promise<void>;
 }
 
 const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
@@ -16,10 +16,13 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     summary: "see PPO work: train the embedded model, with text before and after",
     load: () => import("./demo.ts"),
   },
-  train: { summary: "PPO: a model, prompts and a reward in, a better model out", load: () => import("./train.ts") },
+  train: {
+    summary: "PPO: a model, prompts and a reward in, a better model out; or --algorithm sft",
+    load: () => import("./train.ts"),
+  },
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },
   score: { summary: "log-probability, value and greedy next token for every token", load: () => import("./score.ts") },
-  pretrain: { summary: "language-model training on text files", load: () => import("./pretrain.ts") },
+  pretrain: { summary: "language-model training on text files: train --algorithm sft", load: () => import("./sft.ts") },
   info: { summary: "configuration, parameters and memory use of a model", load: () => import("./info.ts") },
 };
 
@@ -113,7 +116,7 @@ async function build(argv: readonly string[]): Promise<{ program: Command; named
     const command = program.command(known).summary(summary).description(summary); // inherits exitOverride
     if (known !== name) continue;
     named = command;
-    await (await load()).define(command);
+    await (await load()).define(command, argv);
     command.addOption(new Option("--debug", "show the stack trace of an error").helpGroup("Options:"));
   }
   return { program, named };

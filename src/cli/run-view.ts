@@ -1,7 +1,8 @@
-/** @file The terminal as a sink of a PPO run: a bar and a table for people, or its events as JSON. */
+/** @file The terminal as a sink of a run: a bar and a table for people, or its events as JSON. */
 import type { Command } from "commander";
 import type { BestCheckpoint, Metrics } from "../algorithms/events.ts";
 import { memoryParts } from "../model/memory.ts";
+import type { MetricName } from "../rl/metrics.ts";
 import type { RunEvent } from "../run/events.ts";
 import type { Sink } from "../run/sinks/sink.ts";
 import { inFlags } from "./errors.ts";
@@ -26,6 +27,7 @@ export type Evaluation = Extract<RunEvent, { type: "evaluation" }>;
 export interface RunOutcome {
   step: number;
   interrupted: boolean;
+  /** Empty: nothing had been trained yet, and nothing was saved. */
   directory: string;
   /** Steps that were taken before, by a run that was resumed. */
   resumedAt: number;
@@ -36,46 +38,89 @@ export interface RunOutcome {
   metrics: Metrics;
 }
 
-const COLUMNS: readonly (Column & { text: (m: Metrics) => string })[] = [
-  { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
-  { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
-  { title: "KL coef", width: 9, keep: 5, text: (m) => fixed(m["objective/kl_coef"], 4) },
-  { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["ppo/policy/entropy"], 3) },
-  { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["ppo/policy/clipfrac"], 3) },
-  { title: "value loss", width: 12, keep: 1, text: (m) => fixed(m["ppo/loss/value"], 4) },
-  { title: "seconds", width: 9, keep: 4, text: (m) => fixed(m["time/total"], 1) },
-];
-const STEP_WIDTH = 6;
-const PHASES = { respond: "sampling", score: "scoring", update: "updating" };
+/** Which numbers of an algorithm people see. */
+export interface Display {
+  readonly columns: readonly (Column & { text: (m: Metrics) => string })[];
+  readonly stepWidth: number;
+  /** Steps between rows of the table. */
+  readonly rowEvery: number;
+  /** Numbers that are shown as their mean over so many steps. */
+  readonly averaged: readonly MetricName[];
+  /** What stands behind the bar, beside the step and the time left. */
+  facts(m: Metrics, secondsPerStep: number): string[];
+  /** A line below some steps. */
+  line?(step: number, m: Metrics): string | undefined;
+}
+
+export const ppoDisplay = (batchSize: number): Display => ({
+  columns: [
+    { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
+    { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
+    { title: "KL coef", width: 9, keep: 5, text: (m) => fixed(m["objective/kl_coef"], 4) },
+    { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["ppo/policy/entropy"], 3) },
+    { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["ppo/policy/clipfrac"], 3) },
+    { title: "value loss", width: 12, keep: 1, text: (m) => fixed(m["ppo/loss/value"], 4) },
+    { title: "seconds", width: 9, keep: 4, text: (m) => fixed(m["time/total"], 1) },
+  ],
+  stepWidth: 6,
+  rowEvery: 1,
+  averaged: [],
+  facts: (m, perStep) => [
+    `reward ${fixed(m["env/reward_mean"], 3)}`,
+    `KL ${fixed(m["objective/kl"], 2)}`,
+    `${(batchSize / perStep).toFixed(1)} episodes/s`,
+  ],
+});
+
+export const sftDisplay: Display = {
+  columns: [
+    { title: "loss", width: 10, text: (m) => fixed(m["sft/loss"], 4) },
+    { title: "grad norm", width: 11, keep: 1, text: (m) => fixed(m["sft/grad_norm"], 3) },
+    { title: "learning rate", width: 15, keep: 2, text: (m) => (m["sft/learning_rate"] ?? 0).toExponential(2) },
+    { title: "epoch", width: 9, keep: 4, text: (m) => fixed(m["sft/epoch"], 2) },
+    { title: "tokens/s", width: 10, keep: 3, text: (m) => fixed(m["time/tokens_per_second"], 0) },
+  ],
+  stepWidth: 7,
+  rowEvery: 50,
+  averaged: ["sft/loss"],
+  facts: (m) => [`${fixed(m["time/tokens_per_second"], 0)} tokens/s`, `loss ${fixed(m["sft/loss"], 3)}`],
+  line: (step, { "eval/loss": loss, "eval/bits_per_byte": bits }) =>
+    loss === undefined
+      ? undefined
+      : `held-out loss after step ${step}: ${fixed(loss, 4)} nats per token, ${fixed(bits, 4)} bits per byte`,
+};
+
+const PHASES = { respond: "sampling", score: "scoring", update: "updating", evaluate: "measuring the held-out loss" };
 
 /** Shows the events of one run, and gathers what a summary needs of them. */
 export class RunView implements Sink {
   readonly progress: Progress;
   readonly outcome: RunOutcome = { step: 0, interrupted: false, directory: "", resumedAt: 0, metrics: {} };
+  readonly #display: Display;
   readonly #json: boolean;
   readonly #quiet: boolean;
-  readonly #batchSize: number;
   readonly #out: string;
   /** Whose flags messages speak of. */
   readonly #command?: Command;
   #steps: number;
   #taken = 0;
-  #seconds: number[] = [];
+  /** Of the last steps. */
+  #recent: Metrics[] = [];
   #header = false;
 
   constructor(options: {
+    display: Display;
     json?: boolean;
     quiet?: boolean;
     out: string;
     steps: number;
-    batchSize: number;
     command?: Command;
   }) {
+    this.#display = options.display;
     this.#command = options.command;
     this.#json = options.json ?? false;
     this.#quiet = options.quiet ?? false;
     this.#steps = options.steps;
-    this.#batchSize = options.batchSize;
     this.#out = options.out;
     this.progress = new Progress(!this.#json && !this.#quiet);
   }
@@ -99,11 +144,19 @@ export class RunView implements Sink {
   }
 
   #show(event: RunEvent): void {
+    if (event.type === "reading") {
+      const { documents, tokens, bytes } = event;
+      const facts = [`tokenizing: ${thousands(documents)} documents`, `${thousands(tokens)} tokens`, megabytes(bytes)];
+      this.progress.show(0, 1, ...facts);
+      return;
+    }
     if (event.type === "progress") {
       this.#bar(`${PHASES[event.phase]} ${event.done}/${event.total}`);
       return;
     }
-    this.progress.clear();
+    const { rowEvery } = this.#display;
+    const silent = event.type === "step" && !this.#hasRow(event.step, event.metrics, rowEvery);
+    if (!silent) this.progress.clear();
     if (event.type === "loaded") this.#loaded(event);
     else if (event.type === "step") this.#step(event);
     else if (event.type === "evaluation") this.#evaluation(event);
@@ -112,12 +165,14 @@ export class RunView implements Sink {
     this.#bar("");
   }
 
-  #loaded({ parameters, memory, notes, resumedAt }: Extract<RunEvent, { type: "loaded" }>): void {
+  #loaded(event: Extract<RunEvent, { type: "loaded" }>): void {
+    const { parameters, memory, notes, resumedAt, tokens, heldOutTokens = 0 } = event;
     this.#taken = resumedAt;
     for (const text of notes) note(`note: ${inFlags(text, this.#command)}`);
     if (this.#quiet) return;
     const resuming = resumedAt > 0 ? `, resuming after step ${resumedAt}` : "";
     note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
+    if (tokens !== undefined) note(`${thousands(tokens)} tokens of text, ${thousands(heldOutTokens)} held out`);
     note(`memory: about ${megabytes(memory.total)} at most (${memoryParts(memory)})`);
   }
 
@@ -126,38 +181,53 @@ export class RunView implements Sink {
     note(`held-out mean reward before training: ${withError(event)} (${event.samples.length} prompts)`);
   }
 
-  #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {
-    this.#taken = step;
-    this.#steps = steps;
-    this.#seconds.push(metrics["time/total"] ?? 0);
-    if (this.#quiet) return;
-    const columns = fittingColumns(COLUMNS, terminalWidth() - STEP_WIDTH);
-    const line = (first: string, texts: readonly string[]) =>
-      first.padStart(STEP_WIDTH) + texts.map((text, c) => text.padStart(columns[c].width)).join("");
-    const titles = columns.map(({ title }) => title);
-    if (!this.#header) print(style.bold(line("step", titles)));
-    this.#header = true;
-    print(
-      line(
-        String(step),
-        columns.map(({ text }) => text(metrics)),
-      ),
-    );
+  #hasRow(step: number, metrics: Metrics, rowEvery: number): boolean {
+    return step % rowEvery === 0 || step === this.#steps || this.#display.line?.(step, metrics) !== undefined;
   }
 
-  /** Steps overall; episodes per second and time left from the last steps. */
+  #step({ step, steps, metrics }: Extract<RunEvent, { type: "step" }>): void {
+    const { columns: all, stepWidth, rowEvery } = this.#display;
+    this.#taken = step;
+    this.#steps = steps;
+    this.#recent = [...this.#recent, metrics].slice(-Math.max(RECENT, rowEvery));
+    if (this.#quiet) return;
+    if (step % rowEvery === 0 || step === steps) {
+      const columns = fittingColumns(all, terminalWidth() - stepWidth);
+      const line = (first: string, texts: readonly string[]) =>
+        first.padStart(stepWidth) + texts.map((text, c) => text.padStart(columns[c].width)).join("");
+      const titles = columns.map(({ title }) => title);
+      if (!this.#header) print(style.bold(line("step", titles)));
+      this.#header = true;
+      const shown = this.#averaged();
+      const texts = columns.map(({ text }) => text(shown));
+      print(line(String(step), texts));
+    }
+    const below = this.#display.line?.(step, metrics);
+    if (below !== undefined) print(below);
+  }
+
+  /** The numbers of the last step, some of them as their mean. */
+  #averaged(): Metrics {
+    const { averaged, rowEvery } = this.#display;
+    const shown: Metrics = { ...this.outcome.metrics };
+    const over = this.#recent.slice(-rowEvery);
+    for (const name of averaged) shown[name] = over.reduce((sum, m) => sum + (m[name] ?? 0), 0) / over.length;
+    return shown;
+  }
+
+  /** Steps overall; time left and speed from the last steps. */
   #bar(phase: string): void {
-    const recent = this.#seconds.slice(-5);
-    const perStep = recent.reduce((a, b) => a + b, 0) / recent.length;
     const facts = [`step ${Math.min(this.#taken + 1, this.#steps)}/${this.#steps}`];
     if (phase) facts.push(phase);
-    if (recent.length > 0)
-      facts.push(
-        `${duration(perStep * (this.#steps - this.#taken))} left`,
-        `reward ${fixed(this.outcome.metrics["env/reward_mean"], 3)}`,
-        `KL ${fixed(this.outcome.metrics["objective/kl"], 2)}`,
-        `${(this.#batchSize / perStep).toFixed(1)} episodes/s`,
-      );
+    const recent = this.#recent.slice(-RECENT);
+    if (recent.length > 0) {
+      const perStep = recent.reduce((sum, m) => sum + (m["time/total"] ?? 0), 0) / recent.length;
+      facts.push(`${duration(perStep * (this.#steps - this.#taken))} left`);
+      facts.push(...this.#display.facts(this.#averaged(), perStep));
+    }
     this.progress.show(this.#taken, this.#steps, ...facts);
   }
 }
+
+/** Steps that speed and time left are taken from. */
+const RECENT = 5;

@@ -1,4 +1,4 @@
-/** @file What is printed at the end of a PPO run. */
+/** @file What is printed at the end of a run. */
 
 import { visible } from "../base/text.ts";
 import { pairedDifference } from "../rl/compare.ts";
@@ -56,6 +56,10 @@ export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (li
   const { interrupted, step, directory, best, resumedAt } = outcome;
   if (interrupted) {
     process.exitCode = INTERRUPTED;
+    if (directory === "") {
+      note("stopped before the first step; nothing to save");
+      return;
+    }
     note(`stopped after step ${step}; everything is saved in ${directory}`);
     note(`go on with\n  ${commandLine("train", ...resume)}`);
     return;
@@ -70,6 +74,7 @@ export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (li
   to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
   if (best && best.step !== step) {
     const steps = best.overSteps === 1 ? "in its step" : `over ${best.overSteps} steps`;
-    to(`Best mean reward (${fixed(best.rewardMean, 3)} ${steps}): ${best.path}`);
+    if (best.heldOutLoss === undefined) to(`Best mean reward (${fixed(best.rewardMean, 3)} ${steps}): ${best.path}`);
+    else to(`Lowest held-out loss (${fixed(best.heldOutLoss, 4)} nats per token): ${best.path}`);
   }
 }

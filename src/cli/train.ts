@@ -1,10 +1,10 @@
-/** @file `valuehead train`. */
+/** @file `valuehead train`: PPO. The other algorithms are commands of their own, named by --algorithm. */
 import { type Command, Option } from "commander";
 import { type PPOConfig, ppoOptions } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
-import { type Changeable, changeable } from "../run/changeable.ts";
+import { type Changeable, changeable } from "../run/options.ts";
 import type { RunRecord, RunSpec } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
@@ -19,6 +19,7 @@ import {
 } from "./options.ts";
 import { note } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
+import { algorithmOf, resumedDirectory } from "./resumed.ts";
 
 export const FINISHING = "finishing this step, then saving";
 
@@ -35,8 +36,16 @@ export interface TrainFlags extends RunSettings {
   quiet?: boolean;
 }
 
-export function define(command: Command): void {
+/** @param argv the command line, which says what the options are of */
+export async function define(command: Command, argv: readonly string[] = []): Promise<void> {
+  if ((await algorithmOf(argv)) === "sft") return (await import("./sft.ts")).define(command);
   command
+    .addOption(
+      new Option(
+        "--algorithm <name>",
+        "sft: language-model training (train --algorithm sft --help) (default: ppo)",
+      ).choices(["ppo", "sft"]),
+    )
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
@@ -98,19 +107,9 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
 }
 
 async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
-  const { readRunConfig } = await import("../run/spec.ts");
-  const named = typeof flags.resume === "string" ? flags.resume : undefined;
-  if (named !== undefined && flags.out !== undefined && absolutePath(named) !== absolutePath(flags.out))
-    fail("usage", {
-      where: "--resume, --out",
-      found: `two directories, ${named} and ${flags.out}`,
-      expected: "one: a run goes on where it is",
-      fix: `leave --out ${flags.out} out, or start a new run with --model ${named}`,
-    });
   const given = { ...file?.settings, ...Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined)) };
   const settings: RunSettings = { ...given, eval: flags.eval === false ? false : (file?.settings.eval ?? true) };
-  const out = flags.out ?? named ?? file?.settings.out;
-  const earlier = flags.resume && out !== undefined ? await readRunConfig(out) : undefined;
+  const { out, earlier } = await resumedDirectory(flags, file?.settings.out);
   const reward = await namedReward(flags, file, earlier, out);
   const prompts = settings.prompts ?? earlier?.promptsPath ?? undefined;
   if (earlier && prompts === undefined)
@@ -148,7 +147,7 @@ async function namedReward(
   const named = flags.reward ?? file?.settings.reward;
   if (flags.reward === undefined && named !== undefined && file?.recorded) return recordedReward(named, file.path);
   if (named !== undefined || earlier === undefined) return named;
-  return recordedReward(earlier.reward, joinPath(out ?? "", "config.json"));
+  return earlier.reward === undefined ? undefined : recordedReward(earlier.reward, joinPath(out ?? "", "config.json"));
 }
 
 const REWARDS = "positive, negative, length or the path of a module";
@@ -226,10 +225,10 @@ export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: 
   const { runInWorker } = await import("../run/worker.ts");
   const { writeToStderr } = await import("../platform/output.ts");
   const { fetchModel } = await import("./model.ts");
-  const { RunView } = await import("./run-view.ts");
+  const { ppoDisplay, RunView } = await import("./run-view.ts");
   const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);
   const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
-  const view = new RunView({ ...flags, out: spec.out, steps, batchSize, command });
+  const view = new RunView({ ...flags, display: ppoDisplay(batchSize), out: spec.out, steps, command });
   const { reward, close } = await openReward(spec.rewardName, {
     loadTimeout: rewardTimeout,
     onOutput: (bytes) => {

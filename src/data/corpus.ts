@@ -78,6 +78,17 @@ export async function tokenizeCorpus(
   tokenizer: Tokenizer,
   onProgress?: (progress: CorpusProgress) => void,
 ): Promise<Corpus> {
+  const steps = tokenizing(documents, tokenizer);
+  let next = await steps.next();
+  for (; !next.done; next = await steps.next()) onProgress?.(next.value);
+  return next.value;
+}
+
+/** {@link tokenizeCorpus} as it goes on: says how far it is, and returns the corpus. */
+export async function* tokenizing(
+  documents: AsyncIterable<string> | Iterable<string>,
+  tokenizer: Tokenizer,
+): AsyncGenerator<CorpusProgress, Corpus> {
   const end = tokenizer.eosTokenId;
   if (end === null) {
     fail("checkpoint", {
@@ -93,7 +104,7 @@ export async function tokenizeCorpus(
   let bytes = 0;
   const documentEnds: number[] = [];
   const documentBytes: number[] = [];
-  const report = () => onProgress?.({ documents: documentEnds.length, tokens, bytes });
+  const progress = () => ({ documents: documentEnds.length, tokens, bytes });
   const encoder = new TextEncoder();
   for await (const text of documents) {
     const encoded = tokenizer.encode(text);
@@ -110,7 +121,7 @@ export async function tokenizeCorpus(
     bytes += size;
     documentEnds.push(tokens);
     documentBytes.push(size);
-    if (documentEnds.length % PROGRESS_EVERY === 0) report();
+    if (documentEnds.length % PROGRESS_EVERY === 0) yield progress();
   }
   if (documentEnds.length === 0) {
     fail("data", {
@@ -120,7 +131,7 @@ export async function tokenizeCorpus(
       fix: "check the data files: blank documents do not count",
     });
   }
-  report();
+  yield progress();
   return { ids: ids.slice(0, tokens), documentEnds, documentBytes };
 }
 

@@ -102,8 +102,22 @@ export const metrics = {
   "time/total": "seconds of the whole step, sampling included",
 } as const satisfies Record<string, string>;
 
-/** A name of {@link metrics}. */
-export type MetricName = keyof typeof metrics;
+/** The same for language-model training. "Batch" is all sequences of a step. */
+export const sftMetrics = {
+  "sft/loss": "mean over the batch of -log p(next token), nats per token",
+  "sft/grad_norm": "Euclidean norm of the gradient before clipping",
+  "sft/update_norm": "Euclidean norm of the change of the weights",
+  "sft/learning_rate": "learning rate of the step",
+  "sft/epoch": "passes over the text so far, with the part of the current one",
+  "eval/loss": "mean of -log p(next token) over the held-out text, nats per token; in the steps that measure it",
+  "eval/bits_per_byte": "the same per byte of text: eval/loss times tokens per byte over ln 2",
+  "eval/tokens": "tokens of the held-out text that were predicted",
+  "time/tokens_per_second": "tokens of the batch over the seconds of the step, measuring left out",
+  "time/total": "seconds of the whole step",
+} as const satisfies Record<string, string>;
+
+/** A name of {@link metrics} or {@link sftMetrics}. */
+export type MetricName = keyof typeof metrics | keyof typeof sftMetrics;
 
 /** What a step says in numbers. */
 export type Metrics = Partial<Record<MetricName, number>>;

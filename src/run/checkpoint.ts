@@ -33,7 +33,7 @@ const STATE_FILE = "trainer.json";
 export async function saveCheckpoint(
   directory: string,
   trainer: Trainer<never, { step: number }>,
-  rest: Pick<CheckpointState, "rewards" | "inputs" | "options" | "keepOlder">,
+  rest: Omit<CheckpointState, "trainer" | "optimizerStep">,
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
   const { parts } = trainer;
@@ -68,8 +68,8 @@ export async function pruneCheckpoints(
   const ours = all.filter(({ step }) => step <= newest);
   const best = keepBest ? await findBest(ours, schema) : undefined;
   if (best) {
-    const { step, path, rewardMean, overSteps } = best;
-    const record = { checkpoint: baseName(path), step, rewardMean, overSteps };
+    const { step, path, ...measured } = best;
+    const record = { checkpoint: baseName(path), step, ...measured };
     await writeTextAtomic(joinPath(directory, BEST_FILE), `${JSON.stringify(record, null, 2)}\n`);
   } else await remove(joinPath(directory, BEST_FILE));
   const kept = ours.slice(0, keepCheckpoints).map(({ path }) => path);
@@ -77,16 +77,27 @@ export async function pruneCheckpoints(
   return best;
 }
 
-/** The checkpoint of the highest mean reward, the newest of equals; one whose state cannot be read does not count. */
+/**
+ * The checkpoint of the highest mean reward or the lowest held-out loss, the newest of equals. One whose state cannot be read
+ * does not count, nor one at whose step nothing was measured.
+ */
 async function findBest(checkpoints: readonly Checkpoint[], schema: z.ZodType): Promise<BestCheckpoint | undefined> {
-  let best: BestCheckpoint | undefined;
-  for (const checkpoint of checkpoints) {
-    const state = await readState(checkpoint, schema);
-    if (typeof state === "string" || state.rewards.length === 0) continue;
-    const rewardMean = state.rewards.reduce((a, b) => a + b, 0) / state.rewards.length;
-    if (!best || rewardMean > best.rewardMean) best = { ...checkpoint, rewardMean, overSteps: state.rewards.length };
+  let best: { checkpoint: BestCheckpoint; score: number } | undefined;
+  for (const { step, path } of checkpoints) {
+    const state = await readState({ step, path }, schema);
+    const measured = typeof state === "string" ? undefined : measuredIn(state);
+    if (measured && (!best || measured.score > best.score))
+      best = { score: measured.score, checkpoint: { step, path, ...measured.facts } };
   }
-  return best;
+  return best?.checkpoint;
+}
+
+/** What checkpoints are compared by, higher is better; undefined: nothing was measured. */
+function measuredIn({ rewards, heldOutLoss }: CheckpointState) {
+  if (heldOutLoss !== undefined) return { score: -heldOutLoss, facts: { heldOutLoss } };
+  if (rewards.length === 0) return undefined;
+  const rewardMean = rewards.reduce((a, b) => a + b, 0) / rewards.length;
+  return { score: rewardMean, facts: { rewardMean, overSteps: rewards.length } };
 }
 
 /** Where a run can be resumed, and what is wrong with newer checkpoints. */

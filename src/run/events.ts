@@ -1,5 +1,6 @@
 /** @file What a run says while it goes on: all that is known of it outside, in one stream. */
 import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
+import type { CorpusProgress } from "../data/corpus.ts";
 import type { RewardSample } from "../experience/rewards.ts";
 import type { MemoryEstimate } from "../model/memory.ts";
 
@@ -9,6 +10,8 @@ import type { MemoryEstimate } from "../model/memory.ts";
  */
 export type RunEvent =
   | TrainEvent
+  /** How much text was read and tokenized so far. */
+  | ({ type: "reading" } & CorpusProgress)
   | {
       type: "loaded";
       /** Weights of the model, the value head's included. */
@@ -22,6 +25,9 @@ export type RunEvent =
       notes: readonly string[];
       /** Steps taken before, by a run that is resumed; 0: it begins. */
       resumedAt: number;
+      /** Of language-model training: of the text that is trained on, and of the text that is held out. */
+      tokens?: number;
+      heldOutTokens?: number;
       /** Of a resumed run: the best checkpoint so far. */
       best?: BestCheckpoint;
     }

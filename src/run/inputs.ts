@@ -1,11 +1,12 @@
 /** @file What a run learns from, as checksums in its checkpoints: a run that is resumed with something else is another run. */
 import { z } from "zod";
+import type { Corpus } from "../data/corpus.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { fileSize, readText } from "../platform/files.ts";
 import { sha256Of } from "../platform/hash.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Changeable } from "./changeable.ts";
+import type { Changeable } from "./options.ts";
 
 const sum = z.string().regex(/^[0-9a-f]{64}$/);
 
@@ -27,8 +28,22 @@ export const ppoInputs = z.strictObject({
   threads: z.number().int().min(1),
 });
 
+/** What language-model training learns from. */
+export const sftInputs = z.strictObject({
+  /** Of the text that is trained on, as token ids. */
+  data: sum,
+  dataTokens: z.number().int().min(1),
+  /** Of the text that the held-out loss is measured on. */
+  evaluation: sum.optional(),
+  tokenizer: sum,
+  threads: z.number().int().min(1),
+});
+
 /** What a run of any algorithm learns from. */
-export type RunInputs = Partial<z.infer<typeof ppoInputs>> & { tokenizer: string; threads: number };
+export type RunInputs = Partial<z.infer<typeof ppoInputs> & z.infer<typeof sftInputs>> & {
+  tokenizer: string;
+  threads: number;
+};
 
 function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
   const plain = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}n` : value);
@@ -39,6 +54,10 @@ function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
 }
 
 export const sumOfPrompts = (prompts: readonly (string | Prompt)[]): string => sha256Of(asText(prompts));
+
+/** Of a text as token ids. */
+export const sumOfText = ({ ids }: Corpus): string =>
+  sha256Of([new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)]);
 
 function* weights({ parameters }: CausalLMWithValueHead): Generator<string | Uint8Array> {
   for (const { name, shape } of parameters.table) {
@@ -79,8 +98,12 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
           ? `${now.promptCount} prompts that are not those of the run`
           : `${now.promptCount} prompts (the run has ${before.promptCount})`,
     });
-  if (before.evaluation !== undefined && differs("evaluation"))
-    changes.push({ what: "evaluation", now: "other evaluation prompts" });
+  if (differs("data"))
+    changes.push({ what: "data", now: `a text of ${now.dataTokens} tokens that is not that of the run` });
+  if (before.evaluation !== undefined && differs("evaluation")) {
+    const of = before.data === undefined ? "other evaluation prompts" : "another held-out text";
+    changes.push({ what: "evaluation", now: of });
+  }
   if (differs("reference"))
     changes.push({
       what: "model",

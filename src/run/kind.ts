@@ -34,7 +34,7 @@ export interface Begun {
   /** What config.json says of model and data. */
   record: Readonly<Record<string, unknown>>;
   /** What the event `loaded` says of the model. */
-  loaded: Pick<Extract<RunEvent, { type: "loaded" }>, "parameters" | "vocabSize" | "nPositions" | "memory" | "notes">;
+  loaded: Omit<Extract<RunEvent, { type: "loaded" }>, "type" | "resumedAt" | "best">;
   /** What differs from how the run began, and may: to tell the user. */
   changes: readonly string[];
   /** Measure the model, the same way before and after; undefined: there is nothing to measure it on. */
@@ -47,9 +47,10 @@ export interface RunKind<Spec, Config extends RunConfig> {
   readonly algorithm: AlgorithmName;
   /**
    * A complete, checked config from some options.
+   * @param where what errors call their origin
    * @throws config - an unknown name, a value out of range
    */
-  config(options: Readonly<Record<string, unknown>>): Config;
+  config(options: Readonly<Record<string, unknown>>, where?: string): Config;
   /** Which options may change when a run is resumed. */
   readonly options: OptionRules;
   /** What trainer.json may say. */

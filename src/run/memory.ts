@@ -126,14 +126,14 @@ export function checkPretraining(
   model: Architecture,
   sizes: { batchSize: number; sequenceLength: number },
   { available, resident }: MemoryLimits,
-): void {
+): MemoryEstimate {
   const need = pretrainingMemory(model, sizes);
   const limit = available + resident;
-  if (need.total <= limit) return;
+  if (need.total <= limit) return need;
   let { batchSize } = sizes;
   while (batchSize > 1 && pretrainingMemory(model, { ...sizes, batchSize }).total > limit)
     batchSize = Math.floor(batchSize / 2);
   const fits = pretrainingMemory(model, { ...sizes, batchSize }).total <= limit;
   const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
-  refuseForMemory("a run", need, limit, fix);
+  return refuseForMemory("a run", need, limit, fix);
 }

@@ -2,8 +2,8 @@
 
 import { fail } from "../base/errors.ts";
 import { shown } from "../base/options.ts";
-import type { Changeable } from "./changeable.ts";
 import { type Change, changedInputs, type RunInputs } from "./inputs.ts";
+import type { Changeable } from "./options.ts";
 
 /** Which options may change when a run is resumed. All others change what is learned, and are told. */
 export interface OptionRules {

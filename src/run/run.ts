@@ -1,6 +1,6 @@
 /** @file A whole run: model and data in, a run directory out. The same on the calling thread or in a worker. */
-import type { RunConfig, Trainer } from "../algorithms/algorithm.ts";
-import { messageOf, ValueheadError } from "../base/errors.ts";
+import type { AlgorithmName, RunConfig, Trainer } from "../algorithms/algorithm.ts";
+import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
 import { joinPath } from "../platform/files.ts";
@@ -12,18 +12,12 @@ import type { RunEvent } from "./events.ts";
 import type { RunInputs } from "./inputs.ts";
 import type { RunKind } from "./kind.ts";
 import { RunLogs } from "./logs.ts";
+import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
 import { ppoRun } from "./ppo-run.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
-import { type Sink, withSinks } from "./sinks/sink.ts";
-import { type RunSpec, recordedOptions } from "./spec.ts";
-
-/** Who may stop a run, and who listens to it. */
-export interface RunOptions {
-  /** An abort asks the run to end after the step in progress, with everything saved. */
-  signal?: AbortSignal;
-  /** What listens to the run, beside its own logs. Called on the caller's thread. */
-  sinks?: readonly Sink[];
-}
+import { sftRun } from "./sft-run.ts";
+import { withSinks } from "./sinks/sink.ts";
+import { type AnyRunSpec, type RunSpec, recordIn, type SFTSpec } from "./spec.ts";
 
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
@@ -31,7 +25,11 @@ export interface RunOptions {
  * @throws checkpoint - another run is at work in `out`
  * @throws code - what a sink has thrown, when the run has ended and is saved
  */
-export function run(spec: RunSpec, reward: RewardFunction, options: RunOptions = {}): AsyncGenerator<RunEvent> {
+export function run(spec: RunSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
+/** Language-model training needs no reward. */
+export function run(spec: SFTSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
+export function run(spec: RunSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
+  const { reward, options } = rewardAndOptions(rest);
   return withSinks((signal) => lockedRun(spec, reward, signal), options.sinks ?? [], options);
 }
 
@@ -40,14 +38,24 @@ export function run(spec: RunSpec, reward: RewardFunction, options: RunOptions =
  * @param lockId whose lock on the run directory it is, for `dropLock`
  */
 export async function* lockedRun(
-  spec: RunSpec,
-  reward: RewardFunction,
+  spec: RunSpec | SFTSpec,
+  reward: RewardFunction | undefined,
   signal: AbortSignal,
   lockId?: string,
 ): AsyncGenerator<RunEvent> {
-  const kind = ppoRun(reward);
-  kind.config(spec.config); // report wrong options before anything else
+  if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, signal, lockId);
+  else yield* inDirectory(spec, ppoRun(reward ?? noReward()), signal, lockId);
+}
+
+async function* inDirectory<Spec extends AnyRunSpec & { config?: object; where?: string }, Config extends RunConfig>(
+  spec: Spec,
+  kind: RunKind<Spec, Config>,
+  signal: AbortSignal,
+  lockId: string | undefined,
+): AsyncGenerator<RunEvent> {
+  kind.config({ ...spec.config }, spec.where); // report wrong options before anything else
   if (spec.resume) await refuseNoRun(spec.out);
+  if (spec.resume) await refuseOtherAlgorithm(spec.out, kind.algorithm);
   const lock = await enterRunDirectory(spec.out, spec.resume ?? false, lockId);
   try {
     yield* runIn(lock, spec, kind, signal);
@@ -56,7 +64,7 @@ export async function* lockedRun(
   }
 }
 
-async function* runIn<Spec extends RunSpec, Config extends RunConfig>(
+async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: string }, Config extends RunConfig>(
   lock: RunLock,
   spec: Spec,
   kind: RunKind<Spec, Config>,
@@ -64,19 +72,21 @@ async function* runIn<Spec extends RunSpec, Config extends RunConfig>(
 ): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out, kind.checkpoint) : { damaged: [] };
   const before = checkpoint?.state;
-  const earlier = before?.options && { ...(await recordedOptions(spec.out)), ...before.options };
-  const config = kind.config({ ...earlier, ...spec.config });
+  const earlier = before?.options && { ...(await recordIn(spec.out)).options, ...before.options };
+  const asked = kind.config({ ...earlier, ...spec.config }, spec.where);
   const compare = (inputs: Partial<RunInputs>) => {
     if (!checkpoint) return [];
     const where = `${spec.out}, resumed after step ${checkpoint.step}`;
-    const [now, allowed] = [{ inputs, config }, spec.allowChange ?? []];
+    const [now, allowed] = [{ inputs, config: asked }, spec.allowChange ?? []];
     return checkResumed({ where, before: checkpoint.state, now, rules: kind.options, allowed });
   };
-  const begun = yield* kind.begin({ spec, config, checkpoint, signal, compare });
+  const begun = yield* kind.begin({ spec, config: asked, checkpoint, signal, compare });
   if (!begun) return yield { type: "done", step: checkpoint?.step ?? 0, interrupted: true };
   const { trainer, inputs, evaluate } = begun;
+  const { config } = trainer;
   // Mean rewards of the last steps, by which checkpoints are compared: the same ones however a run is cut up.
   let rewards = before?.rewards ?? [];
+  let heldOutLoss = before?.heldOutLoss;
 
   lock.keepDirectory();
   const of = { version: VERSION, algorithm: kind.algorithm };
@@ -91,7 +101,7 @@ async function* runIn<Spec extends RunSpec, Config extends RunConfig>(
   const lost = async () => (await lock.lost()) ?? (await logs.lost());
   let saved = trainer.stepsTaken;
   let logged = saved;
-  const rest = () => ({ rewards, inputs, options: learningOptions(config, kind.options) });
+  const rest = () => ({ rewards, heldOutLoss, inputs, options: learningOptions(config, kind.options) });
   const save = async (): Promise<RunEvent> => {
     const found = await lost();
     if (found !== undefined) throw new LostDirectory(found);
@@ -130,7 +140,9 @@ async function* runIn<Spec extends RunSpec, Config extends RunConfig>(
       await tell(event);
       if (event.type === "step") {
         logged = event.step;
-        rewards = [...rewards, event.metrics["env/reward_mean"] as number].slice(-(config.saveEvery || REWARD_WINDOW));
+        heldOutLoss = event.metrics["eval/loss"];
+        const reward = event.metrics["env/reward_mean"];
+        if (reward !== undefined) rewards = [...rewards, reward].slice(-(config.saveEvery || REWARD_WINDOW));
         const found = await lost();
         if (found !== undefined) throw new LostDirectory(found);
         if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
@@ -166,6 +178,18 @@ async function* runIn<Spec extends RunSpec, Config extends RunConfig>(
     await logs.close();
     begun.dispose();
   }
+}
+
+/** @throws usage - a run that another algorithm began; one that does not say is PPO's */
+async function refuseOtherAlgorithm(out: string, algorithm: AlgorithmName): Promise<void> {
+  const { algorithm: earlier = "ppo", options } = await recordIn(out);
+  if (options === undefined || earlier === algorithm) return;
+  fail("usage", {
+    where: out,
+    found: `a run of the algorithm ${earlier}`,
+    expected: `one of ${algorithm}`,
+    fix: `resume it as that (algorithm ${earlier}), or start another run in another directory`,
+  });
 }
 
 /** The run directory is not there any more, or not this run's. */

@@ -1,54 +1,127 @@
 /** @file What to run, and what config.json says of it. */
+import { z } from "zod";
+import type { AlgorithmName } from "../algorithms/algorithm.ts";
 import type { PPOConfig } from "../algorithms/options.ts";
+import type { SFTConfig } from "../algorithms/sft.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
-import type { Changeable } from "./changeable.ts";
 import { isUnwritten } from "./checkpoint.ts";
 import { CONFIG_FILE } from "./logs.ts";
+import type { Changeable } from "./options.ts";
 
-/** What to run. Plain data: it crosses to a worker. */
-export interface RunSpec {
-  /** A directory in Hugging Face layout, a hub id, or "tiny". */
-  model: string;
-  prompts: readonly (string | Prompt)[];
+/** What every run is told. Plain data: it crosses to a worker. */
+export interface AnyRunSpec {
   /** The run directory. New or empty, unless `resume`. */
   out: string;
-  /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
-  rewardName: string;
-  config: Partial<PPOConfig>;
   /** Go on from the newest checkpoint in `out` that is not damaged. */
   resume?: boolean;
   /** What may differ from what the run was started with, when it is resumed. */
   allowChange?: readonly Changeable[];
-  /** Prompts never trained on: responses to them are scored before and after. */
-  evaluation?: { prompts: readonly (string | Prompt)[] };
   /** Threads of the engine. Default: those the run was started with, or the cores this process may use. */
   threads?: number;
-  /** What else config.json says: where the prompts came from. */
+  /** What else config.json says: where the data came from. */
   record?: Readonly<Record<string, unknown>>;
   /** Start although the run is expected to take more memory than there is. */
   ignoreMemory?: boolean;
 }
 
+/** A PPO run. */
+export interface RunSpec extends AnyRunSpec {
+  algorithm?: "ppo";
+  /** A directory in Hugging Face layout, a hub id, or "tiny". */
+  model: string;
+  prompts: readonly (string | Prompt)[];
+  /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
+  rewardName: string;
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config: Partial<PPOConfig>;
+  /** Prompts never trained on: responses to them are scored before and after. */
+  evaluation?: { prompts: readonly (string | Prompt)[] };
+}
+
+/** A file of text, or texts themselves. */
+export type TextSource = string | readonly string[];
+
+/** A run of language-model training on raw text. */
+export interface SFTSpec extends AnyRunSpec {
+  algorithm: "sft";
+  /** Files as {@link readCorpus} reads them, or texts. */
+  data: readonly TextSource[];
+  /** Column of the text in files that have columns. */
+  column?: string;
+  /** How errors call `column`. */
+  columnOption?: string;
+  /** Train this model on, with its tokenizer: a directory in Hugging Face layout, a hub id, or "tiny". */
+  model?: string;
+  /** For a model from scratch: a directory with tokenizer files. */
+  tokenizer?: string;
+  /** For a model from scratch; what is left out is GPT-2's, the vocabulary is the tokenizer's. */
+  modelConfig?: Readonly<Record<string, unknown>>;
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config?: Partial<SFTConfig>;
+  /** Text to measure the held-out loss on. */
+  heldOut?: readonly TextSource[];
+  /** Or this share of the data's tokens, in whole documents. Above 0, below 1. */
+  heldOutFraction?: number;
+  /** What errors call the origin of `config` and `modelConfig`. */
+  where?: string;
+}
+
 /** What config.json of a run directory says. */
 export interface RunRecord {
-  model: string;
-  reward: string;
-  options: Partial<PPOConfig>;
+  /** Undefined before there was another than PPO. */
+  algorithm?: AlgorithmName;
+  model: string | null;
+  options: Readonly<Record<string, unknown>>;
+  /** Of a PPO run. */
+  reward?: string;
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;
   evalPrompts?: string | null;
   /** Prompts held out of those in promptsPath. */
   heldOut?: number;
+  /** Of language-model training: whole paths; null for text that came from elsewhere. */
+  data?: readonly string[] | null;
+  heldOutData?: readonly string[] | null;
+  heldOutFraction?: number;
+  column?: string | null;
+  /** Of a model from scratch. */
+  tokenizer?: string | null;
+  modelConfig?: Readonly<Record<string, unknown>> | null;
 }
 
-/** The options that config.json names; none where it does not. */
-export async function recordedOptions(out: string): Promise<Partial<PPOConfig>> {
+const text = z.string().nullable().optional();
+const paths = z.array(z.string()).nullable().optional();
+const object = z.record(z.string(), z.unknown());
+const ppoRecord = z.looseObject({
+  algorithm: z.literal("ppo").optional(),
+  model: z.string(),
+  reward: z.string(),
+  options: object,
+  promptsPath: text,
+  promptColumn: text,
+  evalPrompts: text,
+  heldOut: z.number().int().min(0).optional(),
+});
+const sftRecord = z.looseObject({
+  algorithm: z.literal("sft"),
+  model: z.string().nullable(),
+  options: object,
+  data: paths,
+  heldOutData: paths,
+  heldOutFraction: z.number().min(0).max(1).optional(),
+  column: text,
+  tokenizer: text,
+  modelConfig: object.nullable().optional(),
+});
+
+/** What config.json of a run says, or nothing where there is none that can be read. */
+export async function recordIn(out: string): Promise<Partial<RunRecord>> {
   const json = (await readJson(joinPath(out, CONFIG_FILE)).catch(() => null)) as Partial<RunRecord> | null;
-  return typeof json?.options === "object" ? (json.options ?? {}) : {};
+  return typeof json?.options === "object" && json.options !== null ? json : {};
 }
 
 /** The spec of an earlier run, to resume it without saying everything again; undefined where it was not yet written. */
@@ -56,18 +129,13 @@ export async function readRunConfig(out: string): Promise<RunRecord | undefined>
   await refuseWhereLocked(out);
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, CONFIG_FILE);
-  const json = (await readJson(path)) as Partial<RunRecord>;
-  const options = typeof json?.options === "object" && json.options !== null && !Array.isArray(json.options);
-  const texts = [json?.promptsPath, json?.promptColumn, json?.evalPrompts].every(
-    (value) => value === undefined || value === null || typeof value === "string",
-  );
-  const { heldOut = 0 } = json ?? {};
-  const counted = Number.isSafeInteger(heldOut) && heldOut >= 0;
-  if (typeof json?.model !== "string" || typeof json.reward !== "string" || !options || !texts || !counted)
+  const json = await readJson(path);
+  const record = [ppoRecord, sftRecord].map((schema) => schema.safeParse(json)).find(({ success }) => success);
+  if (!record)
     fail("config", {
       where: path,
       found: "another kind of file",
-      expected: "the config.json of a run, with model, reward and options",
+      expected: "the config.json of a run, with model, reward (of PPO) and options",
       fix: "name a directory that `valuehead train` wrote",
     });
   return json as RunRecord;

@@ -34,7 +34,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
     else asked?.reject(reviveError(message.error));
   });
   let calls = 0;
-  const reward: RewardFunction = (batch, { signal } = {}) =>
+  const ask: RewardFunction = (batch, { signal } = {}) =>
     new Promise((resolve, reject) => {
       if (left) return reject(GONE);
       const id = ++calls;
@@ -45,6 +45,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
       });
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
+  const reward = spec.algorithm === "sft" ? undefined : ask;
   try {
     for await (const event of lockedRun(spec, reward, controller.signal, lockId)) {
       if (left) break; // the run ends as if its iterator had been left here

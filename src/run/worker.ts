@@ -12,9 +12,9 @@ import { dropLock } from "../platform/lock.ts";
 import { packageModule } from "../platform/package.ts";
 import { spawnWorker } from "../platform/worker.ts";
 import type { RunEvent } from "./events.ts";
-import type { RunOptions } from "./run.ts";
+import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
 import { withSinks } from "./sinks/sink.ts";
-import type { RunSpec } from "./spec.ts";
+import type { RunSpec, SFTSpec } from "./spec.ts";
 
 export type ToWorker =
   | { type: "stop" }
@@ -30,7 +30,7 @@ export type ToParent =
   | { type: "error"; error: PlainError };
 
 export interface WorkerInput {
-  spec: RunSpec;
+  spec: RunSpec | SFTSpec;
   lockId: string;
 }
 
@@ -38,11 +38,19 @@ export interface WorkerInput {
  * The events of {@link run}, from a worker thread. Reward function and sinks are called on this thread.
  * @throws what {@link run} throws
  */
-export function runInWorker(spec: RunSpec, reward: RewardFunction, options: RunOptions = {}): AsyncGenerator<RunEvent> {
+export function runInWorker(spec: RunSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
+/** Language-model training needs no reward. */
+export function runInWorker(spec: SFTSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
+export function runInWorker(spec: RunSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
+  const { reward, options } = rewardAndOptions(rest);
   return withSinks((signal) => workerEvents(spec, reward, signal), options.sinks ?? [], options);
 }
 
-async function* workerEvents(spec: RunSpec, reward: RewardFunction, signal: AbortSignal): AsyncGenerator<RunEvent> {
+async function* workerEvents(
+  spec: RunSpec | SFTSpec,
+  reward: RewardFunction | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<RunEvent> {
   const lockId = randomId();
   const worker = spawnWorker(packageModule("run/worker-main"), { spec, lockId } satisfies WorkerInput);
   const queue: (RunEvent | Error | null)[] = [];
@@ -56,7 +64,9 @@ async function* workerEvents(spec: RunSpec, reward: RewardFunction, signal: Abor
     const call = new AbortController();
     calls.set(id, call);
     try {
-      const scores = await askReward(reward, batch, spec.rewardName, { signal: call.signal });
+      const scores = await askReward(reward ?? noReward(), batch, (spec as RunSpec).rewardName, {
+        signal: call.signal,
+      });
       worker.post({ type: "scores", id, scores } satisfies ToWorker);
     } catch (error) {
       worker.post({ type: "failed", id, error: plainError(error) } satisfies ToWorker);

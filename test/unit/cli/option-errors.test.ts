@@ -2,10 +2,10 @@
 import { describe, expect, it } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
 import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
+import { sftConfig, sftOptions } from "../../../src/algorithms/sft.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";
 import { readPpoOptions } from "../../../src/cli/ppo-options.ts";
-import { pretrainConfig, pretrainOptions } from "../../../src/run/pretrain-run.ts";
 
 const said = (work: () => unknown): string => {
   try {
@@ -55,9 +55,9 @@ describe("as a whole", () => {
     expect(lines.join("\n")).toMatchSnapshot();
   });
 
-  it("of pretraining", () => {
-    const lines = Object.keys(pretrainOptions).flatMap((name) =>
-      [-1, "many"].map((value) => said(() => pretrainConfig({ [name]: value }))),
+  it("of language-model training", () => {
+    const lines = Object.keys(sftOptions).flatMap((name) =>
+      [-1, "many"].map((value) => said(() => sftConfig({ [name]: value }))),
     );
     expect(lines.join("\n")).toMatchSnapshot();
   });

@@ -1,0 +1,237 @@
+/** @file `valuehead train --algorithm sft`, whose old name is `valuehead pretrain`. */
+import { type Command, Option } from "commander";
+import { resolveSFTConfig, type SFTConfig, sftOptions } from "../algorithms/sft.ts";
+import { fail } from "../base/errors.ts";
+import { share } from "../base/option-values.ts";
+import { fileSource, type OptionSource, type OptionTable } from "../base/options.ts";
+import { brief } from "../base/text.ts";
+import { readCorpus } from "../data/corpus.ts";
+import { absolutePath, STDIN } from "../platform/files.ts";
+import { type Changeable, changeable } from "../run/options.ts";
+import type { RunRecord, SFTSpec, TextSource } from "../run/spec.ts";
+import { asUsage, usageFrom } from "./errors.ts";
+import { interruptible } from "./interrupt.ts";
+import {
+  addIgnoreMemoryOption,
+  addOptions,
+  addThreadsOption,
+  checkFlags,
+  collectChoices,
+  flagSource,
+  readFlags,
+  readObject,
+  readThreads,
+  required,
+} from "./options.ts";
+import { note } from "./output.ts";
+import { resumedDirectory } from "./resumed.ts";
+
+interface SFTFlags {
+  data?: string[];
+  column?: string;
+  out?: string;
+  config?: string;
+  model?: string;
+  tokenizer?: string;
+  heldOut?: string[];
+  resume?: boolean | string;
+  allowChange?: Changeable[];
+  ignoreMemory?: boolean;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+const fraction = {
+  heldOutFraction: [share, 0, "or this share of the data, in whole documents"],
+} as const satisfies OptionTable;
+
+const DATA = "text: paragraphs (.txt), or in .json, .jsonl, .csv, .tsv (all also .gz) or .parquet; -: from stdin";
+
+export function define(command: Command): void {
+  if (command.name() === "train") command.option("--algorithm <name>", "sft: language-model training on text");
+  command
+    .option("--data <file...>", DATA)
+    .option("--column <name>", "column of the text in files that have columns (default: text)")
+    .option("--out <dir>", "the run directory: new or empty")
+    .option("--model <model>", "train this model on; it also gives the tokenizer")
+    .option(
+      "--tokenizer <model>",
+      "for a model from scratch: a directory with tokenizer files, or a model that has them",
+    )
+    .option("--config <file>", 'JSON: {"model": {"nLayer": 4, ...}, "training": {"sequenceLength": 256, ...}}')
+    .option("--resume [dir]", "continue the run in this directory from its newest checkpoint; flags change its options")
+    .addOption(
+      new Option(
+        "--allow-change <what>",
+        "with --resume: what may differ from the run so far; may be given several times",
+      )
+        .choices([...changeable])
+        .argParser(collectChoices(changeable)),
+    )
+    .option("--held-out <file...>", "text to measure the loss on");
+  addOptions(command, { ...fraction, ...sftOptions });
+  command
+    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
+    .option("--quiet", "no progress bar and no table");
+  addThreadsOption(command);
+  addIgnoreMemoryOption(command);
+  command.action((flags: SFTFlags) => train(flags, command));
+}
+
+async function train(flags: SFTFlags, command: Command): Promise<void> {
+  checkFlags({ ...fraction, ...sftOptions }, flags);
+  const threads = readThreads(flags);
+  const { out: directory, earlier } = await resumedDirectory(flags);
+  const data = flags.data ?? earlier?.data ?? undefined;
+  if (earlier && data === undefined)
+    fail("usage", {
+      where: "--data",
+      found: "no paths in config.json of the run: its text came from stdin",
+      expected: "the text that the run began with",
+      fix: "add --data FILE",
+    });
+  required(
+    { name: "data", value: data, placeholder: "FILE", expected: DATA },
+    { name: "out", value: directory, placeholder: "DIR", expected: "the directory that the run is written to" },
+  );
+  const out = directory as string;
+  const heldOut = flags.heldOut ?? earlier?.heldOutData ?? undefined;
+  checkStdin([...(data as string[]), ...(heldOut ?? [])]);
+  const where = flags.config ?? "command line";
+  const { modelConfig, given, config } = await readConfig(flags, earlier);
+  const { heldOutFraction } = readFlags<{ heldOutFraction: number }>(fraction, flags, { ...earlier });
+  const spec = {
+    algorithm: "sft",
+    out,
+    model: flags.model ?? earlier?.model ?? undefined,
+    tokenizer: flags.tokenizer ?? earlier?.tokenizer ?? undefined,
+    modelConfig: modelConfig ?? earlier?.modelConfig ?? undefined,
+    column: flags.column ?? earlier?.column ?? undefined,
+    columnOption: "--column",
+    heldOutFraction,
+    config: given,
+    threads,
+    where,
+    resume: Boolean(flags.resume),
+    allowChange: flags.allowChange,
+    ignoreMemory: flags.ignoreMemory,
+  } as const;
+  if (earlier) refuseOtherModel(flags, earlier);
+  await follow(spec, { data: data as string[], heldOut }, config.steps, flags, command);
+}
+
+/** Run in a worker and show it; stdin is read here. */
+async function follow(
+  spec: Omit<SFTSpec, "data" | "heldOut">,
+  files: { data: readonly string[]; heldOut: readonly string[] | undefined },
+  steps: number,
+  flags: SFTFlags,
+  command: Command,
+): Promise<void> {
+  const { runInWorker } = await import("../run/worker.ts");
+  const { fetchModel } = await import("./model.ts");
+  const { RunView, sftDisplay } = await import("./run-view.ts");
+  const { printEnd } = await import("./summary.ts");
+  const view = new RunView({ ...flags, display: sftDisplay, out: spec.out, steps, command });
+  for (const name of [spec.model, spec.tokenizer]) if (name !== undefined && !spec.resume) await fetchModel(name);
+  await interruptible(
+    "finishing this step, then saving",
+    async (signal) => {
+      const data = await withoutStdin(files.data, spec.column);
+      const heldOut = files.heldOut && (await withoutStdin(files.heldOut, spec.column));
+      const events = runInWorker({ ...spec, data, heldOut }, { signal, sinks: [view] });
+      for await (const _ of events); // the view hears them
+    },
+    view.progress.clear,
+  ).catch((error) => {
+    throw usageFrom(spec.where ?? "", error);
+  });
+  const from = [...files.data, ...(files.heldOut ?? [])].includes(STDIN) ? ["--data", STDIN] : [];
+  printEnd(view.outcome, ["--algorithm", "sft", "--resume", spec.out, ...from], flags.json ? () => {} : undefined);
+}
+
+/** A worker cannot read stdin: its text is read here. */
+async function withoutStdin(paths: readonly string[], column?: string): Promise<TextSource[]> {
+  const sources: TextSource[] = [];
+  for (const path of paths) {
+    if (path !== STDIN) sources.push(path);
+    else {
+      const texts: string[] = [];
+      for await (const text of readCorpus([STDIN], { column, columnOption: "--column" })) texts.push(text);
+      sources.push(texts);
+    }
+  }
+  return sources;
+}
+
+/** What a new model is like, what was given, and the complete config. */
+async function readConfig(flags: SFTFlags, earlier: RunRecord | undefined) {
+  const path = flags.config;
+  const file = path === undefined ? {} : parts(await readObject(path), path);
+  const training = file.training ?? {};
+  const typed = flagSource(flags as Record<string, unknown>, Object.keys(sftOptions));
+  const inFile: OptionSource = {
+    ...fileSource(training, path ?? ""),
+    place: (name) => `${path}, "${file.recorded ? "options" : "training"}.${name}"`,
+  };
+  const before = fileSource(earlier?.options ?? {}, "config.json");
+  const config = asUsage(() => resolveSFTConfig([before, inFile, typed]));
+  const names = Object.keys({ ...training, ...definedIn(typed.values) });
+  const given = Object.fromEntries(names.map((name) => [name, config[name as keyof SFTConfig]])) as Partial<SFTConfig>;
+  return { modelConfig: file.model, given, config };
+}
+
+interface ConfigParts {
+  model?: Record<string, unknown>;
+  training?: Record<string, unknown>;
+  /** It is a run's own config.json. */
+  recorded?: boolean;
+}
+
+/** @throws usage - a --config file with another part, or one of another kind */
+function parts(file: Record<string, unknown>, path: string): ConfigParts {
+  const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
+  if (file.algorithm === "sft" && isObject(file.options)) {
+    const model = isObject(file.modelConfig) ? (file.modelConfig as Record<string, unknown>) : undefined;
+    return { model, training: file.options as Record<string, unknown>, recorded: true };
+  }
+  const known = ["model", "training"];
+  for (const [name, value] of Object.entries(file)) {
+    if (known.includes(name) && isObject(value)) continue;
+    fail("usage", {
+      where: `${path}, ${JSON.stringify(name)}`,
+      found: known.includes(name) ? brief(value) : "an unknown part",
+      expected: known.includes(name) ? "an object" : "model and training",
+      fix: Object.hasOwn(sftOptions, name)
+        ? `write {"training": {${JSON.stringify(name)}: ...}}`
+        : "correct or remove it",
+    });
+  }
+  return file as ConfigParts;
+}
+
+const definedIn = (values: Readonly<Record<string, unknown>>) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+
+/** A run goes on with the model of its checkpoint, so another one would be ignored. */
+function refuseOtherModel(flags: SFTFlags, earlier: RunRecord): void {
+  if (flags.model === undefined || [flags.model, absolutePath(flags.model)].includes(earlier.model ?? "")) return;
+  fail("usage", {
+    where: "--model",
+    found: `${flags.model}, for a run that goes on`,
+    expected: "the model of its checkpoint, which needs no name",
+    fix: `leave --model out, or start a new run with --model ${flags.model} in another directory`,
+  });
+}
+
+function checkStdin(paths: readonly string[]): void {
+  const times = paths.filter((path) => path === STDIN).length;
+  if (times > 1)
+    fail("usage", {
+      where: "--data, --held-out",
+      found: `stdin (-) ${times} times`,
+      expected: "stdin once",
+      fix: "write the other texts to files",
+    });
+  if (times === 1 && process.stdin.isTTY) note("reading text from the terminal; Ctrl-D ends it");
+}

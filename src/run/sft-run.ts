@@ -1,0 +1,214 @@
+/** @file A run of language-model training: text, and a model to train on or a new one. */
+import {
+  checkSequenceLength,
+  SFT_DEFAULTS,
+  type SFTConfig,
+  type SFTData,
+  type SFTState,
+  SFTTrainer,
+  sftConfig,
+} from "../algorithms/sft.ts";
+import { fail, ValueheadError } from "../base/errors.ts";
+import { nearest } from "../base/nearest.ts";
+import { resolveModel } from "../checkpoint/hub.ts";
+import { type Corpus, heldOut, readCorpus, tokenizing } from "../data/corpus.ts";
+import { type GPT2Config, gpt2, makeConfig } from "../families/gpt2.ts";
+import { checkModel, GPT2HeadWithValueModel, loadModel } from "../families/index.ts";
+import { type Architecture, architecture } from "../model/family.ts";
+import { absolutePath, isDirectory } from "../platform/files.ts";
+import { availableBytes, residentBytes } from "../platform/memory.ts";
+import { breathe } from "../platform/worker.ts";
+import { responseEnds } from "../sample/ends.ts";
+import { loadTokenizer } from "../tokenizer/load.ts";
+import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { restoreTrainer } from "./checkpoint.ts";
+import { sftCheckpoint } from "./checkpoint-state.ts";
+import type { RunEvent } from "./events.ts";
+import { type RunInputs, sumOfText, sumOfTokenizer } from "./inputs.ts";
+import type { Beginning, Begun, RunKind } from "./kind.ts";
+import { checkPretraining } from "./memory.ts";
+import type { SFTSpec, TextSource } from "./spec.ts";
+
+type Given = Beginning<SFTSpec, SFTConfig>;
+
+export const sftRun: RunKind<SFTSpec, SFTConfig> = {
+  algorithm: "sft",
+  config: (options, where) => sftConfig(options, where),
+  options: {
+    free: ["steps", "evalEvery", "saveEvery", "keepCheckpoints", "keepBest"],
+    fixed: ["seed", "sequenceLength"],
+  },
+  checkpoint: sftCheckpoint,
+  begin: async function* (given) {
+    const { spec, checkpoint, signal, compare } = given;
+    compare({ threads: spec.threads }); // soon: before any text is read
+    const { model, tokenizer, memory, notes, config } = await open(given);
+    const data = yield* readData(spec, tokenizer, config.seed, signal);
+    if (!data) return undefined;
+    const trainer = new SFTTrainer({ model, tokenizer, config });
+    const before = checkpoint?.state;
+    const inputs: RunInputs = {
+      data: sumOfText(data.train),
+      dataTokens: data.train.ids.length,
+      evaluation: data.heldOut ? sumOfText(data.heldOut) : before?.inputs?.evaluation,
+      tokenizer: sumOfTokenizer(tokenizer),
+      threads: model.engine.threads,
+    };
+    const changes = compare(inputs);
+    if (before && checkpoint) {
+      const { step, corpus } = before.trainer as SFTState;
+      const other = before.inputs && before.inputs.data !== inputs.data; // allowed: it begins at its own beginning
+      await restoreTrainer(checkpoint.path, before, trainer, { step, corpus: other ? undefined : corpus });
+    }
+    return {
+      trainer,
+      train: (stop) => trainer.train(data, { signal: stop }),
+      inputs,
+      record: await recordOf(spec),
+      loaded: {
+        parameters: model.parameters.data.length,
+        vocabSize: model.sizes.vocabSize,
+        nPositions: model.sizes.context,
+        memory,
+        notes,
+        tokens: data.train.ids.length,
+        heldOutTokens: data.heldOut?.ids.length ?? 0,
+      },
+      changes,
+      dispose: () => model.dispose(),
+    } satisfies Begun;
+  },
+};
+
+/** Everything that --resume needs to find the text and, where there is no checkpoint yet, the model again. */
+async function recordOf(spec: SFTSpec) {
+  const paths = (sources: readonly TextSource[] | undefined) =>
+    sources?.every((source) => typeof source === "string") ? sources.map((path) => absolutePath(path)) : null;
+  const place = async (name: string | undefined) =>
+    name === undefined ? null : (await isDirectory(name)) ? absolutePath(await resolveModel(name)) : name;
+  return {
+    model: await place(spec.model),
+    tokenizer: await place(spec.tokenizer),
+    modelConfig: spec.modelConfig ?? null,
+    data: paths(spec.data),
+    column: spec.column ?? null,
+    heldOutData: spec.heldOut ? paths(spec.heldOut) : null,
+    heldOutFraction: spec.heldOutFraction ?? 0,
+  };
+}
+
+/** Text as token ids, with events that say how far it is; undefined: interrupted. */
+async function* readData(
+  spec: SFTSpec,
+  tokenizer: Tokenizer,
+  seed: number,
+  signal: AbortSignal,
+): AsyncGenerator<RunEvent, SFTData | undefined> {
+  const read = async function* (sources: readonly TextSource[]): AsyncGenerator<RunEvent, Corpus> {
+    const steps = tokenizing(documents(sources, spec, signal), tokenizer);
+    let next = await steps.next();
+    for (; !next.done; next = await steps.next()) {
+      yield { type: "reading", ...next.value };
+      await breathe();
+    }
+    return next.value;
+  };
+  const train = yield* read(spec.data);
+  if (signal.aborted) return undefined;
+  const aside = spec.heldOut && (yield* read(spec.heldOut));
+  if (signal.aborted) return undefined;
+  if (aside) return { train, heldOut: aside };
+  return spec.heldOutFraction ? heldOut(train, spec.heldOutFraction, seed) : { train };
+}
+
+/** Ends early when `signal` aborts. */
+async function* documents(sources: readonly TextSource[], spec: SFTSpec, signal: AbortSignal): AsyncGenerator<string> {
+  for (const source of sources) {
+    for await (const text of typeof source === "string" ? readCorpus([source], spec) : source) {
+      yield text;
+      if (signal.aborted) return;
+    }
+  }
+}
+
+/** The model where the run goes on, the one to train on, or a new one; with its tokenizer, and options that fit its context. */
+async function open({ spec, config: asked, checkpoint }: Given) {
+  const { threads, where = "options" } = spec;
+  const fitTo = async (model: Architecture) => {
+    const isGiven = checkpoint !== undefined || spec.config?.sequenceLength !== undefined;
+    const sequenceLength = isGiven ? asked.sequenceLength : Math.min(SFT_DEFAULTS.sequenceLength, model.sizes.context);
+    const config = { ...asked, sequenceLength };
+    checkSequenceLength(config, model.sizes.context, where);
+    const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
+    return { config, memory: checkPretraining(model, config, { available, resident: residentBytes() }) };
+  };
+  const source = checkpoint?.path ?? spec.model;
+  if (source !== undefined) {
+    if (!checkpoint && Object.keys(spec.modelConfig ?? {}).length > 0)
+      fail("usage", {
+        where: `${where}, model`,
+        found: `a config for a new model, and the model ${spec.model} to train on`,
+        expected: "one of them",
+        fix: "leave the model config out, or give a tokenizer in place of the model",
+      });
+    const directory = await resolveModel(source);
+    const fitted = await fitTo(await checkModel(directory));
+    const tokenizer = await loadTokenizer(
+      checkpoint || !spec.tokenizer ? directory : await resolveModel(spec.tokenizer),
+    );
+    const model = await loadModel(directory, {
+      threads: threads ?? checkpoint?.state.inputs?.threads,
+      seed: asked.seed,
+    });
+    checkVocabulary(tokenizer, model.sizes.vocabSize, source);
+    checkEnd(tokenizer, model.sizes.vocabSize);
+    const notes = [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes];
+    return { model, tokenizer, notes, ...fitted };
+  }
+  if (spec.tokenizer === undefined)
+    return fail("usage", {
+      where: "language-model training",
+      found: "neither a model nor a tokenizer",
+      expected: "a model to train on, or a tokenizer for a new one",
+      fix: "give --model M, or --tokenizer DIR with a model in the --config file",
+    });
+  const tokenizer = await loadTokenizer(await resolveModel(spec.tokenizer));
+  const modelConfig = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
+  const fitted = await fitTo(architecture(gpt2, modelConfig));
+  const model = GPT2HeadWithValueModel.fromConfig(modelConfig, { threads, seed: asked.seed });
+  return { model, tokenizer, notes: tokenizer.notes, ...fitted };
+}
+
+/** @throws checkpoint - a token between documents that the model does not have */
+function checkEnd({ eosTokenId, where }: Tokenizer, vocabSize: number): void {
+  if (eosTokenId === null || eosTokenId < vocabSize) return;
+  fail("checkpoint", {
+    where,
+    found: `an end-of-text token with id ${eosTokenId}, and a model of ${vocabSize} ids`,
+    expected: "one of the model's ids to put between documents",
+    fix: "set eos_token in tokenizer_config.json to a token of the vocabulary",
+  });
+}
+
+/** The config of a model from scratch for this tokenizer. Names are those of {@link GPT2Config}. */
+function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: Tokenizer, where: string): GPT2Config {
+  const known = Object.keys(makeConfig()).filter((name) => name !== "raw" && name !== "numLabels");
+  for (const name of Object.keys(options))
+    if (!known.includes(name))
+      fail("config", {
+        where: `${where}, ${name}`,
+        found: "an unknown option",
+        expected: `one of ${known.join(", ")}`,
+        fix: `did you mean ${nearest(name, known)}?`,
+      });
+  const { vocabSize, eosTokenId } = tokenizer;
+  let config: GPT2Config;
+  try {
+    config = makeConfig({ vocabSize, eosTokenId, bosTokenId: eosTokenId, ...(options as Partial<GPT2Config>) });
+  } catch (error) {
+    if (error instanceof ValueheadError) fail(error.kind, { ...error.problem, where: `${where}, model` }, error);
+    throw error;
+  }
+  checkVocabulary(tokenizer, config.vocabSize, `${where}, vocabSize`);
+  return config;
+}
