@@ -16,6 +16,7 @@ export const KINDS: Readonly<Record<string, readonly string[]>> = {
   int8: ["--rollout-precision", "int8"],
   scaling: ["--score-scaling", "normalize", "--score-clip", "2"],
   "one checkpoint": ["--keep-checkpoints", "1"],
+  "language model": ["--algorithm", "sft"],
 };
 
 export interface KillReport {

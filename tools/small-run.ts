@@ -24,17 +24,22 @@ async function prepare({ root, directory }: SmallRun): Promise<void> {
     copyFileSync(join(root, "models", "tiny", name), join(directory, "model", name));
   const prompts = Array.from({ length: 10 }, (_, i) => `This movie number ${i} is\n`).join("");
   writeFileSync(join(directory, "prompts.txt"), prompts);
+  writeFileSync(join(directory, "text.txt"), prompts.repeat(20).replaceAll("\n", " good or bad.\n\n"));
 }
 
-/** `valuehead train` on it with a checkpoint after every step, on one thread, events as JSON. */
+/** `valuehead train` on it with a checkpoint after every step, on one thread, events as JSON. PPO, unless the flags say sft. */
 export function startRun(
   run: SmallRun,
   out: string,
   flags: readonly string[] = [],
   prefix: readonly string[] = [],
 ): ChildProcess {
-  const files = ["--model", "model", "--prompts", "prompts.txt", "--out", out, "--reward", "length"];
-  const sizes = ["--batch-size", "8", "--mini-batch-size", "4", "--max-new-tokens", "8", "--learning-rate", "1e-3"];
+  const isText = flags.includes("sft");
+  const data = isText ? ["--data", "text.txt"] : ["--prompts", "prompts.txt", "--reward", "length"];
+  const files = ["--model", "model", ...data, "--out", out];
+  const sizes = isText
+    ? ["--batch-size", "4", "--sequence-length", "16", "--held-out-fraction", "0.2", "--eval-every", "2"]
+    : ["--batch-size", "8", "--mini-batch-size", "4", "--max-new-tokens", "8", "--learning-rate", "1e-3"];
   const rest = ["--steps", String(run.steps), "--save-every", "1", "--threads", "1", "--json"];
   const command = [
     process.execPath,

@@ -24,6 +24,12 @@ test("killed with SIGKILL and resumed, a run ends with the same result", async (
   ]);
 });
 
+test("so does language-model training", async () => {
+  const report = await killTest(run, 3, 6, () => {}, ["language model"]);
+  expect(report).toMatchObject({ kills: 3, differences: [] });
+  expect(report.runs).toBeGreaterThan(0);
+});
+
 // In the shell's units of 512 bytes: less than the optimizer's moments (1.1 MB), more than any other file.
 const limit = ["sh", "-c", 'ulimit -f 1600 && exec "$@"', "sh"];
 

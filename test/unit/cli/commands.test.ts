@@ -306,16 +306,17 @@ describe("pretrain", () => {
     );
     expect(status, stderr).toBe(0);
     expect(stdout).toMatch(/held-out loss after step 3: \d\.\d{4} nats per token, \d+\.\d{4} bits per byte/);
-    const [advised, ...others] = runPrinted(cwd, stdout);
-    expect([advised?.line.trim().split(" ")[1], others]).toEqual(["generate", []]);
-    expect(advised.status, advised.stderr).toBe(0);
+    expect(stdout).toContain("Checkpoint after step 3: p1/checkpoint-3");
+    const advised = runPrinted(cwd, stdout);
+    expect(advised.map(({ line }) => line.trim().split(" ")[1])).toEqual(["generate", "score"]);
+    for (const { status, stderr } of advised) expect(status, stderr).toBe(0);
     expect(readdirSync(at("p1")).sort()).toEqual([
+      "best.json",
+      "checkpoint-3",
       "config.json",
       "metrics.jsonl",
-      "model.safetensors",
-      "tokenizer.json",
-      "tokenizer_config.json",
-      "training.json",
+      "samples.jsonl",
+      "tb",
     ]);
     const on = valuehead(
       cwd,
@@ -333,7 +334,14 @@ describe("pretrain", () => {
       "--json",
     );
     expect(on.status, on.stderr).toBe(0);
-    expect(jsonLines(on.stdout).map((e) => e.type)).toEqual(["loaded", "step", "step", "saved", "done"]);
+    expect(jsonLines(on.stdout).map((e) => e.type)).toEqual([
+      "reading",
+      "loaded",
+      "step",
+      "step",
+      "checkpoint",
+      "done",
+    ]);
   });
 
   it("Ctrl-C saves the model and ends with 130", async () => {
@@ -343,7 +351,14 @@ describe("pretrain", () => {
       if (!sent && stdout.includes('"step":2,')) sent = child.kill("SIGINT");
     });
     expect(status).toBe(130);
-    expect(stderr).toContain("the model is saved in p3");
+    expect(stderr).toMatch(/stopped after step \d+; everything is saved in p3\/checkpoint-\d+\n/);
     expect(valuehead(cwd, "generate", "--model", "p3", "--prompt", "I", "--max-new-tokens", "3").status).toBe(0);
+    // What is printed goes on with it; --resume knows which algorithm it is without being told.
+    expect(stderr).toContain("valuehead train --algorithm sft --resume p3");
+    const steps = readFileSync(at("p3", "metrics.jsonl"), "utf8").trim().split("\n").length;
+    const on = valuehead(cwd, "train", "--resume", "p3", "--steps", String(steps + 1));
+    expect(on.status, on.stderr).toBe(0);
+    expect(on.stderr).toContain(`resuming after step ${steps}`);
+    expect(on.stdout).toContain(`Checkpoint after step ${steps + 1}: p3/checkpoint-${steps + 1}`);
   });
 });

@@ -104,6 +104,26 @@ it("a run from stdin says what --resume needs, and goes on with it", () => {
   expect(resumed.status, resumed.stderr).toBe(0);
 });
 
+it("language-model training goes on with what it began with: its own model, text from stdin given again", () => {
+  const text = Array.from({ length: 40 }, (_, i) => `Text ${i} tells of ${i} things, all of them good.\n\n`).join("");
+  writeFileSync(at("d.txt"), text);
+  const args = ["pretrain", "--data", "-", "--model", "m", "--sequence-length", "16", "--steps", "1", "--quiet"];
+  const begun = fed(text, ...args, "--out", "p4");
+  expect(begun.status, begun.stderr).toBe(0);
+  const without = valuehead(cwd, "train", "--resume", "p4", "--steps", "2");
+  expect(without.status).toBe(2);
+  expectProblem(without.stderr, "--data", "no paths in config.json of the run: its text came from stdin");
+  const other = valuehead(cwd, "train", "--resume", "p4", "--data", "d.txt", "--model", "tiny");
+  expectProblem(other.stderr, "--model", "tiny, for a run that goes on");
+  const on = valuehead(cwd, "train", "--resume", "p4", "--data", "d.txt", "--steps", "2", "--quiet");
+  expect(on.status, on.stderr).toBe(0);
+  expect(existsSync(at("p4", "checkpoint-2"))).toBe(true);
+  const ppo = ["train", "--algorithm", "ppo", "--resume", "p4", "--prompts", "p.txt", "--reward", "length"];
+  const refused = valuehead(cwd, ...ppo);
+  expect(refused.status).toBe(2);
+  expectProblem(refused.stderr, "p4", "a run of the algorithm sft");
+});
+
 it.runIf(existsSync("/dev/full"))(
   "a full disk behind stdout: the run is saved, the cause is named, and it is no bug",
   () => {
