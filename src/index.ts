@@ -82,7 +82,7 @@ export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKL } from "./rl/kl.ts";
 export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
-export { type MetricName, metrics } from "./rl/metrics.ts";
+export { type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
