@@ -6,10 +6,12 @@ import type { RunRecord } from "../run/spec.ts";
 
 /**
  * The run directory, and what the run in it has said, if it is resumed.
- * @throws usage - two directories
+ * @param algorithm of the command
+ * @throws usage - two directories, a run of another algorithm
  */
 export async function resumedDirectory(
   flags: { resume?: boolean | string; out?: string },
+  algorithm: AlgorithmName,
   fallback?: string,
 ): Promise<{ out?: string; earlier?: RunRecord }> {
   const named = typeof flags.resume === "string" ? flags.resume : undefined;
@@ -22,8 +24,10 @@ export async function resumedDirectory(
     });
   const out = flags.out ?? named ?? fallback;
   if (!flags.resume || out === undefined) return { out };
-  const { readRunConfig } = await import("../run/spec.ts");
-  return { out, earlier: await readRunConfig(out) };
+  const { readRunConfig, refuseOtherAlgorithm } = await import("../run/spec.ts");
+  const earlier = await readRunConfig(out);
+  if (earlier) refuseOtherAlgorithm(out, earlier, algorithm);
+  return { out, earlier };
 }
 
 /** The algorithm that a command line of `train` means: the one it names, or that of the run it resumes or takes options from. */

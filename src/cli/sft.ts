@@ -81,7 +81,7 @@ export function define(command: Command): void {
 async function train(flags: SFTFlags, command: Command): Promise<void> {
   checkFlags({ ...fraction, ...sftOptions }, flags);
   const threads = readThreads(flags);
-  const { out: directory, earlier } = await resumedDirectory(flags);
+  const { out: directory, earlier } = await resumedDirectory(flags, "sft");
   const data = flags.data ?? earlier?.data ?? undefined;
   if (earlier && data === undefined)
     fail("usage", {

@@ -109,7 +109,7 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
 async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
   const given = { ...file?.settings, ...Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined)) };
   const settings: RunSettings = { ...given, eval: flags.eval === false ? false : (file?.settings.eval ?? true) };
-  const { out, earlier } = await resumedDirectory(flags, file?.settings.out);
+  const { out, earlier } = await resumedDirectory(flags, "ppo", file?.settings.out);
   const reward = await namedReward(flags, file, earlier, out);
   const prompts = settings.prompts ?? earlier?.promptsPath ?? undefined;
   if (earlier && prompts === undefined)

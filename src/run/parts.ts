@@ -41,9 +41,12 @@ async function restoreWeights(directory: string, { name, model }: TrainedPart): 
       expected: `a ${name.replaceAll("_", " ")}, which the options of the run ask for`,
       fix: "resume with the options that the run had, or start anew",
     });
-  const { data } = model.parameters;
-  const saved = (await loadModel(directory, { engine: model.engine })).parameters.data;
-  data.set(saved.subarray(saved.length - data.length)); // frozen layers that are the policy's own are not its to load
+  const { data, table } = model.parameters;
+  const saved = (await loadModel(directory, { engine: model.engine })).parameters;
+  for (const { name: row } of table) {
+    const view = model.parameters.view(row);
+    if (view.buffer === data.buffer) view.set(saved.view(row)); // frozen layers that are the policy's own are not its to load
+  }
 }
 
 /** Write m and v; nothing for an optimizer that has not stepped. */

@@ -1,6 +1,6 @@
 /** @file A whole run: model and data in, a run directory out. The same on the calling thread or in a worker. */
-import type { AlgorithmName, RunConfig, Trainer } from "../algorithms/algorithm.ts";
-import { fail, messageOf, ValueheadError } from "../base/errors.ts";
+import type { RunConfig, Trainer } from "../algorithms/algorithm.ts";
+import { messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { RewardFunction } from "../experience/rewards.ts";
 import { joinPath } from "../platform/files.ts";
@@ -17,7 +17,7 @@ import { ppoRun } from "./ppo-run.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
 import { sftRun } from "./sft-run.ts";
 import { withSinks } from "./sinks/sink.ts";
-import { type AnyRunSpec, type RunSpec, recordIn, type SFTSpec } from "./spec.ts";
+import { type AnyRunSpec, type RunSpec, recordIn, refuseOtherAlgorithm, type SFTSpec } from "./spec.ts";
 
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
@@ -55,7 +55,7 @@ async function* inDirectory<Spec extends AnyRunSpec & { config?: object; where?:
 ): AsyncGenerator<RunEvent> {
   kind.config({ ...spec.config }, spec.where); // report wrong options before anything else
   if (spec.resume) await refuseNoRun(spec.out);
-  if (spec.resume) await refuseOtherAlgorithm(spec.out, kind.algorithm);
+  if (spec.resume) refuseOtherAlgorithm(spec.out, await recordIn(spec.out), kind.algorithm);
   const lock = await enterRunDirectory(spec.out, spec.resume ?? false, lockId);
   try {
     yield* runIn(lock, spec, kind, signal);
@@ -178,18 +178,6 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
     await logs.close();
     begun.dispose();
   }
-}
-
-/** @throws usage - a run that another algorithm began; one that does not say is PPO's */
-async function refuseOtherAlgorithm(out: string, algorithm: AlgorithmName): Promise<void> {
-  const { algorithm: earlier = "ppo", options } = await recordIn(out);
-  if (options === undefined || earlier === algorithm) return;
-  fail("usage", {
-    where: out,
-    found: `a run of the algorithm ${earlier}`,
-    expected: `one of ${algorithm}`,
-    fix: `resume it as that (algorithm ${earlier}), or start another run in another directory`,
-  });
 }
 
 /** The run directory is not there any more, or not this run's. */

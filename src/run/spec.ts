@@ -140,3 +140,18 @@ export async function readRunConfig(out: string): Promise<RunRecord | undefined>
     });
   return json as RunRecord;
 }
+
+/** @throws usage - a run that another algorithm began; one that does not say is PPO's */
+export function refuseOtherAlgorithm(
+  out: string,
+  { algorithm: earlier = "ppo", options }: Partial<RunRecord>,
+  algorithm: AlgorithmName,
+): void {
+  if (options === undefined || earlier === algorithm) return;
+  fail("usage", {
+    where: out,
+    found: `a run of the algorithm ${earlier}`,
+    expected: `one of ${algorithm}`,
+    fix: `resume it as that (algorithm ${earlier}), or start another run in another directory`,
+  });
+}

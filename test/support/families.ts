@@ -33,11 +33,14 @@ const variants: Readonly<Record<string, Partial<LlamaConfig>>> = {
   qwen3: { modelType: "qwen3", hiddenSize: 24, numAttentionHeads: 4, numKeyValueHeads: 1, headDim: 16 },
 };
 
+/** Weights that tell tokens apart, and logits whose rounding stays far below 1e-5. */
+const RANGES: Readonly<Record<string, number>> = { gpt2: 0.2, llama: 0.3, qwen2: 0.2, qwen3: 0.3 };
+
 export const familyNames = ["gpt2", ...Object.keys(variants)];
 
 /** A new model with 2 layers, random weights, and biases and norms that are not 0 and 1. */
 export function smallModel(name: string, shape: Shape, options: ModelOptions): Model {
-  const { vocabSize, context, eosTokenId = null, initializerRange = name === "gpt2" ? 0.2 : 0.3 } = shape;
+  const { vocabSize, context, eosTokenId = null, initializerRange = RANGES[name] } = shape;
   const shared = { vocabSize, initializerRange, eosTokenId, bosTokenId: eosTokenId };
   const [family, config] =
     name === "gpt2"

@@ -76,8 +76,8 @@ describe("a model", () => {
   });
 
   it("of an unknown architecture", () => {
-    broken("llama", editConfig({ model_type: "llama" }));
-    expectRefused("llama", "llama/config.json", 'model_type = "llama"');
+    broken("mistral", editConfig({ model_type: "mistral" }));
+    expectRefused("mistral", "mistral/config.json", 'model_type = "mistral"');
   });
 
   it("with an impossible config", () => {
