@@ -74,7 +74,8 @@ describe("rewardConcurrency", () => {
     let most = 0;
     const reward: RewardFunction = async (batch) => {
       most = Math.max(most, ++running);
-      await sleep(150);
+      for (let waited = 0; most < rewardConcurrency && waited < 5000; waited += 10) await sleep(10); // for the others
+      await sleep(50); // for one too many
       running--;
       return scoresOf(batch);
     };
