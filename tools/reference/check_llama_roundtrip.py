@@ -69,6 +69,8 @@ def numbers(directory, ref):
 def settings(directory, ref):
     """What differs of the two configs as transformers reads them, from the point of view of the reference."""
     ours, theirs = (AutoConfig.from_pretrained(d, local_files_only=True).to_dict() for d in (directory, ref))
+    for config in (ours, theirs):
+        config.get("rope_parameters", {}).pop("type", None)  # the old name of rope_type, which wins
     return {k: (ours.get(k), v) for k, v in theirs.items() if k not in IDLE and ours.get(k) != v}
 
 
