@@ -64,7 +64,7 @@ describe("found by it", () => {
   test.each(["null", "[1]", "3"])("a run's config.json whose options are %s", async (options) => {
     file("config.json", `{"model": "tiny", "reward": "length", "options": ${options}}`);
     await expect(readRunConfig(directory)).rejects.toThrow(
-      "found another kind of file, expected the config.json of a run, with model, reward and options",
+      "found another kind of file, expected the config.json of a run, with model, reward (of PPO) and options",
     );
   });
 
