@@ -49,10 +49,13 @@ export type TokenizerModelJson = TokenizerModelJSON;
 export type TokenizerPartJson = TokenizerPartJSON;
 /** The old name of {@link TokenizerJSON}. @deprecated since 0.2: use {@link TokenizerJSON} */
 export type TokenizerJson = TokenizerJSON;
-/** @deprecated {@link SFTSpec} */
+/** The old name of {@link SFTSpec}. @deprecated since 0.2: use {@link SFTSpec} */
 export type PretrainSpec = Omit<SFTSpec, "algorithm">;
-/** @deprecated {@link RunEvent} */
+/** The old name of {@link RunEvent}. @deprecated since 0.2: use {@link RunEvent} */
 export type PretrainRunEvent = RunEvent;
-/** @deprecated {@link run} with the algorithm `sft`, which this is: `out` is a run directory now, with checkpoints in it */
+/**
+ * A run of the algorithm `sft`: `out` is a run directory now, with checkpoints in it.
+ * @deprecated since 0.2: use {@link run}
+ */
 export const pretrainRun = (spec: PretrainSpec, options: RunOptions = {}): AsyncGenerator<RunEvent> =>
   run({ ...spec, algorithm: "sft" }, options);

@@ -118,23 +118,29 @@ export const sftStateSchema = z.strictObject({
 
 /** Text to train on, and text never trained on. */
 export interface SFTData {
+  /** The text that is learned, as token ids. */
   train: Corpus;
   /** What the held-out loss is measured on. */
   heldOut?: Corpus;
 }
 
+/** What a {@link SFTTrainer} is made of. */
 export interface SFTTrainerOptions {
   /** Trained in place, the value head aside. */
   model: CausalLMWithValueHead;
   /** The model's; it made the token ids of the text. */
   tokenizer: Tokenizer;
+  /** What is left out is {@link SFT_DEFAULTS}; sequenceLength at most the model's context. */
   config?: Partial<SFTConfig>;
 }
 
 /** Language-model training: every token of the text is predicted from those before it in its window. */
 export class SFTTrainer implements Trainer<SFTData, SFTState> {
+  /** Trained in place, the value head aside. */
   readonly model: CausalLMWithValueHead;
+  /** The model's. */
   readonly tokenizer: Tokenizer;
+  /** Complete and checked. */
   readonly config: SFTConfig;
   /** Steps taken. */
   stepsTaken = 0;
@@ -286,9 +292,11 @@ export function checkSequenceLength({ sequenceLength }: SFTConfig, context: numb
   });
 }
 
+/** What a model says of text that it does not learn from. */
 export interface HeldOutLoss {
   /** Nats per token. */
   loss: number;
+  /** Bits per byte of the text: does not depend on the tokenizer. */
   bitsPerByte: number;
   /** Tokens that were predicted. */
   tokens: number;
@@ -331,13 +339,13 @@ async function* heldOutBatches(
   return { loss: nats / tokens, bitsPerByte: ((nats / tokens) * (ids.length / bytes)) / Math.LN2, tokens };
 }
 
-/** @deprecated {@link SFTConfig} */
+/** The old name of {@link SFTConfig}. @deprecated since 0.2: use {@link SFTConfig} */
 export type PretrainConfig = Omit<SFTConfig, "saveEvery" | "keepCheckpoints" | "keepBest">;
 
-/** @deprecated {@link SFT_DEFAULTS} */
+/** The old name of {@link SFT_DEFAULTS}. @deprecated since 0.2: use {@link SFT_DEFAULTS} */
 export const PRETRAIN_DEFAULTS: PretrainConfig = SFT_DEFAULTS;
 
-/** @deprecated {@link TrainEvent} */
+/** What {@link pretrain} says. @deprecated since 0.2: use {@link TrainEvent} */
 export type PretrainEvent =
   | {
       type: "step";
@@ -350,7 +358,7 @@ export type PretrainEvent =
     }
   | { type: "eval"; step: number; heldOut: HeldOutLoss };
 
-/** @deprecated {@link SFTTrainer}, which can be saved and resumed */
+/** Language-model training in place. @deprecated since 0.2: use {@link SFTTrainer}, which can be saved and resumed */
 export async function* pretrain(
   model: CausalLMWithValueHead,
   sampler: CorpusSampler,

@@ -29,9 +29,11 @@ export interface AnyRunSpec {
 
 /** A PPO run. */
 export interface RunSpec extends AnyRunSpec {
+  /** May be left out: PPO is the default. */
   algorithm?: "ppo";
   /** A directory in Hugging Face layout, a hub id, or "tiny". */
   model: string;
+  /** What is answered: texts, or texts with the other columns of their rows. */
   prompts: readonly (string | Prompt)[];
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
@@ -46,6 +48,7 @@ export type TextSource = string | readonly string[];
 
 /** A run of language-model training on raw text. */
 export interface SFTSpec extends AnyRunSpec {
+  /** Tells it from a PPO run. */
   algorithm: "sft";
   /** Files as {@link readCorpus} reads them, or texts. */
   data: readonly TextSource[];
