@@ -13,7 +13,10 @@ import { type Answer, Side } from "./side.ts";
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: "string", default: "7" },
+    /** Processes of each version, one after another. */
+    starts: { type: "string", default: "3" },
+    /** In each of them. */
+    rounds: { type: "string" },
     threads: { type: "string", default: "2" },
     layers: { type: "string", default: "12" },
     only: { type: "string" },
@@ -31,11 +34,12 @@ const cases = allCases([model]).filter((c) => !wanted || wanted.some((text) => c
 
 interface Line {
   work: string;
-  /** Seconds, medians over the rounds, and their quotient: above 1 this version is the quicker one. */
+  /** Seconds, medians over all rounds. */
   here: number;
   there: number;
+  /** Theirs over ours, median over the starts: above 1 this version is the quicker one. */
   ratio: number;
-  /** The same quotient in each round. */
+  /** The same of each start, of medians over its rounds. */
   ratios: number[];
   /** Peak resident bytes, this over the other. */
   memory: number;
@@ -43,25 +47,35 @@ interface Line {
 
 const median = (xs: readonly number[]) => [...xs].sort((a, b) => a - b)[Math.floor(xs.length / 2)];
 
+/** Memory lies differently in every process, and that alone makes one up to 5 % slower: both are started anew several times. */
 async function compare(c: Case, { label, command }: Entrant): Promise<Line> {
   const args = ["--threads", flags.threads, ...(c.model ? ["--model", c.model.directory] : [])];
-  const start = (directory: string) =>
+  const begin = (directory: string) =>
     Side.start(process.execPath, ["--expose-gc", join(directory, SIDE), ...args], {});
-  const sides = [await start("."), await start(other)];
+  const rounds = Number(flags.rounds ?? Math.min(5, c.rounds ?? 5));
   const runs: [Answer[], Answer[]] = [[], []];
-  try {
-    for (const side of sides) await side.ask({ ...command, ...c.warmUp });
-    for (let round = 0; round < Math.min(Number(flags.rounds), c.rounds ?? Number.POSITIVE_INFINITY); round++)
-      for (const i of round % 2 === 0 ? [0, 1] : [1, 0]) {
-        await new Promise((resolve) => setTimeout(resolve, PAUSE));
-        runs[i].push(await sides[i].ask(command));
-      }
-  } finally {
-    for (const side of sides) await side.stop();
+  const ratios: number[] = [];
+  for (let start = 0; start < Number(flags.starts); start++) {
+    const inTurn = (round: number) => ((start + round) % 2 === 0 ? [0, 1] : [1, 0]);
+    const sides: Side[] = [];
+    const now: [Answer[], Answer[]] = [[], []];
+    try {
+      for (const i of inTurn(0)) sides[i] = await begin(i === 0 ? "." : other);
+      for (const i of inTurn(0)) await sides[i].ask({ ...command, ...c.warmUp });
+      for (let round = 0; round < rounds; round++)
+        for (const i of inTurn(round)) {
+          await new Promise((resolve) => setTimeout(resolve, PAUSE));
+          now[i].push(await sides[i].ask(command));
+        }
+    } finally {
+      for (const i of [0, 1]) await sides[i]?.stop();
+    }
+    const [mine, theirs] = now.map((answers) => median(answers.map(({ seconds }) => seconds)));
+    ratios.push(theirs / mine);
+    for (const i of [0, 1]) runs[i].push(...now[i]);
   }
   const [here, there] = runs.map((answers) => median(answers.map(({ seconds }) => seconds)));
   const [mine, theirs] = runs.map((answers) => Math.max(...answers.map(({ rss }) => rss)));
-  const ratios = runs[0].map(({ seconds }, i) => runs[1][i].seconds / seconds);
   return { work: `${c.name}, ${label}`, here, there, ratio: median(ratios), ratios, memory: mine / theirs };
 }
 

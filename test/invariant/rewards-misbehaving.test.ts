@@ -46,8 +46,8 @@ export default async (batch) => { if (++calls === 2) {
 ${deed}
 } return batch.map(() => calls); };`;
 
-const NO_ANSWER = "no answer within 2 seconds with 4 samples, the first: prompt ";
-const limited = ["--reward-timeout", "2"];
+const NO_ANSWER = "no answer within 10 seconds with 4 samples, the first: prompt ";
+const limited = ["--reward-timeout", "10"]; // enough for the answer of the first step on a loaded machine
 const never = "await new Promise(() => {});";
 
 /** What stops a run at its second step. FILE stands for the module. */
@@ -194,7 +194,7 @@ writeFileSync(mark, ""); ${deed}
     const deeds: [string, string, string, string[]?][] = [
       ["busy", 'throw new Error("busy");', "busy at FILE:3:"],
       ["exits", "process.exit(3);", "the end of its process (exit code 3, by process.exit at FILE:3:"],
-      ["stuck", "for (;;);", "no answer within 2 seconds; ", limited],
+      ["stuck", "for (;;);", "no answer within 10 seconds; ", limited],
     ];
     const ends = deeds.map(async ([name, deed, warning, flags = []]) => {
       const { status, stdout, stderr, file, saved } = await run(name, once(deed), [
