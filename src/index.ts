@@ -119,6 +119,7 @@ export type {
 } from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
 export type { AddedToken } from "./tokenizer/added-tokens.ts";
+export type { ChatMessage, ChatTemplateOptions, TextPart } from "./tokenizer/chat-template.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
 export type { TokenizerModelJSON, TokenizerPartJSON } from "./tokenizer/parts.ts";
 export type { TokenizerSources, TokenSetting } from "./tokenizer/resolve.ts";

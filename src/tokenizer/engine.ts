@@ -76,14 +76,14 @@ export class Engine {
     this.#decode = createDecoder(json.decoder);
   }
 
-  /** The ids of a text, the post-processor's included. The text holds no half of a surrogate pair. */
-  encode(text: string): number[] {
+  /** The ids of a text, the post-processor's included unless they are not wanted. The text holds no half of a surrogate pair. */
+  encode(text: string, addSpecialTokens = true): number[] {
     const ids: number[] = [];
     for (const found of this.#raw === null ? [{ start: 0, text }] : this.#raw(text)) {
       if ("id" in found) ids.push(found.id);
       else this.#encodeNormalized(this.#normalize(found.text), found.start === 0, ids);
     }
-    return this.#template(ids);
+    return addSpecialTokens ? this.#template(ids) : ids;
   }
 
   #encodeNormalized(text: string, first: boolean, ids: number[]): void {

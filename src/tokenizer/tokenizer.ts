@@ -6,6 +6,7 @@ import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { readIds } from "../base/token-ids.ts";
 import { joinPath, makeDirectory, parentDirectory, writeAtomic, writeTextAtomic } from "../platform/files.ts";
 import { withinTime } from "../platform/time-limit.ts";
+import { type ChatMessage, type ChatTemplateOptions, ChatTemplates, templatesIn } from "./chat-template.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
 import { Engine, type TokenizerJSON } from "./engine.ts";
@@ -84,6 +85,10 @@ export class Tokenizer {
   readonly #engine: Engine;
   readonly #files: ReadonlyMap<string, string>;
   readonly #companions: ReadonlyMap<string, Uint8Array>;
+  readonly #config: TokenizerConfig;
+  /** Special tokens by name, such as `bos_token`. */
+  readonly #named: ReadonlyMap<string, string>;
+  #chat?: ChatTemplates;
   /** The first id that only a configuration gave a token; the model need have no rows from there on. */
   readonly #appendedFrom: number;
   readonly #cleansUp: boolean;
@@ -116,6 +121,8 @@ export class Tokenizer {
         `${token.id}, as transformers does. A model without a row for it never draws it, and refuses a text that holds it.`,
     );
     this.#companions = origin.companions ?? new Map();
+    this.#config = config;
+    this.#named = named;
     this.#files =
       origin.files ??
       new Map([
@@ -152,21 +159,53 @@ export class Tokenizer {
   }
 
   /**
-   * The ids of a text, special tokens in the text included. `truncate` keeps the first so many ids.
+   * The ids of a text, special tokens in the text included. `truncate` keeps the first so many ids. `addSpecialTokens: false`
+   * leaves out those that the tokenizer puts around a text, such as a first `<s>`; default true.
    * @throws input - the text is not a string
    * @throws checkpoint - a character without a token, and no unknown token
    */
-  encode(text: string, options: { truncate?: number } = {}): Int32Array {
+  encode(text: string, options: { truncate?: number; addSpecialTokens?: boolean } = {}): Int32Array {
     if (typeof text !== "string") {
       fail("input", { where: "encode", found: typeof text, expected: "a string", fix: "pass the text to tokenize" });
     }
     const ids = Int32Array.from(
       this.#built(
-        () => this.#bounded(text, () => this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd"))),
+        () =>
+          this.#bounded(text, () =>
+            this.#engine.encode(text.replace(/\p{Surrogate}/gu, "\ufffd"), options.addSpecialTokens ?? true),
+          ),
         "used",
       ),
     );
     return options.truncate === undefined ? ids : ids.slice(0, options.truncate);
+  }
+
+  /**
+   * A conversation as the model reads it: the text that its chat template writes, special tokens included, and the ids of that
+   * text, to which nothing is added. These are what `apply_chat_template` gives in transformers, with the same templates taken
+   * from the same files. Where a template shows only text and a message's content is a list of text parts, they are joined
+   * with line breaks. Special tokens written out in a message become their ids, as anywhere in a text.
+   * @throws input - messages that are none, content that is not text, roles that the template refuses
+   * @throws checkpoint - a tokenizer without a chat template, or one that does not work
+   */
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ChatTemplateOptions = {},
+  ): { text: string; ids: Int32Array } {
+    const text = this.#templates.render(messages, options);
+    return { text, ids: this.encode(text, { addSpecialTokens: false }) };
+  }
+
+  /** The Jinja templates of conversations by name; `default` is used where none is named. Empty: this model has none. */
+  get chatTemplates(): ReadonlyMap<string, string> {
+    return this.#templates.texts;
+  }
+
+  /** Read when they are first needed: whoever has no conversations is not troubled by what is wrong with them. */
+  get #templates(): ChatTemplates {
+    const { chat_template: said } = this.#config;
+    this.#chat ??= new ChatTemplates(this.where, templatesIn(said, this.#companions, this.where), this.#named);
+    return this.#chat;
   }
 
   /**
