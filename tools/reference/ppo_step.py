@@ -1,11 +1,15 @@
-"""One PPO step with given rollouts, written to test/golden/ppo-step/: `trl`, `details` and `openai`.
+"""One PPO step with given rollouts, written to test/golden/ppo-step/: `trl`, `details` and `openai`; with LoRA: `lora-gpt2`
+and `lora-llama`.
 
 `trl` is huggingface/trl@v0.11.4's own PPOTrainer.step, on the CPU. `details` is the algorithm that
 vwxyzjn/lm-human-preference-details@ccc19538:lm_human_preference_details/train_policy_accelerate.py (`train`, `whiten`,
 `AdamTensorFlowStyle`) states in PyTorch, written from its formulas; it whitens over the batch. `openai` is the same whitened
 over each minibatch, as openai/lm-human-preferences@cbfd210:lm_human_preferences/train_policy.py (`loss`) does.
 
-The policy is test/golden/gpt2-tiny, the reference the same weights times 33/32, rounded to float32. Models compute in
+`lora-*` are `trl` again with a peft_config: adapters of test/golden/lora, whose base TRL takes for the reference. Their files hold
+the changes of A, B and the value head, all that TRL's optimizer is given.
+
+Elsewhere the policy is test/golden/gpt2-tiny, the reference the same weights times 33/32, rounded to float32. Models compute in
 float64 (TRL turns logits into float32), log-probs and values of the batch are float32, as they are in TRL and in this library.
 
 Needs the environment of rl.py. Run: python tools/reference/ppo_step.py
@@ -15,13 +19,14 @@ import pathlib
 import warnings
 
 import numpy as np
+import peft
 import torch
 import transformers
 import trl
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
 from trl.trainer.utils import AdaptiveKLController
 
@@ -38,12 +43,12 @@ ORDER = {
 }
 
 
-def rollouts(rng, query_lengths, response_lengths, finished):
-    """Random tokens; a finished response ends with eos, and nothing comes after it."""
-    queries = [rng.integers(0, EOS, n).tolist() for n in query_lengths]
-    responses = [rng.integers(0, EOS, n).tolist() for n in response_lengths]
+def rollouts(rng, query_lengths, response_lengths, finished, eos=EOS):
+    """Random tokens below eos; a finished response ends with it, and nothing comes after it."""
+    queries = [rng.integers(0, eos, n).tolist() for n in query_lengths]
+    responses = [rng.integers(0, eos, n).tolist() for n in response_lengths]
     for b in finished:
-        responses[b][-1] = EOS
+        responses[b][-1] = eos
     scores = rng.normal(0.5, 1.5, len(queries)).astype(np.float32)
     return queries, responses, scores
 
@@ -94,14 +99,44 @@ def write(name, golden, tensors):
         print(file.name, file.stat().st_size)
 
 
-def trl_trainer(options):
-    vocabulary = {str(i): i for i in range(EOS + 1)}
+def adapted(name):
+    """A model with an adapter of test/golden/lora and the value head beside it; only these are trained."""
+    directory = GOLDEN / "lora" / name
+    config = json.loads((directory / "adapter_config.json").read_text())
+    known = {k: config[k] for k in ("r", "lora_alpha", "target_modules", "use_rslora", "layers_to_transform", "task_type")}
+    base = AutoModelForCausalLM.from_pretrained(str(directory / config["base_model_name_or_path"]), attn_implementation="eager")
+    model = peft.get_peft_model(base, peft.LoraConfig(**known))
+    found = peft.set_peft_model_state_dict(model, load_file(directory / "adapter_model.safetensors"))
+    assert not found.unexpected_keys and not [k for k in found.missing_keys if "lora_" in k]
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(model)
+    head = load_file(directory / "v_head.safetensors")
+    model.v_head.summary.load_state_dict({k.removeprefix("v_head.summary."): x for k, x in head.items()})
+    return model.double().eval()
+
+
+def trained(model):
+    """Float64 copies of what is trained, by the names of this library."""
+    names = {"pretrained_model.base_model.model.": "", ".default": ""}
+    result = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            for old, new in names.items():
+                name = name.replace(old, new)
+            result[name] = p.detach().clone()
+    return result
+
+
+def trl_trainer(options, model=None, eos=EOS):
+    """With a given model, the reference is that model without its adapter."""
+    vocabulary = {str(i): i for i in range(eos + 1)}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="0")), pad_token=str(EOS), padding_side="right"
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="0")), pad_token=str(eos), padding_side="right"
     )
-    model = load()
-    optimizer = GradNorms(model.parameters(), lr=options["learning_rate"], eps=1e-5)
-    return PPOTrainer(PPOConfig(**options), model, load(33 / 32), tokenizer, optimizer=optimizer), model, optimizer
+    reference = load(33 / 32) if model is None else None
+    model = model or load()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = GradNorms(parameters, lr=options["learning_rate"], eps=1e-5)
+    return PPOTrainer(PPOConfig(**options), model, reference, tokenizer, optimizer=optimizer), model, optimizer
 
 
 def as_lists(queries, responses, scores):
@@ -123,16 +158,20 @@ def trl_mistakes():
         assert "'float' object has no attribute 'to'" in str(error), error
 
 
-def trl_case():
+def trl_case(name="trl", adapter=None, eos=EOS):
+    """With the name of an adapter, the policy is that, and weights that change are its own."""
     rng = np.random.default_rng(411)
     query_lengths, response_lengths = [3, 7, 2, 5, 4, 1, 6, 3, 2], [8, 5, 1, 8, 3, 6, 8, 2, 7]
-    queries, responses, scores = rollouts(rng, query_lengths, response_lengths, finished=[1, 2, 4, 5, 8])
+    queries, responses, scores = rollouts(rng, query_lengths, response_lengths, finished=[1, 2, 4, 5, 8], eos=eos)
     options = dict(
         batch_size=9, mini_batch_size=3, ppo_epochs=2, learning_rate=2e-3, init_kl_coef=0.3, target=0.5, horizon=200,
         gamma=0.98, lam=0.9, cliprange=0.15, cliprange_value=0.1, vf_coef=0.25,
     )
-    trainer, model, optimizer = trl_trainer(options)
-    before = weights(model)
+    if adapter:
+        options["learning_rate"] = 6e-3  # values shall be clipped here too
+    trainer, model, optimizer = trl_trainer(options, adapter and adapted(adapter), eos)
+    noted = trained if adapter else weights
+    before, base = noted(model), {k: p.detach().clone() for k, p in model.named_parameters() if not p.requires_grad}
 
     # Results of the trainer's own methods are noted as they come by.
     seen = {"stats": [], "weights": [], "inputs": []}
@@ -155,13 +194,14 @@ def trl_case():
     permutation = np.random.permutation
 
     def given_order(n):
-        seen["weights"].append(weights(model))
+        seen["weights"].append(noted(model))
         return np.array(next(order))
 
     np.random.permutation = given_order
     recorded = trainer.step(*as_lists(queries, responses, scores))
     np.random.permutation = permutation
-    seen["weights"].append(weights(model))
+    seen["weights"].append(noted(model))
+    assert all(torch.equal(p, base[k]) for k, p in model.named_parameters() if not p.requires_grad)
 
     starts = [n - 1 for n in query_lengths]
     cut = lambda x: ragged(x, response_lengths, starts)
@@ -187,7 +227,7 @@ def trl_case():
     }
     scalars = {k: float(v) for k, v in recorded.items() if np.ndim(v) == 0 and not k.startswith("time/")}
     assert min(s["policy/clipfrac"] for s in minibatches[1:]) > 0 and max(s["val/clipfrac"] for s in minibatches) > 0
-    golden = {
+    golden = ({"adapter": adapter, "eos": eos} if adapter else {}) | {
         "options": options | {"eps": 1e-5}, "queries": queries, "responses": responses,
         "scores": scores.tolist(), "order": ORDER[9],
         "logprobs": cut(seen["logprobs"]), "refLogprobs": cut(seen["ref"]), "values": cut(seen["values"]),
@@ -198,7 +238,7 @@ def trl_case():
         "minibatches": minibatches, "recorded": scalars, "overTokens": whole, "klCoefAfter": float(trainer.kl_ctl.value),
     }
     steps = {f"epoch{i}.{k}": x - before[k] for i, state in enumerate(seen["weights"]) if i for k, x in state.items()}
-    write("trl", golden, steps)
+    write(name, golden, steps)
 
 
 class TensorFlowAdam(GradNorms):
@@ -335,5 +375,7 @@ def openai_case(name, scope):
 
 trl_mistakes()
 trl_case()
+trl_case("lora-gpt2", "gpt2-all-linear")
+trl_case("lora-llama", "llama-all-linear", eos=52)
 openai_case("details", "batch")
 openai_case("openai", "minibatch")
