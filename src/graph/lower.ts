@@ -14,6 +14,8 @@ interface Call {
   readonly attrs: Readonly<Record<string, AttributeValue>>;
   /** The operation that emits it: sizes of its inputs. */
   readonly node: Node;
+  /** Names of the axes whose sizes are told at each run. */
+  readonly free: readonly string[];
 }
 
 type Rule = (e: Emitter, call: Call) => void;
@@ -21,10 +23,15 @@ type Rule = (e: Emitter, call: Call) => void;
 /**
  * An emitter for what one operation emits, that obeys the rules.
  * @param lacks   ONNX operators that are not there; those outside ONNX itself with their domain: `com.microsoft.FusedMatMul`
- * @param program its name, for errors
+ * @param program its name, for errors, and its free axes
  * @throws shape - of `node()`: an operator that is lacking and has no rule
  */
-export function lowering(plain: Emitter, node: Node, lacks: ReadonlySet<string>, program: string): Emitter {
+export function lowering(
+  plain: Emitter,
+  node: Node,
+  lacks: ReadonlySet<string>,
+  program: { readonly name: string; readonly free?: readonly string[] },
+): Emitter {
   if (lacks.size === 0) return plain;
   const lowered: Emitter = {
     ...plain,
@@ -34,12 +41,12 @@ export function lowering(plain: Emitter, node: Node, lacks: ReadonlySet<string>,
       const rule = LOWERINGS.get(name);
       if (rule === undefined)
         fail("shape", {
-          where: `program ${program}`,
+          where: `program ${program.name}`,
           found: `${name}, which this backend lacks`,
           expected: "operators that it has, or that can be written with those",
           fix: "add a rule to src/graph/lower.ts, or take another backend",
         });
-      rule(lowered, { inputs, outputs, attrs, node });
+      rule(lowered, { inputs, outputs, attrs, node, free: program.free ?? [] });
     },
   };
   return lowered;
@@ -136,43 +143,54 @@ const MASKED = -1e9;
 
 /**
  * GroupQueryAttention with a cache: the new keys and values are put into the cache where each row stands, and the queries see the
- * slots up to their own. What a cache holds behind that may be anything. H query heads in K groups of G. Its sizes become numbers.
+ * slots up to their own. What a cache holds behind that may be anything. H query heads in K groups of G. B, T and M may be free:
+ * no constant holds them, but counts of axes that are not free.
  */
-const groupQueryAttention: Rule = (e, { inputs, outputs: [y, ...caches], attrs, node }) => {
+const groupQueryAttention: Rule = (e, { inputs, outputs: [y, ...caches], attrs, node, free }) => {
   const [q, k, v, pastKeys, pastValues, last] = inputs;
-  const [B, T] = node.inputs[0].sizes;
-  const [, K, M, D] = node.inputs[3].sizes;
+  const [, K, , D] = node.inputs[3].sizes;
   const G = (attrs.num_heads as number) / K;
   const { float: scale } = attrs.scale as { float: number };
-  const reshape = (x: string, sizes: number[]) => call(e, "Reshape", [x, e.int64(sizes)]);
+  /** In a shape 0 is the size that is there, -1 what is left. */
+  const reshape = (x: string, shape: number[], to?: string) => call(e, "Reshape", [x, e.int64(shape)], {}, to);
+  const unsqueeze = (x: string, ...axes: number[]) => call(e, "Unsqueeze", [x, e.int64(axes)]);
   const transpose = (x: string, perm: number[], to?: string) => call(e, "Transpose", [x], { perm }, to);
-  const count = (n: number) => e.floats([...Array(n).keys()]);
+  /** The size n of an axis of an input as a number, and 0 .. n - 1. */
+  const measure = (which: number, axis: number) => {
+    const { name, size } = node.inputs[which].shape[axis];
+    if (!free.includes(name)) return { size: e.float(size), count: e.floats([...Array(size).keys()]) };
+    const told = call(e, "Shape", [inputs[which]], { start: axis, end: axis + 1 });
+    const n = call(e, "Cast", [call(e, "Squeeze", [told])], FLOAT);
+    return { size: n, count: call(e, "Range", [e.float(0), n, e.float(1)]) };
+  };
+  const tokens = measure(0, 1); // T
+  const slots = measure(3, 2); // M
 
   // A prompt begins at 0, whatever it is padded to; else the new tokens are the last T of each row. [B]
-  const least = call(e, "Sub", [call(e, "Cast", [last], FLOAT), e.float(T - 1)]);
-  const past = call(e, "Max", [least, e.float(0)]);
-  const position = reshape(call(e, "Add", [reshape(past, [B, 1]), count(T)]), [B, 1, T, 1]);
+  const next = call(e, "Add", [call(e, "Cast", [last], FLOAT), e.float(1)]);
+  const past = call(e, "Max", [call(e, "Sub", [next, tokens.size]), e.float(0)]);
+  const position = unsqueeze(call(e, "Add", [unsqueeze(past, 1), tokens.count]), 1, 3); // [B, T] -> [B, 1, T, 1]
 
-  const index = call(e, "Expand", [call(e, "Cast", [position], INT32), e.int64([B, K, T, D])]);
-  const extended = (cache: string, x: string, to?: string) => {
-    const heads = transpose(reshape(x, [B, T, K, D]), [0, 2, 1, 3]); // [B, T, K D] -> [B, K, T, D]
-    return call(e, "ScatterElements", [cache, index, heads], { axis: 2 }, to); // [B, K, M, D]
-  };
-  const keys = extended(pastKeys, k, caches[0]);
-  const values = extended(pastValues, v, caches[1]);
+  const heads = (x: string) => transpose(reshape(x, [0, 0, K, D]), [0, 2, 1, 3]); // [B, T, K D] -> [B, K, T, D]
+  const newKeys = heads(k);
+  const index = call(e, "Expand", [call(e, "Cast", [position], INT32), call(e, "Shape", [newKeys])]);
+  const extended = (cache: string, x: string, to?: string) =>
+    call(e, "ScatterElements", [cache, index, x], { axis: 2 }, to); // [B, K, M, D]
+  const keys = extended(pastKeys, newKeys, caches[0]);
+  const values = extended(pastValues, heads(v), caches[1]);
 
-  const groups = transpose(reshape(q, [B, T, K, G, D]), [0, 2, 3, 1, 4]); // [B, T, K G D] -> [B, K, G, T, D]
-  const queries = call(e, "Mul", [reshape(groups, [B, K, G * T, D]), e.float(scale)]);
+  const groups = transpose(reshape(q, [0, 0, K, G, D]), [0, 2, 3, 1, 4]); // [B, T, K G D] -> [B, K, G, T, D]
+  const queries = call(e, "Mul", [reshape(groups, [0, 0, -1, D]), e.float(scale)]); // [B, K, G T, D]
   const scores = call(e, "MatMul", [queries, transpose(keys, [0, 1, 3, 2])]); // [B, K, G T, M]
   const own = G === 1 ? position : call(e, "Concat", Array(G).fill(position), { axis: 2 }); // [B, 1, G T, 1]
-  const seen = call(e, "Where", [call(e, "Greater", [count(M), own]), e.float(MASKED), scores]);
+  const seen = call(e, "Where", [call(e, "Greater", [slots.count, own]), e.float(MASKED), scores]);
   const weights = call(e, "Softmax", [seen], { axis: -1 });
   // A weight of 0 does not make up for what is no number.
-  const end = reshape(call(e, "Add", [past, e.float(T)]), [B, 1, 1, 1]);
-  const filled = call(e, "Where", [call(e, "Less", [reshape(count(M), [M, 1]), end]), values, e.float(0)]);
-  const mixed = reshape(call(e, "MatMul", [weights, filled]), [B, K, G, T, D]);
+  const end = unsqueeze(call(e, "Add", [past, tokens.size]), 1, 2, 3); // [B] -> [B, 1, 1, 1]
+  const filled = call(e, "Where", [call(e, "Less", [unsqueeze(slots.count, 1), end]), values, e.float(0)]);
+  const mixed = reshape(call(e, "MatMul", [weights, filled]), [0, 0, G, -1, D]); // [B, K, G T, D] -> [B, K, G, T, D]
   const flat = transpose(mixed, [0, 3, 1, 2, 4]); // [B, T, K, G, D]
-  call(e, "Reshape", [flat, e.int64([B, T, K * G * D])], {}, y);
+  reshape(flat, [0, 0, K * G * D], y);
 };
 
 /** The rules by the operator they stand for. */

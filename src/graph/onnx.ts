@@ -22,6 +22,7 @@ import {
 } from "onnx-buf";
 import { fail } from "../base/errors.ts";
 import { lowering } from "./lower.ts";
+import { cachedAttentionOp } from "./ops/inference.ts";
 import { keptAxes, reshapeOp } from "./ops/shape.ts";
 import {
   type AttributeValue,
@@ -179,7 +180,7 @@ export function writeOnnx(
       const outputs = outs.map((name) => name || `.t${counter++}`);
       const before = nodes.length;
       node.op.emit(
-        lowering(emitter, node, lacks, program.name),
+        lowering(emitter, node, lacks, program),
         node.inputs.map((t) => names.get(t) as string),
         outputs,
         node,
@@ -216,7 +217,10 @@ export function writeOnnx(
   return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, free, opTypes };
 }
 
-/** No free axis may be among the sizes that an operation has as constants. A reshape leaves its leading axes as they are. */
+/**
+ * No free axis may be among the sizes that an operation has as constants. A reshape leaves its leading axes as they are, and
+ * what lower.ts makes of cached attention holds sizes of heads alone.
+ */
 function checkFree(
   program: string,
   { op, inputs: [x], outputs: [y] }: Node,
@@ -224,7 +228,7 @@ function checkFree(
   free: readonly string[],
 ): void {
   const sized = emitted.find(({ opType }) => opType === "Reshape" || opType === "Expand");
-  if (!sized) return;
+  if (!sized || op === cachedAttentionOp) return;
   if (op === reshapeOp) {
     const kept = keptAxes(x.shape, y.shape);
     if (![x, y].some((t) => t.shape.slice(kept).some((d) => free.includes(d.name)))) return;

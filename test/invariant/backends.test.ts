@@ -142,8 +142,6 @@ const computations: [string, (model: CausalLMWithValueHead) => Promise<Results>]
   ["a PPO step", (model) => step(model, {})],
   ["a PPO step in micro-batches, scored exactly", (model) => step(model, { microBatchSize: 1, klLog: "exact" })],
 ];
-/** Sizes are told at each run there, and the rule for attention writes them into the program. */
-const NO_SIZES = "decoding in int8";
 
 const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 64, nPositions: 48, eosTokenId: 8191 };
 const llamaShape = {
@@ -187,9 +185,7 @@ describe.each(models)("%s", (directory) => {
   const wanted = new Memo((name: string) => (onCPU.get(name) as () => Promise<Results>)());
 
   describe.each(others)("%s", (_, engine, tolerance) => {
-    const possible = computations.filter(([name]) => name !== NO_SIZES || engine.backend.lacks.size === 0);
-
-    it.each(possible)("%s: as on the CPU", async (name, compute) => {
+    it.each(computations)("%s: as on the CPU", async (name, compute) => {
       const want = await wanted.get(name);
       const got = await compute(await open(engine));
       for (const [key, numbers] of Object.entries(want)) {

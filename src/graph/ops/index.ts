@@ -4,9 +4,9 @@
  * tools/reference/ops.py.
  */
 import type { Op } from "../tensor.ts";
-import * as decode from "./decode.ts";
 import * as elementwise from "./elementwise.ts";
 import * as gather from "./gather.ts";
+import * as inference from "./inference.ts";
 import * as linear from "./linear.ts";
 import * as normalize from "./normalize.ts";
 import * as reduce from "./reduce.ts";
@@ -16,15 +16,15 @@ const isOp = (value: unknown): value is Op => typeof value === "object" && value
 
 /** Every operation by name. */
 export const operations: ReadonlyMap<string, Op> = new Map(
-  [elementwise, reduce, normalize, shape, gather, linear, decode]
+  [elementwise, reduce, normalize, shape, gather, linear, inference]
     .flatMap((module) => Object.values(module))
     .filter(isOp)
     .map((op) => [op.name, op]),
 );
 
-export * from "./decode.ts";
 export * from "./elementwise.ts";
 export * from "./gather.ts";
+export * from "./inference.ts";
 export * from "./linear.ts";
 export * from "./normalize.ts";
 export * from "./reduce.ts";

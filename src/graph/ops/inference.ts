@@ -1,4 +1,4 @@
-/** @file Attention against a key-value cache, products in int8. Sampling only: they have no gradient, and differentiating them is an error. */
+/** @file Operations that only sampling uses: attention against a key-value cache, products in int8. They have no gradient, and differentiating them is an error. */
 import { apply, type Op, shapeError, type Tensor } from "../tensor.ts";
 
 interface CachedAttentionAttrs {
