@@ -37,6 +37,10 @@ test("every operation has forward cases from the reference", () => {
   expect(names.filter((name) => !covered.has(name))).toEqual([]);
 });
 
+test("every case is of something that is computed here", () => {
+  expect(cases.map((c) => c.op).filter((op) => !names.includes(op))).toEqual([]);
+});
+
 test("every operation has a gradient, but for those only sampling uses", () => {
   const without = [...operations.values()].filter((op) => !op.gradient).map((op) => op.name);
   expect(without).toEqual(samplingOnly);

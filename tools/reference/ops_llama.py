@@ -1,13 +1,13 @@
 """Writes test/golden/ops-llama.json: the operations of the Llama family, in the layout of ops.json.
 
-rotary and repeatHeads are transformers' own apply_rotary_pos_emb and repeat_kv (models/llama/modeling_llama.py). rmsNorm is
+rotary is transformers' own apply_rotary_pos_emb (models/llama/modeling_llama.py). rmsNorm is
 PyTorch's: transformers' LlamaRMSNorm is the same formula, but rounds to float32 on the way.
 """
 from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from op_cases import Cases
 
@@ -38,9 +38,6 @@ def rotary(x, cos, sin):
 # Positions shared by the rows, positions of its own for each row, a single new token far from the start.
 for (B, H, T, D), starts in [((2, 2, 3, 4), [0]), ((2, 3, 2, 6), [5, 0]), ((1, 2, 4, 8), [3]), ((3, 2, 1, 4), [40, 7, 0])]:
     case("rotary", rotary, [normal(B, H, T, D), *angles(len(starts), T, D, starts)])
-
-for shape, n in [((2, 2, 3, 2), 2), ((1, 1, 2, 4), 3), ((2, 3, 1, 2), 1), ((2, 2, 2, 3), 3)]:
-    case("repeatHeads", lambda x, n=n: repeat_kv(x, n), [normal(*shape)], {"n": n})
 
 for x in [normal(2, 3), normal(2, 2, 4), np.linspace(-6, 6, 9).astype(np.float32)]:
     case("silu", F.silu, [x])
