@@ -23,7 +23,8 @@ export {
   sftConfig,
 } from "./algorithms/sft.ts";
 export type { TrainerState } from "./algorithms/trainer-state.ts";
-export type { Device, Engine, EngineOptions } from "./backend/engine.ts";
+export type { Device } from "./backend/devices.ts";
+export type { Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
 export type { RNG, RNGState } from "./base/rng.ts";
 export type { IdList } from "./base/token-ids.ts";
@@ -54,8 +55,8 @@ export {
   SUPPORTED_SUMMARY_TYPES,
   type SummaryType,
 } from "./families/gpt2.ts";
-export { GPT2HeadWithValueModel, loadModel } from "./families/index.ts";
-export type { LlamaConfig, LlamaType } from "./families/llama.ts";
+export { GPT2HeadWithValueModel, loadModel, modelFromConfig } from "./families/index.ts";
+export { type LlamaConfig, type LlamaType, makeLlamaConfig } from "./families/llama.ts";
 export type { AskedTokens } from "./model/asked.ts";
 export type { Tokens } from "./model/body.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";

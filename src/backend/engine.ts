@@ -6,11 +6,9 @@ import { workingBytes } from "../graph/work.ts";
 import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
 import type { Backend, Executable, Slots } from "./backend.ts";
+import { DEVICES, type Device } from "./devices.ts";
 import { OrtNode } from "./ort-node.ts";
 import { OrtWeb } from "./ort-web.ts";
-
-/** cpu: ONNX Runtime in this process. wasm: the same on WebAssembly, from the package onnxruntime-web. */
-export type Device = "cpu" | "wasm";
 
 /** What computes, on how many threads, and what is kept. */
 export interface EngineOptions {
@@ -69,7 +67,7 @@ export class Engine {
       fail("config", {
         where: "device",
         found: describe(device),
-        expected: Object.keys(BACKENDS).join(" or "),
+        expected: DEVICES.join(" or "),
         fix: "name one of them, or leave it out: cpu",
       });
     this.#backend = BACKENDS[device]({ threads, profile });
@@ -85,6 +83,11 @@ export class Engine {
   /** What computes. @internal */
   get backend(): Backend {
     return this.#backend;
+  }
+
+  /** The name of what computes: its device, or that of a backend of the caller's own. */
+  get device(): string {
+    return this.#backend.name;
   }
 
   /** Threads inside one operation. */

@@ -91,7 +91,7 @@ export function checkOption(table: OptionTable, name: string, value: unknown, so
     where: source.place(name),
     found: brief(value),
     expected: schema.description ?? "another value",
-    fix: `correct ${source.called(name)}: ${meaning} (default ${shown(standard)})`,
+    fix: `correct ${source.called(name)}: ${/\(default: /.test(meaning) ? meaning : `${meaning} (default ${shown(standard)})`}`,
   });
 }
 

@@ -3,9 +3,10 @@ import type { Command } from "commander";
 import type { PPOConfig } from "../algorithms/options.ts";
 import { readPrompts } from "../data/prompts.ts";
 import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../platform/files.ts";
-import { addModelOption, addThreadsOption, readObject, readThreads } from "./options.ts";
+import { addEngineOptions, addModelOption, readEngine, readObject } from "./options.ts";
 import { fixed, note, print, printFacts, terminalWidth, wrap } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
+import { addTellingOptions } from "./run-flags.ts";
 import { printComparison, printEnd } from "./summary.ts";
 import { followRun } from "./train.ts";
 
@@ -17,7 +18,6 @@ interface DemoFlags {
   model?: string;
   maxNewTokens?: number;
   out?: string;
-  threads?: number;
   json?: boolean;
   quiet?: boolean;
 }
@@ -31,17 +31,15 @@ interface DemoSettings {
 export async function define(command: Command): Promise<void> {
   const settings = (await readObject(packagePath("models", "tiny", "demo.json"))) as unknown as DemoSettings;
   addModelOption(command);
-  command
-    .option("--out <dir>", "the run directory (default: runs/demo-<seed>)")
-    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
-    .option("--quiet", "no progress bar and no table");
-  addThreadsOption(command);
+  command.option("--out <dir>", "the run directory (default: runs/demo-<seed>)");
+  addTellingOptions(command);
+  addEngineOptions(command);
   addPpoOptions(command, settings.options);
   command.action((flags: DemoFlags) => demo(flags, settings, command));
 }
 
 async function demo(flags: DemoFlags, settings: DemoSettings, command: Command): Promise<void> {
-  const threads = readThreads(flags);
+  const engine = readEngine(flags);
   // The demo's responses have one length; whoever changes it means all of it.
   const { maxNewTokens, model = "tiny" } = flags;
   const defaults = typeof maxNewTokens === "number" ? { minNewTokens: maxNewTokens } : {};
@@ -55,7 +53,7 @@ async function demo(flags: DemoFlags, settings: DemoSettings, command: Command):
 
   const record = { promptsPath: absolutePath(PROMPTS), evalPrompts: absolutePath(HELD_OUT) };
   const evaluation = { prompts: heldOut };
-  const spec = { model, prompts, out, rewardName: REWARD, config, evaluation, threads, record };
+  const spec = { model, prompts, out, rewardName: REWARD, config, evaluation, ...engine, record };
   const outcome = await followRun(spec, flags, command);
   if (!flags.json) {
     printComparison(outcome, settings.shown);

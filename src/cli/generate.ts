@@ -8,15 +8,15 @@ import type { Architecture } from "../model/family.ts";
 import type { SampledResponse } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
+  addEngineOptions,
   addIgnoreMemoryOption,
   addModelOption,
   addOptions,
-  addThreadsOption,
   collect,
   PROMPT_COLUMN,
   PROMPT_FILES,
+  readEngine,
   readFlags,
-  readThreads,
   type SamplingFlags,
   samplingTable,
 } from "./options.ts";
@@ -63,14 +63,14 @@ export function define(command: Command): void {
     "--json",
     "one JSON object per response and line: prompt, response, responseWithSpecialTokens, tokens, logprobs, rawLogprobs, keptMass, values, finished",
   );
-  addThreadsOption(command);
+  addEngineOptions(command);
   addIgnoreMemoryOption(command);
   command.action(generateCommand);
 }
 
 async function generateCommand(flags: GenerateFlags): Promise<void> {
   const options = readFlags<GenerateOptions>(table, flags);
-  const threads = readThreads(flags);
+  const engine = readEngine(flags);
   const prompts = await givenPrompts(flags);
   const { generate } = await import("../sample/generate.ts");
   const { encodePrompts } = await import("../data/encode.ts");
@@ -81,7 +81,7 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     return { rows: Math.min(BATCH, prompts.length * options.num), length, int8: options.precision === "int8" };
   };
   const { ignoreMemory } = flags;
-  const { model, tokenizer } = await openModel(flags.model, { threads, sizes, ignoreMemory });
+  const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
   fitLengths(flags, options, model.sizes.context, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
   const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
   const { responseEnds } = await import("../sample/ends.ts");

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
-import { addModelOption, addOptions, flag, readFlags } from "./options.ts";
+import { addDeviceOption, addModelOption, addOptions, flag, readEngine, readFlags } from "./options.ts";
 import { megabytes, note, print, printFacts, printJson, printWrapped, style, thousands } from "./output.ts";
 import { addPpoOptions, readPpoOptions } from "./ppo-options.ts";
 
@@ -13,6 +13,7 @@ const table = {
 
 export function define(command: Command): void {
   addModelOption(command);
+  addDeviceOption(command);
   addOptions(command, table);
   command
     .option("--config <file>", "PPO options and model as JSON, or a run's config.json; flags win")
@@ -23,6 +24,7 @@ export function define(command: Command): void {
 
 async function info(flags: { model?: string; config?: string; json?: boolean }): Promise<void> {
   const asked = readFlags<{ promptTokens: number }>(table, flags);
+  const { device } = readEngine(flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
   const options = readPpoOptions(flags as Record<string, unknown>, file ? [optionsOf(file)] : [], (text) =>
     note(`note: ${text}`),
@@ -44,7 +46,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
     `the weights were not read: a model that takes about ${bytesInWords(least.total)} does not fit in the ` +
     `${bytesInWords(available)} that this process may use now`;
   // Reads and checks every weight, where there is room for them.
-  const said = least.total > available ? [unread] : (await loadModel(directory, { tokenizer })).notes;
+  const said = least.total > available ? [unread] : (await loadModel(directory, { tokenizer, device })).notes;
   const files = await Promise.all(
     (await listDirectory(directory)).map(async (name) => ({
       name,

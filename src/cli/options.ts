@@ -1,6 +1,8 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { z } from "zod";
 import { ppoOptions } from "../algorithms/options.ts";
+import { DEVICES, type Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
 import { isDirectory, joinPath, readJson } from "../platform/files.ts";
@@ -145,11 +147,21 @@ export const samplingTable = {
   seed: [seed[0], 0, "seed of the sampler"],
 } as const satisfies OptionTable;
 
-const threads: OptionTable[string] = [
-  ppoOptions.steps[0].optional(),
-  undefined,
-  "number of engine threads (default: all cores)",
-];
+const engine = {
+  device: [
+    z
+      .enum(DEVICES)
+      .optional()
+      .describe(`one of ${DEVICES.join(", ")}`),
+    undefined,
+    "what computes: cpu, or wasm, which needs the package onnxruntime-web (default: cpu)",
+  ],
+  threads: [
+    ppoOptions.steps[0].optional().describe(ppoOptions.steps[0].description ?? ""),
+    undefined,
+    "number of engine threads (default: all cores)",
+  ],
+} as const satisfies OptionTable;
 
 export function addModelOption(command: Command): void {
   command.option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)");
@@ -159,13 +171,18 @@ export function addIgnoreMemoryOption(command: Command): void {
   command.option("--ignore-memory", "start even if more memory may be needed than is available");
 }
 
-export function addThreadsOption(command: Command): void {
-  command.option("--threads <n>", threads[2], numberOrText);
+export function addDeviceOption(command: Command): void {
+  command.addOption(new Option("--device <name>", engine.device[2]).choices([...DEVICES]).argParser((name) => name));
 }
 
-/** @throws usage - a number of threads that is none */
-export const readThreads = (flags: object): number | undefined =>
-  readFlags<{ threads?: number }>({ threads }, flags).threads;
+/** What computes, and on how many threads. */
+export function addEngineOptions(command: Command): void {
+  addDeviceOption(command);
+  command.option("--threads <n>", engine.threads[2], numberOrText);
+}
+
+/** @throws usage - a number of threads that is none, no such device */
+export const readEngine = (flags: object) => readFlags<{ device?: Device; threads?: number }>(engine, flags);
 
 /** A JSON file with an object in it. */
 export async function readObject(file: string): Promise<Record<string, unknown>> {

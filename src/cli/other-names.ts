@@ -8,7 +8,7 @@ type Meaning = readonly string[] | { either: readonly string[] } | string;
 
 const LOGGING =
   "there is nothing to switch on: the run directory holds metrics.jsonl, samples.jsonl and TensorBoard events in tb/";
-const CPU = "everything runs on the CPU; --threads says on how many threads";
+const CPU = "everything runs on the CPU, with --device wasm on WebAssembly; --threads says on how many threads";
 const NUMBERS =
   "weights are fp32; where there is --rollout-precision or --precision, int8 samples from a quantised copy";
 const EVALUATION = "held-out prompts are answered before and after training; --eval-prompts names a file of them";
@@ -74,7 +74,7 @@ const spellings: readonly (readonly [names: string, meaning: Meaning])[] = [
   ["reportto wandb wandbproject tensorboard logwith loggingdir trackerprojectname mlflow", LOGGING],
   ["loggingsteps logfreq loginterval logevery", "every step is logged"],
   ["evalsteps evalstrategy evaluationstrategy evalfreq doeval", EVALUATION],
-  ["device devicemap gpu gpus cuda cpu usecpu nocuda usemps", CPU],
+  ["devicemap usedevice backend executionprovider gpu gpus cuda cpu usecpu nocuda usemps", CPU],
   ["dtype torchdtype fp16 bf16 fp32 precision quantization quantize loadin8bit int8", NUMBERS],
   ["force overwrite overwriteoutputdir f yes y", KEPT],
   ["refmodel referencemodel refmodelpath", "the reference is the model as it is when training starts"],

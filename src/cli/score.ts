@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { visible } from "../base/text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { addIgnoreMemoryOption, addModelOption, addThreadsOption, collect, readThreads, required } from "./options.ts";
+import { addEngineOptions, addIgnoreMemoryOption, addModelOption, collect, readEngine, required } from "./options.ts";
 import {
   type Column,
   fittingColumns,
@@ -40,7 +40,7 @@ export function define(command: Command): void {
   command
     .option("--text <text>", "the text to score; may be given several times", collect)
     .option("--json", "one JSON object per text and line: text, tokens");
-  addThreadsOption(command);
+  addEngineOptions(command);
   addIgnoreMemoryOption(command);
   command.action(score);
 }
@@ -48,7 +48,7 @@ export function define(command: Command): void {
 async function score(flags: ScoreFlags): Promise<void> {
   const given = flags.text ?? [];
   required({ name: "text", value: flags.text, placeholder: "TEXT", expected: "the text to score" });
-  const threads = readThreads(flags);
+  const engine = readEngine(flags);
   const { scoreTokens } = await import("../sample/score.ts");
   const { openModel } = await import("./model.ts");
   const sizes = (tokenizer: Tokenizer) => ({
@@ -56,7 +56,7 @@ async function score(flags: ScoreFlags): Promise<void> {
     length: Math.max(...given.map((t) => tokenizer.encode(t).length)),
   });
   const { ignoreMemory } = flags;
-  const { model, tokenizer } = await openModel(flags.model, { threads, sizes, ignoreMemory });
+  const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
   for (const text of given) {
     const ids = tokenizer.encode(text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);

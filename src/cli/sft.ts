@@ -1,5 +1,5 @@
 /** @file `valuehead train --algorithm sft`, whose old name is `valuehead pretrain`. */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { resolveSFTConfig, type SFTConfig, sftOptions } from "../algorithms/sft.ts";
 import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
@@ -7,38 +7,30 @@ import { fileSource, type OptionSource, type OptionTable } from "../base/options
 import { brief } from "../base/text.ts";
 import { readCorpus } from "../data/corpus.ts";
 import { absolutePath, STDIN } from "../platform/files.ts";
-import { type Changeable, changeable } from "../run/options.ts";
 import type { RunRecord, SFTSpec, TextSource } from "../run/spec.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import {
-  addIgnoreMemoryOption,
+  addEngineOptions,
   addOptions,
-  addThreadsOption,
   checkFlags,
-  collectChoices,
   flagSource,
+  readEngine,
   readFlags,
   readObject,
-  readThreads,
   required,
 } from "./options.ts";
 import { note } from "./output.ts";
 import { resumedDirectory } from "./resumed.ts";
+import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
 
-interface SFTFlags {
+interface SFTFlags extends RunFlags {
   data?: string[];
   column?: string;
-  out?: string;
   config?: string;
   model?: string;
   tokenizer?: string;
   heldOut?: string[];
-  resume?: boolean | string;
-  allowChange?: Changeable[];
-  ignoreMemory?: boolean;
-  json?: boolean;
-  quiet?: boolean;
 }
 
 const fraction = {
@@ -52,35 +44,23 @@ export function define(command: Command): void {
   command
     .option("--data <file...>", DATA)
     .option("--column <name>", "column of the text in files that have columns (default: text)")
-    .option("--out <dir>", "the run directory: new or empty")
     .option("--model <model>", "train this model on; it also gives the tokenizer")
     .option(
       "--tokenizer <model>",
       "for a model from scratch: a directory with tokenizer files, or a model that has them",
     )
     .option("--config <file>", 'JSON: {"model": {"nLayer": 4, ...}, "training": {"sequenceLength": 256, ...}}')
-    .option("--resume [dir]", "continue the run in this directory from its newest checkpoint; flags change its options")
-    .addOption(
-      new Option(
-        "--allow-change <what>",
-        "with --resume: what may differ from the run so far; may be given several times",
-      )
-        .choices([...changeable])
-        .argParser(collectChoices(changeable)),
-    )
     .option("--held-out <file...>", "text to measure the loss on");
+  addRunDirectoryOptions(command);
   addOptions(command, { ...fraction, ...sftOptions });
-  command
-    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
-    .option("--quiet", "no progress bar and no table");
-  addThreadsOption(command);
-  addIgnoreMemoryOption(command);
+  addTellingOptions(command);
+  addEngineOptions(command);
   command.action((flags: SFTFlags) => train(flags, command));
 }
 
 async function train(flags: SFTFlags, command: Command): Promise<void> {
   checkFlags({ ...fraction, ...sftOptions }, flags);
-  const threads = readThreads(flags);
+  const engine = readEngine(flags);
   const { out: directory, earlier } = await resumedDirectory(flags, "sft");
   const data = flags.data ?? earlier?.data ?? undefined;
   if (earlier && data === undefined)
@@ -110,7 +90,7 @@ async function train(flags: SFTFlags, command: Command): Promise<void> {
     columnOption: "--column",
     heldOutFraction,
     config: given,
-    threads,
+    ...engine,
     where,
     resume: Boolean(flags.resume),
     allowChange: flags.allowChange,

@@ -4,36 +4,23 @@ import { type PPOConfig, ppoOptions } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
-import { type Changeable, changeable } from "../run/options.ts";
 import type { RunRecord, RunSpec } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
-import {
-  addThreadsOption,
-  checkFlags,
-  collectChoices,
-  PROMPT_COLUMN,
-  PROMPT_FILES,
-  readThreads,
-  required,
-} from "./options.ts";
+import { addEngineOptions, checkFlags, PROMPT_COLUMN, PROMPT_FILES, readEngine, required } from "./options.ts";
 import { note } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
 import { algorithmOf, resumedDirectory } from "./resumed.ts";
+import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
 
 export const FINISHING = "finishing this step, then saving";
 
 /** Responses shown before and after. */
 const SHOWN = 4;
 
-export interface TrainFlags extends RunSettings {
+export interface TrainFlags extends RunSettings, RunFlags {
+  out?: string;
   config?: string;
-  resume?: boolean | string;
-  allowChange?: Changeable[];
-  threads?: number;
-  ignoreMemory?: boolean;
-  json?: boolean;
-  quiet?: boolean;
 }
 
 /** @param argv the command line, which says what the options are of */
@@ -50,26 +37,15 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
-    .option("--out <dir>", "the run directory: new or empty")
     .option("--config <file>", "PPO options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
-    .option("--resume [dir]", "continue the run in this directory from its newest checkpoint; flags change its options")
-    .addOption(
-      new Option(
-        "--allow-change <what>",
-        "with --resume: what may differ from the run so far; may be given several times",
-      )
-        .choices([...changeable])
-        .argParser(collectChoices(changeable)),
-    )
     .option(
       "--eval-prompts <file>",
       "prompts not trained on, answered before and after the run (default: some of --prompts)",
     )
-    .option("--no-eval", "hold out no prompts and skip the evaluation before and after")
-    .option("--ignore-memory", "start even if the run may need more memory than is available")
-    .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
-    .option("--quiet", "no progress bar and no table");
-  addThreadsOption(command);
+    .option("--no-eval", "hold out no prompts and skip the evaluation before and after");
+  addRunDirectoryOptions(command);
+  addTellingOptions(command);
+  addEngineOptions(command);
   addPpoOptions(command);
   command.action(train);
 }
@@ -85,7 +61,7 @@ interface Settings extends RunSettings {
 }
 
 async function train(flags: TrainFlags, command: Command): Promise<void> {
-  const threads = readThreads(flags);
+  const engine = readEngine(flags);
   checkFlags(ppoOptions, flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
   const settings = await readSettings(flags, file);
@@ -93,7 +69,15 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   const say = (text: string) => flags.quiet || note(`note: ${text}`);
   const config = readConfig(flags, settings, file, say);
   const prompts = await readAllPrompts(settings, config, say);
-  const spec: RunSpec = { model, out, rewardName: reward, config, threads, ...prompts, resume: Boolean(flags.resume) };
+  const spec: RunSpec = {
+    model,
+    out,
+    rewardName: reward,
+    config,
+    ...engine,
+    ...prompts,
+    resume: Boolean(flags.resume),
+  };
   if (flags.ignoreMemory) spec.ignoreMemory = true;
   if (flags.allowChange) spec.allowChange = flags.allowChange;
 

@@ -31,6 +31,8 @@ export type SummaryType = (typeof SUPPORTED_SUMMARY_TYPES)[number];
 
 /** The config of a GPT-2: fields of its config.json in camelCase, with transformers' defaults. */
 export interface GPT2Config extends ModelConfig {
+  /** Always "gpt2". */
+  readonly modelType: "gpt2";
   /** V: rows of the token embedding. */
   vocabSize: number;
   /** Longest sequence: rows of the position embedding. */
@@ -133,7 +135,7 @@ export function parseConfig(json: unknown, where: string): GPT2Config {
     const expected = `a divisor of ${width} = ${config.nEmbd}, so that every head has the same whole size`;
     wrongField(where, heads, config.nHead, expected, `correct ${heads} or ${width}`);
   }
-  return { ...config, nInner: config.nInner ?? 4 * config.nEmbd, numLabels: 1, raw };
+  return { ...config, nInner: config.nInner ?? 4 * config.nEmbd, numLabels: 1, modelType: "gpt2", raw };
 }
 
 /**
@@ -193,6 +195,7 @@ const norm = ({ layerNormEpsilon }: GPT2Config, x: Tensor, p: Readonly<Record<st
 export const gpt2: Family<GPT2Config> = {
   modelTypes: ["gpt2"],
   readConfig: parseConfig,
+  newConfig: makeConfig,
   writeConfig,
   notes: ({ raw }, where) => notesOn(raw, where, { kind: "a GPT-2", own, aliases }),
   prefix: "transformer.",

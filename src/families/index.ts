@@ -6,7 +6,7 @@ import type { Architecture, Family, ModelConfig } from "../model/family.ts";
 import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
 import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
 import { type GPT2Config, gpt2 } from "./gpt2.ts";
-import { llama } from "./llama.ts";
+import { type LlamaConfig, llama } from "./llama.ts";
 
 const FAMILIES = [gpt2, llama] as unknown as readonly Family[];
 
@@ -48,7 +48,20 @@ export async function loadModel(
   return new CausalLMWithValueHead<ModelConfig>(await loadCheckpoint(directory, familyOf, options, notes), options);
 }
 
-/** A GPT-2 language model with a value head: {@link loadModel} opens other families too. */
+/**
+ * A new model of any family with random weights, as its parameter table says, in fp32. The config comes from `makeConfig` (GPT-2) or
+ * `makeLlamaConfig` (Llama, Qwen2, Qwen3); `options.seed` decides the weights.
+ * @throws config - a `modelType` of no family
+ */
+export function modelFromConfig<C extends GPT2Config | LlamaConfig>(
+  config: C,
+  options: ModelOptions = {},
+): CausalLMWithValueHead<C> {
+  const family = familyOf({ model_type: config.modelType }, "modelFromConfig") as unknown as Family<C>;
+  return new CausalLMWithValueHead(newModel(family, config, options), options);
+}
+
+/** A GPT-2 language model with a value head: {@link loadModel} and {@link modelFromConfig} know other families too. */
 export class GPT2HeadWithValueModel extends CausalLMWithValueHead<GPT2Config> {
   /** A new model with random weights, as the parameter table says. */
   static fromConfig(config: GPT2Config, options: ModelOptions = {}): GPT2HeadWithValueModel {

@@ -31,7 +31,7 @@ export type LlamaType = "llama" | "qwen2" | "qwen3";
 /** The config of a Llama, Qwen2 or Qwen3: fields of its config.json in camelCase, with transformers' defaults. */
 export interface LlamaConfig extends ModelConfig {
   /** Qwen2 has biases of queries, keys and values; Qwen3 has norms of queries and keys, head by head. */
-  modelType: LlamaType;
+  readonly modelType: LlamaType;
   /** V: rows of the token embedding. */
   vocabSize: number;
   /** C: width of the residual stream. */
@@ -153,7 +153,11 @@ function writeConfig({ raw, modelType, ropeParameters, ...config }: LlamaConfig)
   };
 }
 
-/** A config for a new model: what `partial` leaves out is transformers' default for its `modelType`, by default a Llama. */
+/**
+ * A config for a new model of this family: what `partial` leaves out is transformers' default for its `modelType`, by default
+ * "llama". {@link modelFromConfig} makes the model.
+ * @throws config - a field with a value that is impossible or not supported
+ */
 export function makeLlamaConfig(partial: Partial<LlamaConfig> = {}): LlamaConfig {
   const { raw = {}, ropeParameters, ...given } = partial;
   const rope = ropeParameters ? ropeToJson(ropeParameters) : {};
@@ -193,6 +197,7 @@ function table({ modelType, attentionBias, mlpBias, tieWordEmbeddings }: LlamaCo
 export const llama: Family<LlamaConfig> = {
   modelTypes: ["llama", "qwen2", "qwen3"],
   readConfig,
+  newConfig: makeLlamaConfig,
   writeConfig,
   notes({ raw, modelType }, where) {
     const name = CLASS[modelType];

@@ -44,6 +44,8 @@ export interface ValueHeadConfig {
 
 /** What every family's config has. */
 export interface ModelConfig extends ValueHeadConfig {
+  /** `model_type` in config.json: which family it is, and which of its kin. */
+  readonly modelType: string;
   /** Standard deviation of the normal distribution new weights are drawn from. */
   readonly initializerRange: number;
   /** The language-model head is the token embedding. */
@@ -118,6 +120,11 @@ export interface Family<C extends ModelConfig = ModelConfig> {
    * @throws config - what cannot be computed as its author meant it
    */
   readConfig(json: unknown, where: string): C;
+  /**
+   * A config for a new model: what `partial` leaves out is transformers' default.
+   * @throws config - as {@link readConfig}
+   */
+  newConfig(partial: Partial<C>): C;
   /** The config.json of a saved model: what `raw` held, with the fields known here on top. Loads in transformers. */
   writeConfig(config: C): Record<string, unknown>;
   /** What is contradictory or misleading in a config.json, in words; `where` is what the messages call it. */

@@ -10,6 +10,9 @@ import type { Changeable } from "./options.ts";
 
 const sum = z.string().regex(/^[0-9a-f]{64}$/);
 
+/** What computes: other kernels have other bits, too. Undefined in checkpoints from before there was a choice: the CPU. */
+const device = z.string().min(1).optional();
+
 /** What a PPO run learns from. */
 export const ppoInputs = z.strictObject({
   /** Of the prompts with their rows, in their order. */
@@ -26,6 +29,7 @@ export const ppoInputs = z.strictObject({
   rewardFile: sum.optional(),
   /** Threads of the engine: other sums have other bits. */
   threads: z.number().int().min(1),
+  device,
 });
 
 /** What language-model training learns from. */
@@ -37,6 +41,7 @@ export const sftInputs = z.strictObject({
   evaluation: sum.optional(),
   tokenizer: sum,
   threads: z.number().int().min(1),
+  device,
 });
 
 /** What a run of any algorithm learns from. */

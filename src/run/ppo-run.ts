@@ -22,7 +22,7 @@ import type { RunEvent } from "./events.ts";
 import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "./inputs.ts";
 import type { Beginning, Begun, RunKind } from "./kind.ts";
 import { checkMemory } from "./memory.ts";
-import type { RunSpec } from "./spec.ts";
+import { engineOf, type RunSpec } from "./spec.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
 export const FREE_OPTIONS: readonly PPOOptionName[] = [
@@ -83,6 +83,7 @@ async function begin(
     reward: spec.rewardName,
     rewardFile: await sumOfRewardFile(spec.rewardName),
     threads: spec.threads,
+    device: spec.device,
   };
   compare(given); // soon: before any weights are read
   const directory = await resolveModel(checkpoint?.path ?? spec.model);
@@ -98,8 +99,7 @@ async function begin(
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
   const memory = checkMemory(architecture, config, longest, { available, resident });
-  const threads = spec.threads ?? before?.inputs?.threads;
-  const model = await loadModel(directory, { threads, seed: config.seed, tokenizer });
+  const model = await loadModel(directory, { ...engineOf(spec, before?.inputs), seed: config.seed, tokenizer });
   const reference = checkpoint ? await loadModel(spec.model, { engine: model.engine, tokenizer }) : undefined;
   const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
@@ -108,6 +108,7 @@ async function begin(
     reference: sumOfWeights(trainer.reference),
     tokenizer: sumOfTokenizer(tokenizer),
     threads: model.engine.threads,
+    device: model.engine.device,
   };
   const beside = reference && (await loadTokenizer(reference.directory as string).catch(() => undefined));
   const tokenizers = [inputs.tokenizer, ...(beside ? [sumOfTokenizer(beside)] : [])];

@@ -64,7 +64,7 @@ export function checkResumed({ where, before, now, rules, allowed }: Resumed): s
     notes.push(
       `from here on with other options than before: ${others.map(told).join(", ")}; the run is not the one it was begun as`,
     );
-  const { reward, rewardFile, threads } = before.inputs ?? {};
+  const { reward, rewardFile, threads, device = "cpu" } = before.inputs ?? {};
   if (reward !== undefined && reward !== now.inputs.reward)
     notes.push(`from here on with the reward ${JSON.stringify(now.inputs.reward)} (was ${JSON.stringify(reward)})`);
   else if (rewardFile !== undefined && now.inputs.rewardFile !== undefined && rewardFile !== now.inputs.rewardFile)
@@ -72,6 +72,10 @@ export function checkResumed({ where, before, now, rules, allowed }: Resumed): s
   if (threads !== undefined && now.inputs.threads !== undefined && threads !== now.inputs.threads)
     notes.push(
       `${now.inputs.threads} threads from here on, ${threads} before: sums are taken in another order, so the last bits differ from those of the run undisturbed`,
+    );
+  if (before.inputs && now.inputs.device !== undefined && device !== now.inputs.device)
+    notes.push(
+      `device ${now.inputs.device} from here on, ${device} before: its kernels round otherwise, so the last bits differ from those of the run undisturbed`,
     );
   if (!before.inputs)
     notes.push(

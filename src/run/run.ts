@@ -84,13 +84,14 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
   if (!begun) return yield { type: "done", step: checkpoint?.step ?? 0, interrupted: true };
   const { trainer, inputs, evaluate } = begun;
   const { config } = trainer;
+  const { threads, device } = inputs;
   // Mean rewards of the last steps, by which checkpoints are compared: the same ones however a run is cut up.
   let rewards = before?.rewards ?? [];
   let heldOutLoss = before?.heldOutLoss;
 
   lock.keepDirectory();
   const of = { version: VERSION, algorithm: kind.algorithm };
-  const record = { ...of, ...begun.record, ...spec.record, threads: inputs.threads, options: config };
+  const record = { ...of, ...begun.record, ...spec.record, threads, device, options: config };
   const logs = await RunLogs.open(spec.out, record, trainer.stepsTaken, inputs.evaluation ?? "");
   /** Into the logs first, then to whoever listens. */
   const tell = async (event: RunEvent): Promise<RunEvent> => {

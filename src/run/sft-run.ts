@@ -12,9 +12,10 @@ import { fail, ValueheadError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { type Corpus, heldOut, readCorpus, tokenizing } from "../data/corpus.ts";
-import { type GPT2Config, gpt2, makeConfig } from "../families/gpt2.ts";
-import { checkModel, GPT2HeadWithValueModel, loadModel } from "../families/index.ts";
-import { type Architecture, architecture } from "../model/family.ts";
+import type { GPT2Config } from "../families/gpt2.ts";
+import { checkModel, familyOf, loadModel, modelFromConfig } from "../families/index.ts";
+import type { LlamaConfig } from "../families/llama.ts";
+import { type Architecture, architecture, type ModelConfig } from "../model/family.ts";
 import { absolutePath, isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
 import { breathe } from "../platform/worker.ts";
@@ -27,7 +28,7 @@ import type { RunEvent } from "./events.ts";
 import { type RunInputs, sumOfText, sumOfTokenizer } from "./inputs.ts";
 import type { Beginning, Begun, RunKind } from "./kind.ts";
 import { checkPretraining } from "./memory.ts";
-import type { SFTSpec, TextSource } from "./spec.ts";
+import { engineOf, type SFTSpec, type TextSource } from "./spec.ts";
 
 type Given = Beginning<SFTSpec, SFTConfig>;
 
@@ -41,7 +42,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
   checkpoint: sftCheckpoint,
   begin: async function* (given) {
     const { spec, checkpoint, signal, compare } = given;
-    compare({ threads: spec.threads }); // soon: before any text is read
+    compare({ threads: spec.threads, device: spec.device }); // soon: before any text is read
     const { model, tokenizer, memory, notes, config } = await open(given);
     const data = yield* readData(spec, tokenizer, config.seed, signal);
     if (!data) return undefined;
@@ -53,6 +54,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
       evaluation: data.heldOut ? sumOfText(data.heldOut) : before?.inputs?.evaluation,
       tokenizer: sumOfTokenizer(tokenizer),
       threads: model.engine.threads,
+      device: model.engine.device,
     };
     const changes = compare(inputs);
     if (before && checkpoint) {
@@ -133,7 +135,7 @@ async function* documents(sources: readonly TextSource[], spec: SFTSpec, signal:
 
 /** The model where the run goes on, the one to train on, or a new one; with its tokenizer, and options that fit its context. */
 async function open({ spec, config: asked, checkpoint }: Given) {
-  const { threads, where = "options" } = spec;
+  const { where = "options" } = spec;
   const fitTo = async (model: Architecture) => {
     const isGiven = checkpoint !== undefined || spec.config?.sequenceLength !== undefined;
     const sequenceLength = isGiven ? asked.sequenceLength : Math.min(SFT_DEFAULTS.sequenceLength, model.sizes.context);
@@ -156,10 +158,7 @@ async function open({ spec, config: asked, checkpoint }: Given) {
     const tokenizer = await loadTokenizer(
       checkpoint || !spec.tokenizer ? directory : await resolveModel(spec.tokenizer),
     );
-    const model = await loadModel(directory, {
-      threads: threads ?? checkpoint?.state.inputs?.threads,
-      seed: asked.seed,
-    });
+    const model = await loadModel(directory, { ...engineOf(spec, checkpoint?.state.inputs), seed: asked.seed });
     checkVocabulary(tokenizer, model.sizes.vocabSize, source);
     checkEnd(tokenizer, model.sizes.vocabSize);
     const notes = [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes];
@@ -174,8 +173,8 @@ async function open({ spec, config: asked, checkpoint }: Given) {
     });
   const tokenizer = await loadTokenizer(await resolveModel(spec.tokenizer));
   const modelConfig = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
-  const fitted = await fitTo(architecture(gpt2, modelConfig));
-  const model = GPT2HeadWithValueModel.fromConfig(modelConfig, { threads, seed: asked.seed });
+  const fitted = await fitTo(architecture(familyOf({ model_type: modelConfig.modelType }, where), modelConfig));
+  const model = modelFromConfig(modelConfig, { ...engineOf(spec), seed: asked.seed });
   return { model, tokenizer, notes: tokenizer.notes, ...fitted };
 }
 
@@ -190,9 +189,13 @@ function checkEnd({ eosTokenId, where }: Tokenizer, vocabSize: number): void {
   });
 }
 
-/** The config of a model from scratch for this tokenizer. Names are those of {@link GPT2Config}. */
-function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: Tokenizer, where: string): GPT2Config {
-  const known = Object.keys(makeConfig()).filter((name) => name !== "raw" && name !== "numLabels");
+type AnyConfig = GPT2Config | LlamaConfig;
+
+/** The config of a model from scratch for this tokenizer, a GPT-2 unless `modelType` says otherwise. Names are those of its config. */
+function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: Tokenizer, where: string): AnyConfig {
+  const { modelType = "gpt2" } = options as { modelType?: string };
+  const family = familyOf({ model_type: modelType }, `${where}, model`);
+  const known = Object.keys(family.newConfig({ modelType })).filter((name) => name !== "raw" && name !== "numLabels");
   for (const name of Object.keys(options))
     if (!known.includes(name))
       fail("config", {
@@ -202,9 +205,10 @@ function newModelConfig(options: Readonly<Record<string, unknown>>, tokenizer: T
         fix: `did you mean ${nearest(name, known)}?`,
       });
   const { vocabSize, eosTokenId } = tokenizer;
-  let config: GPT2Config;
+  let config: AnyConfig;
   try {
-    config = makeConfig({ vocabSize, eosTokenId, bosTokenId: eosTokenId, ...(options as Partial<GPT2Config>) });
+    const given = { vocabSize, eosTokenId, bosTokenId: eosTokenId, modelType, ...(options as Partial<AnyConfig>) };
+    config = family.newConfig(given as Partial<ModelConfig>) as AnyConfig;
   } catch (error) {
     if (error instanceof ValueheadError) fail(error.kind, { ...error.problem, where: `${where}, model` }, error);
     throw error;

@@ -3,11 +3,13 @@ import { z } from "zod";
 import type { AlgorithmName } from "../algorithms/algorithm.ts";
 import type { PPOConfig } from "../algorithms/options.ts";
 import type { SFTConfig } from "../algorithms/sft.ts";
+import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
 import { isUnwritten } from "./checkpoint.ts";
+import type { RunInputs } from "./inputs.ts";
 import { CONFIG_FILE } from "./logs.ts";
 import type { Changeable } from "./options.ts";
 
@@ -21,6 +23,8 @@ export interface AnyRunSpec {
   allowChange?: readonly Changeable[];
   /** Threads of the engine. Default: those the run was started with, or the cores this process may use. */
   threads?: number;
+  /** What computes. Default: what the run was started with, or cpu. */
+  device?: Device;
   /** What else config.json says: where the data came from. */
   record?: Readonly<Record<string, unknown>>;
   /** Start although the run is expected to take more memory than there is. */
@@ -60,7 +64,10 @@ export interface SFTSpec extends AnyRunSpec {
   model?: string;
   /** For a model from scratch: a directory with tokenizer files. */
   tokenizer?: string;
-  /** For a model from scratch; what is left out is GPT-2's, the vocabulary is the tokenizer's. */
+  /**
+   * For a model from scratch: fields of its config; what is left out is the default of its `modelType`, which is "gpt2" if left out,
+   * and the vocabulary is the tokenizer's.
+   */
   modelConfig?: Readonly<Record<string, unknown>>;
   /** Options; what is not given has its default, or is as it was in a run that is resumed. */
   config?: Partial<SFTConfig>;
@@ -71,6 +78,12 @@ export interface SFTSpec extends AnyRunSpec {
   /** What errors call the origin of `config` and `modelConfig`. */
   where?: string;
 }
+
+/** What a run computes with: what is asked for now, or what its checkpoint says. */
+export const engineOf = ({ device, threads }: AnyRunSpec, before: Partial<RunInputs> = {}) => ({
+  device: device ?? (before.device as Device | undefined),
+  threads: threads ?? before.threads,
+});
 
 /** What config.json of a run directory says. */
 export interface RunRecord {

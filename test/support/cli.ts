@@ -57,7 +57,7 @@ const env = { ...process.env, HF_HUB_OFFLINE: "1", NO_COLOR: "1" };
 
 /** One thread: two that wait for each other on busy cores take many times as long. */
 const withThreads = (args: readonly string[]) =>
-  /^(train|demo|generate|score|pretrain)$/.test(args[0]) && !args.includes("--help")
+  /^(train|demo|generate|score|pretrain)$/.test(args[0]) && !args.includes("--help") && !args.includes("--threads")
     ? [...args, "--threads", "1"]
     : args;
 

@@ -51,6 +51,7 @@ const defaults: Omit<GPT2Config, "raw"> = {
   summaryFirstDropout: 0.1,
   summaryLastDropout: 0,
   numLabels: 1,
+  modelType: "gpt2",
   embdPdrop: 0.1,
   attnPdrop: 0.1,
   residPdrop: 0.1,

@@ -434,6 +434,11 @@ describe("resumed", () => {
       { threads: 2 },
       "2 threads from here on, 1 before: sums are taken in another order, so the last bits differ from those of the run undisturbed",
     ],
+    [
+      "another device",
+      { device: "wasm" },
+      "device wasm from here on, cpu before: its kernels round otherwise, so the last bits differ from those of the run undisturbed",
+    ],
   ])("with %s: a warning", async (what, change, message) => {
     const out = `told-${what.replaceAll(" ", "-")}`;
     copy(out);
@@ -468,6 +473,19 @@ describe("resumed", () => {
     const { events } = await resume("threads", { threads: undefined });
     expect(warnings(events)).toEqual([]);
     expect(JSON.parse(readFileSync(at("threads", "checkpoint-5", "trainer.json"), "utf8")).inputs.threads).toBe(2);
+  });
+
+  test("a checkpoint from before there was a choice of devices is the CPU's", async () => {
+    copy("deviceless");
+    const path = at("deviceless", "checkpoint-4", "trainer.json");
+    const state = JSON.parse(readFileSync(path, "utf8"));
+    expect(state.inputs.device).toBe("cpu");
+    delete state.inputs.device;
+    writeFileSync(path, JSON.stringify(state));
+    await resum(at("deviceless", "checkpoint-4"));
+    const { events, error } = await resume("deviceless");
+    expect(error).toBeUndefined();
+    expect(warnings(events)).toEqual([]);
   });
 
   test("a checkpoint of 0.1.0, which does not say what it was trained with, is resumed with a warning", async () => {

@@ -8,7 +8,7 @@ import { checkpointOfRun } from "../../../src/checkpoint/run-checkpoints.ts";
 import { tokenizeCorpus } from "../../../src/data/corpus.ts";
 import { CorpusSampler } from "../../../src/data/sampler.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
+import { GPT2HeadWithValueModel, loadModel } from "../../../src/families/index.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import type { RunEvent } from "../../../src/run/events.ts";
 import { run } from "../../../src/run/run.ts";
@@ -90,6 +90,44 @@ test("the run directory is that of every run; the best checkpoint has the lowest
     heldOutLoss: losses[lowest - 1],
   });
   expect((await checkpointOfRun(at("whole")))?.path).toBe(at("whole", `checkpoint-${lowest}`));
+});
+
+describe("a new model of another family", () => {
+  const shape = {
+    hiddenSize: 16,
+    numHiddenLayers: 1,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    intermediateSize: 24,
+    maxPositionEmbeddings: 16,
+  };
+  const scratch = (out: string, modelConfig: object) =>
+    train(spec(out, { model: undefined, tokenizer: packagePath("models", "tiny"), modelConfig: { ...modelConfig } }));
+
+  test("is made from its config, trained, saved and opened", async () => {
+    expect((await scratch("qwen", { modelType: "qwen3", headDim: 8, ...shape })).error).toBeUndefined();
+    const model = await loadModel(at("qwen", "checkpoint-6"), { threads: 1 });
+    expect(model.config).toMatchObject({
+      modelType: "qwen3",
+      vocabSize: 8192,
+      eosTokenId: 8191,
+      hiddenSize: 16,
+      headDim: 8,
+    });
+    model.dispose();
+  });
+
+  test.each([
+    [{ modelType: "mistral" }, /model_type = "mistral", expected one of "gpt2", "llama"/],
+    [{ modelType: "llama", nEmbd: 16 }, /options, nEmbd: found an unknown option, expected one of .*hiddenSize/],
+    [
+      { modelType: "llama", ...shape, numKeyValueHeads: 3 },
+      /options, model: found num_key_value_heads = 3, expected a divisor/,
+    ],
+    [shape, /options, hiddenSize: found an unknown option, expected one of .*nEmbd/],
+  ])("%j is refused", async (modelConfig, message) => {
+    expect((await scratch("none", modelConfig)).error?.message).toMatch(message);
+  });
 });
 
 test("a best checkpoint is kept beside newer ones; steps without a measurement do not count", async () => {

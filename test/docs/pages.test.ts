@@ -1,25 +1,32 @@
-/** @file docs/notebook.md runs, block by block, and prints what the page says. UPDATE_DOCS=1 writes the page's outputs anew. */
+/**
+ * @file Pages whose code runs, block by block, and prints what the page says; and code that a page quotes is in the file it names.
+ * UPDATE_DOCS=1 writes the pages' outputs anew.
+ */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { format } from "node:util";
 import { expect, test } from "vitest";
 
-const page = fileURLToPath(new URL("../../docs/notebook.md", import.meta.url));
+const at = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 const BLOCK = /```ts\n([\s\S]*?)```\n\n```text\n([\s\S]*?)```/g;
+const QUOTED = /```ts (\S+)\n([\s\S]*?)```/g;
 
-test("every block of docs/notebook.md prints what the page shows", async () => {
+const pages = ["notebook", "families"];
+
+test.each(pages)("every block of docs/%s.md prints what the page shows", async (name) => {
+  const page = at(`docs/${name}.md`);
   const markdown = readFileSync(page, "utf8");
   const blocks = [...markdown.matchAll(BLOCK)].map(([, code, output]) => ({ code, output }));
   expect(blocks.length).toBe(markdown.match(/```ts\n/g)?.length);
 
   // The blocks are one program: later ones use what earlier ones declared.
-  const folder = fileURLToPath(new URL("../../.cache/docs/", import.meta.url));
+  const folder = at(".cache/docs/");
   mkdirSync(folder, { recursive: true });
   const program = blocks
     .map(({ code }, i) => `${code}\nawait endOfBlock(${i});\n`)
     .join("")
     .replaceAll('"valuehead"', '"../../src/index.ts"');
-  const file = `${folder}notebook.ts`;
+  const file = `${folder}${name}.ts`;
   writeFileSync(file, program);
 
   const printed: string[] = [];
@@ -44,4 +51,10 @@ test("every block of docs/notebook.md prints what the page shows", async () => {
       markdown.replace(BLOCK, (_, code) => `\`\`\`ts\n${code}\`\`\`\n\n\`\`\`text\n${printed[i++]}\`\`\``),
     );
   } else expect(printed).toEqual(blocks.map(({ output }) => output));
+});
+
+test("code that a page quotes is in the file that it names", () => {
+  const quoted = pages.flatMap((name) => [...readFileSync(at(`docs/${name}.md`), "utf8").matchAll(QUOTED)]);
+  expect(quoted.length).toBeGreaterThan(1);
+  for (const [, file, code] of quoted) expect(readFileSync(at(file), "utf8")).toContain(code);
 });
