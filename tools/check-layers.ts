@@ -1,7 +1,7 @@
 /**
  * @file The layer rule: a folder of src/ imports only from folders above it, only platform/ and cli/ know Node and
- * only backend/ knows ONNX Runtime, nothing imports what threads and processes start with, and files do not import each other in circles (but for the
- * operations, whose gradients are operations).
+ * only backend/ knows ONNX Runtime, nothing imports what threads and processes start with, and files do not import each
+ * other in circles (but for the operations, whose gradients are operations).
  */
 
 /** Folders of src/ from the foundation up; src/deprecated.ts and src/index.ts are floors of their own. */

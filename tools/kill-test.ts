@@ -1,6 +1,7 @@
 /**
  * @file A run that is killed again and again ends with the same result. `npm run kill-test` kills 200 times with SIGKILL, at
- * random moments and aimed at what comes after a checkpoint got its name, the last one too; `npm run kill-test -- 50 7` 50 times with seed 7.
+ * random moments and aimed at what comes after a checkpoint got its name, the last one too; `npm run kill-test -- 50 7` 50
+ * times with seed 7.
  */
 import { existsSync, type FSWatcher, mkdtempSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,6 +1,6 @@
 /**
- * @file The CPU backend, and the only file that knows onnxruntime-node. Every trap of version 1.30.0 is handled here, and each handling has a
- * test in test/unit/backend/traps.test.ts that fails without it:
+ * @file The CPU backend, and the only file that knows onnxruntime-node. Every trap of version 1.30.0 is handled here, and
+ * each handling has a test in test/unit/backend/traps.test.ts that fails without it:
  *
  * - Denormal numbers make exp and softmax 8 to 16 times slower, and the switch counts only in the first session of the
  *   process: every session sets it, and nothing else in the library creates sessions.

@@ -31,8 +31,8 @@ const PROGRESS_EVERY = 256; // documents
 
 /**
  * The documents of files, in order; `-` is stdin. `.txt`: paragraphs; a document ends where one or more blank lines are.
- * `.json`, `.jsonl`: strings, or objects with the text in `column`. `.csv`, `.tsv` and `.parquet`: the text in `column`. All but Parquet
- * may be gzipped (`.gz`). Documents without a visible character are left out.
+ * `.json`, `.jsonl`: strings, or objects with the text in `column`. `.csv`, `.tsv` and `.parquet`: the text in `column`.
+ * All but Parquet may be gzipped (`.gz`). Documents without a visible character are left out.
  * @throws data - another kind of file, one that cannot be read, a row without that column
  */
 export async function* readCorpus(

@@ -41,8 +41,8 @@ export function attention(
 export const MASKED = -1e9;
 
 /**
- * The causal bias [1, 1, T, T]: position t looks at 0 .. t. Enough for right-padded batches too. It follows from numbers in the program, so
- * that it is computed once, when that is compiled.
+ * The causal bias [1, 1, T, T]: position t looks at 0 .. t. Enough for right-padded batches too. It follows from numbers in
+ * the program, so that it is computed once, when that is compiled.
  */
 export function causalBias(T: number): Tensor {
   const positions = Float32Array.from({ length: T }, (_, t) => t);

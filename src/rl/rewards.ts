@@ -18,8 +18,8 @@ export interface RewardInputs extends KLInputs {
 }
 
 /**
- * r_t = −β·penalty_t + [t is the last existing token of its row]·score, where penalty_t is a function of log π(x_t) − log π_ref(x_t)
- * or, for `exact`, the KL at that token.
+ * r_t = −β·penalty_t + [t is the last existing token of its row]·score, where penalty_t is a function of
+ * log π(x_t) − log π_ref(x_t) or, for `exact`, the KL at that token.
  *
  * Returns `rewards` [B * T] and `nonScoreRewards` [B * T], the KL part alone; both 0 where masked.
  * Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2; lvwerra/trl@750f5fd53:trl/ppo.py and

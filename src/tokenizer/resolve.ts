@@ -161,8 +161,9 @@ function declaredTokens(sources: TokenizerSources, settings: TokenizerConfig): M
 }
 
 /**
- * What the class makes of the vocabulary. transformers 5 builds GPT-2's and BERT's pipeline anew from vocabulary and settings, whatever
- * `tokenizer.json` says of normalizer and pre-tokenizer (4.x changes the named settings only). A file of another kind keeps its own.
+ * What the class makes of the vocabulary. transformers 5 builds GPT-2's and BERT's pipeline anew from vocabulary and
+ * settings, whatever `tokenizer.json` says of normalizer and pre-tokenizer (4.x changes the named settings only). A file of
+ * another kind keeps its own.
  */
 function rebuilt(className: string, { json, config }: TokenizerSources): TokenizerJSON {
   const type = modelType(json.model);
