@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import type { Metrics } from "../src/algorithms/events.ts";
 import type { PPOConfig } from "../src/algorithms/options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
-import { type BuiltInReward, builtInRewards } from "../src/experience/rewards.ts";
+import { type BuiltInReward, builtInRewards } from "../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { engineVersions, machine } from "./report.ts";

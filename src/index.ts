@@ -47,7 +47,7 @@ export {
   type RewardScores,
   resolveReward,
   type TextReward,
-} from "./experience/rewards.ts";
+} from "./experience/reward-functions.ts";
 export {
   type GPT2Config,
   makeConfig,

@@ -9,7 +9,7 @@ import type { PPOConfig } from "../src/algorithms/options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { askInParts } from "../src/experience/ask.ts";
 import { givenExperience } from "../src/experience/given.ts";
-import { builtInRewards } from "../src/experience/rewards.ts";
+import { builtInRewards } from "../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
 import { samplingOptions } from "../src/sample/distribution.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";

@@ -5,7 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { builtInRewards } from "../src/experience/rewards.ts";
+import { builtInRewards } from "../src/experience/reward-functions.ts";
 import { run } from "../src/run/run.ts";
 
 const LIMIT = 0.05;

@@ -11,7 +11,7 @@ import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experie
 import { truncateOptions } from "../experience/options.ts";
 import { scoreReference } from "../experience/reference.ts";
 import { rescore, rolloutRemarks, weightTargets } from "../experience/rescore.ts";
-import type { RewardFunction } from "../experience/rewards.ts";
+import type { RewardFunction } from "../experience/reward-functions.ts";
 import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";

@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { fail } from "../base/errors.ts";
 import { visible } from "../base/text.ts";
-import { isRewardPath } from "../experience/rewards.ts";
+import { isRewardPath } from "../experience/reward-functions.ts";
 import { commandLine } from "./output.ts";
 
 /** Where a question is asked. */

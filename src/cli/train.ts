@@ -84,7 +84,7 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   const outcome = await followRun(spec, flags, command);
   const { printComparison, printEnd } = await import("./summary.ts");
   if (!flags.json) printComparison(outcome, SHOWN);
-  const { isRewardPath } = await import("../experience/rewards.ts");
+  const { isRewardPath } = await import("../experience/reward-functions.ts");
   const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
   if (isRewardPath(reward)) from.push("--reward", reward); // --resume runs no module without a word
   printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
@@ -204,7 +204,7 @@ export async function readPromptsFrom(
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
 export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
   const { ppoConfig } = await import("../algorithms/config.ts");
-  const { isRewardPath } = await import("../experience/rewards.ts");
+  const { isRewardPath } = await import("../experience/reward-functions.ts");
   const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
   const { writeToStderr } = await import("../platform/output.ts");

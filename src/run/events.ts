@@ -1,7 +1,7 @@
 /** @file What a run says while it goes on: all that is known of it outside, in one stream. */
 import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
 import type { CorpusProgress } from "../data/corpus.ts";
-import type { RewardSample } from "../experience/rewards.ts";
+import type { RewardSample } from "../experience/reward-functions.ts";
 import type { MemoryEstimate } from "../model/memory.ts";
 
 /**

@@ -9,7 +9,7 @@ import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
 import { type EncodedPrompts, encodePrompts } from "../data/encode.ts";
 import { respondAndScore } from "../experience/collect.ts";
-import type { RewardFunction } from "../experience/rewards.ts";
+import type { RewardFunction } from "../experience/reward-functions.ts";
 import { loadModel, readModel } from "../families/index.ts";
 import { isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";

@@ -4,7 +4,7 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { plainError } from "../base/thrown.ts";
-import { type RewardFunction, resolveReward } from "../experience/rewards.ts";
+import { type RewardFunction, resolveReward } from "../experience/reward-functions.ts";
 import { askReward } from "../experience/score.ts";
 import { serveParent } from "../platform/in-child.ts";
 import type { FromReward, ToReward } from "./reward-process.ts";

@@ -11,7 +11,7 @@ import {
   type RewardFunction,
   type RewardSample,
   resolveReward,
-} from "../experience/rewards.ts";
+} from "../experience/reward-functions.ts";
 import { type Child, type Ending, startChild } from "../platform/child.ts";
 import { absolutePath } from "../platform/files.ts";
 import { writeToStderr } from "../platform/output.ts";

@@ -2,7 +2,7 @@
 import type { RunConfig, Trainer } from "../algorithms/algorithm.ts";
 import { messageOf, ValueheadError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
-import type { RewardFunction } from "../experience/rewards.ts";
+import type { RewardFunction } from "../experience/reward-functions.ts";
 import { joinPath } from "../platform/files.ts";
 import type { RunLock } from "../platform/lock.ts";
 import { enterRunDirectory, lostDirectory, rescue } from "../platform/run-directory.ts";

@@ -4,7 +4,7 @@
  */
 import { ValueheadError } from "../base/errors.ts";
 import { plainError, reviveError } from "../base/thrown.ts";
-import type { RewardFunction } from "../experience/rewards.ts";
+import type { RewardFunction } from "../experience/reward-functions.ts";
 import { parentChannel, workerInput } from "../platform/worker.ts";
 import { lockedRun } from "./run.ts";
 import type { ToParent, ToWorker, WorkerInput } from "./worker.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards } from "../../src/experience/rewards.ts";
+import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { generate } from "../../src/sample/generate.ts";

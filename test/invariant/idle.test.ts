@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { small, tokenizer } from "../support/ppo.ts";

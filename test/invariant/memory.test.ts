@@ -3,7 +3,7 @@ import v8 from "node:v8";
 import vm from "node:vm";
 import { expect, test } from "vitest";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards } from "../../src/experience/rewards.ts";
+import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { packagePath } from "../../src/platform/files.ts";

@@ -7,7 +7,7 @@ import { ppoConfig } from "../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards } from "../../src/experience/rewards.ts";
+import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import type { MetricName } from "../../src/rl/metrics.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";

@@ -10,7 +10,7 @@ import { criticLoss, languageModelLoss, ppoLoss } from "../../src/algorithms/los
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { openSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
-import type { RewardFunction, RewardSample } from "../../src/experience/rewards.ts";
+import type { RewardFunction, RewardSample } from "../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { namesAbove, ParameterBuffer, trainedRows } from "../../src/model/parameters.ts";

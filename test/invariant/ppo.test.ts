@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TrainEvent } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import type { RunEvent } from "../../src/run/events.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";

@@ -1,7 +1,7 @@
 /** @file Every public door for token ids: whatever comes in is read, or refused with an error that says where and what to do. */
 import { afterAll, describe, expect, test } from "vitest";
 import { ValueheadError } from "../../src/base/errors.ts";
-import { builtInRewards } from "../../src/experience/rewards.ts";
+import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import {
   GPT2HeadWithValueModel,
   generate,

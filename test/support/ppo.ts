@@ -3,7 +3,7 @@
 import type { Metrics } from "../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
-import { builtInRewards, type RewardFunction } from "../../src/experience/rewards.ts";
+import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import type { CausalLMWithValueHead } from "../../src/model/model.ts";
 import { packagePath } from "../../src/platform/files.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";

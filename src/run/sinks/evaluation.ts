@@ -1,5 +1,5 @@
 /** @file evaluation.json: how held-out prompts were answered before training and after, so that a resumed run can still compare. */
-import type { RewardSample } from "../../experience/rewards.ts";
+import type { RewardSample } from "../../experience/reward-functions.ts";
 import { joinPath, readJson, writeTextAtomic } from "../../platform/files.ts";
 import type { RunEvent } from "../events.ts";
 import type { Sink } from "./sink.ts";

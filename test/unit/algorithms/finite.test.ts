@@ -8,7 +8,7 @@ import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import type { Experience } from "../../../src/experience/experience.ts";
 import { checkFinite } from "../../../src/experience/finite.ts";
-import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { CausalLMWithValueHead } from "../../../src/model/model.ts";

@@ -5,7 +5,7 @@ import type { TrainEvent } from "../../../src/algorithms/events.ts";
 import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { encodePrompts } from "../../../src/data/encode.ts";
 import { type Responses, respondAndScore } from "../../../src/experience/collect.ts";
-import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { packagePath } from "../../../src/platform/files.ts";

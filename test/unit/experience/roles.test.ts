@@ -1,7 +1,7 @@
 /** @file Policy, reference and value model are told apart by the memory of their weights. */
 import { afterAll, expect, test } from "vitest";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
-import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { builtInRewards } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { generate } from "../../../src/sample/generate.ts";

@@ -2,7 +2,7 @@ import { describe, expect, it, test } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
 import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
-import { builtInRewards } from "../../../src/experience/rewards.ts";
+import { builtInRewards } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { writeOnnx } from "../../../src/graph/onnx.ts";

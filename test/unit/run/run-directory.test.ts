@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { pretrainRun } from "../../../src/deprecated.ts";
-import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { writeChecksums } from "../../../src/platform/file-checksums.ts";

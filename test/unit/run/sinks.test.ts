@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TrainEvent } from "../../../src/algorithms/events.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
-import type { RewardFunction } from "../../../src/experience/rewards.ts";
+import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { packagePath } from "../../../src/platform/files.ts";

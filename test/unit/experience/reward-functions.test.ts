@@ -5,7 +5,12 @@ import { join, relative } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { placeOf } from "../../../src/base/thrown.ts";
-import { builtInRewards, lengthReward, type RewardFunction, resolveReward } from "../../../src/experience/rewards.ts";
+import {
+  builtInRewards,
+  lengthReward,
+  type RewardFunction,
+  resolveReward,
+} from "../../../src/experience/reward-functions.ts";
 import { checkScores, computeScores } from "../../../src/experience/score.ts";
 import { sentiment } from "../../../src/experience/sentiment.ts";
 import { testSample } from "../../support/samples.ts";
