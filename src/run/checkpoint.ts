@@ -21,8 +21,8 @@ import {
   writeTextAtomic,
 } from "../platform/files.ts";
 import { isLockFile } from "../platform/lock.ts";
+import { bytesOf, restorePart, savePart } from "./checkpoint-parts.ts";
 import type { CheckpointState } from "./checkpoint-state.ts";
-import { bytesOf, restorePart, savePart } from "./parts.ts";
 
 const STATE_FILE = "trainer.json";
 
