@@ -98,7 +98,6 @@ export { type Sink, withSinks } from "./run/sinks/sink.ts";
 export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
 export type { AnyRunSpec, RunSpec, SFTSpec, TextSource } from "./run/spec.ts";
 export { runInWorker } from "./run/worker.ts";
-export type { SamplingOptions } from "./sample/distribution.ts";
 export {
   type GenerateOptions,
   generate,
@@ -110,6 +109,7 @@ export {
 export { decodingWeights, type Precision } from "./sample/precision.ts";
 export { scoreTokens, type TokenTable } from "./sample/score.ts";
 export type { StopOptions } from "./sample/stop.ts";
+export type { SamplingOptions } from "./sample/token-sampler.ts";
 export type {
   AdjustmentOptions,
   Adjustments,

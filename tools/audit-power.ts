@@ -11,8 +11,8 @@ import { askInParts } from "../src/experience/ask.ts";
 import { givenExperience } from "../src/experience/given.ts";
 import { builtInRewards } from "../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
-import { samplingOptions } from "../src/sample/distribution.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
+import { samplingOptions } from "../src/sample/token-sampler.ts";
 import { Adjustments } from "../src/sample/transforms.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 

@@ -9,9 +9,9 @@ import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { breathe } from "../platform/worker.ts";
 import { Decoder } from "./decoder.ts";
-import { type SamplingOptions, TokenSampler } from "./distribution.ts";
 import { decodingWeights, type Precision } from "./precision.ts";
 import { checkStop, type StopOptions, StopWatch } from "./stop.ts";
+import { type SamplingOptions, TokenSampler } from "./token-sampler.ts";
 import { type Adjustments, checkIds } from "./transforms.ts";
 import type { DecodingWeights } from "./weights.ts";
 

@@ -1,7 +1,7 @@
 /** @file The options of sampling: how a response is drawn. */
 import { z } from "zod";
 import { count, type OptionsOf, onOff, share } from "../base/option-values.ts";
-import { DIVISOR, SMALLEST_DIVISOR } from "./distribution.ts";
+import { DIVISOR, SMALLEST_DIVISOR } from "./token-sampler.ts";
 
 /** What logits are divided by. */
 const divisor = z

@@ -6,8 +6,8 @@ import { experience } from "../../src/experience/experience.ts";
 import { scoreReference } from "../../src/experience/reference.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { klEstimates, meanAndStandardError } from "../../src/rl/kl.ts";
-import type { SamplingOptions } from "../../src/sample/distribution.ts";
 import { generate, type Rollout } from "../../src/sample/generate.ts";
+import type { SamplingOptions } from "../../src/sample/token-sampler.ts";
 import { maxDifference, tinyDir } from "../support/golden.ts";
 
 const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 2 });

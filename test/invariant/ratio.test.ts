@@ -6,8 +6,8 @@ import { ask, pick } from "../../src/experience/ask.ts";
 import { experience } from "../../src/experience/experience.ts";
 import { ParameterBuffer } from "../../src/model/parameters.ts";
 import { meanAndStandardError } from "../../src/rl/kl.ts";
-import type { SamplingOptions } from "../../src/sample/distribution.ts";
 import { generate } from "../../src/sample/generate.ts";
+import type { SamplingOptions } from "../../src/sample/token-sampler.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
 import { familyNames, tinyModel } from "../support/families.ts";
 

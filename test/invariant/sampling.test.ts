@@ -2,8 +2,8 @@
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { RNG } from "../../src/base/rng.ts";
 import { Decoder } from "../../src/sample/decoder.ts";
-import { TokenSampler } from "../../src/sample/distribution.ts";
 import { type GenerateOptions, generate, type Rollout, replay } from "../../src/sample/generate.ts";
+import { TokenSampler } from "../../src/sample/token-sampler.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
 import { seen } from "../support/backends.ts";
 import { familyNames, type Model, smallModel, tinyModel } from "../support/families.ts";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { RNG } from "../../../src/base/rng.ts";
 import type { Bias } from "../../../src/model/distribution.ts";
-import { type SamplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
+import { type SamplingOptions, TokenSampler } from "../../../src/sample/token-sampler.ts";
 import type { Transform } from "../../../src/sample/transforms.ts";
 import { pValue } from "../../support/chi-squared.ts";
 import { goldenPath } from "../../support/golden.ts";

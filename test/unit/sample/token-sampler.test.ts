@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { RNG } from "../../../src/base/rng.ts";
 import { KeptSet } from "../../../src/model/kept-set.ts";
-import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/distribution.ts";
+import { type SamplingOptions, samplingOptions, TokenSampler } from "../../../src/sample/token-sampler.ts";
 import { pValue, tail } from "../../support/chi-squared.ts";
 import { goldenPath } from "../../support/golden.ts";
 
