@@ -3,10 +3,31 @@
 export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
 export { ppoConfig } from "./algorithms/config.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
+export {
+  GRPO_DEFAULTS,
+  type GRPOConfig,
+  GRPOTrainer,
+  type GRPOTrainerOptions,
+  type GroupConfig,
+  grpoConfig,
+} from "./algorithms/grpo.ts";
 export type { Learner, LearnerOptions } from "./algorithms/learner.ts";
-export { PPO_DEFAULTS, type PPOConfig } from "./algorithms/options.ts";
-export { PPOTrainer, type PPOTrainerOptions, type StepResult } from "./algorithms/ppo.ts";
+export {
+  PPO_DEFAULTS,
+  type PPOConfig,
+  type RolloutTrainerConfig,
+  type RolloutTrainerOptions,
+} from "./algorithms/options.ts";
+export { PPOTrainer, type PPOTrainerOptions } from "./algorithms/ppo.ts";
 export { type PresetName, presets } from "./algorithms/presets.ts";
+export {
+  RLOO_DEFAULTS,
+  type RLOOConfig,
+  RLOOTrainer,
+  type RLOOTrainerOptions,
+  rlooConfig,
+} from "./algorithms/rloo.ts";
+export { RolloutTrainer, type StepResult } from "./algorithms/rollout.ts";
 export {
   type HeldOutLoss,
   heldOutLoss,
@@ -22,7 +43,7 @@ export {
   type SFTTrainerOptions,
   sftConfig,
 } from "./algorithms/sft.ts";
-export type { TrainerState } from "./algorithms/trainer-state.ts";
+export type { RolloutState, TrainerState } from "./algorithms/trainer-state.ts";
 export type { Device } from "./backend/devices.ts";
 export type { Engine, EngineOptions } from "./backend/engine.ts";
 export { type ErrorKind, type Problem, ValueheadError } from "./base/errors.ts";
@@ -79,11 +100,12 @@ export {
   type KLController,
   type KLControllerState,
 } from "./rl/controllers.ts";
+export { type AdvantageScaling, groupAdvantages, type LengthNormalization, leaveOneOut } from "./rl/groups.ts";
 export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKL } from "./rl/kl.ts";
 export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
-export { type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
+export { groupMetrics, type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
@@ -96,7 +118,16 @@ export { run } from "./run/run.ts";
 export { JSONLSink } from "./run/sinks/jsonl.ts";
 export { type Sink, withSinks } from "./run/sinks/sink.ts";
 export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
-export type { AnyRunSpec, RunSpec, SFTSpec, TextSource } from "./run/spec.ts";
+export type {
+  AnyRunSpec,
+  GRPOSpec,
+  PromptSpec,
+  RewardedSpec,
+  RLOOSpec,
+  RunSpec,
+  SFTSpec,
+  TextSource,
+} from "./run/spec.ts";
 export { runInWorker } from "./run/worker.ts";
 export {
   type GenerateOptions,

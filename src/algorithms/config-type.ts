@@ -6,7 +6,7 @@
 export type PPOConfig = {
   /** Published values for every option that is not given. Default: "default". */
   preset: "default" | "trl-classic" | "trl-0.11" | "openai";
-  /** PPO steps. A whole number, at least 1 and at most 1000000000. Default: 100. */
+  /** Steps to take. A whole number, at least 1 and at most 1000000000. Default: 100. */
   steps: number;
   /** Seed for everything random. A whole number, at least 0. Default: 0. */
   seed: number;
@@ -111,7 +111,7 @@ export type PPOConfig = {
   learningRate: number;
   /** Learning rate over the run. Default: "constant". */
   schedule: "constant" | "linear" | "cosine";
-  /** PPO steps of linear warm-up. A whole number, at least 0 and at most 1000000000. Default: 0. */
+  /** Steps of linear warm-up. A whole number, at least 0 and at most 1000000000. Default: 0. */
   warmupSteps: number;
   /** AdamW, first moment. A number, at least 0. Default: 0.9. */
   beta1: number;
@@ -186,7 +186,7 @@ export type PPOConfig = {
   /** Recompute activations in the backward pass: less memory, more time. Default: false. */
   gradientCheckpointing: boolean;
   /**
-   * PPO steps between checkpoints; 0: only at the end and when interrupted. A whole number, at least 0 and at most
+   * Steps between checkpoints; 0: only at the end and when interrupted. A whole number, at least 0 and at most
    * 1000000000. Default: 50.
    */
   saveEvery: number;

@@ -1,7 +1,14 @@
-/** @file A complete, checked config of a PPO run from some options: presets, sources, and what follows what. */
+/** @file A complete, checked config of a run on prompts from some options: presets, sources, and what follows what. */
 import { fail } from "../base/errors.ts";
-import { librarySource, type OptionSource, type Resolved, resolveOptions, shown } from "../base/options.ts";
-import { PPO_DEFAULTS, type PPOConfig, type PPOOptionName, ppoOptions } from "./options.ts";
+import {
+  librarySource,
+  type OptionSource,
+  type OptionTable,
+  type Resolved,
+  resolveOptions,
+  shown,
+} from "../base/options.ts";
+import { defaultsOf, PPO_DEFAULTS, type PPOConfig, ppoOptions, type RolloutTrainerConfig } from "./options.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
 import { nameHere } from "./trl-names.ts";
 
@@ -19,32 +26,42 @@ export function ppoConfig(options: Readonly<Record<string, unknown>> = {}, where
 
 /** An option that was not as given: what it is now, because of which. */
 export interface Followed {
-  name: PPOOptionName;
+  name: string;
   /** What it would have been. */
   from: unknown;
   to: unknown;
-  because: PPOOptionName;
+  because: string;
+}
+
+/** The config from several sources, the later before the earlier. @throws config */
+export function resolvePpoConfig(sources: readonly OptionSource[]): { config: PPOConfig; followed: Followed[] } {
+  const preset = sources.findLast(({ yields, values }) => !yields && values.preset !== undefined)?.values.preset;
+  return resolveConfig<PPOConfig>(ppoOptions, sources, ppoPairs, presetNamed(preset));
 }
 
 /**
- * The config from several sources, the later before the earlier. The values of a preset stand before what yields (defaults,
- * an earlier run) and behind what is given.
+ * The config of a table from several sources, the later before the earlier. The values of a preset stand before what yields
+ * (defaults, an earlier run) and behind what is given.
+ * @param pairs options that may not fit each other
  * @throws config
  */
-export function resolvePpoConfig(sources: readonly OptionSource[]): { config: PPOConfig; followed: Followed[] } {
-  const given = sources.filter((source) => !source.yields);
+export function resolveConfig<C>(
+  table: OptionTable,
+  sources: readonly OptionSource[],
+  pairs: (config: C) => readonly Pair[],
+  preset: Partial<C> = {},
+): { config: C; followed: Followed[] } {
   const style = sources.at(-1) ?? librarySource({}, "options");
-  const standing = (values: Readonly<Record<string, unknown>>): OptionSource => ({ ...style, values, yields: true });
-  const preset = given.findLast((source) => source.values.preset !== undefined)?.values.preset;
+  const standing = (values: object): OptionSource => ({ ...style, values: { ...values }, yields: true });
   const all = [
-    standing(PPO_DEFAULTS),
+    standing(defaultsOf<object>(table)),
     ...sources.filter((source) => source.yields),
-    standing(presetNamed(preset)),
-    ...given,
+    standing(preset),
+    ...sources.filter((source) => !source.yields),
   ];
-  const resolved = resolveOptions(ppoOptions, all, unknownHint);
-  const followed = follow(resolved, all);
-  return { config: resolved.values as PPOConfig, followed };
+  const resolved = resolveOptions(table, all, (name, write) => unknownHint(table, name, write));
+  const followed = follow(resolved, all, pairs);
+  return { config: resolved.values as C, followed };
 }
 
 /** The values of a preset; none for a name that is not one, which is reported like any other bad value. */
@@ -52,31 +69,35 @@ export function presetNamed(name: unknown): Partial<PPOConfig> {
   return presetNames.find((known) => known === name) ? presets[name as PresetName] : {};
 }
 
-function unknownHint(name: string, write: (name: string) => string): string | undefined {
-  const here = nameHere(name) as PPOOptionName | undefined;
-  return here && `it is called ${write(here)} here: ${ppoOptions[here][2]}`;
+function unknownHint(table: OptionTable, name: string, write: (name: string) => string): string | undefined {
+  const here = nameHere(name, (known) => Object.hasOwn(table, known));
+  return here && `it is called ${write(here)} here: ${table[here][2]}`;
 }
 
 /** Two options that may not fit each other. */
-interface Pair {
+export interface Pair<Name extends string = string> {
   /** The one that an error is about, and the other. */
-  between: readonly [PPOOptionName, PPOOptionName];
+  between: readonly [Name, Name];
   wrong: boolean;
   found: string;
   /** `other` is what the error calls the other one. */
   expected: (other: string) => string;
   /** What either becomes where it was not given; without a value here it stays, and the two are an error. */
-  follow: { readonly [name in PPOOptionName]?: unknown };
+  follow: { readonly [name in Name]?: unknown };
 }
 
 /** Make what yields fit what is given. @throws config - both were given */
-function follow({ values, ranks }: Resolved, sources: readonly OptionSource[]): Followed[] {
+function follow<C>(
+  { values, ranks }: Resolved,
+  sources: readonly OptionSource[],
+  pairs: (config: C) => readonly Pair[],
+): Followed[] {
   const followed: Followed[] = [];
   for (;;) {
-    const pair = pairs(values as PPOConfig).find(({ wrong }) => wrong);
+    const pair = pairs(values as C).find(({ wrong }) => wrong);
     if (!pair) return followed;
     const { between, found, expected } = pair;
-    const source = (name: PPOOptionName) => sources[ranks[name]];
+    const source = (name: string) => sources[ranks[name]];
     const [name] = between
       .filter((name) => Object.hasOwn(pair.follow, name) && (source(name).yields ?? false))
       .filter((name) => followed.every((f) => f.name !== name || pair.follow[name] !== f.to)) // it did not help
@@ -100,17 +121,12 @@ function follow({ values, ranks }: Resolved, sources: readonly OptionSource[]): 
   }
 }
 
-/** Options that do not fit each other, and which way each could. */
-function pairs(c: PPOConfig): readonly Pair[] {
+/** Options of any run on prompts that do not fit each other, and which way each could. */
+export function rolloutPairs(
+  c: RolloutTrainerConfig,
+): readonly Pair<Exclude<keyof RolloutTrainerConfig, "numGenerations">>[] {
   const noToken = c.truncateToken === "";
   return [
-    {
-      between: ["klHorizon", "batchSize"],
-      wrong: c.klController === "adaptive" && c.batchSize >= 5 * c.klHorizon,
-      found: `${c.klHorizon}`,
-      expected: (other) => `more than a fifth of ${other}`,
-      follow: { klHorizon: c.batchSize, batchSize: Math.max(1, Math.ceil(5 * c.klHorizon) - 1) },
-    },
     {
       between: ["miniBatchSize", "batchSize"],
       wrong: c.miniBatchSize > c.batchSize,
@@ -171,33 +187,45 @@ function pairs(c: PPOConfig): readonly Pair[] {
       expected: (other) => `less than ${other}: no response would have the token`,
       follow: { truncateAfter: c.maxNewTokens - 1, maxNewTokens: c.truncateAfter + 1 },
     },
-    {
-      between: ["valueHeadStd", "valueHeadInit"],
-      wrong: c.valueHeadStd > 0 && c.valueHeadInit !== "normal",
-      found: `${c.valueHeadStd}`,
-      expected: (other) => `0, or normal for ${other}`,
-      follow: { valueHeadStd: 0, valueHeadInit: "normal" },
-    },
-    {
-      between: ["whiteningScope", "miniBatchSize"],
-      wrong: c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
-      found: "minibatch, with minibatches of one token",
-      expected: () => "batch: one advantage less its mean is 0, and nothing would be learned",
-      follow: { whiteningScope: "batch" },
-    },
-    {
-      between: ["vfCoef", "valueModel"],
-      wrong: c.vfCoef === 0 && c.valueModel === "separate",
-      found: "0",
-      expected: (other) => `more than 0 with ${other}: nothing else trains it`,
-      follow: { vfCoef: PPO_DEFAULTS.vfCoef },
-    },
-    {
-      between: ["targetKl", "ppoEpochs"],
-      wrong: c.targetKl > 0 && c.ppoEpochs === 1,
-      found: `${c.targetKl}`,
-      expected: (other) => `0, or more than one epoch in ${other}: there is none to leave out`,
-      follow: { targetKl: 0, ppoEpochs: PPO_DEFAULTS.ppoEpochs },
-    },
   ];
 }
+
+/** The same of PPO. */
+const ppoPairs = (c: PPOConfig): readonly Pair<keyof PPOConfig>[] => [
+  {
+    between: ["klHorizon", "batchSize"],
+    wrong: c.klController === "adaptive" && c.batchSize >= 5 * c.klHorizon,
+    found: `${c.klHorizon}`,
+    expected: (other) => `more than a fifth of ${other}`,
+    follow: { klHorizon: c.batchSize, batchSize: Math.max(1, Math.ceil(5 * c.klHorizon) - 1) },
+  },
+  ...rolloutPairs(c),
+  {
+    between: ["valueHeadStd", "valueHeadInit"],
+    wrong: c.valueHeadStd > 0 && c.valueHeadInit !== "normal",
+    found: `${c.valueHeadStd}`,
+    expected: (other) => `0, or normal for ${other}`,
+    follow: { valueHeadStd: 0, valueHeadInit: "normal" },
+  },
+  {
+    between: ["whiteningScope", "miniBatchSize"],
+    wrong: c.whitenAdvantages && c.whiteningScope === "minibatch" && c.miniBatchSize * c.maxNewTokens === 1,
+    found: "minibatch, with minibatches of one token",
+    expected: () => "batch: one advantage less its mean is 0, and nothing would be learned",
+    follow: { whiteningScope: "batch" },
+  },
+  {
+    between: ["vfCoef", "valueModel"],
+    wrong: c.vfCoef === 0 && c.valueModel === "separate",
+    found: "0",
+    expected: (other) => `more than 0 with ${other}: nothing else trains it`,
+    follow: { vfCoef: PPO_DEFAULTS.vfCoef },
+  },
+  {
+    between: ["targetKl", "ppoEpochs"],
+    wrong: c.targetKl > 0 && c.ppoEpochs === 1,
+    found: `${c.targetKl}`,
+    expected: (other) => `0, or more than one epoch in ${other}: there is none to leave out`,
+    follow: { targetKl: 0, ppoEpochs: PPO_DEFAULTS.ppoEpochs },
+  },
+];

@@ -2,7 +2,7 @@
 import { firstBadParameter, isBad } from "../experience/finite.ts";
 import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
-import type { RowLoss, RowScores } from "../model/head.ts";
+import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
@@ -69,7 +69,7 @@ export class Learner {
    */
   async accumulate(
     asked: AskedTokens,
-    loss: RowLoss,
+    loss: RowLoss | SeedLoss,
     inputs: Readonly<Record<string, Float32Array>>,
   ): Promise<RowScores & { loss: number }> {
     const add = this.#parts++ > 0;

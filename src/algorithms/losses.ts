@@ -5,8 +5,8 @@
  */
 
 import { add, clamp, exp, maximum, mul, neg, reduceSum, scale, sub } from "../graph/ops/index.ts";
-import type { Tensor } from "../graph/tensor.ts";
-import type { RowLoss } from "../model/head.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import type { RowLoss, SeedLoss } from "../model/head.ts";
 
 /** Mean negative log-likelihood of the next token: -sum_t w_t log p(x_t). */
 export const languageModelLoss: RowLoss = {
@@ -59,10 +59,96 @@ export function criticLoss({ clipRangeValue, vfCoef }: Pick<PPOLossOptions, "cli
   };
 }
 
-/** max(-A ratio, -A clamp(ratio, 1 - e, 1 + e)), per token. */
-function policyLoss(logprobs: Tensor, oldLogprobs: Tensor, advantages: Tensor, clipRange: number): Tensor {
+export interface GRPOLossOptions {
+  /** epsilon of the clipped ratio, downwards, and upwards where clipRangeHigh does not say. */
+  clipRange: number;
+  /** epsilon upwards ("clip-higher"); null: as downwards. */
+  clipRangeHigh: number | null;
+  /** beta, weight of the KL from the reference; 0: there is none. */
+  klCoef: number;
+  /** Multiply the KL by the ratio. */
+  klCorrection: boolean;
+  /** Weight of the entropy bonus. */
+  entropyCoef: number;
+}
+
+/**
+ * The GRPO loss (Shao et al. 2024, arXiv 2402.03300, equations 3 and 4; e' > e is clip-higher of Yu et al. 2025, arXiv 2503.14476).
+ * Inputs per token: oldLogprobs, refLogprobs, advantages, weight, which is all there is to how lengths are normalised, and exists, 1.
+ *
+ *     ratio = exp(logprob - oldLogprob),  d = refLogprob - logprob
+ *     loss  = sum weight (max(-A ratio, -A clamp(ratio, 1 - e, 1 + e')) + beta (exp(d) - d - 1) - entropyCoef H)
+ *
+ * The gradient of exp(d) - d - 1 at fixed tokens is not that of the KL, whose expectation is over tokens of the policy; that of
+ * ratio (exp(d) - d - 1) is (klCorrection; DeepSeek-V3.2, arXiv 2512.02556, and huggingface/trl@v1.16.0 use_bias_correction_kl).
+ */
+export function grpoLoss(options: GRPOLossOptions): RowLoss {
+  const { clipRange, clipRangeHigh, klCoef, klCorrection, entropyCoef } = options;
+  return {
+    name: "GRPO loss",
+    scores: ["logprobs", "entropies"],
+    build: ({ logprobs, entropies }, input) => {
+      const [old, advantages] = [input("oldLogprobs"), input("advantages")];
+      const policy = policyLoss(logprobs, old, advantages, clipRange, clipRangeHigh ?? clipRange);
+      const kl = () => (klCorrection ? mul(exp(sub(logprobs, old)), k3(logprobs, input)) : k3(logprobs, input));
+      const loss = klCoef === 0 ? policy : add(policy, scale(kl(), klCoef));
+      return total(mul(input("weight"), entropyCoef === 0 ? loss : sub(loss, scale(entropies, entropyCoef))));
+    },
+  };
+}
+
+/** exp(d) - d - 1, per token; exactly 0 in rows that only fill up a chunk, where exp(d) may be infinite. */
+function k3(logprobs: Tensor, input: (name: string) => Tensor): Tensor {
+  const d = mul(input("exists"), sub(input("refLogprobs"), logprobs));
+  return sub(sub(exp(d), d), constant(1));
+}
+
+/**
+ * The RLOO loss: REINFORCE with the response as one action (Ahmadian et al. 2024, arXiv 2402.14740), its ratio clipped like PPO's, as
+ * in huggingface/trl@v1.16.0:trl/trainer/rloo_trainer.py `_compute_loss`. Inputs per token: oldLogprobs, advantages, weight (1 over
+ * the responses in the mean) and sequence, which response it is of; the last three are the same for all tokens of a response.
+ *
+ *     ratio_i = exp(sum over the response of (logprob - oldLogprob))
+ *     loss    = mean over responses of max(-A_i ratio_i, -A_i clamp(ratio_i, 1 - e, 1 + e'))
+ *
+ * Before a weight has moved ratio_i is 1, and the gradient is that of -A_i log p(response).
+ */
+export function rlooLoss({ clipRange, clipRangeHigh }: Pick<GRPOLossOptions, "clipRange" | "clipRangeHigh">): SeedLoss {
+  return {
+    name: "RLOO loss",
+    seeds: (logprobs, { oldLogprobs, advantages, weight, sequence }) => {
+      const logRatios = sumsBy(sequence, (i) => logprobs[i] - oldLogprobs[i]);
+      const terms = new Map<number, { loss: number; slope: number }>();
+      sequence.forEach((b, i) => {
+        const ratio = Math.exp(logRatios.get(b) as number);
+        const clipped = Math.min(Math.max(ratio, 1 - clipRange), 1 + (clipRangeHigh ?? clipRange));
+        const [free, bound] = [-advantages[i] * ratio, -advantages[i] * clipped];
+        // d ratio / d logprob is the ratio, for every token of the response; what is clipped has no slope.
+        terms.set(b, { loss: weight[i] * Math.max(free, bound), slope: free >= bound ? weight[i] * free : 0 });
+      });
+      const loss = [...terms.values()].reduce((sum, term) => sum + term.loss, 0);
+      return { loss, seeds: Float32Array.from(sequence, (b) => terms.get(b)?.slope ?? 0) };
+    },
+  };
+}
+
+/** Sums over the rows of each sequence, by its number. */
+function sumsBy(sequence: Float32Array, of: (i: number) => number): Map<number, number> {
+  const sums = new Map<number, number>();
+  for (const [i, b] of sequence.entries()) sums.set(b, (sums.get(b) ?? 0) + of(i));
+  return sums;
+}
+
+/** max(-A ratio, -A clamp(ratio, 1 - e, 1 + e')), per token. */
+function policyLoss(
+  logprobs: Tensor,
+  oldLogprobs: Tensor,
+  advantages: Tensor,
+  clipRange: number,
+  clipRangeHigh = clipRange,
+): Tensor {
   const ratio = exp(sub(logprobs, oldLogprobs));
-  return maximum(neg(mul(advantages, ratio)), neg(mul(advantages, clamp(ratio, 1 - clipRange, 1 + clipRange))));
+  return maximum(neg(mul(advantages, ratio)), neg(mul(advantages, clamp(ratio, 1 - clipRange, 1 + clipRangeHigh))));
 }
 
 /** 1/2 max((v - R)^2, (clamp(v, vOld - e, vOld + e) - R)^2), per token. */

@@ -4,6 +4,7 @@ import type { Experience } from "../experience/experience.ts";
 import type { RewardSample } from "../experience/sample.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { OptimizerConfig } from "../nn/options.ts";
+import { groupSpread } from "../rl/groups.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
@@ -14,11 +15,9 @@ import type { Metrics, Sample } from "./events.ts";
 import type { LossConfig } from "./options.ts";
 import type { UpdateRecord } from "./update.ts";
 
-export interface ReportFacts {
-  config: LossConfig &
-    AdvantageConfig &
-    Pick<KLConfig, "klLog"> &
-    Pick<OptimizerConfig, "learningRate"> & { logSamples: number };
+/** What every algorithm on prompts knows of a step. */
+interface CommonFacts {
+  config: Pick<KLConfig, "klLog"> & Pick<OptimizerConfig, "learningRate"> & { logSamples: number };
   data: Experience;
   episodes: readonly RewardSample[];
   /** What the reward function said. */
@@ -27,14 +26,60 @@ export interface ReportFacts {
   scores: readonly number[];
   kl: KLEstimates;
   klCoef: number;
-  nonScoreRewards: Float32Array;
   update: UpdateRecord;
   optimizer: AdamW;
   importance?: ImportanceWeights;
 }
 
+export interface ReportFacts extends CommonFacts {
+  config: CommonFacts["config"] & LossConfig & AdvantageConfig;
+  nonScoreRewards: Float32Array;
+}
+
+/** What was sampled, what was said of it and how far it is from the reference. */
+function commonMetrics(facts: CommonFacts): Metrics {
+  const { config, data, kl, importance } = facts;
+  const given = moments(facts.given);
+  const queryLengths = moments(data.queries.map((q) => q.length));
+  const responseLengths = moments(data.responses.map((r) => r.length));
+  const logged = kl[config.klLog] as KLEstimate;
+  const keptMass = Array.from(data.keptMass).filter((_, i) => data.batch.mask[i] === 1);
+  const exact = kl.exact && {
+    "objective/kl_exact": kl.exact.mean,
+    "objective/kl_exact_stderr": kl.exact.standardError,
+  };
+  const rollout = importance && {
+    "rollout/kl": importance.kl,
+    "rollout/importance_weight_mean": importance.mean,
+    "rollout/importance_weight_std": importance.std,
+    "rollout/importance_weight_min": importance.min,
+    "rollout/importance_weight_max": importance.max,
+    "rollout/importance_weight_clipped": importance.clipped,
+  };
+  return {
+    "objective/kl": logged.mean,
+    "objective/kl_stderr": logged.standardError,
+    "objective/kl_k1": kl.k1.mean,
+    "objective/kl_k1_stderr": kl.k1.standardError,
+    "objective/kl_k3": kl.k3.mean,
+    "objective/kl_k3_stderr": kl.k3.standardError,
+    ...exact,
+    ...rollout,
+    "objective/kl_coef": facts.klCoef,
+    "objective/entropy": sampledEntropy(data.logprobs, data.batch),
+    "env/reward_mean": given.mean,
+    "env/reward_std": given.std,
+    "tokens/queries_len_mean": queryLengths.mean,
+    "tokens/queries_len_std": queryLengths.std,
+    "tokens/responses_len_mean": responseLengths.mean,
+    "tokens/responses_len_std": responseLengths.std,
+    "tokens/kept_mass_mean": moments(keptMass).mean,
+    "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
+  };
+}
+
 export function stepReport(facts: ReportFacts): { metrics: Metrics; samples: Sample[] } {
-  const { config, data, kl, update } = facts;
+  const { config, data, update } = facts;
   const { batch } = data;
   const stats = ppoStatistics({
     logprobs: update.logprobs,
@@ -47,39 +92,10 @@ export function stepReport(facts: ReportFacts): { metrics: Metrics; samples: Sam
     clipRange: config.clipRange,
     clipRangeValue: config.clipRangeValue,
   });
-  const given = moments(facts.given);
   const score = moments(facts.scores);
-  const queryLengths = moments(data.queries.map((q) => q.length));
-  const responseLengths = moments(data.responses.map((r) => r.length));
   const entropy = moments(Array.from(update.entropies)).mean;
-  const logged = kl[config.klLog] as KLEstimate;
-  const keptMass = Array.from(data.keptMass).filter((_, i) => batch.mask[i] === 1);
-  const exact = kl.exact && {
-    "objective/kl_exact": kl.exact.mean,
-    "objective/kl_exact_stderr": kl.exact.standardError,
-  };
-  const { importance } = facts;
-  const rollout = importance && {
-    "rollout/kl": importance.kl,
-    "rollout/importance_weight_mean": importance.mean,
-    "rollout/importance_weight_std": importance.std,
-    "rollout/importance_weight_min": importance.min,
-    "rollout/importance_weight_max": importance.max,
-    "rollout/importance_weight_clipped": importance.clipped,
-  };
   const metrics: Metrics = {
-    "objective/kl": logged.mean,
-    "objective/kl_stderr": logged.standardError,
-    "objective/kl_k1": kl.k1.mean,
-    "objective/kl_k1_stderr": kl.k1.standardError,
-    "objective/kl_k3": kl.k3.mean,
-    "objective/kl_k3_stderr": kl.k3.standardError,
-    ...exact,
-    ...rollout,
-    "objective/kl_coef": facts.klCoef,
-    "objective/entropy": sampledEntropy(data.logprobs, batch),
-    "env/reward_mean": given.mean,
-    "env/reward_std": given.std,
+    ...commonMetrics(facts),
     "ppo/mean_scores": score.mean,
     "ppo/std_scores": score.std,
     "ppo/mean_non_score_reward": maskedMean(facts.nonScoreRewards, batch.mask),
@@ -110,18 +126,53 @@ export function stepReport(facts: ReportFacts): { metrics: Metrics; samples: Sam
     "ppo/grad_norm": update.gradNorm,
     "ppo/update_norm": update.updateNorm,
     "ppo/skipped_updates": update.skippedUpdates,
-    "tokens/queries_len_mean": queryLengths.mean,
-    "tokens/queries_len_std": queryLengths.std,
-    "tokens/responses_len_mean": responseLengths.mean,
-    "tokens/responses_len_std": responseLengths.std,
-    "tokens/kept_mass_mean": moments(keptMass).mean,
-    "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
   };
-  return { metrics, samples: facts.episodes.slice(0, config.logSamples).map((_, b) => sample(facts, b)) };
+  return { metrics, samples: samplesOf(facts) };
+}
+
+/** Of GRPO and RLOO. */
+export interface GroupFacts extends CommonFacts {
+  config: CommonFacts["config"] & { numGenerations: number };
+  /** Of each response, [B]. */
+  advantages: Float32Array;
+  /** Share of the ratios that are clipped: of tokens, or of responses. */
+  clipFraction: number;
+}
+
+/** The same of a step whose responses are compared within groups. */
+export function groupReport(facts: GroupFacts): { metrics: Metrics; samples: Sample[] } {
+  const { config, data, update } = facts;
+  const d = Float64Array.from(update.logprobs, (x, i) => x - data.logprobs[update.index[i]]);
+  const ratio = moments(Array.from(d, Math.exp));
+  const score = moments(facts.scores);
+  const spread = groupSpread(facts.scores, config.numGenerations);
+  const metrics: Metrics = {
+    ...commonMetrics(facts),
+    "group/mean_scores": score.mean,
+    "group/std_scores": spread.std,
+    "group/equal_scores": spread.equal,
+    "group/advantages_std": moments(Array.from(facts.advantages)).std,
+    "policy/loss": update.loss,
+    "policy/entropy": moments(Array.from(update.entropies)).mean,
+    "policy/approxkl": moments(Array.from(d, (x) => 0.5 * x * x)).mean,
+    "policy/policykl": -moments(Array.from(d)).mean,
+    "policy/clipfrac": facts.clipFraction,
+    "policy/ratio_mean": ratio.mean,
+    "policy/ratio_min": Math.exp(d.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)),
+    "policy/ratio_max": Math.exp(d.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)),
+    "policy/first_ratio_deviation": update.firstRatioDeviation,
+    "update/epochs": update.epochs,
+    "update/learning_rate": facts.optimizer.options.learningRate,
+    "update/grad_norm": update.gradNorm,
+    "update/norm": update.updateNorm,
+    "update/skipped": update.skippedUpdates,
+  };
+  return { metrics, samples: samplesOf(facts) };
 }
 
 /** The same step as rl/idle.ts looks at it. */
-export function stepSignals({ config, data, given, scores, update, optimizer }: ReportFacts): StepSignals {
+export function stepSignals(facts: ReportFacts | GroupFacts): StepSignals {
+  const { config, data, given, scores, update, optimizer } = facts;
   const { queries, responses, batch, logprobs } = data;
   const differs = (b: number) => responses[b].join() !== responses[0].join() || queries[b].join() !== queries[0].join();
   return {
@@ -130,7 +181,8 @@ export function stepSignals({ config, data, given, scores, update, optimizer }: 
     scores,
     given,
     advantages: update.advantages,
-    whitened: config.whitenAdvantages,
+    whitened: "whitenAdvantages" in config && config.whitenAdvantages,
+    groupSize: "numGenerations" in config ? config.numGenerations : undefined,
     learningRate: optimizer.options.learningRate,
     baseLearningRate: config.learningRate,
     updateNorm: update.updateNorm,
@@ -139,7 +191,10 @@ export function stepSignals({ config, data, given, scores, update, optimizer }: 
   };
 }
 
-function sample({ config, data, episodes, given, kl }: ReportFacts, b: number): Sample {
+const samplesOf = (facts: CommonFacts): Sample[] =>
+  facts.episodes.slice(0, facts.config.logSamples).map((_, b) => sample(facts, b));
+
+function sample({ config, data, episodes, given, kl }: CommonFacts, b: number): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
@@ -158,6 +213,8 @@ function moments(values: readonly number[]): { mean: number; std: number } {
 type Lap =
   | "time/get_response"
   | "time/get_scores"
+  | "time/forward_pass"
+  | "time/updates"
   | "time/ppo/forward_pass"
   | "time/ppo/compute_rewards"
   | "time/ppo/compute_advantages"
@@ -175,9 +232,14 @@ export class Stopwatch {
     this.#last = now;
   }
 
-  times(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
-    const total = (performance.now() - this.#start) / 1000;
-    const sampling = (this.#laps["time/get_response"] ?? 0) + (this.#laps["time/get_scores"] ?? 0);
-    return { ...this.#laps, "time/ppo/total": total - sampling, "time/total": total };
+  times(): Partial<Record<Lap | "time/total", number>> {
+    return { ...this.#laps, "time/total": (performance.now() - this.#start) / 1000 };
+  }
+
+  /** With what PPO took after the scores were known. */
+  ppoTimes(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
+    const times = this.times();
+    const sampling = (times["time/get_response"] ?? 0) + (times["time/get_scores"] ?? 0);
+    return { ...times, "time/ppo/total": (times["time/total"] as number) - sampling };
   }
 }

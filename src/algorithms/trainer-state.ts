@@ -1,4 +1,4 @@
-/** @file Where a PPO run is, beside weights and moments, every field with its limits. A field is added here, in the interface and in the schema beside it. */
+/** @file Where a run on prompts is, beside weights and moments, every field with its limits. A field is added here, in the interface and in the schema beside it. */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { PromptSamplerState } from "../data/prompts.ts";
@@ -13,11 +13,9 @@ const logarithm = z.custom<number>((x) => x === null || x === Number.NEGATIVE_IN
 });
 
 /** Where a run is, without the weights. Plain data, safe for JSON; the optimizer's moments go beside it. */
-export interface TrainerState {
+export interface RolloutState {
   /** Steps taken. */
   step: number;
-  /** Of the KL controller. */
-  kl: KLControllerState;
   /** Where the sampler of prompts is; left out before the first step, and where prompts come from the caller. */
   prompts?: PromptSamplerState;
   /** Of all scores so far, when they are scaled. */
@@ -28,9 +26,14 @@ export interface TrainerState {
   audit?: MartingaleState;
 }
 
-export const trainerStateSchema = z.strictObject({
+/** Where a PPO run is. */
+export interface TrainerState extends RolloutState {
+  /** Of the KL controller. */
+  kl: KLControllerState;
+}
+
+export const rolloutStateSchema = z.strictObject({
   step: count,
-  kl: z.strictObject({ value: z.number().min(0) }),
   prompts: z
     .strictObject({ count: z.number().int().min(1), seed: count, epoch: count, position: count })
     .refine(({ count, position }) => position <= count, { message: "a position of at most count", path: ["position"] })
@@ -38,7 +41,11 @@ export const trainerStateSchema = z.strictObject({
   scores: z.strictObject({ mean: z.number(), variance: z.number().min(0), count }).optional(),
   skippedUpdates: count.optional(),
   audit: z.strictObject({ steps: count, logs: z.record(z.string(), logarithm) }).optional(),
-} satisfies Record<keyof TrainerState, z.ZodType>);
+} satisfies Record<keyof RolloutState, z.ZodType>);
+
+export const trainerStateSchema = rolloutStateSchema.extend({
+  kl: z.strictObject({ value: z.number().min(0) }),
+} satisfies Record<Exclude<keyof TrainerState, keyof RolloutState>, z.ZodType>);
 
 /** The first thing wrong with data, in words: `trainer.step: found 1.5, expected int`. */
 export function problemOf(schema: z.ZodType, data: unknown): string | undefined {
@@ -51,15 +58,20 @@ export function problemOf(schema: z.ZodType, data: unknown): string | undefined 
   return `${path.length > 0 ? `${path.map(String).join(".")}: ` : ""}found ${found} (${message})`;
 }
 
-/** @throws checkpoint - a state that no trainer can have been in */
+/** @throws checkpoint - a state that no such trainer can have been in; `algorithm` is how errors call it */
+export function checkState(state: unknown, algorithm: string, schema: z.ZodType): void {
+  const problem = problemOf(schema, state);
+  if (problem === undefined) return;
+  fail("checkpoint", {
+    where: `${algorithm}Trainer, setState`,
+    found: problem.replace(/^found /, ""),
+    expected: "what getState() returned",
+    fix: "pass the state as it was saved",
+  });
+}
+
+/** @throws checkpoint - a state that no PPO trainer can have been in */
 export function checkedTrainerState(state: unknown): TrainerState {
-  const problem = problemOf(trainerStateSchema, state);
-  if (problem !== undefined)
-    fail("checkpoint", {
-      where: "PPOTrainer, setState",
-      found: problem.replace(/^found /, ""),
-      expected: "what getState() returned",
-      fix: "pass the state as it was saved",
-    });
+  checkState(state, "PPO", trainerStateSchema);
   return state as TrainerState;
 }

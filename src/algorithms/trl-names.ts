@@ -1,6 +1,9 @@
-/** @file What other PPO programs call the options: TRL of all versions and lm-human-preferences. */
+/**
+ * @file What other programs call the options: TRL of all versions, for PPO, GRPO, RLOO and DPO, and lm-human-preferences. One name
+ * may mean another option in another algorithm: then all of them are here, in the order they are looked for.
+ */
 
-export const trlNames: Readonly<Record<string, string>> = {
+export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   learning_rate: "learningRate",
   lr: "learningRate",
   lr_scheduler_type: "schedule",
@@ -56,8 +59,27 @@ export const trlNames: Readonly<Record<string, string>> = {
   txt_len: "maxNewTokens",
   txt_out_len: "maxNewTokens",
   max_new_tokens: "maxNewTokens",
+  max_completion_length: "maxNewTokens",
   min_length: "minNewTokens",
   min_new_tokens: "minNewTokens",
+  num_generations: "numGenerations",
+  num_iterations: ["epochs", "ppoEpochs"],
+  epsilon: "clipRange",
+  epsilon_high: "clipRangeHigh",
+  beta: "klCoef",
+  use_bias_correction_kl: "klCorrection",
+  scale_rewards: "advantageScaling",
+  loss_type: "lengthNormalization",
+  normalize_advantages: "normalizeAdvantages",
+  reward_clip_range: "scoreClip",
+  entropy_coef: "entropyCoef",
+  generation_batch_size: "batchSize",
+  repetition_penalty: "repetitionPenalty",
+  min_p: "minP",
+  max_steps: "steps",
+  save_steps: "saveEvery",
+  save_total_limit: "keepCheckpoints",
+  num_completions_to_print: "logSamples",
   top_k: "topK",
   top_p: "topP",
   num_shared_layers: "frozenLayers",
@@ -65,8 +87,11 @@ export const trlNames: Readonly<Record<string, string>> = {
   v_head_initializer_range: "valueHeadStd",
 };
 
-/** The option that another program calls `name`, with underscores or hyphens; undefined: none. */
-export function nameHere(name: string): string | undefined {
+/**
+ * The option that another program calls `name`, with underscores or hyphens; undefined: none.
+ * @param known whether an option exists here, for this algorithm
+ */
+export function nameHere(name: string, known: (option: string) => boolean = () => true): string | undefined {
   const python = name.replaceAll("-", "_");
-  return Object.hasOwn(trlNames, python) ? trlNames[python] : undefined;
+  return Object.hasOwn(trlNames, python) ? [trlNames[python]].flat().find(known) : undefined;
 }

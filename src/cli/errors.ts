@@ -128,8 +128,8 @@ function hint(typed: string, command?: Command): string | undefined {
   const name = typed.replace(/^-+(no-)?/, "");
   const same = [...options.keys()].find((key) => plainName(key) === plainName(name));
   if (same !== undefined) return `it is called ${options.get(same)?.long} here`;
-  const trl = nameHere(name);
-  const meaning = trl !== undefined && options.has(trl) ? [trl] : otherName(name);
+  const trl = nameHere(name, (known) => options.has(known));
+  const meaning = trl !== undefined ? [trl] : otherName(name);
   if (typeof meaning === "string") return meaning;
   const either = meaning !== undefined && "either" in meaning;
   const here = (either ? meaning.either : (meaning ?? [])).flatMap((key) => options.get(key) ?? []);

@@ -1,5 +1,5 @@
 /** @file Which run --resume means, and of which algorithm it is. */
-import type { AlgorithmName } from "../algorithms/algorithm.ts";
+import { ALGORITHMS, type AlgorithmName } from "../algorithms/algorithm.ts";
 import { fail } from "../base/errors.ts";
 import { absolutePath, isDirectory, joinPath, readJson } from "../platform/files.ts";
 import type { RunRecord } from "../run/spec.ts";
@@ -39,11 +39,14 @@ export async function algorithmOf(argv: readonly string[]): Promise<AlgorithmNam
     return value === undefined || value.startsWith("--") ? "" : value;
   };
   const named = after("--algorithm");
-  if (named !== undefined) return named === "sft" ? "sft" : "ppo";
+  if (named !== undefined) return algorithmNamed(named);
   const resumed = after("--resume");
   const place = resumed === undefined ? after("--config") : resumed || after("--out");
   if (!place) return "ppo";
   const path = (await isDirectory(place)) ? joinPath(place, "config.json") : place;
   const json = (await readJson(path).catch(() => null)) as { algorithm?: unknown } | null;
-  return json?.algorithm === "sft" ? "sft" : "ppo";
+  return algorithmNamed(json?.algorithm);
 }
+
+/** PPO for any other name: the command refuses it. */
+const algorithmNamed = (name: unknown): AlgorithmName => ALGORITHMS.find((known) => known === name) ?? "ppo";

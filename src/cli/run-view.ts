@@ -72,6 +72,20 @@ export const ppoDisplay = (batchSize: number): Display => ({
   ],
 });
 
+/** Of GRPO and RLOO. */
+export const groupDisplay = (batchSize: number): Display => ({
+  ...ppoDisplay(batchSize),
+  columns: [
+    { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
+    { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
+    { title: "in group", width: 10, keep: 4, text: (m) => fixed(m["group/std_scores"], 3) },
+    { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["policy/entropy"], 3) },
+    { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["policy/clipfrac"], 3) },
+    { title: "grad norm", width: 11, keep: 1, text: (m) => fixed(m["update/grad_norm"], 3) },
+    { title: "seconds", width: 9, keep: 5, text: (m) => fixed(m["time/total"], 1) },
+  ],
+});
+
 export const sftDisplay: Display = {
   columns: [
     { title: "loss", width: 10, text: (m) => fixed(m["sft/loss"], 4) },

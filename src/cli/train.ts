@@ -1,15 +1,24 @@
-/** @file `valuehead train`: PPO. The other algorithms are commands of their own, named by --algorithm. */
+/** @file `valuehead train`: PPO, GRPO and RLOO. The other algorithms are commands of their own, named by --algorithm. */
 import { type Command, Option } from "commander";
-import { type PPOConfig, ppoOptions } from "../algorithms/options.ts";
+import { ALGORITHMS } from "../algorithms/algorithm.ts";
+import type { RolloutTrainerConfig } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
+import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
-import type { RunRecord, RunSpec } from "../run/spec.ts";
+import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
 import { addEngineOptions, checkFlags, PROMPT_COLUMN, PROMPT_FILES, readEngine, required } from "./options.ts";
 import { note } from "./output.ts";
-import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
+import {
+  addAlgorithmOptions,
+  type OptionSet,
+  optionSet,
+  type RewardedAlgorithm,
+  readAlgorithmOptions,
+  standing,
+} from "./ppo-options.ts";
 import { algorithmOf, resumedDirectory } from "./resumed.ts";
 import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
 
@@ -25,19 +34,21 @@ export interface TrainFlags extends RunSettings, RunFlags {
 
 /** @param argv the command line, which says what the options are of */
 export async function define(command: Command, argv: readonly string[] = []): Promise<void> {
-  if ((await algorithmOf(argv)) === "sft") return (await import("./sft.ts")).define(command);
+  const algorithm = await algorithmOf(argv);
+  if (algorithm === "sft") return (await import("./sft.ts")).define(command);
+  const options = await optionSet(algorithm);
   command
     .addOption(
       new Option(
         "--algorithm <name>",
-        "sft: language-model training (train --algorithm sft --help) (default: ppo)",
-      ).choices(["ppo", "sft"]),
+        "grpo, rloo, or sft: language-model training; each has its own --help (default: ppo)",
+      ).choices([...ALGORITHMS]),
     )
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
-    .option("--config <file>", "PPO options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
+    .option("--config <file>", "options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
     .option(
       "--eval-prompts <file>",
       "prompts not trained on, answered before and after the run (default: some of --prompts)",
@@ -46,8 +57,8 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
   addRunDirectoryOptions(command);
   addTellingOptions(command);
   addEngineOptions(command);
-  addPpoOptions(command);
-  command.action(train);
+  addAlgorithmOptions(command, options);
+  command.action((flags: TrainFlags) => train(flags, command, algorithm, options));
 }
 
 /** What a run is made of: from the flags, the --config file, the run that is resumed. */
@@ -60,24 +71,22 @@ interface Settings extends RunSettings {
   earlier?: RunRecord;
 }
 
-async function train(flags: TrainFlags, command: Command): Promise<void> {
+async function train(
+  flags: TrainFlags,
+  command: Command,
+  algorithm: RewardedAlgorithm,
+  options: OptionSet<RolloutTrainerConfig>,
+): Promise<void> {
   const engine = readEngine(flags);
-  checkFlags(ppoOptions, flags);
+  checkFlags(options.table, flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
-  const settings = await readSettings(flags, file);
+  const settings = await readSettings(flags, file, algorithm);
   const { out, reward, model } = settings;
   const say = (text: string) => flags.quiet || note(`note: ${text}`);
-  const config = readConfig(flags, settings, file, say);
+  const config = readConfig(flags, settings, file, options, say);
   const prompts = await readAllPrompts(settings, config, say);
-  const spec: RunSpec = {
-    model,
-    out,
-    rewardName: reward,
-    config,
-    ...engine,
-    ...prompts,
-    resume: Boolean(flags.resume),
-  };
+  const data = { model, out, rewardName: reward, ...engine, ...prompts, resume: Boolean(flags.resume) };
+  const spec = { algorithm, config, ...data } as RewardedSpec;
   if (flags.ignoreMemory) spec.ignoreMemory = true;
   if (flags.allowChange) spec.allowChange = flags.allowChange;
 
@@ -90,10 +99,14 @@ async function train(flags: TrainFlags, command: Command): Promise<void> {
   printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
 }
 
-async function readSettings(flags: TrainFlags, file: ConfigFile | undefined): Promise<Settings> {
+async function readSettings(
+  flags: TrainFlags,
+  file: ConfigFile | undefined,
+  algorithm: RewardedAlgorithm,
+): Promise<Settings> {
   const given = { ...file?.settings, ...Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined)) };
   const settings: RunSettings = { ...given, eval: flags.eval === false ? false : (file?.settings.eval ?? true) };
-  const { out, earlier } = await resumedDirectory(flags, "ppo", file?.settings.out);
+  const { out, earlier } = await resumedDirectory(flags, algorithm, file?.settings.out);
   const reward = await namedReward(flags, file, earlier, out);
   const prompts = settings.prompts ?? earlier?.promptsPath ?? undefined;
   if (earlier && prompts === undefined)
@@ -141,21 +154,22 @@ function readConfig(
   flags: TrainFlags,
   { out, earlier }: Settings,
   file: ConfigFile | undefined,
+  options: OptionSet<RolloutTrainerConfig>,
   onNote: (text: string) => void,
-): PPOConfig {
+): RolloutTrainerConfig {
   const sources = [
     ...(earlier ? [standing(earlier.options, joinPath(out, "config.json"))] : []),
     ...(file ? [optionsOf(file)] : []),
   ];
-  return readPpoOptions(flags as Record<string, unknown>, sources, onNote);
+  return readAlgorithmOptions(options, flags as Record<string, unknown>, sources, onNote);
 }
 
 /** The prompts to train on, those held out, and what config.json has to say for --resume to find both again. */
 async function readAllPrompts(
   settings: Settings,
-  config: PPOConfig,
+  config: Pick<RolloutTrainerConfig, "seed">,
   onNote: (text: string) => void,
-): Promise<Pick<RunSpec, "prompts" | "evaluation" | "record">> {
+): Promise<Pick<PromptSpec, "prompts" | "evaluation" | "record">> {
   const { earlier, evalPrompts, promptColumn, prompts: promptsPath } = settings;
   if (promptsPath === STDIN && evalPrompts === STDIN)
     fail("usage", {
@@ -202,17 +216,18 @@ export async function readPromptsFrom(
 }
 
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
-export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
-  const { ppoConfig } = await import("../algorithms/config.ts");
+export async function followRun(spec: RewardedSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
+  const { resolve } = await optionSet(spec.algorithm ?? "ppo");
   const { isRewardPath } = await import("../experience/reward-functions.ts");
   const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
   const { writeToStderr } = await import("../platform/output.ts");
   const { fetchModel } = await import("./model.ts");
-  const { ppoDisplay, RunView } = await import("./run-view.ts");
-  const { steps, batchSize, rewardTimeout } = ppoConfig(spec.config);
+  const { groupDisplay, ppoDisplay, RunView } = await import("./run-view.ts");
+  const { steps, batchSize, rewardTimeout } = resolve([librarySource({ ...spec.config }, "options")]).config;
+  const display = (spec.algorithm ?? "ppo") === "ppo" ? ppoDisplay : groupDisplay;
   const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
-  const view = new RunView({ ...flags, display: ppoDisplay(batchSize), out: spec.out, steps, command });
+  const view = new RunView({ ...flags, display: display(batchSize), out: spec.out, steps, command });
   const { reward, close } = await openReward(spec.rewardName, {
     loadTimeout: rewardTimeout,
     onOutput: (bytes) => {
@@ -228,7 +243,7 @@ export async function followRun(spec: RunSpec, flags: { json?: boolean; quiet?: 
     await interruptible(
       FINISHING,
       async (signal) => {
-        const events = runInWorker({ ...spec, model, rewardName }, reward, { signal, sinks: [view] });
+        const events = runInWorker({ ...spec, model, rewardName } as RewardedSpec, reward, { signal, sinks: [view] });
         for await (const _ of events); // the view hears them
       },
       view.progress.clear,

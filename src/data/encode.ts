@@ -114,9 +114,14 @@ export interface PromptBatch {
   readonly state: PromptSamplerState;
 }
 
-/** The next `n` of endless prompts. */
-export function nextPrompts({ prompts, ids }: EncodedPrompts, sampler: PromptSampler, n: number): PromptBatch {
-  const chosen = sampler.next(n);
+/** The next `n` of endless prompts, each `copies` times in a row. */
+export function nextPrompts(
+  { prompts, ids }: EncodedPrompts,
+  sampler: PromptSampler,
+  n: number,
+  copies = 1,
+): PromptBatch {
+  const chosen = sampler.next(n).flatMap((i) => new Array<number>(copies).fill(i));
   const [asked, queries] = [chosen.map((i) => prompts[i]), chosen.map((i) => ids[i])];
   return { prompts: asked, queries, state: sampler.getState() };
 }

@@ -62,10 +62,17 @@ export interface AuditResult {
  * - nothing was counted after the first end of text;
  * - the test martingale, of this and all earlier steps, is below its bound.
  *
- * @param before where the test stood after the last step
+ * @param before    where the test stood after the last step
+ * @param algorithm as errors call it
  * @throws audit - a breach, unless config.audit is "warn" or "off"
  */
-export function auditStep(before: MartingaleState, seen: Audited, config: HonestyConfig, step: number): AuditResult {
+export function auditStep(
+  before: MartingaleState,
+  seen: Audited,
+  config: HonestyConfig,
+  step: number,
+  algorithm = "PPO",
+): AuditResult {
   if (config.audit === "off") return { metrics: {}, warnings: [] };
   const factors = logFactors(seen);
   const state = advance(before, factors, WEIGHTS, countTokens(seen.data));
@@ -75,7 +82,7 @@ export function auditStep(before: MartingaleState, seen: Audited, config: Honest
     afterEnd(seen) ?? badKeptSet(seen.data),
     log >= LOG_BOUND ? notDraws(seen, state, shares) : undefined,
   ];
-  const warnings = breaches.flatMap((breach) => report(breach, config, step) ?? []);
+  const warnings = breaches.flatMap((breach) => report(breach, config, `${algorithm} step ${step}`) ?? []);
   return { state, metrics: { ...auditMetrics(shares, factors), "audit/log_martingale": log }, warnings };
 }
 
@@ -92,11 +99,12 @@ export function auditRatio(
   model: CausalLMWithValueHead,
   config: HonestyConfig & Sharpness,
   step: number,
+  algorithm = "PPO",
 ): string | undefined {
   if (config.audit === "off" || deviation <= RATIO_TOLERANCE) return undefined;
   const tolerance = ratioTolerance(model, config);
   if (deviation <= tolerance) return undefined;
-  return report(badRatio(deviation, tolerance, config.maskReplay), config, step);
+  return report(badRatio(deviation, tolerance, config.maskReplay), config, `${algorithm} step ${step}`);
 }
 
 type Sharpness = Pick<SamplingConfig, "temperature" | "repetitionPenalty">;
@@ -116,9 +124,13 @@ export function ratioTolerance(model: CausalLMWithValueHead, { temperature, repe
   return RATIO_TOLERANCE * Math.max(1, sharpness) + LOGIT_ROUNDING * logitScale(model.parameters, model) * sharpness;
 }
 
-function report(breach: Breach | undefined, { audit }: Pick<HonestyConfig, "audit">, step: number): string | undefined {
+function report(
+  breach: Breach | undefined,
+  { audit }: Pick<HonestyConfig, "audit">,
+  where: string,
+): string | undefined {
   if (!breach) return undefined;
-  if (audit === "stop") fail("audit", { where: `PPO step ${step}`, ...breach });
+  if (audit === "stop") fail("audit", { where, ...breach });
   return `found ${breach.found}, expected ${breach.expected}. ${breach.fix}`;
 }
 

@@ -10,7 +10,7 @@ import type { Adjustments } from "../sample/transforms.ts";
 import { type Experience, experience } from "./experience.ts";
 import type { HonestyConfig, RewardConfig, RolloutConfig } from "./options.ts";
 import { limiter } from "./patience.ts";
-import { type Reader, type RewardFunction, type RewardSample, readSample } from "./sample.ts";
+import { groupPlace, type Reader, type RewardFunction, type RewardSample, readSample } from "./sample.ts";
 import { computeScores } from "./score.ts";
 
 /** Where the answers to a step's prompts are. */
@@ -53,6 +53,8 @@ export interface Place {
   readonly step: number;
   /** The name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever it is asked. */
   readonly streamOf: (place: number) => number | readonly number[];
+  /** How many prompts in a row are the same one, each for a response of its own. Default 1. */
+  readonly copies?: number;
   /** Told when sampling and when scoring is done. */
   readonly lap?: (name: "respond" | "score") => void;
 }
@@ -71,7 +73,7 @@ export async function* collect(
   scratch: ParameterBuffer,
 ): AsyncGenerator<CollectEvent, Answered> {
   const { model, config, sampling } = responder;
-  const rows = Math.min(queries.length, config.rolloutBatchSize);
+  const rows = Math.min(queries.length, partSize(config, place));
   const form = { precision: config.rolloutPrecision, rows, steps: sampling.maxNewTokens };
   const weights = decodingWeights(model, form, scratch);
   const lap: Place["lap"] = (done) => {
@@ -84,20 +86,26 @@ export async function* collect(
   return { data, adjustments: rollouts[0].adjustments, episodes: samples, scores };
 }
 
+/** Responses sampled, and rewarded, at a time: whole groups, so that a reward sees all that it may compare. */
+const partSize = ({ rolloutBatchSize: size }: Pick<RolloutConfig, "rolloutBatchSize">, { copies = 1 }: Place) =>
+  Math.max(copies, size - (size % copies));
+
 /** Milliseconds between signs of life: a program whose only work is a Promise that stays open would just end. */
 const ALIVE = 1000;
 
 /**
- * Sample part after part of `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
+ * Sample part after part of about `rolloutBatchSize` prompts; the reward of one part is computed while the next is sampled.
  * @throws reward - no scores for some part, after all repetitions
  */
 export async function* respondAndScore(
   { model, reader, reward, rewardName, config, sampling }: Responder,
   prompts: readonly Prompt[],
   ids: readonly Int32Array[],
-  { step, streamOf, lap }: Place,
+  place: Place,
 ): AsyncGenerator<CollectEvent, Responses> {
+  const { step, streamOf, copies = 1, lap } = place;
   const total = ids.length;
+  const size = partSize(config, place);
   const rollouts: Rollout[] = [];
   const samples: RewardSample[] = [];
   const scores: Promise<number[]>[] = [];
@@ -111,12 +119,12 @@ export async function* respondAndScore(
     wake();
   };
   const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
-  for (let start = 0; start < total && !failed.signal.aborted; start += config.rolloutBatchSize) {
-    const part = ids.slice(start, start + config.rolloutBatchSize);
+  for (let start = 0; start < total && !failed.signal.aborted; start += size) {
+    const part = ids.slice(start, start + size);
     const streams = part.map((_, i) => streamOf(start + i));
     const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
     const answered = rollout.responses.map(({ tokens }, i) => {
-      return readSample(reader, prompts[start + i], part[i], tokens);
+      return readSample(reader, prompts[start + i], part[i], tokens, groupPlace(start + i, copies));
     });
     const scoring = inTurn(() => {
       failed.signal.throwIfAborted();

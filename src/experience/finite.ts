@@ -15,13 +15,14 @@ export function checkFinite(
   { batch, queries, responses }: Experience,
   prompts: readonly string[],
   arrays: Readonly<Record<string, Float32Array>>,
+  algorithm = "PPO",
 ): void {
   for (const [name, array] of Object.entries(arrays)) {
     const i = array.findIndex((x, j) => batch.mask[j] === 1 && isBad(x));
     if (i < 0) continue;
     const [b, t] = [Math.floor(i / batch.width), i % batch.width];
     fail("numbers", {
-      where: `PPO step ${step}, response ${b} of ${queries.length}, to ${JSON.stringify(prompts[b].slice(0, 60))}`,
+      where: `${algorithm} step ${step}, response ${b} of ${queries.length}, to ${JSON.stringify(prompts[b].slice(0, 60))}`,
       found: `${array[i]} in ${name}, token ${t} of ${responses[b].length}`,
       expected: "finite numbers",
       fix: FINITE_FIX,

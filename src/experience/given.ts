@@ -16,7 +16,7 @@ import type { Answered } from "./collect.ts";
 import { type Experience, experience, padded } from "./experience.ts";
 import type { HonestyConfig, RolloutConfig } from "./options.ts";
 import { scoreAll } from "./rescore.ts";
-import { type Reader, readSample } from "./sample.ts";
+import { groupPlace, type Reader, readSample } from "./sample.ts";
 
 /** A batch that was checked: either all responses have a record of how they were drawn, or none has. */
 export interface GivenBatch {
@@ -28,7 +28,8 @@ export interface GivenBatch {
 }
 
 /**
- * @throws usage - not as many queries, responses and scores, or none; responses of two kinds; a score that is not finite
+ * @param copies responses to each query, one after another
+ * @throws usage - not as many queries, responses and scores, or none; not in groups; responses of two kinds; a score that is not finite
  * @throws input - ids that are none, an empty query or response, both together longer than the context, a record that does not
  *   fit its tokens
  */
@@ -37,6 +38,7 @@ export function readGiven(
   queries: readonly IdList[],
   responses: readonly (IdList | SampledResponse)[],
   scores: ArrayLike<number | boolean>,
+  copies = 1,
 ): GivenBatch {
   const [askedRows, answerRows] = [readRows(queries, "step, queries"), readRows(responses, "step, responses")];
   if (!isList(scores))
@@ -86,6 +88,7 @@ export function readGiven(
         fix: "shorten the query, or lower maxNewTokens when sampling",
       });
   });
+  checkGroups(read, copies);
   if (kinds[0])
     for (const [b, response] of answerRows.entries())
       checkRecord(response as SampledResponse, tokens[b], `step, response ${b}`);
@@ -95,6 +98,25 @@ export function readGiven(
     recorded: kinds[0] ? answerRows.map((r, b) => ({ ...(r as SampledResponse), tokens: tokens[b] })) : undefined,
     scores: Array.from(scores, readScore),
   };
+}
+
+/** @throws usage - responses that are not in groups of `copies` to the same query */
+function checkGroups(queries: readonly Int32Array[], copies: number): void {
+  if (queries.length % copies !== 0)
+    fail("usage", {
+      where: "step, queries",
+      found: `${queries.length}`,
+      expected: `a multiple of numGenerations (${copies})`,
+      fix: `give each query ${copies} times, one after another, with a response each`,
+    });
+  const other = queries.findIndex((query, b) => query.join() !== queries[b - (b % copies)].join());
+  if (other >= 0)
+    fail("usage", {
+      where: `step, query ${other}`,
+      found: `another query than query ${other - (other % copies)}, whose group it is in`,
+      expected: `the same query ${copies} times in a row (numGenerations)`,
+      fix: "put responses to the same query one after another",
+    });
 }
 
 const isRecord = (response: unknown): response is SampledResponse =>
@@ -232,6 +254,7 @@ export function checkDrawn(responses: readonly Int32Array[], drawable: KeptSet |
  * record are scored now.
  * @param passes what they are scored with: the adjustments they were drawn with, and responses per forward pass
  * @param where what errors call the step
+ * @param copies responses to each query, one after another
  * @returns with what is wrong with the records, in words, where config.audit is "warn"
  * @throws audit - records that are not what the policy says
  */
@@ -242,6 +265,7 @@ export async function answersGiven(
   reader: Reader,
   config: HonestyConfig & Pick<RolloutConfig, "rolloutPrecision">,
   where: string,
+  copies = 1,
 ): Promise<{ answered: Answered; warning?: string }> {
   const { data, draws } = recorded
     ? { data: experience([{ queries, responses: recorded }], config.maskReplay), draws: undefined }
@@ -253,7 +277,13 @@ export async function answersGiven(
     if (unlike) warning = `found ${unlike.found}, expected ${unlike.expected}. ${unlike.fix}`;
   }
   const episodes = data.responses.map((response, b) =>
-    readSample(reader, { prompt: reader.tokenizer.decode(queries[b]), row: {} }, queries[b], response),
+    readSample(
+      reader,
+      { prompt: reader.tokenizer.decode(queries[b]), row: {} },
+      queries[b],
+      response,
+      groupPlace(b, copies),
+    ),
   );
   return { answered: { data, adjustments: passes.adjustments, episodes, scores, draws }, warning };
 }

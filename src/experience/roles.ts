@@ -6,6 +6,7 @@ import { namesAbove, trainedRows } from "../model/parameters.ts";
 
 /**
  * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared
+ * @param where        what errors call the trainer
  * @throws config - they share the memory of a parameter that is trained; another vocabulary; a policy that lacks parameters of
  *   its own
  */
@@ -13,12 +14,13 @@ export function checkRoles(
   policy: CausalLMWithValueHead,
   reference: CausalLMWithValueHead | undefined,
   frozenLayers: number,
+  where = "PPOTrainer",
 ): void {
   const { table, data } = policy.parameters;
   const trained = trainedRows(table, namesAbove(policy, table, frozenLayers));
   if (trained.some(({ name }) => policy.parameters.view(name).buffer !== data.buffer))
     fail("config", {
-      where: "PPOTrainer, model",
+      where: `${where}, model`,
       found: "a copy that shares its first layers with another model",
       expected: "a model with weights of its own wherever it is trained",
       fix: "pass frozenCopy() without shared layers, or set frozenLayers to as many layers as are shared",
@@ -26,7 +28,7 @@ export function checkRoles(
   if (reference === undefined) return;
   if (reference.sizes.vocabSize !== policy.sizes.vocabSize)
     fail("config", {
-      where: "PPOTrainer, reference",
+      where: `${where}, reference`,
       found: `a vocabulary of ${reference.sizes.vocabSize}`,
       expected: `${policy.sizes.vocabSize}, as the policy's`,
       fix: "use a reference with the same tokenizer",
@@ -34,7 +36,7 @@ export function checkRoles(
   const shared = trained.find(({ name }) => overlapsAny(policy.parameters.view(name), reference));
   if (shared)
     fail("config", {
-      where: "PPOTrainer, reference",
+      where: `${where}, reference`,
       found: reference === policy ? "the model itself" : `a model that shares ${shared.name} with the policy`,
       expected: "weights that do not change while the policy is trained: else the KL is 0 for ever",
       fix: "leave reference out (a frozen copy is made), or pass model.frozenCopy()",
@@ -80,11 +82,11 @@ const busy = new WeakSet<ArrayBufferLike>();
  * @returns what gives them back
  * @throws usage - another step on them has not ended
  */
-export function takeWeights({ parameters }: CausalLMWithValueHead): () => void {
+export function takeWeights({ parameters }: CausalLMWithValueHead, where = "PPOTrainer"): () => void {
   const { buffer } = parameters.data;
   if (busy.has(buffer))
     fail("usage", {
-      where: "PPOTrainer",
+      where,
       found: "a step on a model whose last step has not ended",
       expected: "one step at a time, of one trainer",
       fix: "await each step before the next; give every trainer that runs at the same time a model of its own: model.frozenCopy()",

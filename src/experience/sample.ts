@@ -22,7 +22,20 @@ export interface RewardSample {
   tokens: number[];
   /** The row of the prompts file that the prompt came from, by column: labels, targets. {} without columns. */
   row: Readonly<Record<string, unknown>>;
+  /** Which prompt of the step it answers, from 0: responses of one group answer the same prompt, and are compared with each other. */
+  group: number;
+  /** Which of the group's responses it is, from 0. */
+  copy: number;
 }
+
+/** Which prompt of a step a response answers, and which of the responses to it it is. */
+export type GroupPlace = Pick<RewardSample, "group" | "copy">;
+
+/** The places of responses that come in groups of `copies`, by their place in the step. */
+export const groupPlace = (place: number, copies: number): GroupPlace => ({
+  group: Math.floor(place / copies),
+  copy: place % copies,
+});
 
 /** One score per sample, in order: numbers or booleans (true is 1), or Promises of them. */
 export type RewardScores = ArrayLike<number | boolean | PromiseLike<number | boolean>>;
@@ -56,6 +69,7 @@ export function readSample(
   { prompt, row }: Prompt,
   query: Int32Array,
   tokens: Int32Array,
+  { group, copy }: GroupPlace = { group: 0, copy: 0 },
 ): RewardSample {
   const judged = tokens.subarray(0, scoredTokens(tokens, truncation).count);
   const decode = (skipSpecialTokens: boolean) =>
@@ -70,5 +84,7 @@ export function readSample(
     promptTokens: Array.from(query),
     tokens: Array.from(judged),
     row,
+    group,
+    copy,
   };
 }

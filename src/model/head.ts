@@ -51,6 +51,13 @@ export interface RowLoss {
   build(scores: TokenScores, input: (name: string) => Tensor): Tensor;
 }
 
+/** A loss that joins rows, such as the tokens of a response or the responses of a pair, and so is no sum over them. */
+export interface SeedLoss {
+  readonly name: string;
+  /** The loss, and its derivative by each log-prob [R], from log-probs [R] and what it is given of each row [R]. */
+  seeds(logprobs: Float32Array, inputs: Readonly<Record<string, Float32Array>>): { loss: number; seeds: Float32Array };
+}
+
 /** Which rows, which tokens, under which distribution. */
 export interface HeadRows {
   /** [N, C] hidden states before the final layer norm. */

@@ -4,6 +4,7 @@ import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
 import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
+import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -13,7 +14,7 @@ import type { RowStatistics } from "./distribution.ts";
 import { drawableIds } from "./drawable.ts";
 import { type Architecture, architecture, type Family, lmHeadName, type ModelConfig, type Sizes } from "./family.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
-import { type ExactKL, Head, type RowLoss, type RowScores } from "./head.ts";
+import { type ExactKL, Head, type HeadRows, type RowLoss, type RowScores, type SeedLoss } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
 import { initialize, namesAbove, ParameterBuffer, parameterTable, trainedRows } from "./parameters.ts";
 import { Rows } from "./rows.ts";
@@ -243,7 +244,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    */
   async lossAndGradients(
     asked: AskedTokens,
-    loss: RowLoss,
+    loss: RowLoss | SeedLoss,
     inputs: Readonly<Record<string, Float32Array>>,
     grads: ParameterBuffer,
     accumulate = false,
@@ -253,20 +254,25 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const kept = await this.body.forward(this.parameters, tokens, grads, keep);
     const hidden = kept.streams[kept.streams.length - 1];
     const dHidden = this.pool.take(hidden.length);
-    const result = await this.head.loss(
-      this.parameters,
-      { hidden, rows, ids, distribution },
-      loss,
-      inputs,
-      dHidden,
-      grads,
-      accumulate,
-    );
+    const headRows = { hidden, rows, ids, distribution };
+    const [rowLoss, given, joined] = "seeds" in loss ? await this.#seeded(loss, headRows, inputs) : [loss, inputs];
+    const result = await this.head.loss(this.parameters, headRows, rowLoss, given, dHidden, grads, accumulate);
     const embedding = this.family.embeddings(this.config)[0].name;
     if (!accumulate && !this.config.tieWordEmbeddings && grads.has(embedding)) grads.view(embedding).fill(0);
     await this.body.backward(this.parameters, kept, dHidden, grads, accumulate, keep);
     this.pool.release(dHidden);
-    return result;
+    return joined === undefined ? result : { ...result, loss: joined };
+  }
+
+  /** A loss that joins rows, as one that does not and has the same gradient: one more pass of the head. */
+  async #seeded(
+    loss: SeedLoss,
+    rows: HeadRows,
+    inputs: Readonly<Record<string, Float32Array>>,
+  ): Promise<[RowLoss, Readonly<Record<string, Float32Array>>, number]> {
+    const { logprobs } = await this.head.score(this.parameters, rows, ["logprobs"]);
+    const { loss: joined, seeds } = loss.seeds(logprobs, inputs);
+    return [LINEAR, { seeds }, joined];
   }
 
   /** Free the engine's sessions and every pooled buffer. */
@@ -275,6 +281,13 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.pool.clear();
   }
 }
+
+/** Has the seeds for its gradient. */
+const LINEAR: RowLoss = {
+  name: "linear loss",
+  scores: ["logprobs", "entropies"],
+  build: ({ logprobs }, input) => reduceSum(mul(logprobs, input("seeds")), [0]),
+};
 
 /** A new model with random weights, as the parameter table says. */
 export function newModel<C extends ModelConfig>(family: Family<C>, config: C, { seed = 0 }: ModelOptions): Loaded<C> {

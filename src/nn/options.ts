@@ -6,7 +6,7 @@ import type { AdamWOptions } from "./adamw.ts";
 export const optimizerTable = {
   learningRate: [z.number().min(0).max(100).describe("a number from 0 to 100"), 1.41e-5, "AdamW's step size"],
   schedule: [choice(["constant", "linear", "cosine"]), "constant", "learning rate over the run"],
-  warmupSteps: [count(0), 0, "PPO steps of linear warm-up"],
+  warmupSteps: [count(0), 0, "steps of linear warm-up"],
   beta1: [decay, 0.9, "AdamW, first moment"],
   beta2: [decay, 0.999, "AdamW, second moment"],
   adamEpsilon: [

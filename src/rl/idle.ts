@@ -13,6 +13,8 @@ export interface StepSignals {
   advantages: ArrayLike<number>;
   /** Whether those were whitened. */
   whitened: boolean;
+  /** Where responses are compared within groups: so many in each. */
+  groupSize?: number;
   learningRate: number;
   /** Of the config: a schedule may end at 0. */
   baseLearningRate: number;
@@ -97,7 +99,7 @@ export class IdleWatch {
 
 const warning = (message: string): Remark => ({ type: "warning", message });
 
-function noAdvantages({ advantages, whitened, scores, logprobs }: StepSignals): Remark | undefined {
+function noAdvantages({ advantages, whitened, groupSize, scores, logprobs }: StepSignals): Remark | undefined {
   const limit = whitened ? NO_WHITENED_ADVANTAGE : NO_ADVANTAGE;
   if (!every(advantages, (a) => Math.abs(a) <= limit)) return undefined;
   const equal = scores.every((score) => score === scores[0]);
@@ -106,7 +108,9 @@ function noAdvantages({ advantages, whitened, scores, logprobs }: StepSignals): 
       ? "a single number less its mean is 0: raise batchSize, or switch whitenAdvantages off"
       : equal
         ? `all ${scores.length} scores are ${scores[0]} and there is nothing else to prefer: look at what the reward function returns`
-        : "look at whitening, gamma, lambda and importanceWeightCap";
+        : groupSize !== undefined
+          ? `all ${groupSize} responses to a prompt have the same score, for every prompt: prompts that are too easy or too hard tell nothing; look at what the reward function returns, or raise numGenerations`
+          : "look at whitening, gamma, lambda and importanceWeightCap";
   return warning(`all advantages are 0, so the policy learns nothing: ${why}`);
 }
 

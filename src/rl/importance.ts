@@ -1,5 +1,5 @@
 /** @file Importance weights: what makes up for tokens that another policy drew. */
-import { checkPadded, type Padded } from "./padded.ts";
+import { checkPadded, type Padded, rowSums } from "./padded.ts";
 import { maskedMean, maskedVariance } from "./whiten.ts";
 
 /** What {@link importanceWeights} returns, for B responses padded to T tokens. */
@@ -58,4 +58,14 @@ export function importanceWeights(
     kl: of.reduce((sum, ratio) => sum + ratio - 1 - Math.log(ratio), 0) / batch.rows,
     tokens: of.length,
   };
+}
+
+/**
+ * Weights of whole responses, [B], for a loss whose action is the response: the product over its tokens, truncated at the cap. TRL
+ * calls this `sequence_truncate`.
+ * @param cap largest weight; 0: no correction
+ */
+export function sequenceWeights({ ratios }: ImportanceWeights, batch: Padded, cap: number): Float32Array {
+  const logs = rowSums(ratios.map(Math.log), batch);
+  return logs.map((log) => (cap === 0 ? 1 : Math.min(Math.exp(log), cap)));
 }

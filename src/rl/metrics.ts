@@ -102,6 +102,33 @@ export const metrics = {
   "time/total": "seconds of the whole step, sampling included",
 } as const satisfies Record<string, string>;
 
+/** What GRPO and RLOO say beside the numbers of {@link metrics} that are not about PPO alone. "Group": the responses to one prompt. */
+export const groupMetrics = {
+  "group/mean_scores":
+    "mean over the batch of the scores that advantages are made of: after failScore, missingEosPenalty, scoreScaling and scoreClip",
+  "group/std_scores": "standard deviation (unbiased) of the same scores within a group, mean over groups",
+  "group/equal_scores": "share of groups whose scores are all equal: nothing is learned from them",
+  "group/advantages_std": "standard deviation (unbiased) of the advantages over responses",
+  "policy/loss": "the loss that was minimised, mean over minibatches",
+  "policy/entropy": "entropy of the next-token distribution over the vocabulary in nats, mean over tokens",
+  "policy/approxkl": "KL between the updated policy and the one that made the batch, k2: ½·mean (log π − log π_old)²",
+  "policy/policykl": "the same KL by k1: mean over tokens of log π_old − log π",
+  "policy/clipfrac": "share of the ratios that are clipped: GRPO's of tokens, RLOO's of responses",
+  "policy/ratio_mean": "mean over tokens of ρ = π(x_t) / π_old(x_t)",
+  "policy/ratio_min": "smallest ρ of the batch",
+  "policy/ratio_max": "largest ρ of the batch",
+  "policy/first_ratio_deviation":
+    "largest |ρ − 1| in the first minibatch, before any weight moved: 0 but for rounding, or sampling and scoring disagree",
+  "update/epochs": "passes over the batch",
+  "update/learning_rate": "learning rate of the last optimizer step",
+  "update/grad_norm": "Euclidean norm of the gradient before clipping, mean over optimizer steps",
+  "update/norm": "Euclidean norm of the change of the weights, mean over optimizer steps",
+  "update/skipped":
+    "optimizer steps of the run so far that were left out because a loss or gradient was not finite; see maxSkippedSteps",
+  "time/forward_pass": "seconds spent on log-probabilities outside the updates",
+  "time/updates": "seconds spent in all epochs of updates",
+} as const satisfies Record<string, string>;
+
 /** The same for language-model training. "Batch" is all sequences of a step. */
 export const sftMetrics = {
   "sft/loss": "mean over the batch of -log p(next token), nats per token",
@@ -116,8 +143,8 @@ export const sftMetrics = {
   "time/total": "seconds of the whole step",
 } as const satisfies Record<string, string>;
 
-/** A name of {@link metrics} or {@link sftMetrics}. */
-export type MetricName = keyof typeof metrics | keyof typeof sftMetrics;
+/** A name of {@link metrics}, {@link groupMetrics} or {@link sftMetrics}. */
+export type MetricName = keyof typeof metrics | keyof typeof groupMetrics | keyof typeof sftMetrics;
 
 /** What a step says in numbers. */
 export type Metrics = Partial<Record<MetricName, number>>;

@@ -1,7 +1,7 @@
 /** @file What a checkpoint says beside weights and moments: trainer.json, every field with its limits. */
 import { z } from "zod";
 import { sftStateSchema } from "../algorithms/sft.ts";
-import { trainerStateSchema } from "../algorithms/trainer-state.ts";
+import { rolloutStateSchema, trainerStateSchema } from "../algorithms/trainer-state.ts";
 import { ppoInputs, type RunInputs, sftInputs } from "./inputs.ts";
 
 const count = z.number().int().min(0);
@@ -21,6 +21,9 @@ const checkpointSchema = <S extends z.ZodType<{ step: number }>, I extends z.Zod
   });
 
 export const ppoCheckpoint = checkpointSchema(trainerStateSchema, ppoInputs);
+
+/** Of GRPO and RLOO. */
+export const rolloutCheckpoint = checkpointSchema(rolloutStateSchema, ppoInputs);
 
 export const sftCheckpoint = checkpointSchema(sftStateSchema, sftInputs).extend({
   /** Nats per token, where it was measured at this very step: what decides which checkpoint is best. */

@@ -1,14 +1,18 @@
-/** @file A PPO run: prompts and a reward, a policy and the reference it is held to. */
+/** @file A run of PPO, GRPO or RLOO: prompts and a reward, a policy and the reference it is held to. */
+import type { z } from "zod";
 import { ppoConfig } from "../algorithms/config.ts";
-import type { PPOConfig, PPOOptionName } from "../algorithms/options.ts";
+import { type GRPOConfig, GRPOTrainer, grpoConfig } from "../algorithms/grpo.ts";
+import type { PPOConfig, PPOOptionName, RolloutTrainerConfig, RolloutTrainerOptions } from "../algorithms/options.ts";
 import { PPOTrainer } from "../algorithms/ppo.ts";
-import type { TrainerState } from "../algorithms/trainer-state.ts";
+import { type RLOOConfig, RLOOTrainer, rlooConfig } from "../algorithms/rloo.ts";
+import type { RolloutTrainer } from "../algorithms/rollout.ts";
+import type { RolloutState } from "../algorithms/trainer-state.ts";
 import { fail } from "../base/errors.ts";
 import { STREAMS } from "../base/streams.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
 import { type EncodedPrompts, encodePrompts } from "../data/encode.ts";
-import { respondAndScore } from "../experience/collect.ts";
+import { type Responder, respondAndScore } from "../experience/collect.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
 import { loadModel, readModel } from "../families/index.ts";
 import { isDirectory } from "../platform/files.ts";
@@ -17,12 +21,12 @@ import { meanAndStandardError } from "../rl/kl.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "./checkpoint.ts";
-import { ppoCheckpoint } from "./checkpoint-state.ts";
+import { ppoCheckpoint, rolloutCheckpoint } from "./checkpoint-state.ts";
 import type { RunEvent } from "./events.ts";
 import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "./inputs.ts";
 import type { Beginning, Begun, RunKind } from "./kind.ts";
-import { checkMemory } from "./memory.ts";
-import { engineOf, type RunSpec } from "./spec.ts";
+import { checkMemory, type MemoryOptions } from "./memory.ts";
+import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "./spec.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
 export const FREE_OPTIONS: readonly PPOOptionName[] = [
@@ -52,20 +56,80 @@ export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "frozenLayers",
 ];
 
-/** A PPO run that asks this reward function. */
-export const ppoRun = (reward: RewardFunction): RunKind<RunSpec, PPOConfig> => ({
-  algorithm: "ppo",
-  config: (options) => ppoConfig(options as Partial<PPOConfig>),
-  options: { free: FREE_OPTIONS, fixed: FIXED_OPTIONS },
-  checkpoint: ppoCheckpoint,
+/** The same of GRPO and RLOO, which have no such thing as a value head, and groups. */
+const isOfGroups = (name: string) => !["preset", "valueHeadInit", "valueHeadStd", "valueModel"].includes(name);
+const GROUP_OPTIONS = {
+  free: FREE_OPTIONS.filter(isOfGroups),
+  fixed: [...FIXED_OPTIONS.filter(isOfGroups), "numGenerations"],
+};
+
+/** What sets the algorithms apart, as their runs see it. */
+interface OnPrompts<Config extends RolloutTrainerConfig>
+  extends Pick<RunKind<PromptSpec, Config>, "algorithm" | "config" | "options"> {
+  checkpoint: z.ZodType;
+  /** What their memory depends on beside the options that all have. */
+  memory(config: Config): MemoryOptions;
+  trainer(options: RolloutTrainerOptions<Config>): RolloutTrainer<Config>;
+}
+
+/** A run that asks this reward function. */
+const onPrompts = <Spec extends PromptSpec, Config extends RolloutTrainerConfig>(
+  of: OnPrompts<Config>,
+  reward: RewardFunction,
+): RunKind<Spec, Config> => ({
+  ...of,
   // biome-ignore lint/correctness/useYield: nothing happens that is worth an event
   begin: async function* (given) {
-    return begin(given, reward);
+    return begin(given, of, reward);
   },
 });
 
-async function begin(
-  { spec, config, checkpoint, compare }: Beginning<RunSpec, PPOConfig>,
+/** A PPO run that asks this reward function. */
+export const ppoRun = (reward: RewardFunction): RunKind<RunSpec, PPOConfig> =>
+  onPrompts(
+    {
+      algorithm: "ppo",
+      config: (options) => ppoConfig(options as Partial<PPOConfig>),
+      options: { free: FREE_OPTIONS, fixed: FIXED_OPTIONS },
+      checkpoint: ppoCheckpoint,
+      memory: (config) => config,
+      trainer: (options) => new PPOTrainer(options),
+    },
+    reward,
+  );
+
+/** Of the memory estimate: no model for the values, and no KL over the vocabulary. */
+const ofGroups = { valueModel: "shared", klPenalty: "k1" } as const;
+
+export const grpoRun = (reward: RewardFunction): RunKind<GRPOSpec, GRPOConfig> =>
+  onPrompts(
+    {
+      algorithm: "grpo",
+      config: (options) => grpoConfig(options as Partial<GRPOConfig>),
+      options: GROUP_OPTIONS,
+      checkpoint: rolloutCheckpoint,
+      memory: (config) => ({ ...config, ...ofGroups }),
+      trainer: (options) => new GRPOTrainer(options),
+    },
+    reward,
+  );
+
+export const rlooRun = (reward: RewardFunction): RunKind<RLOOSpec, RLOOConfig> =>
+  onPrompts(
+    {
+      algorithm: "rloo",
+      config: (options) => rlooConfig(options as Partial<RLOOConfig>),
+      options: GROUP_OPTIONS,
+      checkpoint: rolloutCheckpoint,
+      memory: (config) => ({ ...config, ...ofGroups }),
+      trainer: (options) => new RLOOTrainer(options),
+    },
+    reward,
+  );
+
+async function begin<Config extends RolloutTrainerConfig>(
+  { spec, config, checkpoint, compare }: Beginning<PromptSpec, Config>,
+  of: OnPrompts<Config>,
   reward: RewardFunction,
 ): Promise<Begun> {
   const before = checkpoint?.state;
@@ -98,10 +162,10 @@ async function begin(
   const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
-  const memory = checkMemory(architecture, config, longest, { available, resident });
+  const memory = checkMemory(architecture, of.memory(config), longest, { available, resident });
   const model = await loadModel(directory, { ...engineOf(spec, before?.inputs), seed: config.seed, tokenizer });
   const reference = checkpoint ? await loadModel(spec.model, { engine: model.engine, tokenizer }) : undefined;
-  const trainer = new PPOTrainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
+  const trainer = of.trainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
     ...given,
     evaluation: given.evaluation ?? before?.inputs?.evaluation,
@@ -114,7 +178,7 @@ async function begin(
   const tokenizers = [inputs.tokenizer, ...(beside ? [sumOfTokenizer(beside)] : [])];
   const changes = compare({ ...inputs, tokenizer: tokenizers.find((sum) => sum !== before?.inputs?.tokenizer) });
   if (before && checkpoint) {
-    const state = before.trainer as TrainerState;
+    const state = before.trainer as RolloutState;
     const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
@@ -140,7 +204,7 @@ async function begin(
 /** The same prompts and random streams before and after, so that only the weights differ. */
 async function* evaluate(
   prompts: EncodedPrompts,
-  trainer: PPOTrainer,
+  trainer: { readonly stepsTaken: number; readonly responder: Responder },
   when: "before" | "after",
 ): AsyncGenerator<RunEvent> {
   const place = { step: trainer.stepsTaken, streamOf: (i: number) => [STREAMS.evaluation, i] };

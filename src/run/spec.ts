@@ -1,7 +1,9 @@
 /** @file What to run, and what config.json says of it. */
 import { z } from "zod";
 import type { AlgorithmName } from "../algorithms/algorithm.ts";
+import type { GRPOConfig } from "../algorithms/grpo.ts";
 import type { PPOConfig } from "../algorithms/options.ts";
+import type { RLOOConfig } from "../algorithms/rloo.ts";
 import type { SFTConfig } from "../algorithms/sft.ts";
 import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
@@ -31,21 +33,44 @@ export interface AnyRunSpec {
   ignoreMemory?: boolean;
 }
 
-/** A PPO run. */
-export interface RunSpec extends AnyRunSpec {
-  /** May be left out: PPO is the default. */
-  algorithm?: "ppo";
+/** A run on prompts: PPO, GRPO or RLOO. */
+export interface PromptSpec extends AnyRunSpec {
   /** A directory in Hugging Face layout, a hub id, or "tiny". */
   model: string;
   /** What is answered: texts, or texts with the other columns of their rows. */
   prompts: readonly (string | Prompt)[];
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
-  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
-  config: Partial<PPOConfig>;
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly (string | Prompt)[] };
 }
+
+/** A PPO run. */
+export interface RunSpec extends PromptSpec {
+  /** May be left out: PPO is the default. */
+  algorithm?: "ppo";
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config: Partial<PPOConfig>;
+}
+
+/** A GRPO run. */
+export interface GRPOSpec extends PromptSpec {
+  /** Tells it from a PPO run. */
+  algorithm: "grpo";
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config: Partial<GRPOConfig>;
+}
+
+/** An RLOO run. */
+export interface RLOOSpec extends PromptSpec {
+  /** Tells it from a PPO run. */
+  algorithm: "rloo";
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config: Partial<RLOOConfig>;
+}
+
+/** A run whose responses are rewarded. */
+export type RewardedSpec = RunSpec | GRPOSpec | RLOOSpec;
 
 /** A file of text, or texts themselves. */
 export type TextSource = string | readonly string[];
@@ -113,7 +138,7 @@ const text = z.string().nullable().optional();
 const paths = z.array(z.string()).nullable().optional();
 const object = z.record(z.string(), z.unknown());
 const ppoRecord = z.looseObject({
-  algorithm: z.literal("ppo").optional(),
+  algorithm: z.enum(["ppo", "grpo", "rloo"]).optional(),
   model: z.string(),
   reward: z.string(),
   options: object,

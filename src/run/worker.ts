@@ -14,7 +14,7 @@ import { spawnWorker } from "../platform/worker.ts";
 import type { RunEvent } from "./events.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
 import { withSinks } from "./sinks/sink.ts";
-import type { RunSpec, SFTSpec } from "./spec.ts";
+import type { RewardedSpec, SFTSpec } from "./spec.ts";
 
 export type ToWorker =
   | { type: "stop" }
@@ -30,7 +30,7 @@ export type ToParent =
   | { type: "error"; error: PlainError };
 
 export interface WorkerInput {
-  spec: RunSpec | SFTSpec;
+  spec: RewardedSpec | SFTSpec;
   lockId: string;
 }
 
@@ -38,16 +38,16 @@ export interface WorkerInput {
  * The events of {@link run}, from a worker thread. Reward function and sinks are called on this thread.
  * @throws what {@link run} throws
  */
-export function runInWorker(spec: RunSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
+export function runInWorker(spec: RewardedSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
 /** Language-model training needs no reward. */
 export function runInWorker(spec: SFTSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
-export function runInWorker(spec: RunSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
+export function runInWorker(spec: RewardedSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
   return withSinks((signal) => workerEvents(spec, reward, signal), options.sinks ?? [], options);
 }
 
 async function* workerEvents(
-  spec: RunSpec | SFTSpec,
+  spec: RewardedSpec | SFTSpec,
   reward: RewardFunction | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<RunEvent> {
@@ -64,7 +64,7 @@ async function* workerEvents(
     const call = new AbortController();
     calls.set(id, call);
     try {
-      const scores = await askReward(reward ?? noReward(), batch, (spec as RunSpec).rewardName, {
+      const scores = await askReward(reward ?? noReward(), batch, (spec as RewardedSpec).rewardName, {
         signal: call.signal,
       });
       worker.post({ type: "scores", id, scores } satisfies ToWorker);

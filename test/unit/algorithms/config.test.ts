@@ -1,8 +1,10 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { grpoOptions } from "../../../src/algorithms/grpo.ts";
 import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
 import { type PresetName, presets } from "../../../src/algorithms/presets.ts";
+import { rlooOptions } from "../../../src/algorithms/rloo.ts";
 import { nameHere, trlNames } from "../../../src/algorithms/trl-names.ts";
 
 describe("presets", () => {
@@ -49,7 +51,10 @@ describe("names of other programs", () => {
   });
 
   it("every one of them leads to an option, and none is an option itself", () => {
-    for (const ours of Object.values(trlNames)) expect(Object.keys(ppoOptions)).toContain(ours);
+    const known = Object.keys({ ...ppoOptions, ...grpoOptions, ...rlooOptions });
+    for (const ours of Object.values(trlNames).flat()) expect(known).toContain(ours);
+    expect(nameHere("num_iterations", (name) => name in grpoOptions)).toBe("epochs");
+    expect(nameHere("num_iterations", (name) => name in ppoOptions)).toBe("ppoEpochs");
     expect(nameHere("txt-out-len")).toBe("maxNewTokens");
     for (const name of Object.keys(ppoOptions)) expect(nameHere(name)).toBeUndefined();
     expect(nameHere("batchsize")).toBeUndefined();

@@ -91,7 +91,7 @@ describe("wrong usage ends with 2 and writes nothing", () => {
     ["train", "--bach-size", "did you mean --batch-size?"],
     ["train", "--init_kl_coef", "it is called --kl-coef here"],
     ["train", "--output-dir", "it is called --out here"],
-    ["train", "--epochs", "did you mean --ppo-epochs (passes over each batch) or --steps (PPO steps)?"],
+    ["train", "--epochs", "did you mean --ppo-epochs (passes over each batch) or --steps (steps to take)?"],
     ["train", "--max-tokens", "it is called --max-new-tokens here"],
     ["train", "--report-to", "the run directory holds metrics.jsonl, samples.jsonl and TensorBoard events in tb/"],
     ["train", "--lr", "it is called --learning-rate here"],

@@ -1,0 +1,381 @@
+/**
+ * @file What PPO, GRPO and RLOO share: a trainer that learns from responses of its own to prompts. Each of them writes one step,
+ * `takeStep`; here is what stands around it: who learns, where prompts come from, what is kept from step to step.
+ */
+import { fail } from "../base/errors.ts";
+import type { IdList } from "../base/token-ids.ts";
+import {
+  type EncodedPrompts,
+  encodePrompts,
+  nextPrompts,
+  type PromptBatch,
+  type PromptsGiven,
+} from "../data/encode.ts";
+import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import type { Passes } from "../experience/ask.ts";
+import { type Audited, auditStep } from "../experience/audit.ts";
+import { type Answered, collect, type Place, type Responder } from "../experience/collect.ts";
+import type { Experience } from "../experience/experience.ts";
+import { nameExtreme } from "../experience/extremes.ts";
+import { checkFinite, checkWeights } from "../experience/finite.ts";
+import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
+import { truncateOptions } from "../experience/options.ts";
+import { rolloutRemarks } from "../experience/rescore.ts";
+import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
+import type { RewardFunction } from "../experience/sample.ts";
+import { drawableIds, drawableNotes } from "../model/drawable.ts";
+import type { KeptSet } from "../model/kept-set.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import type { AdamW } from "../nn/adamw.ts";
+import { adamOptions } from "../nn/options.ts";
+import { scheduleFactor } from "../nn/schedules.ts";
+import { IdleWatch, type StepSignals } from "../rl/idle.ts";
+import { type MartingaleState, NO_STEPS } from "../rl/martingale.ts";
+import type { Metrics } from "../rl/metrics.ts";
+import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
+import { scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
+import { responseEnds } from "../sample/ends.ts";
+import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
+import { samplingOptions } from "../sample/token-sampler.ts";
+import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
+import type { TrainEvent } from "./events.ts";
+import { Learner, type LearnerOptions } from "./learner.ts";
+import type { RolloutTrainerConfig, RolloutTrainerOptions } from "./options.ts";
+import { Stopwatch } from "./report.ts";
+import { checkState, type RolloutState, rolloutStateSchema } from "./trainer-state.ts";
+
+/** What a step did. `warnings`: what the audit found, when config.audit is "warn". */
+export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
+
+/** Where prompts come from. */
+export interface PromptSource {
+  readonly encoded: EncodedPrompts;
+  readonly sampler: PromptSampler;
+}
+
+/** Responses of a step, and where the sampler of prompts is after it. */
+export type StepAnswers = Answered & { readonly prompts?: PromptSamplerState };
+
+/** A trainer on responses of its own: on prompts with `train`, on responses that you sampled and scored with `step`. */
+export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements Trainer<PromptsGiven, RolloutState> {
+  /** The policy; its weights are changed in place. */
+  readonly model: CausalLMWithValueHead;
+  /** What the KL is measured against. Never changed. */
+  readonly reference: CausalLMWithValueHead;
+  /** The model's. */
+  readonly tokenizer: Tokenizer;
+  /** Complete and checked. */
+  readonly config: C;
+  /** AdamW of the policy. */
+  readonly optimizer: AdamW;
+  /** The tokens that end a response, unless `stopAtEos` is off; empty: none does. */
+  readonly eosTokenIds: readonly number[];
+  /** What to tell the user about the model at the start. */
+  readonly notes: readonly string[];
+  /** Steps taken. */
+  stepsTaken = 0;
+  /** @internal */
+  protected readonly policy: Learner;
+  /** As errors call it. @internal */
+  protected readonly algorithm: string;
+  readonly #reward: RewardFunction;
+  readonly #rewardName: string;
+  readonly #transforms?: readonly Transform[];
+  readonly #drawable?: KeptSet;
+  readonly #truncation: TruncateOptions;
+  #scoreMoments: RunningMoments = NO_MOMENTS;
+  #promptState?: PromptSamplerState;
+  #audit = NO_STEPS;
+  readonly #idle = new IdleWatch();
+  /** What the reward said of the step that is under way. */
+  #judged?: Answered;
+  /** Optimizer steps at the end of the last step. */
+  #settledAt = 0;
+  #skippedUpdates = 0;
+
+  /**
+   * @param algorithm as errors call it
+   * @param config complete and checked
+   * @param prepare changes the model before it is copied for the reference; returns what to tell the user
+   * @throws config, usage - the model is in train mode, options that do not fit each other or the vocabulary
+   * @internal
+   */
+  constructor(algorithm: string, options: RolloutTrainerOptions<C>, config: C, prepare?: () => string | undefined) {
+    const { model, tokenizer, reward, rewardName = "function", transforms, reference } = options;
+    const name = `${algorithm}Trainer`;
+    this.algorithm = algorithm;
+    refuseTrainMode(model, algorithm);
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.config = config;
+    checkIds(config.bannedTokens, "bannedTokens", model.sizes.vocabSize);
+    this.#truncation = truncateOptions(config, tokenizer);
+    const ends = responseEnds(model, tokenizer);
+    this.eosTokenIds = ends.ids;
+    checkModelOptions(config, model.sizes, ends.ids);
+    checkRoles(model, reference, config.frozenLayers, name);
+    checkWeights("policy", model.parameters);
+    if (reference) checkWeights("reference", reference.parameters);
+    this.#drawable = drawableIds(tokenizer, model.sizes.vocabSize);
+    const note = prepare?.();
+    this.notes = [
+      ...(note === undefined ? [] : [note]),
+      ...(config.stopAtEos ? ends.notes : []),
+      ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.sizes.vocabSize)),
+    ];
+    this.reference = reference ?? model.frozenCopy(config.frozenLayers);
+    this.#reward = reward;
+    this.#rewardName = rewardName;
+    this.#transforms = transforms;
+    this.policy = new Learner(model, this.learning);
+    this.optimizer = this.policy.optimizer;
+  }
+
+  /** A step on the next prompts; or, from scores on, on what a caller of {@link step} gave. @internal */
+  protected abstract takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent>;
+
+  /**
+   * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
+   * @param given texts, rows of a file, or what {@link encodePrompts} made of either
+   */
+  async *train(given: PromptsGiven, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
+    const encode = (texts: readonly (string | Prompt)[]) =>
+      encodePrompts(texts, this.tokenizer, this.model.sizes, this.config);
+    const encoded = "ids" in given ? given : encode(given);
+    const sampler = new PromptSampler(encoded.prompts.length, this.config.seed);
+    if (this.#promptState) sampler.setState(this.#promptState);
+    if (!("ids" in given))
+      for (const message of encoded.notes) yield { type: "warning", step: this.stepsTaken, message };
+    if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
+    for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
+    while (this.stepsTaken < this.config.steps && !options.signal?.aborted)
+      yield* this.#alone(this.takeStep({ encoded, sampler }, new Stopwatch()));
+    yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
+  }
+
+  /**
+   * One step on responses you sampled, with the scores you gave them, in place of prompts, sampling and reward of {@link train}.
+   *
+   * @param queries token ids of each prompt: Int32Arrays or plain arrays. With `numGenerations` in the config each comes as often,
+   *   one after another
+   * @param responses what {@link generate} returned with this trainer's {@link sampling} options: each token is scored as it
+   *   was drawn, once it is known that the policy says of it what was recorded. Or token ids alone, from elsewhere: they are
+   *   scored now, as draws from the whole distribution of the policy at the config's temperature, and the audit tests whether
+   *   they can be that (experience/given.ts).
+   * @param scores higher is better, one for each response
+   * @throws usage, input - what does not fit together, or is no token id; another step has not ended
+   * @throws audit - as {@link train}; a record that is not what the policy says
+   */
+  async step(
+    queries: readonly IdList[],
+    responses: readonly IdList[] | readonly SampledResponse[],
+    scores: ArrayLike<number | boolean>,
+  ): Promise<StepResult> {
+    refuseTrainMode(this.model, this.algorithm);
+    const given = readGiven(this.model.sizes, queries, responses, scores, this.#copies);
+    checkDrawn(given.tokens, this.#drawable);
+    const warnings: string[] = [];
+    for await (const event of this.#alone(this.#stepOn(given))) {
+      if (event.type === "warning") warnings.push(event.message);
+      if (event.type === "step") return { ...event, warnings };
+    }
+    throw new Error("a step ended without a report");
+  }
+
+  async *#stepOn(given: GivenBatch): AsyncGenerator<TrainEvent> {
+    const { config, model, algorithm } = this;
+    const clock = new Stopwatch();
+    const step = this.stepsTaken + 1;
+    const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
+    const [passes, reader] = [this.passes({ adjustments }), this.responder.reader];
+    const where = `${algorithm} step ${step}`;
+    const { answered, warning } = await answersGiven(model, given, passes, reader, config, where, this.#copies);
+    if (warning !== undefined) yield { type: "warning", step, message: warning };
+    yield* this.takeStep(answered, clock);
+  }
+
+  /** The events of a step while no other is at work on the weights. Where numbers go bad because of a reward, the error says which. */
+  async *#alone(events: AsyncGenerator<TrainEvent>): AsyncGenerator<TrainEvent> {
+    refuseTrainMode(this.model, this.algorithm);
+    const release = takeWeights(this.model, `${this.algorithm}Trainer`);
+    try {
+      yield* events;
+    } catch (error) {
+      throw nameExtreme(error, this.#judged, this.config);
+    } finally {
+      this.#judged = undefined;
+      release();
+    }
+  }
+
+  /**
+   * The next prompts, responses to them and what the reward says; or what a caller of {@link step} gave. The reward judges one
+   * part while the next is drawn.
+   * @internal
+   */
+  protected async *answers(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent, StepAnswers> {
+    const asked = "sampler" in source ? this.#nextPrompts(source) : undefined;
+    const answered = asked
+      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads)
+      : (source as Answered);
+    this.#judged = answered;
+    return { ...answered, prompts: asked ? asked.state : this.#promptState };
+  }
+
+  #nextPrompts({ encoded, sampler }: PromptSource): PromptBatch {
+    return nextPrompts(encoded, sampler, this.config.batchSize / this.#copies, this.#copies);
+  }
+
+  /** Scores as they are learned from: after penalties, scaling and clipping. @internal */
+  protected shape(scores: readonly number[], { responses }: Experience) {
+    return shapeScores(
+      scores,
+      scoreFacts(responses, this.#truncation, this.eosTokenIds),
+      this.config,
+      this.#scoreMoments,
+    );
+  }
+
+  /** How a batch goes through a model. @internal */
+  protected passes({ adjustments }: Pick<Passes, "adjustments">): Passes {
+    return { adjustments, partSize: this.config.microBatchSize || this.config.miniBatchSize };
+  }
+
+  /** Whether tokens can be draws from the policy, this step's and all before. @internal */
+  protected *audit(
+    seen: Omit<Audited, "endTokens">,
+  ): Generator<TrainEvent, { state?: MartingaleState; metrics: Metrics }> {
+    const step = this.stepsTaken + 1;
+    const result = auditStep(this.#audit, { ...seen, endTokens: this.#ends }, this.config, step, this.algorithm);
+    for (const message of result.warnings) yield { type: "warning", step, message };
+    return result;
+  }
+
+  /** @throws numbers - per-token arrays, by name, with a number that is not finite @internal */
+  protected checkFinite(
+    data: Experience,
+    { episodes }: Pick<Answered, "episodes">,
+    arrays: Readonly<Record<string, Float32Array>>,
+  ): void {
+    const prompts = episodes.map(({ prompt }) => prompt);
+    checkFinite(this.stepsTaken + 1, data, prompts, arrays, this.algorithm);
+  }
+
+  /** The learning rate of the step in progress. @internal */
+  protected get learningRate(): number {
+    const { learningRate, schedule, steps, warmupSteps } = this.config;
+    return learningRate * scheduleFactor(schedule, this.stepsTaken, steps, warmupSteps);
+  }
+
+  /** Optimizer steps of the run so far that were left out. @internal */
+  protected get skippedUpdates(): number {
+    return this.#skippedUpdates;
+  }
+
+  /** What to say of a step in which nothing can be learned. @internal */
+  protected *idle(signals: StepSignals): Generator<TrainEvent> {
+    const remark = this.#idle.look(signals);
+    if (remark) yield { ...remark, step: this.stepsTaken };
+  }
+
+  /** How responses are sampled, all but the random streams. */
+  sampling(): GenerateOptions {
+    const { stop: strings, ...config } = this.config;
+    const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
+    const [eosTokenId, transforms, drawable] = [this.#ends, this.#transforms, this.#drawable];
+    return { ...config, stop, eosTokenId, transforms, drawable };
+  }
+
+  /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */
+  get responder(): Responder & { config: C } {
+    const { model, tokenizer, config } = this;
+    const reader = { tokenizer, truncation: this.#truncation };
+    return { model, reader, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
+  }
+
+  /** The next step, and its random streams: each response has one of its own, whatever else is drawn beside it. */
+  #place(clock: Stopwatch): Place {
+    const [first, laps] = [this.stepsTaken * this.config.batchSize, { respond: "response", score: "scores" } as const];
+    const lap = (done: keyof typeof laps) => clock.lap(`time/get_${laps[done]}`);
+    return { step: this.stepsTaken + 1, streamOf: (i) => first + i, copies: this.#copies, lap };
+  }
+
+  /** Responses to each prompt. */
+  get #copies(): number {
+    return this.config.numGenerations ?? 1;
+  }
+
+  /** The tokens that end a response. */
+  get #ends(): readonly number[] {
+    return this.config.stopAtEos ? this.eosTokenIds : [];
+  }
+
+  /** How the policy learns, and whatever learns beside it. @internal */
+  protected get learning(): LearnerOptions {
+    const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;
+    return { optimizer: adamOptions(this.config), maxGradNorm, frozenLayers, gradientCheckpointing };
+  }
+
+  /** What is trained. */
+  get parts(): readonly TrainedPart[] {
+    return partsOf({ "": this.policy });
+  }
+
+  /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
+  get canBeSaved(): boolean {
+    return this.unsettledUpdates === 0;
+  }
+
+  /** Optimizer steps of a step that has not ended, or did not end well. */
+  get unsettledUpdates(): number {
+    return this.optimizer.step - this.#settledAt;
+  }
+
+  /** Begin a new test of whether tokens are draws from the policy, once a gap that the audit found is closed. */
+  resetAudit(): void {
+    this.#audit = NO_STEPS;
+  }
+
+  /** Where it is, to be saved beside weights and moments. */
+  getState(): RolloutState {
+    const scores = this.config.scoreScaling === "none" ? undefined : this.#scoreMoments;
+    const [step, skippedUpdates] = [this.stepsTaken, this.#skippedUpdates];
+    const audit = this.#audit === NO_STEPS ? undefined : this.#audit;
+    return { step, prompts: this.#promptState, scores, skippedUpdates, audit };
+  }
+
+  /**
+   * Continue from a saved state. Whoever saved them restores the model's weights and, before this, the optimizer.
+   * @throws checkpoint - a state that no trainer can have been in
+   */
+  setState(state: RolloutState): void {
+    checkState(state, this.algorithm, rolloutStateSchema);
+    this.settle(state);
+  }
+
+  /** Weights, optimizer and this belong together: a step has ended. @internal */
+  protected settle({ step, prompts, scores, skippedUpdates, audit }: RolloutState): void {
+    this.#settledAt = this.optimizer.step;
+    this.stepsTaken = step;
+    this.#promptState = prompts;
+    this.#scoreMoments = scores ?? NO_MOMENTS;
+    this.#skippedUpdates = skippedUpdates ?? 0;
+    this.#audit = audit ?? NO_STEPS;
+  }
+}
+
+const NO_REPLAY =
+  "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
+  "about the probability of the kept set instead of 1, and the policy learns to exploit the difference";
+
+function refuseTrainMode(model: CausalLMWithValueHead, algorithm: string): void {
+  if (model.training)
+    fail("config", {
+      where: `${algorithm}Trainer, model`,
+      found: "a model in train mode",
+      expected: `eval mode: ${algorithm} compares with earlier values, and with dropout the same weights do not give them again`,
+      fix: "call model.eval()",
+    });
+}
