@@ -47,7 +47,7 @@ import { updateWeights } from "./update.ts";
 
 /** Options of GRPO and RLOO. */
 export interface GroupConfig extends RolloutTrainerConfig {
-  /** Responses per step: a multiple of numGenerations. A whole number, at least 1. Default: 128. */
+  /** Responses per step: a multiple of numGenerations. A whole number, at least 2. Default: 128. */
   batchSize: number;
   /** Responses to each prompt, compared with each other. A whole number, at least 2. Default: 8. */
   numGenerations: number;
@@ -84,7 +84,7 @@ export const groupTables = [
   {
     steps,
     seed,
-    batchSize: [count(), 128, "responses per step: a multiple of numGenerations"],
+    batchSize: [count(2), 128, "responses per step: a multiple of numGenerations"],
     numGenerations: [count(2), 8, "responses to each prompt, compared with each other"],
     miniBatchSize,
     microBatchSize,

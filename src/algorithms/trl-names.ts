@@ -67,6 +67,7 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   epsilon: "clipRange",
   epsilon_high: "clipRangeHigh",
   beta: "klCoef",
+  vllm_importance_sampling_cap: "importanceWeightCap",
   use_bias_correction_kl: "klCorrection",
   scale_rewards: "advantageScaling",
   loss_type: "lengthNormalization",

@@ -1,8 +1,9 @@
-"""Every PPO option of TRL 0.11.4 and 1.9.0, the last with a PPOTrainer, and its default: test/golden/trl-options.json.
+"""Every PPO option of TRL 0.11.4 and 1.9.0, the last with a PPOTrainer, and its default: test/golden/trl-options.json; and those
+of GRPO, RLOO and DPO in 1.16.0: test/golden/trl-1.16-options.json.
 
 Read from the wheels, of which nothing is run:
-    pip download --no-deps trl==0.11.4 && pip download --no-deps trl==1.9.0
-    python tools/reference/trl_options.py trl-0.11.4-py3-none-any.whl trl-1.9.0-py3-none-any.whl
+    for v in 0.11.4 1.9.0 1.16.0; do pip download --no-deps trl==$v; done
+    python tools/reference/trl_options.py trl-{0.11.4,1.9.0,1.16.0}-py3-none-any.whl
 """
 import ast
 import json
@@ -20,12 +21,15 @@ def default(value):
     return ast.unparse(value)
 
 
-def options(wheel, file):
+def options(wheel, file, name="PPOConfig"):
     tree = ast.parse(zipfile.ZipFile(wheel).read(file))
-    config = next(c for c in tree.body if isinstance(c, ast.ClassDef) and c.name == "PPOConfig")
+    config = next(c for c in tree.body if isinstance(c, ast.ClassDef) and c.name == name)
     return {a.target.id: default(a.value) for a in config.body if isinstance(a, ast.AnnAssign)}
 
 
-out = {version: options(wheel, FILES[version]) for version, wheel in zip(FILES, sys.argv[1:], strict=True)}
-path = pathlib.Path(__file__).resolve().parents[2] / "test" / "golden" / "trl-options.json"
-path.write_text(json.dumps(out, indent=1) + "\n")
+golden = pathlib.Path(__file__).resolve().parents[2] / "test" / "golden"
+*old, new = sys.argv[1:]
+out = {version: options(wheel, FILES[version]) for version, wheel in zip(FILES, old, strict=True)}
+(golden / "trl-options.json").write_text(json.dumps(out, indent=1) + "\n")
+others = {name: options(new, f"trl/trainer/{name.lower()}_config.py", f"{name}Config") for name in ("GRPO", "RLOO", "DPO")}
+(golden / "trl-1.16-options.json").write_text(json.dumps(others, indent=1) + "\n")
