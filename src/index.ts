@@ -53,6 +53,7 @@ export { VERSION } from "./base/version.ts";
 export { type Activation, SUPPORTED_ACTIVATIONS } from "./checkpoint/config-json.ts";
 export type { GenerationConfig } from "./checkpoint/generation-config.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
+export type { ChatOptions, PromptGiven } from "./data/chat.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";

@@ -24,7 +24,7 @@ function typeOf(schema: JsonSchema): string {
   if (schema.items) return `${typeOf(schema.items)}[]`;
   return [schema.type ?? "unknown"]
     .flat()
-    .map((type) => (type === "integer" ? "number" : type))
+    .map((type) => (type === "integer" ? "number" : type === "object" ? "Record<string, unknown>" : type))
     .join(" | ");
 }
 

@@ -74,6 +74,12 @@ export type PPOConfig = {
   promptMaxTokens: number;
   /** Prompts that leave no room for the response in the context. Default: "error". */
   longPrompts: "error" | "drop" | "truncate";
+  /** Wrap plain prompts as a user's message in the model's chat template. Default: false. */
+  chat: boolean;
+  /** System message for conversations without one; plain prompts become conversations. Default: "". */
+  system: string;
+  /** Variables of the chat template, {"enable_thinking": false} for instance. Default: {}. */
+  chatArgs: Record<string, unknown>;
   /**
    * Concurrent calls to the reward function, each for rolloutBatchSize responses. A whole number, at least 1 and at
    * most 1000000000. Default: 4.

@@ -1,4 +1,5 @@
 /** @file What a run says while it goes on. Everything that shows a run, terminal or page, reads these and nothing else. */
+import type { ChatMessage } from "../base/chat-messages.ts";
 import type { Metrics } from "../rl/metrics.ts";
 
 export type { Metrics };
@@ -19,8 +20,10 @@ export interface BestCheckpoint {
 
 /** A response of a step, for people to read. */
 export interface Sample {
-  /** The prompt as it was given. */
+  /** The prompt as it was given; of a conversation, what the user said last. */
   prompt: string;
+  /** The conversation that was answered, its system message included; undefined: the prompt is plain text. */
+  messages?: ChatMessage[];
   /** As the reward function saw it: after its prompt, without special tokens, to truncateToken where that is set. */
   response: string;
   /** `response` with its special tokens, such as an end of text. */

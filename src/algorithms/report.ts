@@ -199,8 +199,17 @@ function sample({ config, data, episodes, given, kl }: CommonFacts, b: number): 
   const tokens = Array.from(data.responses[b]);
   const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
   const { perSequence } = kl[config.klLog] as KLEstimate;
-  const { prompt, response, responseWithSpecialTokens } = episodes[b];
-  return { prompt, response, responseWithSpecialTokens, score: given[b], kl: perSequence[b], tokens, values };
+  const { prompt, messages, response, responseWithSpecialTokens } = episodes[b];
+  return {
+    prompt,
+    ...(messages && { messages }),
+    response,
+    responseWithSpecialTokens,
+    score: given[b],
+    kl: perSequence[b],
+    tokens,
+    values,
+  };
 }
 
 /** Mean and unbiased standard deviation (0 for a single number). */

@@ -4,6 +4,7 @@
  */
 import { fail } from "../base/errors.ts";
 import type { IdList } from "../base/token-ids.ts";
+import type { PromptGiven } from "../data/chat.ts";
 import {
   type EncodedPrompts,
   encodePrompts,
@@ -11,7 +12,7 @@ import {
   type PromptBatch,
   type PromptsGiven,
 } from "../data/encode.ts";
-import { type Prompt, PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
+import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { Passes } from "../experience/ask.ts";
 import { type Audited, auditStep } from "../experience/audit.ts";
 import { type Answered, collect, type Place, type Responder } from "../experience/collect.ts";
@@ -34,7 +35,7 @@ import { type MartingaleState, NO_STEPS } from "../rl/martingale.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import { NO_MOMENTS, type RunningMoments, shapeScores } from "../rl/scores.ts";
 import { scoreFacts, type TruncateOptions } from "../rl/truncate.ts";
-import { responseEnds } from "../sample/ends.ts";
+import { responseEnds, turnNotes } from "../sample/ends.ts";
 import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
@@ -138,16 +139,17 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 
   /**
    * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
-   * @param given texts, rows of a file, or what {@link encodePrompts} made of either
+   * @param given texts, conversations, rows of a file, or what {@link encodePrompts} made of them
    */
   async *train(given: PromptsGiven, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
-    const encode = (texts: readonly (string | Prompt)[]) =>
-      encodePrompts(texts, this.tokenizer, this.model.sizes, this.config);
+    const encode = (prompts: readonly PromptGiven[]) =>
+      encodePrompts(prompts, this.tokenizer, this.model.sizes, this.config);
     const encoded = "ids" in given ? given : encode(given);
     const sampler = new PromptSampler(encoded.prompts.length, this.config.seed);
     if (this.#promptState) sampler.setState(this.#promptState);
     if (!("ids" in given))
-      for (const message of encoded.notes) yield { type: "warning", step: this.stepsTaken, message };
+      for (const message of [...encoded.notes, ...turnNotes(encoded.prompts, this.tokenizer, this.#ends)])
+        yield { type: "warning", step: this.stepsTaken, message };
     if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
     for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted)

@@ -16,6 +16,7 @@ export const decay = z.number().min(0).lt(1).describe("a number from 0 to below 
 export const choice = <const T extends readonly string[]>(names: T) =>
   z.enum(names).describe(`one of ${names.join(", ")}`);
 export const text = z.string().describe("a text");
+export const variables = z.record(z.string(), z.unknown()).describe("a JSON object");
 export const onOff = z.boolean().describe("true or false");
 
 type Row = readonly [values: z.ZodType, standard: unknown, meaning: string];

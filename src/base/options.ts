@@ -96,5 +96,8 @@ export function checkOption(table: OptionTable, name: string, value: unknown, so
 }
 
 /** An option's value in words: "none" for null and for empty values. */
-export const shown = (value: unknown): string =>
-  (Array.isArray(value) ? value.join(", ") : String(value ?? "")) || "none";
+export function shown(value: unknown): string {
+  if (Array.isArray(value)) return value.join(", ") || "none";
+  if (typeof value === "object" && value !== null) return Object.keys(value).length > 0 ? brief(value) : "none";
+  return String(value ?? "") || "none";
+}

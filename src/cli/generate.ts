@@ -4,14 +4,18 @@ import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
+import type { Prompt } from "../data/prompts.ts";
 import type { Architecture } from "../model/family.ts";
 import type { SampledResponse } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { inFlags } from "./errors.ts";
 import {
   addEngineOptions,
   addIgnoreMemoryOption,
   addModelOption,
   addOptions,
+  type ChatFlags,
+  chatTable,
   collect,
   PROMPT_COLUMN,
   PROMPT_FILES,
@@ -35,6 +39,7 @@ const table = {
     "int8: sample from a quantised copy, whose log-probs are printed then",
   ],
   ...samplingTable,
+  ...chatTable,
 } as const satisfies OptionTable;
 
 interface GenerateFlags {
@@ -47,7 +52,7 @@ interface GenerateFlags {
   json?: boolean;
 }
 
-interface GenerateOptions extends SamplingFlags {
+interface GenerateOptions extends SamplingFlags, ChatFlags {
   num: number;
   precision: "fp32" | "int8";
 }
@@ -61,41 +66,52 @@ export function define(command: Command): void {
   addOptions(command, table);
   command.option(
     "--json",
-    "one JSON object per response and line: prompt, response, responseWithSpecialTokens, tokens, logprobs, rawLogprobs, keptMass, values, finished",
+    "one JSON object per response and line: prompt (and messages), response, responseWithSpecialTokens, tokens, logprobs, rawLogprobs, keptMass, values, finished",
   );
   addEngineOptions(command);
   addIgnoreMemoryOption(command);
   command.action(generateCommand);
 }
 
-async function generateCommand(flags: GenerateFlags): Promise<void> {
+async function generateCommand(flags: GenerateFlags, command: Command): Promise<void> {
   const options = readFlags<GenerateOptions>(table, flags);
   const engine = readEngine(flags);
   const prompts = await givenPrompts(flags);
   const { generate } = await import("../sample/generate.ts");
   const { encodePrompts } = await import("../data/encode.ts");
   const { openModel } = await import("./model.ts");
+  const longestOf = (tokenizer: Tokenizer) => {
+    const whole = encodePrompts(
+      prompts,
+      tokenizer,
+      { context: Number.POSITIVE_INFINITY },
+      { ...options, maxNewTokens: 1 },
+    );
+    return Math.max(...whole.ids.map((ids) => ids.length));
+  };
   const sizes = (tokenizer: Tokenizer, { sizes: { context } }: Architecture) => {
-    const longest = Math.max(...prompts.map((p) => tokenizer.encode(p).length));
+    const longest = longestOf(tokenizer);
     const length = Math.min(context, longest + options.maxNewTokens);
     return { rows: Math.min(BATCH, prompts.length * options.num), length, int8: options.precision === "int8" };
   };
   const { ignoreMemory } = flags;
   const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
-  fitLengths(flags, options, model.sizes.context, Math.max(...prompts.map((p) => tokenizer.encode(p).length)));
+  fitLengths(flags, options, model.sizes.context, longestOf(tokenizer));
   const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
-  const { responseEnds } = await import("../sample/ends.ts");
+  const { responseEnds, turnNotes } = await import("../sample/ends.ts");
   const { ids: eosTokenId, notes } = responseEnds(model, tokenizer);
-  for (const text of notes) note(`note: ${text}`);
-  const asked = prompts.flatMap((prompt) => new Array<string>(options.num).fill(prompt));
+  const encoded = encodePrompts(prompts, tokenizer, model.sizes, options);
+  for (const text of [...notes, ...encoded.notes, ...turnNotes(encoded.prompts, tokenizer, eosTokenId)])
+    note(`note: ${inFlags(text, command)}`);
+  const times = <T>(list: readonly T[]) => list.flatMap((item) => new Array<T>(options.num).fill(item));
+  const [asked, queries] = [times(encoded.prompts), times(encoded.ids)];
   // A stream for each prompt and copy: asking for more responses or prompts does not change the earlier ones.
   const name = (row: number) =>
     row % options.num === 0 ? row / options.num : [Math.floor(row / options.num), row % options.num];
-  const queries = encodePrompts(asked, tokenizer, model.sizes, options).ids;
 
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true, before: queries[0] });
-    write(asked[0]);
+    write(shownBefore(asked[0]));
     await generate(model, queries, { ...options, stop, eosTokenId, onToken: (_, id) => write(stream.push(id)) });
     return print(stream.end());
   }
@@ -112,7 +128,8 @@ async function generateCommand(flags: GenerateFlags): Promise<void> {
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
       if (flags.json) printJson(record(prompt, part[i], response, tokenizer));
-      else print(`--- ${start + i + 1} of ${asked.length}\n${prompt}${text(part[i], response, tokenizer)}`);
+      else
+        print(`--- ${start + i + 1} of ${asked.length}\n${shownBefore(prompt)}${text(part[i], response, tokenizer)}`);
     });
   }
 }
@@ -131,7 +148,10 @@ function fitLengths(flags: GenerateFlags, options: GenerateOptions, context: num
     });
 }
 
-async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): Promise<string[]> {
+/** A plain prompt goes on in its response; a message is answered below it. */
+const shownBefore = ({ prompt, messages }: Prompt) => (messages ? `${prompt}\n\n` : prompt);
+
+async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): Promise<Prompt[]> {
   if ((prompt === undefined) === (prompts === undefined))
     fail("usage", {
       where: "--prompt, --prompts",
@@ -139,15 +159,14 @@ async function givenPrompts({ prompt, prompts, promptColumn }: GenerateFlags): P
       expected: "one of them",
       fix: "give --prompt TEXT (several times if you like) or --prompts FILE",
     });
-  if (prompt !== undefined) return prompt;
-  const read = await readPromptsFrom(prompts as string, promptColumn, (text) => note(`note: ${text}`));
-  return read.map((row) => row.prompt);
+  if (prompt !== undefined) return prompt.map((text) => ({ prompt: text, row: {} }));
+  return readPromptsFrom(prompts as string, promptColumn, (text) => note(`note: ${text}`));
 }
 
 const text = (query: Int32Array, { tokens }: SampledResponse, tokenizer: Tokenizer, skipSpecialTokens = true) =>
   tokenizer.decodeAfter(query, tokens, { skipSpecialTokens });
 
-function record(prompt: string, query: Int32Array, response: SampledResponse, tokenizer: Tokenizer) {
+function record({ prompt, messages }: Prompt, query: Int32Array, response: SampledResponse, tokenizer: Tokenizer) {
   const { tokens, logprobs, rawLogprobs, keptMass, values, finished } = response;
   const numbers = Object.entries({ tokens, logprobs, rawLogprobs, keptMass, values }).map(([n, x]) => [
     n,
@@ -156,6 +175,7 @@ function record(prompt: string, query: Int32Array, response: SampledResponse, to
   const responseWithSpecialTokens = text(query, response, tokenizer, false);
   return {
     prompt,
+    ...(messages && { messages }),
     response: text(query, response, tokenizer),
     responseWithSpecialTokens,
     ...Object.fromEntries(numbers),

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { ppoOptions } from "../algorithms/options.ts";
 import { DEVICES, type Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
 import { isDirectory, joinPath, readJson } from "../platform/files.ts";
 import { asUsage } from "./errors.ts";
@@ -16,6 +17,15 @@ const numberOrText = (text: string): number | string => {
   const value = Number(text);
   return text.trim() === "" || Number.isNaN(value) ? text : value;
 };
+
+/** A JSON value, or the text as it stands, for the same reason. */
+function jsonOrText(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    return text;
+  }
+}
 
 const numberOrNone = (text: string) => (/^(none|null)$/i.test(text) ? null : numberOrText(text));
 
@@ -54,6 +64,7 @@ export function addOptions(
     if (typeof general === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
     else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
     else if (Array.isArray(general)) command.option(`${flag(name)} <text>`, text, collect);
+    else if (typeof general === "object" && general !== null) command.option(`${flag(name)} <json>`, text, jsonOrText);
     else if (general === null) command.option(`${flag(name)} <number>`, text, numberOrNone);
     else if (typeof general === "number") command.option(`${flag(name)} <number>`, text, numberOrText);
     else if ("options" in values) {
@@ -116,7 +127,8 @@ export function required(...needed: readonly Needed[]): void {
 
 export const PROMPT_FILES =
   "prompts: one a line (.txt), or in .json, .jsonl, .csv, .tsv (all also .gz) or .parquet; -: from stdin";
-export const PROMPT_COLUMN = "column with the prompts (default: prompt, text or query, the first that exists)";
+export const PROMPT_COLUMN =
+  "column with the prompts, texts or lists of messages (default: prompt, text, query or messages, the first that exists)";
 
 /** Options of every command that samples, and their defaults there. */
 export interface SamplingFlags {
@@ -134,6 +146,16 @@ export interface SamplingFlags {
 
 const { maxNewTokens, minNewTokens, temperature, topK, topP, minP } = ppoOptions;
 const { repetitionPenalty, bannedTokens, stop, seed } = ppoOptions;
+/** Conversations, for every command that writes prompts. */
+const { chat, system, chatArgs } = ppoOptions;
+export const chatTable = { chat, system, chatArgs } as const satisfies OptionTable;
+
+export interface ChatFlags {
+  chat: boolean;
+  system: string;
+  chatArgs: Record<string, unknown>;
+}
+
 export const samplingTable = {
   maxNewTokens: [maxNewTokens[0], 48, maxNewTokens[2]],
   minNewTokens,

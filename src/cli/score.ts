@@ -2,7 +2,18 @@
 import type { Command } from "commander";
 import { visible } from "../base/text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { addEngineOptions, addIgnoreMemoryOption, addModelOption, collect, readEngine, required } from "./options.ts";
+import {
+  addEngineOptions,
+  addIgnoreMemoryOption,
+  addModelOption,
+  addOptions,
+  type ChatFlags,
+  chatTable,
+  collect,
+  readEngine,
+  readFlags,
+  required,
+} from "./options.ts";
 import {
   type Column,
   fittingColumns,
@@ -40,6 +51,7 @@ export function define(command: Command): void {
   command
     .option("--text <text>", "the text to score; may be given several times", collect)
     .option("--json", "one JSON object per text and line: text, tokens");
+  addOptions(command, chatTable);
   addEngineOptions(command);
   addIgnoreMemoryOption(command);
   command.action(score);
@@ -50,15 +62,22 @@ async function score(flags: ScoreFlags): Promise<void> {
   required({ name: "text", value: flags.text, placeholder: "TEXT", expected: "the text to score" });
   const engine = readEngine(flags);
   const { scoreTokens } = await import("../sample/score.ts");
+  const { inConversation } = await import("../data/chat.ts");
   const { openModel } = await import("./model.ts");
+  const chat = readFlags<ChatFlags>(chatTable, flags);
+  const idsOf = (tokenizer: Tokenizer, text: string) => {
+    const { messages } = inConversation({ prompt: text, row: {} }, chat);
+    if (!messages) return tokenizer.encode(text);
+    return tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, args: chat.chatArgs }).ids;
+  };
   const sizes = (tokenizer: Tokenizer) => ({
     rows: 1,
-    length: Math.max(...given.map((t) => tokenizer.encode(t).length)),
+    length: Math.max(...given.map((text) => idsOf(tokenizer, text).length)),
   });
   const { ignoreMemory } = flags;
   const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
   for (const text of given) {
-    const ids = tokenizer.encode(text);
+    const ids = idsOf(tokenizer, text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);
     const tokens = Array.from(ids, (id, t): Token => {
       const logprob = t === 0 ? null : logprobs[t];

@@ -1,11 +1,13 @@
 /** @file Prompts as token ids: cut to length and checked against the context before anything is trained. */
+import type { ChatMessage } from "../base/chat-messages.ts";
 import { fail } from "../base/errors.ts";
-import { choice, count, type OptionsOf } from "../base/option-values.ts";
+import { choice, count, type OptionsOf, onOff, text, variables } from "../base/option-values.ts";
 import { stream } from "../base/streams.ts";
 import type { GPT2Config } from "../families/gpt2.ts";
 import type { Sizes } from "../model/family.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Prompt, PromptSampler, PromptSamplerState } from "./prompts.ts";
+import { asPrompt, type ChatOptions, endsWithAnswer, inConversation, type Prompt, type PromptGiven } from "./chat.ts";
+import type { PromptSampler, PromptSamplerState } from "./prompts.ts";
 
 /** Prompts as {@link encodePrompts} made them ready for a model. */
 export interface EncodedPrompts {
@@ -17,8 +19,14 @@ export interface EncodedPrompts {
   readonly notes: readonly string[];
 }
 
-/** Texts, rows of a file, or what {@link encodePrompts} made of either. */
-export type PromptsGiven = readonly (string | Prompt)[] | EncodedPrompts;
+/** Texts, conversations, rows of a file, or what {@link encodePrompts} made of them. */
+export type PromptsGiven = readonly PromptGiven[] | EncodedPrompts;
+
+export const chatTable = {
+  chat: [onOff, false, "wrap plain prompts as a user's message in the model's chat template"],
+  system: [text, "", "system message for conversations without one; plain prompts become conversations"],
+  chatArgs: [variables, {}, 'variables of the chat template, {"enable_thinking": false} for instance'],
+} as const;
 
 export const promptTable = {
   promptMinTokens: [count(0), 0, "prompts are cut to a random length from this many tokens ..."],
@@ -28,12 +36,13 @@ export const promptTable = {
     "error",
     "prompts that leave no room for the response in the context",
   ],
+  ...chatTable,
 } as const;
 
 export type PromptConfig = OptionsOf<typeof promptTable>;
 
 /** How prompts are cut. */
-export interface PromptOptions {
+export interface PromptOptions extends ChatOptions {
   /** What is left free in the context for the response, tokens. */
   maxNewTokens: number;
   /** With promptMaxTokens: the shortest random length. Default 0. */
@@ -44,6 +53,10 @@ export interface PromptOptions {
   longPrompts?: "error" | "drop" | "truncate";
   /** Of the random lengths. Default 0. */
   seed?: number;
+  /** Further variables for the chat template. Default: none. */
+  chatArgs?: Readonly<Record<string, unknown>>;
+  /** The time that a chat template is told, where it asks for the date. Default: now. */
+  now?: Date;
 }
 
 /**
@@ -52,12 +65,18 @@ export interface PromptOptions {
  * With `promptMaxTokens` each is cut to its first n tokens, n uniform in promptMinTokens ... promptMaxTokens by seed and
  * place in the list; shorter ones stay as they are. (TRL's LengthSampler(2, 8), which never draws its upper end, is 2 and 7.)
  * What is then too long for the context is an error, left out, or cut to its first tokens, as `longPrompts` says.
+ *
+ * A conversation is written by the model's chat template, with the beginning of an answer after it; where it ends with a message of the
+ * assistant, that is left open instead. It is never cut, for the template's end would be lost: `truncate` is an error where one is too
+ * long, and `promptMaxTokens` is one wherever there is a conversation.
  * @param limits a model's sizes, or the config of a GPT-2
  * @throws data - a prompt that leaves no room for the response, or no prompt left
- * @throws config - maxNewTokens is not below the context
+ * @throws input - a conversation that the model's chat template refuses
+ * @throws checkpoint - a conversation for a model without a chat template
+ * @throws config - maxNewTokens is not below the context; conversations with promptMaxTokens
  */
 export function encodePrompts(
-  given: readonly (string | Prompt)[],
+  given: readonly PromptGiven[],
   tokenizer: Tokenizer,
   limits: Pick<Sizes, "context"> | Pick<GPT2Config, "nPositions">,
   options: PromptOptions,
@@ -74,36 +93,112 @@ export function encodePrompts(
     });
   const lowest = Math.max(1, promptMinTokens);
   const drawLength = (i: number) => lowest + stream(seed, "promptLength", i).int(promptMaxTokens - lowest + 1);
+  const chats = new Chats(tokenizer, options);
   const prompts: Prompt[] = [];
   const ids: Int32Array[] = [];
-  const long: { place: number; length: number }[] = [];
+  const long: { place: number; length: number; prompt: Prompt }[] = [];
   for (const [i, item] of given.entries()) {
-    const { prompt, row } = typeof item === "string" ? { prompt: item, row: {} } : item;
-    const whole = tokenizer.encode(prompt);
+    const prompt = inConversation(asPrompt(item, `prompt ${i + 1}`), options);
+    const isChat = prompt.messages !== undefined;
+    if (isChat && promptMaxTokens > 0) refuseCutting(prompt, i);
+    const whole = isChat ? chats.encode(prompt, i) : tokenizer.encode(prompt.prompt);
     let limit = promptMaxTokens > 0 ? drawLength(i) : whole.length;
     if (Math.min(limit, whole.length) > room) {
-      long.push({ place: i, length: whole.length });
+      long.push({ place: i, length: whole.length, prompt });
       limit = room;
-      if (longPrompts !== "truncate") continue;
+      if (longPrompts !== "truncate" || isChat) continue;
     }
     ids.push(whole.length === 0 ? fromNothing(tokenizer, i) : whole.slice(0, limit));
-    prompts.push({ prompt: whole.length > limit ? tokenizer.decode(whole.slice(0, limit)) : prompt, row });
+    const cut = whole.length > limit;
+    prompts.push(cut ? { ...prompt, prompt: tokenizer.decode(whole.slice(0, limit)) } : prompt);
   }
   const context = `${room}: the context of ${length} less ${maxNewTokens} for the response`;
-  if (long.length > 0 && (longPrompts === "error" || prompts.length === 0)) {
-    const [{ place, length }] = long;
-    const item = given[place];
-    const text = typeof item === "string" ? item : item.prompt;
+  const uncut = long.find(({ prompt }) => prompt.messages !== undefined);
+  if (long.length > 0 && (longPrompts === "error" || prompts.length === 0 || (uncut && longPrompts === "truncate"))) {
+    const { place, length, prompt } = (longPrompts === "truncate" && uncut) || long[0];
+    const alone = prompt.messages ? chats.templateAlone(prompt) : 0;
+    const others = long.length === 1 ? "" : `, and ${long.length - 1} more prompts that are too long`;
     fail("data", {
-      where: `prompt ${place + 1} (${JSON.stringify(text.slice(0, 40))}...)`,
-      found: `${length} tokens${long.length === 1 ? "" : `, and ${long.length - 1} more prompts that are too long`}`,
+      where: placeOf(prompt, place),
+      found: `${length} tokens${alone > 0 ? `, ${alone} of them the chat template's${options.system ? " and the system message's" : ""} own` : ""}${others}`,
       expected: `at most ${context}`,
-      fix: "shorten the prompt, lower maxNewTokens, or set longPrompts to truncate or drop",
+      fix: howToFit(prompt, alone > room),
     });
   }
   const done = longPrompts === "drop" ? "left out" : "cut to their first tokens";
   const notes = long.length === 0 ? [] : [`${long.length} of ${given.length} prompts ${done}: longer than ${context}`];
-  return { prompts, ids, notes };
+  return { prompts, ids, notes: [...notes, ...chats.notes(prompts)] };
+}
+
+function howToFit({ messages }: Prompt, hopeless: boolean): string {
+  if (messages === undefined) return "shorten the prompt, lower maxNewTokens, or set longPrompts to truncate or drop";
+  if (hopeless) return "lower maxNewTokens, shorten the system message, or use a model with a longer context";
+  return "shorten the conversation, lower maxNewTokens, or set longPrompts to drop: a conversation is not cut, for it would lose the end of its template";
+}
+
+const placeOf = ({ prompt, where }: Prompt, place: number) =>
+  where ?? `prompt ${place + 1} (${JSON.stringify(prompt.slice(0, 40))}...)`;
+
+function refuseCutting(prompt: Prompt, place: number): never {
+  return fail("config", {
+    where: "promptMaxTokens",
+    found: `a conversation (${placeOf(prompt, place)}), which would lose the end of its template`,
+    expected: "plain prompts where prompts are cut",
+    fix: "set promptMaxTokens to 0",
+  });
+}
+
+/** Writes conversations by the template of a model. */
+class Chats {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: PromptOptions;
+
+  constructor(tokenizer: Tokenizer, options: PromptOptions) {
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+  }
+
+  encode({ messages = [], where }: Prompt, place: number): Int32Array {
+    return this.#write(messages, where ?? `prompt ${place + 1}`);
+  }
+
+  #write(messages: readonly ChatMessage[], where: string): Int32Array {
+    const { chatArgs: args, now } = this.#options;
+    const open = endsWithAnswer(messages);
+    const how = { addGenerationPrompt: !open, continueFinalMessage: open, args, now, where };
+    return this.#tokenizer.applyChatTemplate(messages, how).ids;
+  }
+
+  /** Tokens of a conversation in which nobody says anything; 0 where that cannot be written. */
+  templateAlone({ messages = [] }: Prompt): number {
+    const { system } = this.#options;
+    const silent = messages.map((message, i) => {
+      const kept = i === 0 && system && message.content === system;
+      return kept ? message : { ...message, content: "" };
+    });
+    try {
+      return this.#write(silent, "template").length;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** What was done to conversations, for people. */
+  notes(prompts: readonly Prompt[]): string[] {
+    const { system = "" } = this.#options;
+    const chats = prompts.filter(({ messages }) => messages !== undefined);
+    const own = chats.filter(
+      ({ messages }) => messages?.[0].role === "system" && messages[0].content !== system,
+    ).length;
+    const notes: string[] = [];
+    if (chats.length > 0 && chats.length < prompts.length)
+      notes.push(
+        `${chats.length} of ${prompts.length} prompts are conversations, the others plain text (the option chat wraps those too)`,
+      );
+    if (system !== "" && own > 0)
+      notes.push(`${own} of ${chats.length} conversations have a system message of their own, which they keep`);
+    return notes;
+  }
 }
 
 /** Prompts of a step, as rows and as ids. */

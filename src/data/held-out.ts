@@ -1,6 +1,6 @@
 /** @file Prompts kept away from training, to see what it does to others. */
 import { stream } from "../base/streams.ts";
-import type { Prompt } from "./prompts.ts";
+import { type Prompt, promptKey } from "./chat.ts";
 
 /** A tenth of the prompts, at most this many. */
 const MOST = 64;
@@ -9,7 +9,7 @@ const ENOUGH = 80;
 
 /** How many prompts a run holds out when nobody says. */
 export function heldOutCount(prompts: readonly Prompt[]): number {
-  const different = new Set(prompts.map(({ prompt }) => prompt)).size;
+  const different = new Set(prompts.map(promptKey)).size;
   return different < ENOUGH ? 0 : Math.min(MOST, Math.floor(different / 10));
 }
 
@@ -22,9 +22,10 @@ export function holdOut(
   count: number,
   seed: number,
 ): { training: Prompt[]; heldOut: Prompt[] } {
-  const texts = [...new Set(prompts.map(({ prompt }) => prompt))];
-  const order = stream(seed, "heldOutPrompts").permutation(texts.length);
-  const chosen = new Set(Array.from(order.subarray(0, count), (i) => texts[i]));
-  const heldOut = [...chosen].map((text) => prompts.find(({ prompt }) => prompt === text) as Prompt);
-  return { training: prompts.filter(({ prompt }) => !chosen.has(prompt)), heldOut };
+  const keys = prompts.map(promptKey);
+  const different = [...new Set(keys)];
+  const order = stream(seed, "heldOutPrompts").permutation(different.length);
+  const chosen = new Set(Array.from(order.subarray(0, count), (i) => different[i]));
+  const heldOut = [...chosen].map((key) => prompts[keys.indexOf(key)]);
+  return { training: prompts.filter((_, i) => !chosen.has(keys[i])), heldOut };
 }

@@ -3,18 +3,13 @@
  */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { openTable, type Row, textOf } from "./tables.ts";
+import { conversationIn, endsWithAnswer, type Prompt, promptKey, rowConversation } from "./chat.ts";
+import { columnOf, openTable, type Row, type Table, textOf } from "./tables.ts";
 
-/** What a response is written to, and what the file says about it: the reward function gets both. */
-export interface Prompt {
-  /** The text, spaces at its ends included. */
-  readonly prompt: string;
-  /** The whole row, by column; {} where a prompt is all there is. */
-  readonly row: Readonly<Record<string, unknown>>;
-}
+export type { Prompt } from "./chat.ts";
 
 /** Tried in this order when no column is given. */
-export const PROMPT_COLUMNS = ["prompt", "text", "query"];
+export const PROMPT_COLUMNS = ["prompt", "text", "query", "messages"];
 
 /**
  * The prompts of a file, in order, each with its row; `-` is stdin.
@@ -22,6 +17,10 @@ export const PROMPT_COLUMNS = ["prompt", "text", "query"];
  * `.txt`: one per line. `.json`: an array of strings, or of objects with the prompt in `column` (default: the first of
  * {@link PROMPT_COLUMNS} there is). `.jsonl`: each line one of these. `.csv`, `.tsv`, `.parquet`: in that column. All but
  * Parquet may end in `.gz`. Spaces at the ends of a prompt are kept, for they are tokens.
+ *
+ * A prompt may be a conversation: a list of messages with role and content. In a column `prompt` it is the prompt as it stands,
+ * and a last message of the assistant is one to be continued. In any other column, such as `messages`, it is a whole conversation: if
+ * it ends with the assistant's answer, that is no part of the prompt, and the row has it.
  *
  * Blank lines are skipped. Rows with a blank prompt are left out and prompts that come more than once are kept, as often as
  * they come; `onNote` hears how many of each there were. `columnOption` is how errors call `column`.
@@ -46,10 +45,17 @@ export async function readPrompts(
   const columns = column === undefined ? PROMPT_COLUMNS : [column];
   const prompts: Prompt[] = [];
   const blank: string[] = [];
+  let answered = 0;
+  let beside: string | undefined;
   for await (const row of kind === "txt" ? textLines(name, table.lines) : table.rows) {
-    const prompt = textOf(row, columns, columnOption);
-    if (prompt === null || prompt.trim() === "") blank.push(row.where);
-    else prompts.push({ prompt, row: typeof row.value === "string" ? {} : row.value });
+    const read = readRow(row, columns, columnOption, kind);
+    if (read === undefined) {
+      blank.push(row.where);
+      continue;
+    }
+    prompts.push(read.prompt);
+    if (read.answered) answered++;
+    if (read.beside && column === undefined) beside ??= read.beside;
   }
   if (prompts.length === 0) {
     fail("data", {
@@ -63,10 +69,44 @@ export async function readPrompts(
     });
   }
   if (blank.length > 0) onNote?.(`${name}: ${blank.length} without a prompt left out, the first: ${blank[0]}`);
-  const different = new Set(prompts.map(({ prompt }) => prompt)).size;
+  if (beside !== undefined)
+    onNote?.(`${name}: the prompts are texts; there are conversations too (${columnOption} ${beside} takes those)`);
+  if (answered > 0)
+    onNote?.(
+      `${name}: ${answered} of ${prompts.length} conversations end with the assistant's answer, which is left out of the prompt and is in the row`,
+    );
+  const begun = prompts.filter(({ messages }) => messages && endsWithAnswer(messages)).length;
+  if (begun > 0)
+    onNote?.(`${name}: ${begun} of ${prompts.length} prompts end with a message of the assistant, which is continued`);
+  const different = new Set(prompts.map(promptKey)).size;
   if (different < prompts.length)
     onNote?.(`${name}: ${prompts.length} prompts, ${different} of them different; all are used`);
   return prompts;
+}
+
+interface ReadRow {
+  prompt: Prompt;
+  /** Whether the conversation went on with an answer. */
+  answered?: boolean;
+  /** A column of conversations beside a prompt that is text. */
+  beside?: string;
+}
+
+/** The prompt of a row; undefined: it has none. */
+function readRow(row: Row, columns: readonly string[], option: string, kind: Table["kind"]): ReadRow | undefined {
+  const { where, value } = row;
+  if (typeof value !== "string") {
+    const column = columnOf({ where, value }, columns, option);
+    const messages = conversationIn(value[column], kind === "csv" || kind === "tsv");
+    if (messages !== undefined && !messages.every((item) => typeof item === "string"))
+      return rowConversation(messages, value, `${where}, column ${column}`, column !== "prompt");
+    if (messages?.length === 0) return undefined;
+  }
+  const prompt = textOf(row, columns, option);
+  if (prompt === null || prompt.trim() === "") return undefined;
+  if (typeof value === "string") return { prompt: { prompt, row: {} } };
+  const beside = Array.isArray(value.messages) && value.messages[0]?.role !== undefined ? "messages" : undefined;
+  return { prompt: { prompt, row: value }, beside };
 }
 
 async function* textLines(name: string, lines: AsyncIterable<string>): AsyncGenerator<Row> {

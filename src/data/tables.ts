@@ -93,12 +93,15 @@ const USUAL =
   /^(prompts?|texts?|query|queries|questions?|instructions?|inputs?|contents?|sentences?|titles?|reviews?)$/i;
 
 /**
- * The text of a row: the value of the first of `columns` it has; null when there is none in the cell.
+ * The first of `columns` that a row has.
  * @param option how the caller's user names another column, for errors
- * @throws data - no such column, or something other than text in it
+ * @throws data - it has none of them
  */
-export function textOf({ where, value: row }: Row, columns: readonly string[], option = "column"): string | null {
-  if (typeof row === "string") return row;
+export function columnOf(
+  { where, value: row }: Row & { value: object },
+  columns: readonly string[],
+  option = "column",
+): string {
   const column = columns.find((name) => Object.hasOwn(row, name));
   if (column === undefined) {
     const found = Object.keys(row);
@@ -110,6 +113,17 @@ export function textOf({ where, value: row }: Row, columns: readonly string[], o
       fix: name === undefined ? "name the column that holds the text, or correct the file" : choose(option, name),
     });
   }
+  return column;
+}
+
+/**
+ * The text of a row: the value of the first of `columns` it has; null when there is none in the cell.
+ * @param option how the caller's user names another column, for errors
+ * @throws data - no such column, or something other than text in it
+ */
+export function textOf({ where, value: row }: Row, columns: readonly string[], option = "column"): string | null {
+  if (typeof row === "string") return row;
+  const column = columnOf({ where, value: row }, columns, option);
   const text = row[column];
   if (typeof text === "string") return text;
   if (text === null || text === undefined) return null;
@@ -124,13 +138,20 @@ export function textOf({ where, value: row }: Row, columns: readonly string[], o
 
 /** The column that is meant, of those with text: a misspelled name, one that data sets use, or the only one there is. */
 function likelyColumn(row: Readonly<Record<string, unknown>>, asked: readonly string[], not?: string) {
-  const candidates = Object.keys(row).filter((name) => name !== not && typeof row[name] === "string");
+  const isMeant = (value: unknown) => typeof value === "string" || isConversation(value);
+  const candidates = Object.keys(row).filter((name) => name !== not && isMeant(row[name]));
   const same = candidates.find((name) => asked.some((column) => column.toLowerCase() === name.trim().toLowerCase()));
   const close = asked.length === 1 && candidates.length > 0 ? nearest(asked[0], candidates) : undefined;
   const typing = close !== undefined && editDistance(close.toLowerCase(), asked[0].toLowerCase()) <= 2;
   if (same !== undefined || typing) return same ?? close;
+  const conversation = candidates.find((name) => isConversation(row[name]));
+  if (conversation !== undefined) return conversation;
   return candidates.find((name) => USUAL.test(name.trim())) ?? (candidates.length === 1 ? candidates[0] : close);
 }
+
+/** Whether a cell holds messages, as far as their fields say. */
+const isConversation = (value: unknown): boolean =>
+  Array.isArray(value) && value.length > 0 && value.every((item) => item?.role !== undefined || "from" in Object(item));
 
 /** `use --prompt-column Prompt`; in a program `use column "Prompt"`. */
 const choose = (option: string, name: string) =>

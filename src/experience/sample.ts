@@ -1,4 +1,5 @@
 /** @file What a reward function is shown, and what it may answer. */
+import type { ChatMessage } from "../base/chat-messages.ts";
 import type { Prompt } from "../data/prompts.ts";
 import { scoredTokens, type TruncateOptions } from "../rl/truncate.ts";
 import { decodeContinuation } from "../tokenizer/continuation.ts";
@@ -6,8 +7,10 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** One finished sequence, as text and as ids. Every call of a reward function gets a copy of its own. */
 export interface RewardSample {
-  /** The prompt as it was given. */
+  /** The prompt as it was given; of a conversation, what the user said last. */
   prompt: string;
+  /** The conversation that was answered, its system message included; undefined: the prompt is plain text. */
+  messages?: ChatMessage[];
   /** What the response adds to the decoded prompt, without special tokens. */
   response: string;
   /** Prompt and response decoded together, without special tokens. */
@@ -66,7 +69,7 @@ export interface Reader {
  */
 export function readSample(
   { tokenizer, truncation }: Reader,
-  { prompt, row }: Prompt,
+  { prompt, row, messages }: Prompt,
   query: Int32Array,
   tokens: Int32Array,
   { group, copy }: GroupPlace = { group: 0, copy: 0 },
@@ -77,6 +80,7 @@ export function readSample(
   const [plain, whole] = [decode(true), decode(false)];
   return {
     prompt,
+    ...(messages && { messages: [...messages] }),
     response: plain.added,
     text: plain.text,
     responseWithSpecialTokens: whole.added,

@@ -2,6 +2,7 @@
  * @file The reward's scores: asking a reward function, on a copy of the samples, with patience and again where it has an accident, and
  * its answer as one finite number per sample.
  */
+import type { ChatMessage } from "../base/chat-messages.ts";
 import { describe, isList, shorten } from "../base/describe.ts";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { isProgrammingError, whatWasThrown, whereAndWhy } from "../base/thrown.ts";
@@ -132,8 +133,9 @@ export async function askReward(
 }
 
 function copyOf(sample: RewardSample): RewardSample {
-  const { promptTokens, tokens, row } = sample;
-  return { ...sample, promptTokens: [...promptTokens], tokens: [...tokens], row: copyOfRow(row) };
+  const { promptTokens, tokens, row, messages } = sample;
+  const said = messages && { messages: messages.map(copyOfRow) as ChatMessage[] };
+  return { ...sample, ...said, promptTokens: [...promptTokens], tokens: [...tokens], row: copyOfRow(row) };
 }
 
 /** A row of the caller's own may hold what cannot be cloned, such as a function: then its columns are copied, not what they hold. */

@@ -1,7 +1,7 @@
 /** @file What a run learns from, as checksums in its checkpoints: a run that is resumed with something else is another run. */
 import { z } from "zod";
+import { asPrompt, type PromptGiven } from "../data/chat.ts";
 import type { Corpus } from "../data/corpus.ts";
-import type { Prompt } from "../data/prompts.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { fileSize, readText } from "../platform/files.ts";
 import { sha256Of } from "../platform/hash.ts";
@@ -23,6 +23,10 @@ export const ppoInputs = z.strictObject({
   /** Of the weights the KL is measured against; their value head does not count. */
   reference: sum,
   tokenizer: sum,
+  /** Of the chat template, where there are conversations. */
+  chatTemplate: sum.optional(),
+  /** The local time that a chat template is told which asks for it: the same for the whole run. */
+  time: z.string().optional(),
   /** A name, or the path of a module. */
   reward: z.string(),
   /** Of that module's file. */
@@ -50,15 +54,19 @@ export type RunInputs = Partial<z.infer<typeof ppoInputs> & z.infer<typeof sftIn
   threads: number;
 };
 
-function* asText(prompts: readonly (string | Prompt)[]): Generator<string> {
+function* asText(prompts: readonly PromptGiven[]): Generator<string> {
   const plain = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}n` : value);
-  for (const item of prompts) {
-    const { prompt, row } = typeof item === "string" ? { prompt: item, row: {} } : item;
-    yield `${JSON.stringify([prompt, row], plain)}\n`;
+  for (const [i, item] of prompts.entries()) {
+    const { prompt, row, messages } = asPrompt(item, `prompt ${i + 1}`);
+    yield `${JSON.stringify([messages ?? prompt, row], plain)}\n`;
   }
 }
 
-export const sumOfPrompts = (prompts: readonly (string | Prompt)[]): string => sha256Of(asText(prompts));
+export const sumOfPrompts = (prompts: readonly PromptGiven[]): string => sha256Of(asText(prompts));
+
+/** Of the chat templates of a tokenizer, whichever file they are in. */
+export const sumOfChatTemplate = ({ chatTemplates }: Tokenizer): string =>
+  sha256Of([JSON.stringify([...chatTemplates].sort(([a], [b]) => (a < b ? -1 : 1)))]);
 
 /** Of a text as token ids. */
 export const sumOfText = ({ ids }: Corpus): string =>
@@ -115,5 +123,7 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
       now: "another model to measure the KL against: its weights are not those the run began with",
     });
   if (differs("tokenizer")) changes.push({ what: "model", now: "another tokenizer" });
+  if (before.chatTemplate !== undefined && differs("chatTemplate"))
+    changes.push({ what: "model", now: "another chat template" });
   return changes;
 }

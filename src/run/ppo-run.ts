@@ -9,8 +9,10 @@ import type { RolloutTrainer } from "../algorithms/rollout.ts";
 import type { RolloutState } from "../algorithms/trainer-state.ts";
 import { fail } from "../base/errors.ts";
 import { STREAMS } from "../base/streams.ts";
+import { strftime } from "../base/strftime.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { openWeights } from "../checkpoint/weights.ts";
+import type { PromptGiven } from "../data/chat.ts";
 import { type EncodedPrompts, encodePrompts } from "../data/encode.ts";
 import { type Responder, respondAndScore } from "../experience/collect.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
@@ -18,12 +20,20 @@ import { loadModel, readModel } from "../families/index.ts";
 import { isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
 import { meanAndStandardError } from "../rl/kl.ts";
+import { turnNotes } from "../sample/ends.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary } from "../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "./checkpoint.ts";
 import { ppoCheckpoint, rolloutCheckpoint } from "./checkpoint-state.ts";
 import type { RunEvent } from "./events.ts";
-import { type RunInputs, sumOfPrompts, sumOfRewardFile, sumOfTokenizer, sumOfWeights } from "./inputs.ts";
+import {
+  type RunInputs,
+  sumOfChatTemplate,
+  sumOfPrompts,
+  sumOfRewardFile,
+  sumOfTokenizer,
+  sumOfWeights,
+} from "./inputs.ts";
 import type { Beginning, Begun, RunKind } from "./kind.ts";
 import { checkMemory, type MemoryOptions } from "./memory.ts";
 import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "./spec.ts";
@@ -52,6 +62,9 @@ export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "promptMinTokens",
   "promptMaxTokens",
   "longPrompts",
+  "chat",
+  "system",
+  "chatArgs",
   "valueModel",
   "frozenLayers",
 ];
@@ -157,8 +170,14 @@ async function begin<Config extends RolloutTrainerConfig>(
   await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
   const tokenizer = await loadTokenizer(directory);
   checkVocabulary(tokenizer, architecture.sizes.vocabSize, directory);
-  const prompts = encodePrompts(spec.prompts, tokenizer, architecture.sizes, config); // before anything is loaded or written
-  const evaluation = spec.evaluation && encodePrompts(spec.evaluation.prompts, tokenizer, architecture.sizes, config);
+  const time = before?.inputs?.time ?? localTime(new Date()); // a template may write the date: the same when a run is resumed
+  const encode = (prompts: readonly PromptGiven[]) =>
+    encodePrompts(prompts, tokenizer, architecture.sizes, { ...config, now: new Date(time) });
+  const prompts = encode(spec.prompts); // before anything is loaded or written
+  const evaluation = spec.evaluation && encode(spec.evaluation.prompts);
+  const chats = [...prompts.prompts, ...(evaluation?.prompts ?? [])].filter(({ messages }) => messages !== undefined);
+  const asksTime =
+    chats.length > 0 && [...tokenizer.chatTemplates.values()].some((text) => text.includes("strftime_now"));
   const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
@@ -171,6 +190,8 @@ async function begin<Config extends RolloutTrainerConfig>(
     evaluation: given.evaluation ?? before?.inputs?.evaluation,
     reference: sumOfWeights(trainer.reference),
     tokenizer: sumOfTokenizer(tokenizer),
+    ...(chats.length > 0 && { chatTemplate: sumOfChatTemplate(tokenizer) }),
+    ...(asksTime && { time }),
     threads: model.engine.threads,
     device: model.engine.device,
   };
@@ -183,6 +204,12 @@ async function begin<Config extends RolloutTrainerConfig>(
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
   const made = checkpoint ? [] : trainer.notes;
+  const ends = config.stopAtEos ? trainer.eosTokenIds : [];
+  const chatNotes = turnNotes(chats, tokenizer, ends);
+  if (asksTime)
+    chatNotes.push(
+      `the chat template asks for the date: it is told ${time.slice(0, 10)}, also when the run is resumed`,
+    );
   return {
     trainer,
     train: (signal) => trainer.train(prompts, { signal }),
@@ -193,12 +220,20 @@ async function begin<Config extends RolloutTrainerConfig>(
       vocabSize: model.sizes.vocabSize,
       nPositions: model.sizes.context,
       memory,
-      notes: [...model.notes, ...tokenizer.notes, ...made, ...prompts.notes, ...(evaluation?.notes ?? [])],
+      notes: [
+        ...[...model.notes, ...tokenizer.notes, ...made],
+        ...[...prompts.notes, ...(evaluation?.notes ?? []), ...chatNotes],
+      ],
     },
     changes,
     evaluate: evaluation && ((when) => evaluate(evaluation, trainer, when)),
     dispose: () => model.dispose(),
   };
+}
+
+/** `2026-11-26T22:07:00`, of this machine's zone: `new Date` of it is the same moment there, and the same day anywhere. */
+function localTime(now: Date): string {
+  return strftime(now, "%Y-%m-%dT%H:%M:%S");
 }
 
 /** The same prompts and random streams before and after, so that only the weights differ. */

@@ -7,7 +7,7 @@ import type { RLOOConfig } from "../algorithms/rloo.ts";
 import type { SFTConfig } from "../algorithms/sft.ts";
 import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
-import type { Prompt } from "../data/prompts.ts";
+import type { PromptGiven } from "../data/chat.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
 import { isUnwritten } from "./checkpoint.ts";
@@ -37,12 +37,12 @@ export interface AnyRunSpec {
 export interface PromptSpec extends AnyRunSpec {
   /** A directory in Hugging Face layout, a hub id, or "tiny". */
   model: string;
-  /** What is answered: texts, or texts with the other columns of their rows. */
-  prompts: readonly (string | Prompt)[];
+  /** What is answered: texts or conversations, alone or with the other columns of their rows. */
+  prompts: readonly PromptGiven[];
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
   /** Prompts never trained on: responses to them are scored before and after. */
-  evaluation?: { prompts: readonly (string | Prompt)[] };
+  evaluation?: { prompts: readonly PromptGiven[] };
 }
 
 /** A PPO run. */

@@ -37,3 +37,39 @@ export function responseEnds(
     own.length > 0 ? `; to end them with the tokenizer's ${shown(own)}, set eos_token_id in its config.json` : "";
   return { ids, notes: [`nothing ends a response before its maximum length: ${why}${fix}`] };
 }
+
+/** Said by nobody: what a template writes after it ends a turn. */
+const ANSWER = "7b3e-answer";
+
+/**
+ * Where conversations are answered: whether the token that their template writes after an answer is one that ends a response. If it
+ * is not, responses go on past it.
+ * @param ends the tokens that end a response; none: nothing does, which is told otherwise
+ */
+export function turnNotes(
+  prompts: readonly { readonly messages?: readonly unknown[] }[],
+  tokenizer: Tokenizer,
+  ends: readonly number[],
+): string[] {
+  if (ends.length === 0 || prompts.every(({ messages }) => messages === undefined)) return [];
+  let after: string;
+  try {
+    const turn = [
+      { role: "user", content: "?" },
+      { role: "assistant", content: ANSWER },
+    ];
+    const { text } = tokenizer.applyChatTemplate(turn);
+    const at = text.lastIndexOf(ANSWER);
+    if (at < 0) return [];
+    after = text.slice(at + ANSWER.length).trimStart();
+  } catch {
+    return []; // a template for other conversations than this
+  }
+  const [id] = tokenizer.encode(after, { addSpecialTokens: false });
+  const isSpecial = id !== undefined && tokenizer.decode([id], { skipSpecialTokens: true }) === "";
+  if (!isSpecial || ends.includes(id)) return [];
+  const token = JSON.stringify(tokenizer.decode([id]));
+  return [
+    `the chat template ends an answer with ${token} (${id}), which ends no response here, so responses go on past it: add ${id} to eos_token_id in the model's generation_config.json`,
+  ];
+}

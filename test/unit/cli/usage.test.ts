@@ -39,9 +39,9 @@ describe("help", () => {
       expect(text).toContain(`${flag} `);
       const standard = Array.isArray(value)
         ? "none; may be given several times"
-        : value === ""
+        : value === "" || typeof value === "object"
           ? "none"
-          : (value ?? "none");
+          : value;
       expect(text).toContain(`${meaning} (default: ${standard})`);
     }
   });

@@ -90,7 +90,7 @@ describe("readPrompts", () => {
     const path = write("f.jsonl", '{"prompt":"a"}\n{"question":"b","id":2}\n');
     await rejects(
       path,
-      "f.jsonl, line 2: found the columns question, id, expected a column prompt or text or query. " +
+      "f.jsonl, line 2: found the columns question, id, expected a column prompt or text or query or messages. " +
         'Fix: use column "question"',
     );
     await rejects(
