@@ -2,6 +2,16 @@
 
 export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
 export { ppoConfig } from "./algorithms/config.ts";
+export {
+  DPO_DEFAULTS,
+  type DPOConfig,
+  type DPOData,
+  type DPOReference,
+  type DPOState,
+  DPOTrainer,
+  type DPOTrainerOptions,
+  dpoConfig,
+} from "./algorithms/dpo.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
 export {
   GRPO_DEFAULTS,
@@ -12,6 +22,7 @@ export {
   grpoConfig,
 } from "./algorithms/grpo.ts";
 export type { Learner, LearnerOptions } from "./algorithms/learner.ts";
+export type { DPOLossName } from "./algorithms/losses.ts";
 export {
   PPO_DEFAULTS,
   type PPOConfig,
@@ -56,6 +67,7 @@ export { type DownloadProgress, type ResolveOptions, resolveModel } from "./chec
 export type { ChatOptions, PromptGiven } from "./data/chat.ts";
 export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
+export { type EncodedPairs, encodePairs, type LongPairs, type PreferencePair, readPairs } from "./data/pairs.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export * from "./deprecated.ts";
@@ -106,7 +118,7 @@ export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKL } from "./rl/kl.ts";
 export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
-export { groupMetrics, type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
+export { dpoMetrics, groupMetrics, type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
@@ -121,7 +133,10 @@ export { type Sink, withSinks } from "./run/sinks/sink.ts";
 export { TensorBoardSink } from "./run/sinks/tensorboard.ts";
 export type {
   AnyRunSpec,
+  DataSpec,
+  DPOSpec,
   GRPOSpec,
+  PairSource,
   PromptSpec,
   RewardedSpec,
   RLOOSpec,

@@ -5,9 +5,9 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** The algorithms, by the names that run, command line and config.json know. */
-export type AlgorithmName = "ppo" | "grpo" | "rloo" | "sft";
+export type AlgorithmName = "ppo" | "grpo" | "rloo" | "dpo" | "sft";
 
-export const ALGORITHMS: readonly AlgorithmName[] = ["ppo", "grpo", "rloo", "sft"];
+export const ALGORITHMS: readonly AlgorithmName[] = ["ppo", "grpo", "rloo", "dpo", "sft"];
 
 /** A model that is trained, with its optimizer. */
 export interface TrainedPart {

@@ -41,7 +41,13 @@ export interface Sample {
 /** What a trainer says while it goes on. Steps count from 1; `step` is the one the event is about. */
 export type TrainEvent =
   /** Where the step in progress is, for progress bars. */
-  | { type: "progress"; step: number; phase: "respond" | "score" | "update" | "evaluate"; done: number; total: number }
+  | {
+      type: "progress";
+      step: number;
+      phase: "respond" | "score" | "update" | "evaluate" | "reference";
+      done: number;
+      total: number;
+    }
   | { type: "step"; step: number; steps: number; metrics: Metrics; samples: Sample[] }
   | { type: "checkpoint"; step: number; directory: string; best?: BestCheckpoint }
   | { type: "warning"; step: number; message: string }

@@ -159,3 +159,84 @@ function valueLoss(values: Tensor, oldValues: Tensor, returns: Tensor, clipRange
 
 const square = (x: Tensor) => mul(x, x);
 const total = (x: Tensor) => reduceSum(x, [0]);
+
+/** The loss of a pair as a function of how much more the policy prefers the chosen response than the reference does. */
+export type DPOLossName = "sigmoid" | "robust" | "ipo" | "hinge";
+
+export interface DPOLossOptions {
+  loss: DPOLossName;
+  /** beta, how strongly the policy is held to the reference. */
+  beta: number;
+  /** epsilon, the share of pairs whose labels are taken to be swapped. */
+  labelSmoothing: number;
+}
+
+/** log(1 / (1 + e^-x)) without overflow. */
+const logSigmoid = (x: number) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
+const sigmoid = (x: number) => Math.exp(logSigmoid(x));
+
+/**
+ * The loss of one pair and its derivative, as functions of d = (log pi - log pi_ref)(chosen) - the same of rejected; with s = sigmoid:
+ * - `sigmoid`: -(1 - e) log s(beta d) - e log s(-beta d). Rafailov et al. 2023 (arXiv 2305.18290), equation 7; with e > 0
+ *   conservative DPO (cDPO), Mitchell 2023, "A note on DPO with noisy preferences".
+ * - `robust`: (-(1 - e) log s(beta d) + e log s(-beta d)) / (1 - 2 e). Chowdhury et al. 2024 (arXiv 2403.00409), equation 11.
+ * - `ipo`: (d - 1 / (2 beta))^2, d of log-probs per token. Azar et al. 2023 (arXiv 2310.12036), equation 17; per token as in TRL.
+ * - `hinge`: max(0, 1 - beta d). SLiC, Zhao et al. 2023 (arXiv 2305.10425), on DPO's rewards.
+ * Source: huggingface/trl@v1.16.0:trl/trainer/dpo_trainer.py `_compute_loss`; huggingface/trl@v0.11.4 for label smoothing of `sigmoid`.
+ */
+export function pairLoss(
+  { loss, beta, labelSmoothing: e }: DPOLossOptions,
+  d: number,
+): { loss: number; slope: number } {
+  const x = beta * d;
+  switch (loss) {
+    case "sigmoid":
+      return {
+        loss: -(1 - e) * logSigmoid(x) - e * logSigmoid(-x),
+        slope: beta * (-(1 - e) * sigmoid(-x) + e * sigmoid(x)),
+      };
+    case "robust":
+      return {
+        loss: (-(1 - e) * logSigmoid(x) + e * logSigmoid(-x)) / (1 - 2 * e),
+        slope: (beta * (-(1 - e) * sigmoid(-x) - e * sigmoid(x))) / (1 - 2 * e),
+      };
+    case "ipo":
+      return { loss: (d - 1 / (2 * beta)) ** 2, slope: 2 * (d - 1 / (2 * beta)) };
+    case "hinge":
+      return { loss: Math.max(0, 1 - x), slope: x < 1 ? -beta : 0 };
+  }
+}
+
+/**
+ * The mean of {@link pairLoss} over pairs. Inputs per token, the same for all tokens of a response: sequence (2 p for the chosen
+ * response of pair p, 2 p + 1 for the rejected one), refLogprobs (of the whole response, by the reference) and weight (1 over the
+ * pairs in the mean).
+ */
+export function dpoLoss(options: DPOLossOptions): SeedLoss {
+  return {
+    name: "DPO loss",
+    seeds: (logprobs, { sequence, refLogprobs, weight }) => {
+      const perToken = options.loss === "ipo";
+      const sums = sumsBy(sequence, (i) => logprobs[i]);
+      const lengths = sumsBy(sequence, () => 1);
+      const first = new Map<number, number>();
+      for (const [i, s] of sequence.entries()) if (!first.has(s)) first.set(s, i);
+      /** log pi - log pi_ref of a response. */
+      const ratio = (s: number) => {
+        const log = (sums.get(s) as number) - refLogprobs[first.get(s) as number];
+        return perToken ? log / (lengths.get(s) as number) : log;
+      };
+      const slopes = new Map<number, number>();
+      let loss = 0;
+      for (const [s, i] of first) {
+        if (s % 2 === 1) continue;
+        const pair = pairLoss(options, ratio(s) - ratio(s + 1));
+        loss += weight[i] * pair.loss;
+        slopes.set(s, weight[i] * pair.slope);
+        slopes.set(s + 1, -weight[i] * pair.slope);
+      }
+      const share = (s: number) => (perToken ? 1 / (lengths.get(s) as number) : 1);
+      return { loss, seeds: Float32Array.from(sequence, (s) => (slopes.get(s) as number) * share(s)) };
+    },
+  };
+}

@@ -32,12 +32,13 @@ export interface TrainerState extends RolloutState {
   kl: KLControllerState;
 }
 
+export const samplerStateSchema = z
+  .strictObject({ count: z.number().int().min(1), seed: count, epoch: count, position: count })
+  .refine(({ count, position }) => position <= count, { message: "a position of at most count", path: ["position"] });
+
 export const rolloutStateSchema = z.strictObject({
   step: count,
-  prompts: z
-    .strictObject({ count: z.number().int().min(1), seed: count, epoch: count, position: count })
-    .refine(({ count, position }) => position <= count, { message: "a position of at most count", path: ["position"] })
-    .optional(),
+  prompts: samplerStateSchema.optional(),
   scores: z.strictObject({ mean: z.number(), variance: z.number().min(0), count }).optional(),
   skippedUpdates: count.optional(),
   audit: z.strictObject({ steps: count, logs: z.record(z.string(), logarithm) }).optional(),

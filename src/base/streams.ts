@@ -28,6 +28,8 @@ export const STREAMS = {
   evaluation: 10,
   /** Which prompts are held out. */
   heldOutPrompts: 11,
+  /** Which preference pairs are held out. */
+  heldOutPairs: 12,
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */

@@ -74,5 +74,8 @@ async function namedBest(directory: string): Promise<string | undefined> {
 async function isRunConfig(path: string): Promise<boolean> {
   if (!(await exists(path))) return false;
   const json = (await readJson(path).catch(() => undefined)) as Record<string, unknown> | null | undefined;
-  return (typeof json?.reward === "string" || json?.algorithm === "sft") && typeof json.options === "object";
+  return (
+    (typeof json?.reward === "string" || json?.algorithm === "sft" || json?.algorithm === "dpo") &&
+    typeof json.options === "object"
+  );
 }

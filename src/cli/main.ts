@@ -17,7 +17,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     load: () => import("./demo.ts"),
   },
   train: {
-    summary: "PPO, or --algorithm grpo, rloo, sft: a model, prompts and a reward in, a better model out",
+    summary: "PPO, or --algorithm grpo, rloo, dpo, sft: a model, prompts and a reward in, a better model out",
     load: () => import("./train.ts"),
   },
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },

@@ -8,7 +8,7 @@ import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";
 
 /** The algorithms whose responses are rewarded. */
-export type RewardedAlgorithm = Exclude<AlgorithmName, "sft">;
+export type RewardedAlgorithm = Exclude<AlgorithmName, "sft" | "dpo">;
 
 /** The options of an algorithm. */
 export interface OptionSet<Config> {

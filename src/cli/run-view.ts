@@ -104,7 +104,32 @@ export const sftDisplay: Display = {
       : `held-out loss after step ${step}: ${fixed(loss, 4)} nats per token, ${fixed(bits, 4)} bits per byte`,
 };
 
-const PHASES = { respond: "sampling", score: "scoring", update: "updating", evaluate: "measuring the held-out loss" };
+export const dpoDisplay: Display = {
+  columns: [
+    { title: "loss", width: 10, text: (m) => fixed(m["dpo/loss"], 4) },
+    { title: "accuracy", width: 10, text: (m) => fixed(m["dpo/accuracy"], 3) },
+    { title: "margin", width: 9, keep: 4, text: (m) => fixed(m["dpo/margin"], 3) },
+    { title: "grad norm", width: 11, keep: 1, text: (m) => fixed(m["dpo/grad_norm"], 3) },
+    { title: "epoch", width: 8, keep: 2, text: (m) => fixed(m["dpo/epoch"], 2) },
+    { title: "seconds", width: 9, keep: 3, text: (m) => fixed(m["time/total"], 1) },
+  ],
+  stepWidth: 6,
+  rowEvery: 1,
+  averaged: [],
+  facts: (m) => [`loss ${fixed(m["dpo/loss"], 3)}`, `accuracy ${fixed(m["dpo/accuracy"], 2)}`],
+  line: (step, { "eval/loss": loss, "eval/accuracy": accuracy }) =>
+    loss === undefined
+      ? undefined
+      : `held-out pairs after step ${step}: loss ${fixed(loss, 4)}, accuracy ${fixed(accuracy, 3)}`,
+};
+
+const PHASES = {
+  respond: "sampling",
+  score: "scoring",
+  update: "updating",
+  evaluate: "measuring the held-out loss",
+  reference: "asking the reference",
+};
 
 /** Shows the events of one run, and gathers what a summary needs of them. */
 export class RunView implements Sink {
@@ -186,6 +211,8 @@ export class RunView implements Sink {
     if (this.#quiet) return;
     const resuming = resumedAt > 0 ? `, resuming after step ${resumedAt}` : "";
     note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
+    const { pairs, heldOutPairs = 0 } = event;
+    if (pairs !== undefined) note(`${thousands(pairs)} pairs, ${thousands(heldOutPairs)} held out`);
     if (tokens !== undefined) note(`${thousands(tokens)} tokens of text, ${thousands(heldOutTokens)} held out`);
     note(`memory: about ${megabytes(memory.total)} at most (${memoryParts(memory)})`);
   }

@@ -36,12 +36,13 @@ export interface TrainFlags extends RunSettings, RunFlags {
 export async function define(command: Command, argv: readonly string[] = []): Promise<void> {
   const algorithm = await algorithmOf(argv);
   if (algorithm === "sft") return (await import("./sft.ts")).define(command);
+  if (algorithm === "dpo") return (await import("./dpo.ts")).define(command);
   const options = await optionSet(algorithm);
   command
     .addOption(
       new Option(
         "--algorithm <name>",
-        "grpo, rloo, or sft: language-model training; each has its own --help (default: ppo)",
+        "ppo, grpo and rloo learn from a reward, dpo from preference pairs, sft from text; each has its own --help (default: ppo)",
       ).choices([...ALGORITHMS]),
     )
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")

@@ -129,6 +129,25 @@ export const groupMetrics = {
   "time/updates": "seconds spent in all epochs of updates",
 } as const satisfies Record<string, string>;
 
+/** The same for DPO. "Reward" of a response: beta times how much more likely the policy finds it than the reference does. */
+export const dpoMetrics = {
+  "dpo/loss": "mean over the pairs of the step of the loss",
+  "dpo/accuracy": "share of the pairs whose chosen response has the higher reward",
+  "dpo/margin": "mean reward of the chosen responses less that of the rejected ones",
+  "dpo/rewards_chosen": "mean reward of the chosen responses, β (log π − log π_ref)",
+  "dpo/rewards_rejected": "mean reward of the rejected responses",
+  "dpo/logps_chosen": "mean of log π(chosen response), nats",
+  "dpo/logps_rejected": "mean of log π(rejected response), nats",
+  "dpo/grad_norm": "Euclidean norm of the gradient before clipping",
+  "dpo/update_norm": "Euclidean norm of the change of the weights",
+  "dpo/learning_rate": "learning rate of the step",
+  "dpo/epoch": "passes over the pairs so far, with the part of the current one",
+  "eval/loss": "the loss on the held-out pairs; in the steps that measure it, as are the next two",
+  "eval/accuracy": "share of the held-out pairs whose chosen response has the higher reward",
+  "eval/margin": "mean reward of the held-out chosen responses less that of the rejected ones",
+  "time/total": "seconds of the whole step",
+} as const satisfies Record<string, string>;
+
 /** The same for language-model training. "Batch" is all sequences of a step. */
 export const sftMetrics = {
   "sft/loss": "mean over the batch of -log p(next token), nats per token",
@@ -143,8 +162,12 @@ export const sftMetrics = {
   "time/total": "seconds of the whole step",
 } as const satisfies Record<string, string>;
 
-/** A name of {@link metrics}, {@link groupMetrics} or {@link sftMetrics}. */
-export type MetricName = keyof typeof metrics | keyof typeof groupMetrics | keyof typeof sftMetrics;
+/** A name of {@link metrics}, {@link groupMetrics}, {@link dpoMetrics} or {@link sftMetrics}. */
+export type MetricName =
+  | keyof typeof metrics
+  | keyof typeof groupMetrics
+  | keyof typeof dpoMetrics
+  | keyof typeof sftMetrics;
 
 /** What a step says in numbers. */
 export type Metrics = Partial<Record<MetricName, number>>;

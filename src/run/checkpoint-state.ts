@@ -1,8 +1,9 @@
 /** @file What a checkpoint says beside weights and moments: trainer.json, every field with its limits. */
 import { z } from "zod";
+import { dpoStateSchema } from "../algorithms/dpo.ts";
 import { sftStateSchema } from "../algorithms/sft.ts";
 import { rolloutStateSchema, trainerStateSchema } from "../algorithms/trainer-state.ts";
-import { ppoInputs, type RunInputs, sftInputs } from "./inputs.ts";
+import { dpoInputs, ppoInputs, type RunInputs, sftInputs } from "./inputs.ts";
 
 const count = z.number().int().min(0);
 
@@ -25,10 +26,12 @@ export const ppoCheckpoint = checkpointSchema(trainerStateSchema, ppoInputs);
 /** Of GRPO and RLOO. */
 export const rolloutCheckpoint = checkpointSchema(rolloutStateSchema, ppoInputs);
 
-export const sftCheckpoint = checkpointSchema(sftStateSchema, sftInputs).extend({
-  /** Nats per token, where it was measured at this very step: what decides which checkpoint is best. */
-  heldOutLoss: z.number().optional(),
-});
+/** The held-out loss, where it was measured at this very step: what decides which checkpoint is best. */
+const heldOutLoss = z.number().optional();
+
+export const sftCheckpoint = checkpointSchema(sftStateSchema, sftInputs).extend({ heldOutLoss });
+
+export const dpoCheckpoint = checkpointSchema(dpoStateSchema, dpoInputs).extend({ heldOutLoss });
 
 /** Of any algorithm. */
 export type CheckpointState = Omit<z.infer<typeof sftCheckpoint>, "trainer" | "inputs"> & {

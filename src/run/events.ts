@@ -28,6 +28,9 @@ export type RunEvent =
       /** Of language-model training: of the text that is trained on, and of the text that is held out. */
       tokens?: number;
       heldOutTokens?: number;
+      /** Of DPO: pairs that are learned from, and pairs that are held out. */
+      pairs?: number;
+      heldOutPairs?: number;
       /** Of a resumed run: the best checkpoint so far. */
       best?: BestCheckpoint;
     }

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { asPrompt, type PromptGiven } from "../data/chat.ts";
 import type { Corpus } from "../data/corpus.ts";
+import type { EncodedPairs } from "../data/pairs.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { fileSize, readText } from "../platform/files.ts";
 import { sha256Of } from "../platform/hash.ts";
@@ -48,8 +49,20 @@ export const sftInputs = z.strictObject({
   device,
 });
 
+/** What DPO learns from. */
+export const dpoInputs = z.strictObject({
+  /** Of the pairs that are learned from, as token ids. */
+  data: sum,
+  pairs: z.number().int().min(1),
+  /** Of the pairs that the held-out loss is measured on. */
+  evaluation: sum.optional(),
+  tokenizer: sum,
+  threads: z.number().int().min(1),
+  device,
+});
+
 /** What a run of any algorithm learns from. */
-export type RunInputs = Partial<z.infer<typeof ppoInputs> & z.infer<typeof sftInputs>> & {
+export type RunInputs = Partial<z.infer<typeof ppoInputs> & z.infer<typeof sftInputs> & z.infer<typeof dpoInputs>> & {
   tokenizer: string;
   threads: number;
 };
@@ -71,6 +84,13 @@ export const sumOfChatTemplate = ({ chatTemplates }: Tokenizer): string =>
 /** Of a text as token ids. */
 export const sumOfText = ({ ids }: Corpus): string =>
   sha256Of([new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)]);
+
+function* pairsAsIds({ prompts, chosen, rejected }: EncodedPairs): Generator<string> {
+  for (let p = 0; p < prompts.length; p++) yield `${prompts[p].join()};${chosen[p].join()};${rejected[p].join()}\n`;
+}
+
+/** Of preference pairs as token ids. */
+export const sumOfPairs = (pairs: EncodedPairs): string => sha256Of(pairsAsIds(pairs));
 
 function* weights({ parameters }: CausalLMWithValueHead): Generator<string | Uint8Array> {
   for (const { name, shape } of parameters.table) {
@@ -112,9 +132,20 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
           : `${now.promptCount} prompts (the run has ${before.promptCount})`,
     });
   if (differs("data"))
-    changes.push({ what: "data", now: `a text of ${now.dataTokens} tokens that is not that of the run` });
+    changes.push({
+      what: "data",
+      now:
+        now.pairs === undefined
+          ? `a text of ${now.dataTokens} tokens that is not that of the run`
+          : `${now.pairs} pairs that are not those of the run`,
+    });
   if (before.evaluation !== undefined && differs("evaluation")) {
-    const of = before.data === undefined ? "other evaluation prompts" : "another held-out text";
+    const of =
+      before.data === undefined
+        ? "other evaluation prompts"
+        : before.pairs
+          ? "other held-out pairs"
+          : "another held-out text";
     changes.push({ what: "evaluation", now: of });
   }
   if (differs("reference"))

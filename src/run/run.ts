@@ -11,13 +11,14 @@ import { findResumePoint, pruneCheckpoints, refuseNoRun, saveCheckpoint } from "
 import type { RunEvent } from "./events.ts";
 import type { RunInputs } from "./inputs.ts";
 import type { RunKind } from "./kind.ts";
+import { dpoRun } from "./kinds/dpo-run.ts";
+import { grpoRun, ppoRun, rlooRun } from "./kinds/ppo-run.ts";
+import { sftRun } from "./kinds/sft-run.ts";
 import { RunLogs } from "./logs.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
-import { grpoRun, ppoRun, rlooRun } from "./ppo-run.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
-import { sftRun } from "./sft-run.ts";
 import { withSinks } from "./sinks/sink.ts";
-import { type AnyRunSpec, type RewardedSpec, recordIn, refuseOtherAlgorithm, type SFTSpec } from "./spec.ts";
+import { type AnyRunSpec, type DataSpec, type RewardedSpec, recordIn, refuseOtherAlgorithm } from "./spec.ts";
 
 /**
  * Run and report. When `signal` aborts, the step in progress is finished, a checkpoint written and a `done` event sent.
@@ -26,9 +27,9 @@ import { type AnyRunSpec, type RewardedSpec, recordIn, refuseOtherAlgorithm, typ
  * @throws code - what a sink has thrown, when the run has ended and is saved
  */
 export function run(spec: RewardedSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
-/** Language-model training needs no reward. */
-export function run(spec: SFTSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
-export function run(spec: RewardedSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
+/** Language-model training and DPO need no reward. */
+export function run(spec: DataSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
+export function run(spec: RewardedSpec | DataSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
   return withSinks((signal) => lockedRun(spec, reward, signal), options.sinks ?? [], options);
 }
@@ -38,12 +39,13 @@ export function run(spec: RewardedSpec | SFTSpec, ...rest: RewardAndOptions): As
  * @param lockId whose lock on the run directory it is, for `dropLock`
  */
 export async function* lockedRun(
-  spec: RewardedSpec | SFTSpec,
+  spec: RewardedSpec | DataSpec,
   reward: RewardFunction | undefined,
   signal: AbortSignal,
   lockId?: string,
 ): AsyncGenerator<RunEvent> {
-  if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, signal, lockId);
+  if (spec.algorithm === "dpo") yield* inDirectory(spec, dpoRun, signal, lockId);
+  else if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, signal, lockId);
   else if (spec.algorithm === "grpo") yield* inDirectory(spec, grpoRun(reward ?? noReward()), signal, lockId);
   else if (spec.algorithm === "rloo") yield* inDirectory(spec, rlooRun(reward ?? noReward()), signal, lockId);
   else yield* inDirectory(spec, ppoRun(reward ?? noReward()), signal, lockId);

@@ -1,6 +1,7 @@
 /** @file What to run, and what config.json says of it. */
 import { z } from "zod";
 import type { AlgorithmName } from "../algorithms/algorithm.ts";
+import type { DPOConfig } from "../algorithms/dpo.ts";
 import type { GRPOConfig } from "../algorithms/grpo.ts";
 import type { PPOConfig } from "../algorithms/options.ts";
 import type { RLOOConfig } from "../algorithms/rloo.ts";
@@ -8,6 +9,7 @@ import type { SFTConfig } from "../algorithms/sft.ts";
 import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import type { PromptGiven } from "../data/chat.ts";
+import type { PreferencePair } from "../data/pairs.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
 import { isUnwritten } from "./checkpoint.ts";
@@ -72,6 +74,30 @@ export interface RLOOSpec extends PromptSpec {
 /** A run whose responses are rewarded. */
 export type RewardedSpec = RunSpec | GRPOSpec | RLOOSpec;
 
+/** A file of preference pairs, or pairs themselves. */
+export type PairSource = string | readonly PreferencePair[];
+
+/** A DPO run. */
+export interface DPOSpec extends AnyRunSpec {
+  /** Tells it from a PPO run. */
+  algorithm: "dpo";
+  /** The model that is trained, and that it is held to as it is at the beginning: a directory, a hub id, or "tiny". */
+  model: string;
+  /** What is learned from: a file as {@link readPairs} reads it, or pairs. */
+  data: PairSource;
+  /** Pairs never learned from: the loss on them is measured. */
+  heldOut?: PairSource;
+  /** Or this share of the pairs. Above 0, below 1. */
+  heldOutFraction?: number;
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config?: Partial<DPOConfig>;
+  /** What errors call the origin of `config`. */
+  where?: string;
+}
+
+/** A run that is not rewarded. */
+export type DataSpec = SFTSpec | DPOSpec;
+
 /** A file of text, or texts themselves. */
 export type TextSource = string | readonly string[];
 
@@ -129,6 +155,9 @@ export interface RunRecord {
   heldOutData?: readonly string[] | null;
   heldOutFraction?: number;
   column?: string | null;
+  /** Of a DPO run: whole paths; null for pairs that came from elsewhere. */
+  pairsPath?: string | null;
+  heldOutPairs?: string | null;
   /** Of a model from scratch. */
   tokenizer?: string | null;
   modelConfig?: Readonly<Record<string, unknown>> | null;
@@ -159,6 +188,15 @@ const sftRecord = z.looseObject({
   modelConfig: object.nullable().optional(),
 });
 
+const dpoRecord = z.looseObject({
+  algorithm: z.literal("dpo"),
+  model: z.string(),
+  options: object,
+  pairsPath: text,
+  heldOutPairs: text,
+  heldOutFraction: z.number().min(0).max(1).optional(),
+});
+
 /** What config.json of a run says, or nothing where there is none that can be read. */
 export async function recordIn(out: string): Promise<Partial<RunRecord>> {
   const json = (await readJson(joinPath(out, CONFIG_FILE)).catch(() => null)) as Partial<RunRecord> | null;
@@ -171,7 +209,9 @@ export async function readRunConfig(out: string): Promise<RunRecord | undefined>
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, CONFIG_FILE);
   const json = await readJson(path);
-  const record = [ppoRecord, sftRecord].map((schema) => schema.safeParse(json)).find(({ success }) => success);
+  const record = [ppoRecord, sftRecord, dpoRecord]
+    .map((schema) => schema.safeParse(json))
+    .find(({ success }) => success);
   if (!record)
     fail("config", {
       where: path,

@@ -45,7 +45,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
       });
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
-  const reward = spec.algorithm === "sft" ? undefined : ask;
+  const reward = spec.algorithm === "sft" || spec.algorithm === "dpo" ? undefined : ask;
   try {
     for await (const event of lockedRun(spec, reward, controller.signal, lockId)) {
       if (left) break; // the run ends as if its iterator had been left here

@@ -14,7 +14,7 @@ import { spawnWorker } from "../platform/worker.ts";
 import type { RunEvent } from "./events.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
 import { withSinks } from "./sinks/sink.ts";
-import type { RewardedSpec, SFTSpec } from "./spec.ts";
+import type { DataSpec, RewardedSpec } from "./spec.ts";
 
 export type ToWorker =
   | { type: "stop" }
@@ -30,7 +30,7 @@ export type ToParent =
   | { type: "error"; error: PlainError };
 
 export interface WorkerInput {
-  spec: RewardedSpec | SFTSpec;
+  spec: RewardedSpec | DataSpec;
   lockId: string;
 }
 
@@ -39,15 +39,15 @@ export interface WorkerInput {
  * @throws what {@link run} throws
  */
 export function runInWorker(spec: RewardedSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
-/** Language-model training needs no reward. */
-export function runInWorker(spec: SFTSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
-export function runInWorker(spec: RewardedSpec | SFTSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
+/** Language-model training and DPO need no reward. */
+export function runInWorker(spec: DataSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
+export function runInWorker(spec: RewardedSpec | DataSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
   return withSinks((signal) => workerEvents(spec, reward, signal), options.sinks ?? [], options);
 }
 
 async function* workerEvents(
-  spec: RewardedSpec | SFTSpec,
+  spec: RewardedSpec | DataSpec,
   reward: RewardFunction | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<RunEvent> {

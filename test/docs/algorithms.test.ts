@@ -5,9 +5,10 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { dpoConfig, dpoOptions } from "../../src/algorithms/dpo.ts";
 import { grpoConfig, grpoOptions } from "../../src/algorithms/grpo.ts";
 import { rlooConfig, rlooOptions } from "../../src/algorithms/rloo.ts";
-import { groupMetrics } from "../../src/rl/metrics.ts";
+import { dpoMetrics, groupMetrics } from "../../src/rl/metrics.ts";
 import { goldenPath } from "../support/golden.ts";
 
 const path = fileURLToPath(new URL("../../docs/algorithms.md", import.meta.url));
@@ -44,17 +45,26 @@ describe("TRL's options", () => {
   const left = [...without.matchAll(/`(\w+)`/g)].map(([, name]) => name);
   const known: Record<string, object> = JSON.parse(readFileSync(goldenPath("trl-1.16-options.json"), "utf8"));
 
-  test("all of GRPOConfig and RLOOConfig, each once", () => {
-    const all = new Set([...Object.keys(known.GRPO), ...Object.keys(known.RLOO)]);
-    expect([...rows.map(({ name }) => name), ...left].sort()).toEqual([...all].sort());
-    for (const { name, of } of rows)
-      expect([name, ...of]).toEqual([name, ...["GRPO", "RLOO"].filter((config) => name in known[config])]);
+  test("all of GRPOConfig, RLOOConfig and DPOConfig, each once", () => {
+    for (const config of ["GRPO", "RLOO", "DPO"]) {
+      const listed = rows.filter(({ of }) => of.includes(config)).map(({ name }) => name);
+      const rest = left.filter((name) => name in known[config]);
+      expect([...listed, ...rest].sort(), config).toEqual(Object.keys(known[config]).sort());
+    }
+    const all = Object.values(known).flatMap((options) => Object.keys(options));
+    expect(left.filter((name) => !all.includes(name))).toEqual([]);
   });
 
   // What the error of an unknown option says; a name that is spelled as here needs no error.
-  const configs = { GRPO: [grpoConfig, grpoOptions], RLOO: [rlooConfig, rlooOptions] } as const;
+  const configs = {
+    GRPO: [grpoConfig, grpoOptions],
+    RLOO: [rlooConfig, rlooOptions],
+    DPO: [dpoConfig, dpoOptions],
+  } as const;
   const named = rows.flatMap(({ name, of, here }) =>
-    here === undefined || here === name ? [] : of.map((config) => ({ name, config: config as "GRPO" | "RLOO", here })),
+    here === undefined || here === name
+      ? []
+      : of.map((config) => ({ name, config: config as keyof typeof configs, here })),
   );
   test.each(named)("$name of $config is $here", ({ name, config, here }) => {
     const [check, table] = configs[config];
@@ -63,17 +73,20 @@ describe("TRL's options", () => {
   });
 });
 
-test("the table of metrics is that of the source", () => {
-  const rows = Object.entries(groupMetrics).map(
-    ([name, meaning]) => `| \`${name}\` | ${meaning.replaceAll("|", "\\|")} |`,
-  );
+test.each([
+  ["metrics", groupMetrics],
+  ["dpoMetrics", dpoMetrics],
+])("the table of %s is that of the source", (name, metrics) => {
+  const cell = (meaning: string) => meaning.replaceAll("|", "\\|");
+  const rows = Object.entries(metrics).map(([metric, meaning]) => `| \`${metric}\` | ${cell(meaning)} |`);
   const table = ["| metric |  |", "|---|---|", ...rows].join("\n");
-  const block = /(<!-- metrics -->\n)[\s\S]*?(<!-- end -->)/;
+  const block = new RegExp(`(<!-- ${name} -->\n)[\\s\\S]*?(<!-- end -->)`);
   expect(page).toMatch(block);
-  if (process.env.UPDATE_DOCS)
+  if (process.env.UPDATE_DOCS) {
+    const now = readFileSync(path, "utf8");
     writeFileSync(
       path,
-      page.replace(block, (_, start, end) => `${start}\n${table}\n\n${end}`),
+      now.replace(block, (_, start, end) => `${start}\n${table}\n\n${end}`),
     );
-  else expect(page.match(block)?.[0]).toContain(`\n${table}\n`);
+  } else expect(page.match(block)?.[0]).toContain(`\n${table}\n`);
 });

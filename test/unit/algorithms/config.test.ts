@@ -1,6 +1,7 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { dpoOptions } from "../../../src/algorithms/dpo.ts";
 import { grpoOptions } from "../../../src/algorithms/grpo.ts";
 import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
 import { type PresetName, presets } from "../../../src/algorithms/presets.ts";
@@ -51,7 +52,7 @@ describe("names of other programs", () => {
   });
 
   it("every one of them leads to an option, and none is an option itself", () => {
-    const known = Object.keys({ ...ppoOptions, ...grpoOptions, ...rlooOptions });
+    const known = Object.keys({ ...ppoOptions, ...grpoOptions, ...rlooOptions, ...dpoOptions });
     for (const ours of Object.values(trlNames).flat()) expect(known).toContain(ours);
     expect(nameHere("num_iterations", (name) => name in grpoOptions)).toBe("epochs");
     expect(nameHere("num_iterations", (name) => name in ppoOptions)).toBe("ppoEpochs");

@@ -1,31 +1,36 @@
 /** @file A run of PPO, GRPO or RLOO: prompts and a reward, a policy and the reference it is held to. */
 import type { z } from "zod";
-import { ppoConfig } from "../algorithms/config.ts";
-import { type GRPOConfig, GRPOTrainer, grpoConfig } from "../algorithms/grpo.ts";
-import type { PPOConfig, PPOOptionName, RolloutTrainerConfig, RolloutTrainerOptions } from "../algorithms/options.ts";
-import { PPOTrainer } from "../algorithms/ppo.ts";
-import { type RLOOConfig, RLOOTrainer, rlooConfig } from "../algorithms/rloo.ts";
-import type { RolloutTrainer } from "../algorithms/rollout.ts";
-import type { RolloutState } from "../algorithms/trainer-state.ts";
-import { fail } from "../base/errors.ts";
-import { STREAMS } from "../base/streams.ts";
-import { strftime } from "../base/strftime.ts";
-import { resolveModel } from "../checkpoint/hub.ts";
-import { openWeights } from "../checkpoint/weights.ts";
-import type { PromptGiven } from "../data/chat.ts";
-import { type EncodedPrompts, encodePrompts } from "../data/encode.ts";
-import { type Responder, respondAndScore } from "../experience/collect.ts";
-import type { RewardFunction } from "../experience/reward-functions.ts";
-import { loadModel, readModel } from "../families/index.ts";
-import { isDirectory } from "../platform/files.ts";
-import { availableBytes, residentBytes } from "../platform/memory.ts";
-import { meanAndStandardError } from "../rl/kl.ts";
-import { turnNotes } from "../sample/ends.ts";
-import { loadTokenizer } from "../tokenizer/load.ts";
-import { checkVocabulary } from "../tokenizer/tokenizer.ts";
-import { restoreTrainer } from "./checkpoint.ts";
-import { ppoCheckpoint, rolloutCheckpoint } from "./checkpoint-state.ts";
-import type { RunEvent } from "./events.ts";
+import { ppoConfig } from "../../algorithms/config.ts";
+import { type GRPOConfig, GRPOTrainer, grpoConfig } from "../../algorithms/grpo.ts";
+import type {
+  PPOConfig,
+  PPOOptionName,
+  RolloutTrainerConfig,
+  RolloutTrainerOptions,
+} from "../../algorithms/options.ts";
+import { PPOTrainer } from "../../algorithms/ppo.ts";
+import { type RLOOConfig, RLOOTrainer, rlooConfig } from "../../algorithms/rloo.ts";
+import type { RolloutTrainer } from "../../algorithms/rollout.ts";
+import type { RolloutState } from "../../algorithms/trainer-state.ts";
+import { fail } from "../../base/errors.ts";
+import { STREAMS } from "../../base/streams.ts";
+import { strftime } from "../../base/strftime.ts";
+import { resolveModel } from "../../checkpoint/hub.ts";
+import { openWeights } from "../../checkpoint/weights.ts";
+import type { PromptGiven } from "../../data/chat.ts";
+import { type EncodedPrompts, encodePrompts } from "../../data/encode.ts";
+import { type Responder, respondAndScore } from "../../experience/collect.ts";
+import type { RewardFunction } from "../../experience/reward-functions.ts";
+import { loadModel, readModel } from "../../families/index.ts";
+import { isDirectory } from "../../platform/files.ts";
+import { availableBytes, residentBytes } from "../../platform/memory.ts";
+import { meanAndStandardError } from "../../rl/kl.ts";
+import { turnNotes } from "../../sample/ends.ts";
+import { loadTokenizer } from "../../tokenizer/load.ts";
+import { checkVocabulary } from "../../tokenizer/tokenizer.ts";
+import { restoreTrainer } from "../checkpoint.ts";
+import { ppoCheckpoint, rolloutCheckpoint } from "../checkpoint-state.ts";
+import type { RunEvent } from "../events.ts";
 import {
   type RunInputs,
   sumOfChatTemplate,
@@ -33,10 +38,10 @@ import {
   sumOfRewardFile,
   sumOfTokenizer,
   sumOfWeights,
-} from "./inputs.ts";
-import type { Beginning, Begun, RunKind } from "./kind.ts";
-import { checkMemory, type MemoryOptions } from "./memory.ts";
-import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "./spec.ts";
+} from "../inputs.ts";
+import type { Beginning, Begun, RunKind } from "../kind.ts";
+import { checkMemory, type MemoryOptions } from "../memory.ts";
+import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "../spec.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
 export const FREE_OPTIONS: readonly PPOOptionName[] = [

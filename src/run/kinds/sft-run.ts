@@ -7,28 +7,28 @@ import {
   type SFTState,
   SFTTrainer,
   sftConfig,
-} from "../algorithms/sft.ts";
-import { fail, ValueheadError } from "../base/errors.ts";
-import { nearest } from "../base/nearest.ts";
-import { resolveModel } from "../checkpoint/hub.ts";
-import { type Corpus, heldOut, readCorpus, tokenizing } from "../data/corpus.ts";
-import type { GPT2Config } from "../families/gpt2.ts";
-import { checkModel, familyOf, loadModel, modelFromConfig } from "../families/index.ts";
-import type { LlamaConfig } from "../families/llama.ts";
-import { type Architecture, architecture, type ModelConfig } from "../model/family.ts";
-import { absolutePath, isDirectory } from "../platform/files.ts";
-import { availableBytes, residentBytes } from "../platform/memory.ts";
-import { breathe } from "../platform/worker.ts";
-import { responseEnds } from "../sample/ends.ts";
-import { loadTokenizer } from "../tokenizer/load.ts";
-import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
-import { restoreTrainer } from "./checkpoint.ts";
-import { sftCheckpoint } from "./checkpoint-state.ts";
-import type { RunEvent } from "./events.ts";
-import { type RunInputs, sumOfText, sumOfTokenizer } from "./inputs.ts";
-import type { Beginning, Begun, RunKind } from "./kind.ts";
-import { checkPretraining } from "./memory.ts";
-import { engineOf, type SFTSpec, type TextSource } from "./spec.ts";
+} from "../../algorithms/sft.ts";
+import { fail, ValueheadError } from "../../base/errors.ts";
+import { nearest } from "../../base/nearest.ts";
+import { resolveModel } from "../../checkpoint/hub.ts";
+import { type Corpus, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
+import type { GPT2Config } from "../../families/gpt2.ts";
+import { checkModel, familyOf, loadModel, modelFromConfig } from "../../families/index.ts";
+import type { LlamaConfig } from "../../families/llama.ts";
+import { type Architecture, architecture, type ModelConfig } from "../../model/family.ts";
+import { absolutePath, isDirectory } from "../../platform/files.ts";
+import { availableBytes, residentBytes } from "../../platform/memory.ts";
+import { breathe } from "../../platform/worker.ts";
+import { responseEnds } from "../../sample/ends.ts";
+import { loadTokenizer } from "../../tokenizer/load.ts";
+import { checkVocabulary, type Tokenizer } from "../../tokenizer/tokenizer.ts";
+import { restoreTrainer } from "../checkpoint.ts";
+import { sftCheckpoint } from "../checkpoint-state.ts";
+import type { RunEvent } from "../events.ts";
+import { type RunInputs, sumOfText, sumOfTokenizer } from "../inputs.ts";
+import type { Beginning, Begun, RunKind } from "../kind.ts";
+import { checkPretraining } from "../memory.ts";
+import { engineOf, type SFTSpec, type TextSource } from "../spec.ts";
 
 type Given = Beginning<SFTSpec, SFTConfig>;
 
