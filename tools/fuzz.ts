@@ -14,6 +14,7 @@ import { RNG } from "../src/base/rng.ts";
 import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors.ts";
 import { openWeights } from "../src/checkpoint/weights.ts";
 import { readCorpus } from "../src/data/corpus.ts";
+import { encodePrompts } from "../src/data/encode.ts";
 import { readPrompts } from "../src/data/prompts.ts";
 import { gpt2, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
@@ -64,7 +65,7 @@ function damagedSafetensors(rng: RNG, file: Uint8Array): Uint8Array {
 /** Every loader with a good file to start from. `directory` is for files. */
 async function makeTargets(directory: string): Promise<Record<string, Target>> {
   const at = (...names: string[]) => join(directory, ...names);
-  for (const name of ["model", "index", "tokenizer", "run"]) mkdirSync(at(name), { recursive: true });
+  for (const name of ["model", "index", "tokenizer", "run", "chat"]) mkdirSync(at(name), { recursive: true });
   const shape = { vocabSize: 5, nEmbd: 4, nLayer: 1, nHead: 2, nPositions: 6, bosTokenId: 4, eosTokenId: 4 };
   const config = makeConfig(shape);
   const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1 });
@@ -107,6 +108,17 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
   };
   const tokenizerConfig = { eos_token: "<|endoftext|>", pad_token: { content: "<|endoftext|>" }, model_max_length: 6 };
   const lines = ['{"prompt": "This movie"}', '"A string"', '{"text": "Two", "n": [1, {"a": null}]}', ""].join("\n");
+
+  const template =
+    "{{- bos_token }}{%- set ns = namespace(n=0) %}{% for m in messages %}\n" +
+    "{%- if m['role'] == 'system' and not loop.first %}{{ raise_exception('late') }}{% endif -%}\n" +
+    "<|{{ m.role | upper }}|>{{ m.content | trim }}{{ eos_token }}{% set ns.n = ns.n + 1 %}{% endfor %}{{ range(2) | join }}" +
+    "{% if add_generation_prompt %}<|A|>{{ messages[-1].content.split(' ')[0] }}{% endif %}";
+  const chats = [
+    '{"messages": [{"role": "system", "content": "Hi"}, {"role": "user", "content": "Th i"}]}',
+    '{"prompt": [{"role": "user", "content": [{"type": "text", "text": "T"}], "name": null}, {"role": "assistant", "content": "i"}]}',
+  ];
+  writeFileSync(at("chat", "tokenizer.json"), JSON.stringify(tokenizer));
 
   const corpusLines = '{"text": "Some words", "n": [1, {"a": null}]}';
 
@@ -159,6 +171,20 @@ async function makeTargets(directory: string): Promise<Record<string, Target>> {
         : damageBytes(rng, new TextEncoder().encode(lines));
       writeFileSync(at("prompts.jsonl"), bytes);
       await readPrompts(at("prompts.jsonl"), { column: rng.int(4) ? undefined : "n" });
+    },
+    chat: async (rng) => {
+      const which = rng.int(3);
+      const bytes = new TextEncoder().encode(template);
+      const said = which === 0 ? jsonText(rng, damageJson(rng, template)) : JSON.stringify(template);
+      const [file, text] = rng.int(2)
+        ? ["tokenizer_config.json", `{"chat_template": ${said}}`]
+        : ["chat_template.jinja", which === 0 ? damageBytes(rng, bytes) : bytes];
+      rmSync(at("chat", "chat_template.jinja"), { force: true });
+      writeFileSync(at("chat", file), text);
+      const damaged = chats.map((line) => (which === 1 ? jsonText(rng, damageJson(rng, JSON.parse(line))) : line));
+      writeFileSync(at("chat.jsonl"), damaged.join("\n"));
+      const prompts = await readPrompts(at("chat.jsonl"));
+      encodePrompts(prompts, await loadTokenizer(at("chat")), { context: 400 }, { maxNewTokens: 4, chat: true });
     },
     corpus: async (rng) => {
       const bytes = new TextEncoder().encode(corpusLines);

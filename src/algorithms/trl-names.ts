@@ -69,6 +69,8 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   beta: "klCoef",
   vllm_importance_sampling_cap: "importanceWeightCap",
   use_bias_correction_kl: "klCorrection",
+  chat_template_kwargs: "chatArgs",
+  system_prompt: "system",
   scale_rewards: "advantageScaling",
   loss_type: ["lengthNormalization", "loss"],
   label_smoothing: "labelSmoothing",

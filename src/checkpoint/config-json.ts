@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
+import { brief } from "../base/text.ts";
 
 /** A parsed config.json. */
 export type JsonObject = Record<string, unknown>;
@@ -188,7 +189,7 @@ export function withoutAliases(json: JsonObject, aliases: Readonly<Record<string
 
 /** The classes a config.json says it is of. */
 export const architecturesOf = ({ architectures }: JsonObject): string[] =>
-  Array.isArray(architectures) ? architectures.map(String) : [];
+  Array.isArray(architectures) ? architectures.map((name) => (typeof name === "string" ? name : brief(name))) : [];
 
 /**
  * What is contradictory or misleading in a config.json.

@@ -68,6 +68,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
     eosToken: tokenizer.eosTokenId === null ? null : tokenizer.decode([tokenizer.eosTokenId]),
     padTokenId: tokenizer.padTokenId,
     byteLevel: tokenizer.isByteLevel,
+    chatTemplates: [...tokenizer.chatTemplates.keys()],
   };
   if (flags.json)
     return printJson({

@@ -156,6 +156,13 @@ export interface ChatFlags {
   chatArgs: Record<string, unknown>;
 }
 
+/** The flags that make a conversation of a text as a run did; none where its prompts were plain. */
+export function chatFlags({ chat, system, chatArgs }: ChatFlags, isChat: boolean): string[] {
+  if (!isChat && !chat && system === "") return [];
+  const args = Object.keys(chatArgs).length > 0 ? ["--chat-args", JSON.stringify(chatArgs)] : [];
+  return [...(system === "" ? ["--chat"] : ["--system", system]), ...args];
+}
+
 export const samplingTable = {
   maxNewTokens: [maxNewTokens[0], 48, maxNewTokens[2]],
   minNewTokens,

@@ -51,8 +51,16 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
   ]);
 }
 
-/** Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code. */
-export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (line: string) => void = print): void {
+/**
+ * Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code.
+ * @param chat flags that make a conversation of a text, for a model that answers those
+ */
+export function printEnd(
+  outcome: RunOutcome,
+  resume: readonly string[],
+  to: (line: string) => void = print,
+  chat: readonly string[] = [],
+): void {
   const { interrupted, step, directory, best, resumedAt } = outcome;
   if (interrupted) {
     process.exitCode = INTERRUPTED;
@@ -70,8 +78,9 @@ export function printEnd(outcome: RunOutcome, resume: readonly string[], to: (li
     );
   }
   to(`\n${style.bold(`Checkpoint after step ${step}:`)} ${directory}`);
-  to(`  ${commandLine("generate", "--model", directory, "--prompt", "This movie")}`);
-  to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
+  const [prompt, text] = chat.length > 0 ? ["Hello!", "Hello!"] : ["This movie", "This movie was great."];
+  to(`  ${commandLine("generate", "--model", directory, ...chat, "--prompt", prompt)}`);
+  to(`  ${commandLine("score", "--model", directory, ...chat, "--text", text)}`);
   if (best && best.step !== step) {
     const steps = best.overSteps === 1 ? "in its step" : `over ${best.overSteps} steps`;
     if (best.heldOutLoss === undefined) to(`Best mean reward (${fixed(best.rewardMean, 3)} ${steps}): ${best.path}`);

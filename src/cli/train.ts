@@ -9,7 +9,15 @@ import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { interruptible } from "./interrupt.ts";
-import { addEngineOptions, checkFlags, PROMPT_COLUMN, PROMPT_FILES, readEngine, required } from "./options.ts";
+import {
+  addEngineOptions,
+  chatFlags,
+  checkFlags,
+  PROMPT_COLUMN,
+  PROMPT_FILES,
+  readEngine,
+  required,
+} from "./options.ts";
 import { note } from "./output.ts";
 import {
   addAlgorithmOptions,
@@ -97,7 +105,9 @@ async function train(
   const { isRewardPath } = await import("../experience/reward-functions.ts");
   const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
   if (isRewardPath(reward)) from.push("--reward", reward); // --resume runs no module without a word
-  printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined);
+  const isChat = prompts.prompts.some((prompt) => typeof prompt === "object" && "messages" in prompt);
+  const chat = chatFlags(config, isChat);
+  printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined, chat);
 }
 
 async function readSettings(

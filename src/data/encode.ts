@@ -132,7 +132,8 @@ export function encodePrompts(
 
 function howToFit({ messages }: Prompt, hopeless: boolean): string {
   if (messages === undefined) return "shorten the prompt, lower maxNewTokens, or set longPrompts to truncate or drop";
-  if (hopeless) return "lower maxNewTokens, shorten the system message, or use a model with a longer context";
+  if (hopeless)
+    return `lower maxNewTokens${messages[0].role === "system" ? ", shorten the system message," : ""} or use a model with a longer context`;
   return "shorten the conversation, lower maxNewTokens, or set longPrompts to drop: a conversation is not cut, for it would lose the end of its template";
 }
 

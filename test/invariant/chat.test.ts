@@ -11,39 +11,21 @@ import type { RunEvent } from "../../src/run/events.ts";
 import { rewardProcess } from "../../src/run/reward-process.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";
-import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { differences } from "../../tools/small-run.ts";
-import { chatTokenizerJson, templateText } from "../support/chat.ts";
+import { ENDS, writeChatModel } from "../support/chat.ts";
 import { buildCli } from "../support/cli.ts";
-import { smallModel } from "../support/families.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-chat-run-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 const at = (...names: string[]) => join(directory, ...names);
 
-const ENDS = ["<|im_end|>", "<|endoftext|>"];
 let tokenizer: Tokenizer;
 const idOf = (token: string) => tokenizer.encode(token, { addSpecialTokens: false })[0];
 
-/** A small model of the Llama family as an instruct model is laid out: a template beside its tokenizer, two ids that end a text. */
-async function lookalike(name: string, template: string): Promise<void> {
-  const json = chatTokenizerJson();
-  const vocabSize = Math.max(...(json.added_tokens ?? []).map(({ id }) => id)) + 1;
-  const model = smallModel("llama", { vocabSize, context: 256, initializerRange: 0.1 }, { threads: 1, seed: 4 });
-  await model.savePretrained(at(name));
-  model.dispose();
-  const write = (file: string, text: string) => writeFileSync(at(name, file), text);
-  write("tokenizer.json", JSON.stringify(json));
-  write("tokenizer_config.json", JSON.stringify({ bos_token: "<|begin_of_text|>", eos_token: "<|im_end|>" }));
-  write("chat_template.jinja", template);
-  tokenizer = await loadTokenizer(at(name));
-  write("generation_config.json", JSON.stringify({ eos_token_id: ENDS.map(idOf) }));
-}
-
 beforeAll(async () => {
-  await lookalike("dated", templateText("llama3.2"));
-  await lookalike("model", templateText("smollm2"));
+  await writeChatModel(at("dated"), "llama3.2");
+  tokenizer = await writeChatModel(at("model"), "smollm2");
 });
 
 const QUESTION = { role: "user", content: "What is the capital of France?" };

@@ -1,5 +1,6 @@
 /** @file Conversations as text and ids: what transformers' apply_chat_template makes of them with the templates of public models. */
 import { describe, expect, test } from "vitest";
+import { strftime } from "../../src/base/strftime.ts";
 import { chatGolden, chatTokenizer } from "../support/chat.ts";
 
 const now = new Date(chatGolden.now);
@@ -22,6 +23,10 @@ describe.each(chatGolden.groups)("the template of $name", (group) => {
       expect(() => tokenizer.applyChatTemplate(c.messages, options), c.name).toThrow(said);
     }
   });
+});
+
+test.each(chatGolden.dates)("the date $at in words", ({ at, text }) => {
+  expect(strftime(new Date(at), chatGolden.format)).toBe(text);
 });
 
 test("a tokenizer that puts a token in front of a text puts none in front of a template's", () => {

@@ -1,7 +1,10 @@
 /** @file The golden conversations, and tokenizers with the templates they were written with. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { ChatMessage } from "../../src/tokenizer/chat-template.ts";
+import { loadTokenizer } from "../../src/tokenizer/load.ts";
 import { Tokenizer, type TokenizerConfig, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
+import { smallModel } from "./families.ts";
 import { goldenPath } from "./golden.ts";
 
 export interface ChatCase {
@@ -30,6 +33,9 @@ export interface ChatGroup {
 
 export const chatGolden = JSON.parse(readFileSync(goldenPath("chat/cases.json"), "utf8")) as {
   now: string;
+  /** What Python's strftime makes of `format`. */
+  format: string;
+  dates: { at: string; text: string }[];
   groups: ChatGroup[];
 };
 
@@ -50,4 +56,27 @@ export function chatTokenizer(group: Omit<ChatGroup, "cases">, config: Tokenizer
   }
   const chat_template = group.template ?? templateText(group.name);
   return Tokenizer.fromJson(json, { bos_token: bos, eos_token: eos, chat_template, ...config });
+}
+
+/** What ends a response of {@link writeChatModel}. */
+export const ENDS = ["<|im_end|>", "<|endoftext|>"];
+
+/**
+ * A small random model of the Llama family as an instruct model is laid out: a template beside its tokenizer, two ids that end a
+ * text, a context of 256.
+ */
+export async function writeChatModel(directory: string, template: string): Promise<Tokenizer> {
+  const json = chatTokenizerJson();
+  const vocabSize = Math.max(...(json.added_tokens ?? []).map(({ id }) => id)) + 1;
+  const model = smallModel("llama", { vocabSize, context: 256, initializerRange: 0.1 }, { threads: 1, seed: 4 });
+  await model.savePretrained(directory);
+  model.dispose();
+  const write = (file: string, text: string) => writeFileSync(join(directory, file), text);
+  write("tokenizer.json", JSON.stringify(json));
+  write("tokenizer_config.json", JSON.stringify({ bos_token: "<|begin_of_text|>", eos_token: "<|im_end|>" }));
+  write("chat_template.jinja", templateText(template));
+  const tokenizer = await loadTokenizer(directory);
+  const ids = ENDS.map((token) => tokenizer.encode(token, { addSpecialTokens: false })[0]);
+  write("generation_config.json", JSON.stringify({ eos_token_id: ids }));
+  return tokenizer;
 }

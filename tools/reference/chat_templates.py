@@ -20,6 +20,9 @@ OUT = ROOT / "test/golden/chat"
 NOW = datetime.datetime(2026, 3, 7, 9, 5, 2)
 
 
+FORMAT = "%Y-%m-%dT%H:%M:%S %y %b %B %a %A %e %j %I %p %D %F %R %T %u %w %c %x %X %f %% %-d %-m %-H %-I %-j"
+
+
 class Clock(datetime.datetime):
     """The same moment for every template."""
 
@@ -145,8 +148,10 @@ def main():
         conversations = {"parts": dict(messages=parts)} if name == "typed" else CONVERSATIONS
         chosen = {k: v for k, v in conversations.items() if name == "typed" or k in ("a question", "several turns, system", "an assistant first")}
         groups.append({"name": name, "template": template, **plain, "cases": cases_of(wrapped(tokenizer, template, **plain), chosen)})
+    moments = [(2024, 2, 29, 0, 0, 0), (2025, 12, 31, 12, 30, 1), (2026, 1, 1, 13, 5, 59), (2026, 11, 8, 11, 59, 7), (2028, 12, 31, 23, 0, 0)]
+    dates = [{"at": datetime.datetime(*m).isoformat(), "text": datetime.datetime(*m).strftime(FORMAT)} for m in moments]
     rows = ",\n".join(json.dumps(group, ensure_ascii=False, separators=(",", ":")) for group in groups)
-    head = json.dumps({"transformers": transformers.__version__, "now": NOW.isoformat()})[1:-1]
+    head = json.dumps({"transformers": transformers.__version__, "now": NOW.isoformat(), "format": FORMAT, "dates": dates})[1:-1]
     (OUT / "cases.json").write_text(f'{{{head}, "groups": [\n{rows}\n]}}\n', encoding="utf-8")
     for group in groups:
         refused = [f'{c["name"]}: {c["error"]}' for c in group["cases"] if "error" in c]

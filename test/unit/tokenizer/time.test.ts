@@ -18,6 +18,17 @@ const bpe = { type: "BPE", vocab, merges: [], unk_token: null };
 const DOUBLING = { Regex: "(a+)+!" };
 const hostile = "a".repeat(60);
 
+test("a chat template whose loops do not end is given up", () => {
+  const loop = "{% for i in range(100000) %}";
+  const chat_template = `{% if messages|length > 1 %}${loop.repeat(3)}${"{% endfor %}".repeat(3)}{% endif %}a`;
+  const tokenizer = Tokenizer.fromJson({ model: bpe } as never, { chat_template });
+  const message = { role: "user", content: "a" };
+  expect(tokenizer.applyChatTemplate([message])).toEqual({ text: "a", ids: Int32Array.of(0) });
+  expect(() => tokenizer.applyChatTemplate([message, message])).toThrow(
+    "tokenizer, chat template: found a template that fails on messages (roles user, user): it takes more than 10 seconds",
+  );
+});
+
 describe("a pattern that takes for ever", () => {
   const where = "somebody's tokenizer.json";
   const message =
