@@ -61,7 +61,10 @@ async function compare(c: Case, { label, command }: Entrant): Promise<Line> {
     const now: [Answer[], Answer[]] = [[], []];
     try {
       for (const i of inTurn(0)) sides[i] = await begin(i === 0 ? "." : other);
-      for (const i of inTurn(0)) await sides[i].ask({ ...command, ...c.warmUp });
+      for (const i of inTurn(0)) {
+        await c.prepare?.((_, command) => sides[i].ask(command));
+        await sides[i].ask({ ...command, ...c.warmUp });
+      }
       for (let round = 0; round < rounds; round++)
         for (const i of inTurn(round)) {
           await new Promise((resolve) => setTimeout(resolve, PAUSE));
