@@ -166,6 +166,13 @@ export type {
   TruncateInput,
 } from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
+export {
+  type ExportDtype,
+  type ExportedFile,
+  type ExportOptions,
+  type ExportProgress,
+  exportOnnx,
+} from "./ship/export.ts";
 export type { AddedToken } from "./tokenizer/added-tokens.ts";
 export type { ChatMessage, ChatTemplateOptions, TextPart } from "./tokenizer/chat-template.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";

@@ -20,6 +20,7 @@ export const LAYERS: readonly string[] = [
   "rl",
   "experience",
   "algorithms",
+  "ship",
   "run",
   "deprecated",
   "index",

@@ -23,12 +23,13 @@ import {
 import { fail } from "../base/errors.ts";
 import { lowering } from "./lower.ts";
 import { cachedAttentionOp } from "./ops/inference.ts";
-import { keptAxes, reshapeOp } from "./ops/shape.ts";
+import { reshapeOp } from "./ops/shape.ts";
 import {
   type AttributeValue,
   type Emitter,
   isInput,
   type Node,
+  type StoredNumbers,
   storedData,
   type Tensor,
   type TensorType,
@@ -42,9 +43,11 @@ export interface Program {
   readonly outputs: Readonly<Record<string, Tensor>>;
   /**
    * Names of axes whose size is given at each run. The graph is built with any size for them, and must hold no operation that
-   * has such a size among its constants: no expand, and a reshape only of the axes behind the free ones.
+   * has such a size among its constants: no expand, and no reshape that changes more than one of them.
    */
   readonly free?: readonly string[];
+  /** What free axes are called in the file, where that is not their name here. */
+  readonly axisNames?: Readonly<Record<string, string>>;
   /** Tensors fed by the caller although an operation could compute them: what a forward pass saved. */
   readonly cuts?: ReadonlyMap<Tensor, string>;
 }
@@ -64,24 +67,51 @@ export interface ONNXModel {
 const OPSET = 21;
 const IR_VERSION = 10n;
 
-const dataType = { float32: DataType.FLOAT, int32: DataType.INT32, int8: DataType.INT8 } as const;
+const dataType = {
+  float32: DataType.FLOAT,
+  int32: DataType.INT32,
+  int64: DataType.INT64,
+  int8: DataType.INT8,
+} as const;
 
 /** Name of the extra first output of {@link writeOnnx}'s `sentinel` form. */
 export const SENTINEL = "sentinel";
+
+interface WriteOptions {
+  sentinel?: boolean;
+  lacks?: ReadonlySet<string>;
+}
+
+/** Numbers of a program that are not yet in its graph. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly type: TensorType;
+  make(): StoredNumbers;
+}
 
 /**
  * Write a program as an ONNX model.
  * @param options.sentinel add a first output that is a sequence; for the reason see backend/ort-node.ts, the only user
  * @param options.lacks    ONNX operators to do without, as lower.ts says
  */
-export function writeOnnx(
-  program: Program,
-  options: { sentinel?: boolean; lacks?: ReadonlySet<string> } = {},
-): ONNXModel {
+export function writeOnnx(program: Program, options: WriteOptions = {}): ONNXModel {
+  const { graph, model, stored, inputs, outputs, opTypes } = assembleOnnx(program, options);
+  for (const tensor of stored) {
+    const data = tensor.make();
+    const rawData = bytesOf(data);
+    graph.initializer.push(create(TensorProtoSchema, { ...tensorHeader(tensor), rawData }));
+  }
+  const bytes = toBinary(ModelProtoSchema, { ...model, graph });
+  return { name: program.name, bytes, inputs, outputs, free: program.free ?? [], opTypes };
+}
+
+/** A program as ONNX: its graph, the model around it, and the numbers that belong into the graph. */
+export function assembleOnnx(program: Program, options: WriteOptions = {}) {
   const { free = [] } = program;
   const { lacks = new Set() } = options;
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];
+  const stored: StoredTensor[] = [];
   const inputs = new Map<string, TensorType>();
   const names = new Map<Tensor, string>();
   const constants = new Map<string, string>();
@@ -135,6 +165,7 @@ export function writeOnnx(
           floatData: [...values],
         }),
       ),
+    free,
   };
 
   if (options.sentinel) emitter.node("SequenceConstruct", [emitter.float(0)], [SENTINEL]);
@@ -159,13 +190,13 @@ export function writeOnnx(
       const cut = program.cuts?.get(t);
       if (cut !== undefined && used.tensors.has(t)) feed(t, cut);
     }
-    const data = storedData(node.outputs[0]);
+    const make = storedData(node.outputs[0]);
     if (isInput(node.outputs[0])) {
       feed(node.outputs[0], node.attrs.name);
-    } else if (data) {
-      const name = `.w${initializers.length}`;
+    } else if (make) {
+      const name = `.w${stored.length}`;
       names.set(node.outputs[0], name);
-      initializers.push(storedTensor(name, node.outputs[0], data));
+      stored.push({ name, type: node.outputs[0], make });
     } else if (node.outputs.some((t) => used.tensors.has(t) && !names.has(t))) {
       const outs = node.outputs.map((t) => {
         if (!used.tensors.has(t)) return "";
@@ -196,7 +227,7 @@ export function writeOnnx(
   }
 
   const valueInfos = (values: ReadonlyMap<string, TensorType>) =>
-    [...values].map(([name, t]) => valueInfo(name, t, free));
+    [...values].map(([name, t]) => valueInfo(name, t, program));
   const graph = create(GraphProtoSchema, {
     name: program.name,
     node: nodes,
@@ -207,37 +238,27 @@ export function writeOnnx(
   const model = create(ModelProtoSchema, {
     irVersion: IR_VERSION,
     producerName: "valuehead",
-    graph,
     opsetImport: [
       create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
       create(OperatorSetIdProtoSchema, { domain: "com.microsoft", version: 1n }),
     ],
   });
   const opTypes = new Set(nodes.map((n) => n.opType));
-  return { name: program.name, bytes: toBinary(ModelProtoSchema, model), inputs, outputs, free, opTypes };
+  return { graph, model, stored, inputs, outputs, opTypes };
 }
 
 /**
- * No free axis may be among the sizes that an operation has as constants. A reshape leaves its leading axes as they are, and
- * what lower.ts makes of cached attention holds sizes of heads alone.
+ * No free axis may be among the sizes that an operation has as constants. A reshape sees to that itself, and what lower.ts makes
+ * of cached attention holds sizes of heads alone.
  */
-function checkFree(
-  program: string,
-  { op, inputs: [x], outputs: [y] }: Node,
-  emitted: readonly NodeProto[],
-  free: readonly string[],
-): void {
+function checkFree(program: string, { op }: Node, emitted: readonly NodeProto[], free: readonly string[]): void {
   const sized = emitted.find(({ opType }) => opType === "Reshape" || opType === "Expand");
-  if (!sized || op === cachedAttentionOp) return;
-  if (op === reshapeOp) {
-    const kept = keptAxes(x.shape, y.shape);
-    if (![x, y].some((t) => t.shape.slice(kept).some((d) => free.includes(d.name)))) return;
-  }
+  if (!sized || op === cachedAttentionOp || op === reshapeOp) return;
   fail("shape", {
     where: `program ${program}`,
     found: `${sized.opType}, which has sizes among its constants, and free axes ${free.join(", ")}`,
     expected: "operations that take any size",
-    fix: "reshape only the axes behind the free ones, or leave no axis free",
+    fix: "take an operation without sizes, or leave no axis free",
   });
 }
 
@@ -267,21 +288,21 @@ function attributeProto(name: string, value: AttributeValue): AttributeProto {
   return create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });
 }
 
-function storedTensor(name: string, { dtype, shape }: TensorType, data: Float32Array | Int8Array): TensorProto {
-  const rawData = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength); // ONNX is little-endian, as is all we run on
-  return create(TensorProtoSchema, {
-    name,
-    dataType: dataType[dtype],
-    dims: shape.map((d) => BigInt(d.size)),
-    rawData,
-  });
-}
+/** ONNX is little-endian, as is all we run on. */
+export const bytesOf = (data: StoredNumbers) =>
+  new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
 
-function tensorType(t: TensorType, free: readonly string[]) {
+/** A tensor of a file but for its numbers. */
+export const tensorHeader = ({ name, type: { dtype, shape } }: StoredTensor) =>
+  create(TensorProtoSchema, { name, dataType: dataType[dtype], dims: shape.map((d) => BigInt(d.size)) });
+
+function tensorType(t: TensorType, { free = [], axisNames = {} }: Pick<Program, "free" | "axisNames">) {
   // dim_value carries the size ONNX Runtime plans with; the axis name goes into the denotation beside it.
   const dim = t.shape.map((d) =>
     create(TensorShapeProto_DimensionSchema, {
-      value: free.includes(d.name) ? { case: "dimParam", value: d.name } : { case: "dimValue", value: BigInt(d.size) },
+      value: free.includes(d.name)
+        ? { case: "dimParam", value: axisNames[d.name] ?? d.name }
+        : { case: "dimValue", value: BigInt(d.size) },
       denotation: d.name,
     }),
   );
@@ -291,14 +312,14 @@ function tensorType(t: TensorType, free: readonly string[]) {
   });
 }
 
-function valueInfo(name: string, t: TensorType, free: readonly string[]): ValueInfoProto {
-  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t, free) } });
+function valueInfo(name: string, t: TensorType, program: Program): ValueInfoProto {
+  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t, program) } });
   return create(ValueInfoProtoSchema, { name, type });
 }
 
 function sentinelInfo(): ValueInfoProto {
   const elemType = create(TypeProtoSchema, {
-    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }, []) },
+    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }, {}) },
   });
   const sequence = create(TypeProto_SequenceSchema, { elemType });
   return create(ValueInfoProtoSchema, {

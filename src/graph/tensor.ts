@@ -4,8 +4,8 @@
  */
 import { fail } from "../base/errors.ts";
 
-/** int8: {@link stored} weights only. */
-export type DType = "float32" | "int32" | "int8";
+/** int8: {@link stored} weights only. int64: inputs of exported models only, which nothing here runs. */
+export type DType = "float32" | "int32" | "int64" | "int8";
 
 /** One axis: `{ name: "T", size: 128 }`. */
 export interface Dim {
@@ -77,6 +77,8 @@ export interface Emitter {
   float(value: number, sizes?: readonly number[]): string;
   /** The name of a float32 constant vector. */
   floats(values: readonly number[]): string;
+  /** Names of the axes whose size is given at each run. */
+  readonly free: readonly string[];
 }
 
 export type AttributeValue = number | string | readonly number[] | { float: number };
@@ -165,22 +167,34 @@ export function constant(value: number, shape: readonly Dim[] = []): Tensor {
   return apply(constantOp, [], { value, shape })[0];
 }
 
+/** Numbers that are part of a program. */
+export type StoredNumbers = Float32Array | Int8Array;
+
 const storedOp: Op = {
   name: "stored",
   light: true,
-  infer: (_, attrs) => [{ dtype: attrs.data instanceof Int8Array ? "int8" : "float32", shape: attrs.shape }],
+  infer: (_, attrs) => [{ dtype: attrs.dtype, shape: attrs.shape }],
   emit: () => {},
 };
 
 /** Numbers that become part of the program, and are copied into it: weights of a model that is only used. */
-export function stored(data: Float32Array | Int8Array, sizes: Record<string, number> | readonly Dim[]): Tensor {
-  const shape = Array.isArray(sizes) ? (sizes as readonly Dim[]) : dims(sizes as Record<string, number>);
-  return apply(storedOp, [], { data, shape })[0];
+export function stored(data: StoredNumbers, sizes: Record<string, number> | readonly Dim[]): Tensor {
+  return storedLater(() => data, sizes, data instanceof Int8Array ? "int8" : "float32");
 }
 
-/** The numbers of a {@link stored} tensor, or undefined for any other. */
-export function storedData(t: Tensor): Float32Array | Int8Array | undefined {
-  return t.node.op === storedOp ? t.node.attrs.data : undefined;
+/** The same for numbers that are made when they are written, and not kept. */
+export function storedLater(
+  make: () => StoredNumbers,
+  sizes: Record<string, number> | readonly Dim[],
+  dtype: "float32" | "int8",
+): Tensor {
+  const shape = Array.isArray(sizes) ? (sizes as readonly Dim[]) : dims(sizes as Record<string, number>);
+  return apply(storedOp, [], { make, dtype, shape })[0];
+}
+
+/** What makes the numbers of a {@link stored} tensor; undefined for any other. */
+export function storedData(t: Tensor): (() => StoredNumbers) | undefined {
+  return t.node.op === storedOp ? t.node.attrs.make : undefined;
 }
 
 export function isInput(t: Tensor): boolean {

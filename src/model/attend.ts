@@ -46,18 +46,41 @@ export function wholeSequences(architecture: Architecture, form: WholeSequences)
   const { B, T, scale, P = 0, positionsByRow, biasByRow, headMask } = form;
   const bias = biasByRow ? input("bias", dims({ B, head: 1, T, S: P + T })) : causalBias(T);
   const rotated = rotaryInputs(architecture, dims({ rows: positionsByRow ? B : 1, head: 1, T }));
-  const past = (name: string) => (P > 0 ? [input(name, { B, K, P, D })] : []);
-  const [pastKeys, pastValues] = [past("pastKeys"), past("pastValues")];
+  const past =
+    P > 0 ? { keys: input("pastKeys", { B, K, P, D }), values: input("pastValues", { B, K, P, D }) } : undefined;
   const mask = headMask ? input("headMask", { H, one: 1, two: 1 }) : undefined;
-  const joined = (parts: readonly Tensor[]) => (parts.length > 1 ? concat(parts, 2) : parts[0]);
+  return wholeAttention(architecture, { B, T, scale, bias, rotated, past, headMask: mask }, dims({ N: B * T }));
+}
+
+/** Where everything that attention over whole sequences needs is there, whatever it comes from. */
+export interface WholeAttention {
+  readonly B: number;
+  readonly T: number;
+  /** The factor on q kᵀ. */
+  readonly scale: number;
+  /** [1 or B, 1, T, P + T] */
+  readonly bias: Tensor;
+  /** Turns heads [B, H or K, T, D] by their positions. */
+  readonly rotated: (x: Tensor) => Tensor;
+  /** Each [B, K, P, D]. */
+  readonly past?: { readonly keys: Tensor; readonly values: Tensor };
+  /** [H, 1, 1] */
+  readonly headMask?: Tensor;
+}
+
+/** @param axes of what comes out but for the last: [N] (N = B T) or [B, T] */
+export function wholeAttention(architecture: Architecture, given: WholeAttention, axes: readonly Dim[]) {
+  const { heads: H, kvHeads: K, headSize: D } = architecture.sizes;
+  const { B, T, scale, bias, rotated, past, headMask } = given;
+  const joined = (earlier: Tensor | undefined, x: Tensor) => (earlier ? concat([earlier, x], 2, "S") : x);
   const seen: { keys?: Tensor; values?: Tensor; probabilities?: Tensor } = {};
   const attend: Attend = (q, k, v) => {
-    const perHead = (x: Tensor, heads: number) => transpose(reshape(x, dims({ B, T, H: heads, D })), [0, 2, 1, 3]); // [N, H D] -> [B, H, T, D]
-    const keys = joined([...pastKeys, rotated(perHead(k, K))]);
-    const values = joined([...pastValues, perHead(v, K)]);
-    const { mixed, probabilities } = attention(rotated(perHead(q, H)), keys, values, bias, scale, mask);
+    const perHead = (x: Tensor, heads: number) => transpose(reshape(x, dims({ B, T, H: heads, D })), [0, 2, 1, 3]); // [..., H D] -> [B, H, T, D]
+    const keys = joined(past?.keys, rotated(perHead(k, K)));
+    const values = joined(past?.values, perHead(v, K));
+    const { mixed, probabilities } = attention(rotated(perHead(q, H)), keys, values, bias, scale, headMask);
     Object.assign(seen, { keys, values, probabilities });
-    return reshape(transpose(mixed, [0, 2, 1, 3]), dims({ N: B * T, HD: H * D })); // [B, H, T, D] -> [N, H D]
+    return reshape(transpose(mixed, [0, 2, 1, 3]), [...axes, { name: "HD", size: H * D }]); // [B, H, T, D] -> [..., H D]
   };
   return { attend, seen };
 }

@@ -28,13 +28,14 @@ export function attention(
 ): Attention {
   const [B, H, T, D] = q.sizes;
   const [, K, S] = keys.sizes;
-  const grouped = (x: Tensor, last: number) => (K === H ? x : reshape(x, dims({ B, K, GT: (H / K) * T, last }))); // [B, H, T, last] -> [B, K, G T, last], G = H / K
+  const grouped = (x: Tensor, name: string, last: number) =>
+    K === H ? x : reshape(x, dims({ B, K, GT: (H / K) * T, [name]: last })); // [B, H, T, last] -> [B, K, G T, last], G = H / K
   const perHead = (x: Tensor, name: string, last: number) =>
     K === H ? x : reshape(x, dims({ B, H, T, [name]: last })); // [B, K, G T, last] -> [B, H, T, last]
-  const products = matmul(grouped(q, D), keys, { transB: true, alpha: scale });
+  const products = matmul(grouped(q, "D", D), keys, { transB: true, alpha: scale });
   const weights = softmax(add(perHead(products, "S", S), bias)); // [B, H, T, S]
   const probabilities = headMask ? mul(weights, headMask) : weights;
-  return { mixed: perHead(matmul(grouped(probabilities, S), values), "D", D), probabilities };
+  return { mixed: perHead(matmul(grouped(probabilities, "S", S), values), "D", D), probabilities };
 }
 
 /** What a masked score gets. exp of it is exactly 0 next to any other score. */

@@ -8,6 +8,7 @@ import type { Architecture } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { blockRows, type Parameter, type ParameterBuffer } from "../model/parameters.ts";
 import { asStored, type BlockWeights, outputsFirst } from "../model/products.ts";
+import { transposed } from "../nn/transposed.ts";
 
 export interface HeadResults {
   /** [R, V] */
@@ -47,8 +48,7 @@ export function transposedWeights(model: CausalLMWithValueHead, scratch?: Parame
   const copies = new Map<number | undefined, Record<string, Float32Array>>();
   for (const { name, short, layer, shape } of matrices) {
     const stored = parameters.view(name);
-    const copy = scratch?.has(name) ? scratch.view(name) : new Float32Array(stored.length);
-    transposeInto(stored, shape[0], shape[1], copy);
+    const copy = transposed(stored, shape[0], shape[1], scratch?.has(name) ? scratch.view(name) : undefined);
     copies.set(layer, { ...copies.get(layer), [short]: copy });
   }
   const layers = Array.from({ length: sizes.layers }, (_, layer) => ({
@@ -81,18 +81,4 @@ function cachedBlock(model: Architecture, form: CacheForm, { p, product }: Block
   const y = model.family.block(model.config, x, p, attend, product);
   const { keys, values } = seen as Required<typeof seen>;
   return { name: "cached block", outputs: { y, keys, values } };
-}
-
-/** Edge of the squares that are transposed one after another, so that both sides stay in the cache. */
-const SQUARE = 64;
-
-/** [K, N] -> [N, K] */
-function transposeInto(from: Float32Array, K: number, N: number, to: Float32Array): void {
-  for (let k0 = 0; k0 < K; k0 += SQUARE) {
-    const k1 = Math.min(K, k0 + SQUARE);
-    for (let n0 = 0; n0 < N; n0 += SQUARE) {
-      const n1 = Math.min(N, n0 + SQUARE);
-      for (let n = n0; n < n1; n++) for (let k = k0; k < k1; k++) to[n * K + k] = from[k * N + n];
-    }
-  }
 }

@@ -83,6 +83,8 @@ export class Tokenizer {
   /** Notes for the user on how the files were read. */
   readonly notes: readonly string[];
   readonly #engine: Engine;
+  /** Everything that its files say about it. */
+  readonly #json: TokenizerJSON;
   readonly #files: ReadonlyMap<string, string>;
   readonly #companions: ReadonlyMap<string, Uint8Array>;
   readonly #config: TokenizerConfig;
@@ -102,6 +104,7 @@ export class Tokenizer {
       resolveTokenizer({ isFast: true, ...origin.sources, where: this.where, json: given, config }),
     );
     const vocab = checkedVocabulary(json, this.where);
+    this.#json = json;
     this.#isPatterned = [json.normalizer, json.pre_tokenizer, json.decoder].some(hasPattern);
     this.#engine = this.#built(() =>
       this.#bounded("", () => new Engine(json, vocab, config.split_special_tokens === true)),
@@ -334,6 +337,27 @@ export class Tokenizer {
   /** The contents of its files as one text, to compare tokenizers by. */
   get fingerprint(): string {
     return JSON.stringify([...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  /**
+   * Writes its files for programs that read tokenizer.json and tokenizer_config.json alone, such as transformers.js: the first
+   * is made where there was none, the second has the chat templates in it.
+   * @internal
+   */
+  async saveComplete(dir: string): Promise<void> {
+    await this.save(dir);
+    const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+    const parts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+    const whole = { version: "1.0", truncation: null, padding: null, ...parts, ...this.#json };
+    if (!this.#files.has("tokenizer.json")) await writeTextAtomic(joinPath(dir, "tokenizer.json"), json(whole));
+    const texts = [...this.chatTemplates].map(([name, template]) => ({ name, template }));
+    const templates = texts.length === 1 && texts[0].name === "default" ? texts[0].template : texts;
+    const config = {
+      ...Object.fromEntries(this.#named),
+      ...this.#config,
+      ...(templates.length > 0 ? { chat_template: templates } : {}),
+    };
+    await writeTextAtomic(joinPath(dir, "tokenizer_config.json"), json(config));
   }
 
   /** Writes the tokenizer's files, unchanged, into an existing directory. */

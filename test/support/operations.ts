@@ -1,4 +1,4 @@
-/** @file The cases of test/golden/ops.json and ops-llama.json as programs. */
+/** @file The cases of test/golden/ops.json, ops-llama.json and ops-export.json as programs. */
 import { readFileSync } from "node:fs";
 import type { Program } from "../../src/graph/onnx.ts";
 import { operations, split } from "../../src/graph/ops/index.ts";
@@ -27,7 +27,7 @@ export const composed: Readonly<Record<string, (inputs: readonly Tensor[]) => Te
 
 const read = (name: string): OperationCase[] =>
   JSON.parse(readFileSync(new URL(`../golden/${name}.json`, import.meta.url), "utf8"));
-export const cases = [...read("ops"), ...read("ops-llama")];
+export const cases = [...read("ops"), ...read("ops-llama"), ...read("ops-export")];
 
 const axes = (shape: number[]): Dim[] => shape.map((size, i) => ({ name: `a${i}`, size }));
 const symbolicAttrs = ["reshape", "expand"]; // their `shape` is a list of named axes here

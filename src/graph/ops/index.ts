@@ -5,6 +5,7 @@
  */
 import type { Op } from "../tensor.ts";
 import * as elementwise from "./elementwise.ts";
+import * as exported from "./exported.ts";
 import * as gather from "./gather.ts";
 import * as inference from "./inference.ts";
 import * as linear from "./linear.ts";
@@ -16,13 +17,14 @@ const isOp = (value: unknown): value is Op => typeof value === "object" && value
 
 /** Every operation by name. */
 export const operations: ReadonlyMap<string, Op> = new Map(
-  [elementwise, reduce, normalize, shape, gather, linear, inference]
+  [elementwise, reduce, normalize, shape, gather, linear, inference, exported]
     .flatMap((module) => Object.values(module))
     .filter(isOp)
     .map((op) => [op.name, op]),
 );
 
 export * from "./elementwise.ts";
+export * from "./exported.ts";
 export * from "./gather.ts";
 export * from "./inference.ts";
 export * from "./linear.ts";

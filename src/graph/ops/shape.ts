@@ -14,13 +14,29 @@ import { sumTo } from "./elementwise.ts";
 
 const type = (x: Tensor, shape: readonly Dim[]) => [{ dtype: x.dtype, shape }];
 
-/** How many leading axes a reshape leaves as they are. */
-export function keptAxes(from: readonly Dim[], to: readonly Dim[]): number {
-  const first = to.findIndex((d, i) => d.name !== from[i]?.name || d.size !== from[i].size);
-  return first < 0 ? to.length : first;
+/**
+ * A reshape's sizes as ONNX wants them: 0 for an axis that stays in its place, -1 for the one that takes what is left when axes
+ * of free size are among those that change.
+ */
+function onnxSizes(from: readonly Dim[], to: readonly Dim[], free: readonly string[]): number[] {
+  const isFree = (d: Dim) => free.includes(d.name);
+  const stays = (d: Dim, i: number) => d.name === from[i]?.name && d.size === from[i].size;
+  const left = from.filter((d, i) => isFree(d) && !(d.name === to[i]?.name && d.size === to[i].size));
+  const changed = to.filter((d, i) => !stays(d, i));
+  const open = changed.filter(isFree).length;
+  const sizes = to.map((d, i) => (stays(d, i) ? 0 : isFree(d) ? -1 : d.size));
+  // The size that a free axis is built with must not find its way into what is written down.
+  const fits = left.every(({ size }) => changed.every((d) => isFree(d) || d.size % size !== 0));
+  if (open > 1 || open > 0 !== left.length > 0 || !fits)
+    shapeError(
+      "reshape",
+      [{ dtype: "float32", shape: from }],
+      `no more than one free axis (of ${free.join(", ")}) among those that change, unlike in ${describe({ dtype: "float32", shape: to })}`,
+    );
+  return sizes;
 }
 
-/** A new shape for the same numbers. Axes that stay, from the first on, may be free ones (see `Program.free`). */
+/** A new shape for the same numbers. Free axes (see `Program.free`) may stay in their place, and one may be made of others. */
 export const reshapeOp: Op = {
   name: "reshape",
   light: true,
@@ -29,11 +45,8 @@ export const reshapeOp: Op = {
       shapeError("reshape", [x], `as many elements as ${describe({ dtype: x.dtype, shape })}`);
     return type(x, shape);
   },
-  emit: (e, [x], outputs, node) => {
-    const [from, to] = [node.inputs[0].shape, node.outputs[0].shape];
-    const kept = keptAxes(from, to);
-    e.node("Reshape", [x, e.int64(to.map((d, i) => (i < kept ? 0 : d.size)))], outputs); // 0: as the input has it
-  },
+  emit: (e, [x], outputs, node) =>
+    e.node("Reshape", [x, e.int64(onnxSizes(node.inputs[0].shape, node.outputs[0].shape, e.free))], outputs),
   gradient: (node, [g]) => [g && reshape(g, node.inputs[0].shape)],
 };
 export const reshape = (x: Tensor, shape: readonly Dim[]) => apply(reshapeOp, [x], { shape })[0];
@@ -94,7 +107,7 @@ export const split = (x: Tensor, axis: number, sizes: readonly number[]) => appl
 export const concatOp: Op = {
   name: "concat",
   light: true,
-  infer: (inputs, { axis }: { axis: number }) => {
+  infer: (inputs, { axis, name }: { axis: number; name?: string }) => {
     const [first] = inputs;
     for (const t of inputs)
       if (
@@ -106,7 +119,7 @@ export const concatOp: Op = {
     const size = inputs.reduce((n, t) => n + t.shape[axis].size, 0);
     return type(
       first,
-      first.shape.map((d, i) => (i === axis ? { name: d.name, size } : d)),
+      first.shape.map((d, i) => (i === axis ? { name: name ?? d.name, size } : d)),
     );
   },
   emit: (e, inputs, outputs, node) => e.node("Concat", inputs, outputs, { axis: node.attrs.axis }),
@@ -120,7 +133,9 @@ export const concatOp: Op = {
     );
   },
 };
-export const concat = (parts: readonly Tensor[], axis: number) => apply(concatOp, parts, { axis })[0];
+/** @param name of the joined axis; default: as in the first part */
+export const concat = (parts: readonly Tensor[], axis: number, name?: string) =>
+  apply(concatOp, parts, { axis, name })[0];
 
 /** Repeat along axes of size 1 (and new leading axes) until the shape is reached. */
 export const expandOp: Op = {

@@ -9,7 +9,7 @@ import { cachedAttention, layerNorm, logSoftmax, operations, quantizedLinear } f
 import { apply, constant, type Dim, dims, input, type Op, stored } from "../../../src/graph/tensor.ts";
 import { compileCase, type OperationCase } from "../../support/operations.ts";
 
-const everyCase: OperationCase[] = ["ops.json", "ops-llama.json"]
+const everyCase: OperationCase[] = ["ops.json", "ops-llama.json", "ops-export.json"]
   .flatMap((file) => JSON.parse(readFileSync(new URL(`../../golden/${file}`, import.meta.url), "utf8")))
   .filter((c) => operations.has(c.op));
 /** `com.microsoft.Gelu` -> `Gelu` */

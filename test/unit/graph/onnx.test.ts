@@ -229,17 +229,41 @@ test("the size of a free axis is told at each run, and buffers are checked again
 });
 
 test("a free axis and an operation with sizes among its constants do not go together", () => {
-  const refused = (y: Tensor, opType: string) =>
-    expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y } })).toThrow(
-      `program p: found ${opType}, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: reshape only the axes behind the free ones, or leave no axis free`,
-    );
+  const refused = (y: Tensor, message: string, free = ["N"]) =>
+    expect(() => writeOnnx({ name: "p", free, outputs: { y } })).toThrow(message);
+  const sized = (opType: string) =>
+    `program p: found ${opType}, which has sizes among its constants, and free axes N, expected operations that take any size. Fix: take an operation without sizes, or leave no axis free`;
+  const shapes = (from: string, to: string, free = "N") =>
+    `operation reshape: found ${from}:float32, expected no more than one free axis (of ${free}) among those that change, unlike in ${to}:float32. Fix: check the shapes given to this operation`;
   const x = input("x", { N: 2, C: 6 });
-  refused(reshape(x, dims({ M: 12 })), "Reshape"); // N goes
-  refused(reshape(input("x", { M: 12 }), dims({ N: 2, C: 6 })), "Reshape"); // N comes
-  refused(reshape(x, dims({ C: 6, N: 2 })), "Reshape");
-  refused(reshape(x, dims({ M: 2, C: 6 })), "Reshape"); // of this size today
-  refused(expand(input("x", { one: 1, C: 6 }), dims({ N: 2, C: 6 })), "Expand");
-  refused(gatherLast(x, input("ids", { N: 2 }, "int32")), "Reshape");
+  refused(reshape(x, dims({ M: 12 })), shapes("[N=2, C=6]", "[M=12]")); // N goes
+  refused(reshape(input("x", { M: 12 }), dims({ N: 2, C: 6 })), shapes("[M=12]", "[N=2, C=6]")); // N comes
+  refused(reshape(x, dims({ C: 6, N: 2 })), shapes("[N=2, C=6]", "[C=6, N=2]"));
+  refused(reshape(x, dims({ M: 2, C: 6 })), shapes("[N=2, C=6]", "[M=2, C=6]")); // of this size today
+  const two = reshape(input("x", { N: 5, M: 7 }), dims({ M: 7, N: 5 }));
+  refused(two, shapes("[N=5, M=7]", "[M=7, N=5]", "N, M"), ["N", "M"]);
+  const hidden = reshape(input("x", { H: 2, N: 5, D: 3 }), dims({ N: 5, HD: 6 }));
+  expect(() => writeOnnx({ name: "p", free: ["N"], outputs: { y: hidden } })).not.toThrow();
+  refused(
+    reshape(input("x", { H: 2, N: 5, M: 7 }), dims({ N: 5, HM: 14 })),
+    shapes("[H=2, N=5, M=7]", "[N=5, HM=14]", "N, M"),
+    ["N", "M"],
+  );
+  refused(expand(input("x", { one: 1, C: 6 }), dims({ N: 2, C: 6 })), sized("Expand"));
+  refused(gatherLast(x, input("ids", { N: 2 }, "int32")), sized("Reshape"));
+});
+
+test("one free axis may be made of others, in front of axes that stay", () => {
+  // [B, H, T, S] -> [B, K, G T, S]: what attention does where heads share keys.
+  const x = input("x", { B: 5, H: 4, T: 7, S: 11 });
+  const y = reshape(x, dims({ B: 5, K: 2, GT: 14, S: 11 }));
+  const session = new Session({ name: "p", free: ["B", "T", "S", "GT"], outputs: { y: scale(y, 2) } }, { threads: 1 });
+  const sizes = { B: 1, T: 3, S: 2, GT: 6 };
+  const data = Float32Array.from({ length: 24 }, (_, i) => i);
+  const result = new Float32Array(24);
+  session.run({ x: data }, { y: result }, sizes);
+  expect(result).toEqual(data.map((v) => 2 * v));
+  session.dispose();
 });
 
 test("what lies behind a free axis may be reshaped", () => {

@@ -225,6 +225,55 @@ const cases: Case[] = [
     "[M=2, K=3]:float32, [K=3, N=5]:int8, [N=5]:float32, [N=4]:float32",
     "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]",
   ],
+  [
+    "embedRows",
+    [f({ V: 3, C: 2 }), f({ N: 5 })],
+    {},
+    "[V=3, C=2]:float32, [N=5]:float32",
+    "table [V, C] and whole numbers [...]",
+  ],
+  [
+    "quantizedRows",
+    [stored(new Int8Array(6), { C: 2, V: 3 }), f({ V: 2 }), ids({ B: 1, T: 2 })],
+    {},
+    "[C=2, V=3]:int8, [V=2]:float32, [B=1, T=2]:int32",
+    "table int8 [C, V], scales [V] and whole numbers [B, T]",
+  ],
+  [
+    "project",
+    [f({ B: 2, T: 3, K: 4 }), f({ N: 5, K: 4 })],
+    {},
+    "[B=2, T=3, K=4]:float32, [N=5, K=4]:float32",
+    "x [..., K], w [K, N] and maybe a bias [N]",
+  ],
+  [
+    "project",
+    [f({ B: 2, T: 3, K: 4 }), f({ N: 5, K: 4 }), f({ N: 4 })],
+    { transW: true },
+    "[B=2, T=3, K=4]:float32, [N=5, K=4]:float32, [N=4]:float32",
+    "x [..., K], w [N, K] and maybe a bias [N]",
+  ],
+  [
+    "rotaryAngles",
+    [f({ B: 1, T: 2 }), f({ F: 2 })],
+    {},
+    "[B=1, T=2]:float32, [F=2]:float32",
+    "whole numbers [B, T] and frequencies [F]",
+  ],
+  [
+    "maskBias",
+    [ids({ B: 1, S: 2 }), ids({ T: 2 })],
+    { masked: -1 },
+    "[B=1, S=2]:int32, [T=2]:int32",
+    "whole numbers [B, S] and [B, T]",
+  ],
+  [
+    "lastRows",
+    [f({ B: 1, T: 2 }), ids({ one: 1 })],
+    { axis: { name: "n", size: 1 } },
+    "[B=1, T=2]:float32, [one=1]:int32",
+    "x [B, T, ...] and a whole number",
+  ],
 ];
 
 test.each(cases)("%s refuses what does not fit (%#)", (name, inputs, attrs, found, expected) => {

@@ -1,0 +1,131 @@
+/** @file Exported models in @huggingface/transformers for JavaScript: it loads them offline, and says what the model says here. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { generate } from "../../src/sample/generate.ts";
+import { type ExportDtype, exportOnnx } from "../../src/ship/export.ts";
+import { loadTokenizer } from "../../src/tokenizer/load.ts";
+import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
+import { root } from "../support/cli.ts";
+import { familyNames, type Model, smallModel } from "../support/families.ts";
+import { leftPadded, transformersJS } from "../support/transformers-js.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "valuehead-export-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const V = 8192;
+const TEXTS = ["This movie is", "I went to the cinema and", "A"];
+let tokenizer: Tokenizer;
+beforeAll(async () => {
+  tokenizer = await loadTokenizer(join(root, "models", "tiny"));
+});
+
+/** The largest difference, relative to numbers above 1. */
+function gap(got: ArrayLike<number>, want: ArrayLike<number>): number {
+  expect(got.length).toBe(want.length);
+  return Array.from(got, (x, i) => Math.abs(x - want[i]) / (1 + Math.abs(want[i]))).reduce((a, b) => Math.max(a, b), 0);
+}
+
+/** What forward() says after the last token of each row, [V] each. */
+async function lastLogits(model: Model, rows: readonly Int32Array[]): Promise<Float32Array[]> {
+  const results: Float32Array[] = [];
+  for (const row of rows) {
+    const { logits } = await model.forward({ inputIds: [row] });
+    results.push(logits.data.slice((row.length - 1) * V));
+  }
+  return results;
+}
+
+const exported = async (model: Model, name: string, dtype: ExportDtype, limit?: number) => {
+  const directory = join(scratch, name);
+  if (!existsSync(directory)) await exportOnnx(model, directory, { tokenizer, dtype, limit });
+  const { AutoModelForCausalLM } = await transformersJS();
+  return AutoModelForCausalLM.from_pretrained(directory, { dtype });
+};
+
+describe.each(familyNames)("%s", (family) => {
+  let model: Model;
+  let rows: Int32Array[];
+  beforeAll(() => {
+    model = smallModel(family, { vocabSize: V, context: 64 }, { seed: 5, threads: 1 });
+    rows = TEXTS.map((text) => tokenizer.encode(text));
+  });
+
+  test("logits of a batch padded on the left, then of one more token with the cache", async () => {
+    const js = await exported(model, family, "fp32");
+    const inputs = await leftPadded(rows);
+    const [B, T] = inputs.input_ids.dims;
+    const { logits, ...present } = await js(inputs);
+    expect(logits.dims).toEqual([B, T, V]);
+    const want = await lastLogits(model, rows);
+    for (let b = 0; b < B; b++) {
+      const got = (logits.data as Float32Array).subarray((b * T + T - 1) * V, (b + 1) * T * V);
+      expect(gap(got, want[b])).toBeLessThan(1e-4);
+    }
+    // Every position of the longest row, which has no padding.
+    const whole = await model.forward({ inputIds: [rows[1]] });
+    expect(gap((logits.data as Float32Array).subarray(T * V, 2 * T * V), whole.logits.data)).toBeLessThan(1e-4);
+
+    const next = await leftPadded(rows.map((_, b) => [17 + b]));
+    const longer = rows.map((row, b) => Int32Array.of(...row, 17 + b));
+    const mask = (await leftPadded(longer)).attention_mask;
+    const { DynamicCache } = await transformersJS();
+    const cache = Object.entries(present).map(([n, t]) => [n.replace("present", "past_key_values"), t] as const);
+    const past_key_values = new DynamicCache(Object.fromEntries(cache));
+    const step = await js({ input_ids: next.input_ids, attention_mask: mask, past_key_values });
+    expect(step.logits.dims).toEqual([B, 1, V]);
+    const after = await lastLogits(model, longer);
+    for (let b = 0; b < B; b++)
+      expect(gap((step.logits.data as Float32Array).subarray(b * V, (b + 1) * V), after[b])).toBeLessThan(1e-4);
+    await js.dispose();
+  });
+
+  test("pipeline() writes the greedy text that generate() writes", async () => {
+    const directory = join(scratch, family);
+    const { pipeline } = await transformersJS();
+    const write = await pipeline("text-generation", directory, { dtype: "fp32" });
+    const { responses } = await generate(model, rows.slice(0, 1), { maxNewTokens: 24, temperature: 1, topK: 1 });
+    const ours = tokenizer.decodeAfter(rows[0], responses[0].tokens, { skipSpecialTokens: true });
+    const [{ generated_text }] = await write(TEXTS[0], { max_new_tokens: 24, do_sample: false });
+    expect(generated_text).toBe(TEXTS[0] + ours);
+    await write.dispose();
+  });
+
+  test("q8 is near the fp32 model, and a third of its size or less", async () => {
+    const js = await exported(model, `${family}-q8`, "q8");
+    const { logits } = await js(await leftPadded(rows));
+    const [B, T] = logits.dims;
+    const want = await lastLogits(model, rows);
+    for (let b = 0; b < B; b++) {
+      const got = (logits.data as Float32Array).subarray((b * T + T - 1) * V, (b + 1) * T * V);
+      const spread = Math.sqrt(want[b].reduce((s, x) => s + x * x, 0) / V);
+      const error = Math.sqrt(want[b].reduce((s, x, i) => s + (x - got[i]) ** 2, 0) / V);
+      if (process.env.MEASURE) console.log(family, "q8", error / spread);
+      expect(error / spread).toBeGreaterThan(0);
+      expect(error / spread).toBeLessThan(0.05);
+    }
+    const sizes = [`${family}/onnx/model.onnx`, `${family}-q8/onnx/model_quantized.onnx`].map(
+      (name) => statSync(join(scratch, name)).size,
+    );
+    expect(sizes[1]).toBeLessThan(sizes[0] / 3);
+    await js.dispose();
+  });
+});
+
+test("a model too large for one file is split, and loads", async () => {
+  const model = smallModel("llama", { vocabSize: V, context: 64 }, { seed: 5, threads: 1 });
+  const js = await exported(model, "split", "fp32", 300_000);
+  const config = JSON.parse(readFileSync(join(scratch, "split", "config.json"), "utf8"));
+  const { "model.onnx": count } = config["transformers.js_config"].use_external_data_format;
+  expect(count).toBeGreaterThan(1);
+  const rows = TEXTS.map((text) => tokenizer.encode(text));
+  const { logits } = await js(await leftPadded(rows));
+  const [B, T] = logits.dims;
+  const want = await lastLogits(model, rows);
+  for (let b = 0; b < B; b++)
+    expect(gap((logits.data as Float32Array).subarray((b * T + T - 1) * V, (b + 1) * T * V), want[b])).toBeLessThan(
+      1e-4,
+    );
+  await js.dispose();
+});
