@@ -167,7 +167,14 @@ class Chats {
     const { chatArgs: args, now } = this.#options;
     const open = endsWithAnswer(messages);
     const how = { addGenerationPrompt: !open, continueFinalMessage: open, args, now, where };
-    return this.#tokenizer.applyChatTemplate(messages, how).ids;
+    const { ids } = this.#tokenizer.applyChatTemplate(messages, how);
+    if (ids.length > 0) return ids;
+    return fail("checkpoint", {
+      where: `${this.#tokenizer.where}, chat template`,
+      found: `a template that writes nothing for ${where}`,
+      expected: "one that writes the conversation",
+      fix: "copy the template of the original model",
+    });
   }
 
   /** Tokens of a conversation in which nobody says anything; 0 where that cannot be written. */

@@ -102,7 +102,7 @@ function readRow(row: Row, columns: readonly string[], option: string, kind: Tab
       return rowConversation(messages, value, `${where}, column ${column}`, column !== "prompt");
     if (messages?.length === 0) return undefined;
   }
-  const prompt = textOf(row, columns, option);
+  const prompt = textOf(row, columns, option, "text, or a list of messages: [{ role, content }, ...]");
   if (prompt === null || prompt.trim() === "") return undefined;
   if (typeof value === "string") return { prompt: { prompt, row: {} } };
   const beside = Array.isArray(value.messages) && value.messages[0]?.role !== undefined ? "messages" : undefined;

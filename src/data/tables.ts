@@ -119,9 +119,15 @@ export function columnOf(
 /**
  * The text of a row: the value of the first of `columns` it has; null when there is none in the cell.
  * @param option how the caller's user names another column, for errors
+ * @param expected what may be in it, for errors
  * @throws data - no such column, or something other than text in it
  */
-export function textOf({ where, value: row }: Row, columns: readonly string[], option = "column"): string | null {
+export function textOf(
+  { where, value: row }: Row,
+  columns: readonly string[],
+  option = "column",
+  expected = "text",
+): string | null {
   if (typeof row === "string") return row;
   const column = columnOf({ where, value: row }, columns, option);
   const text = row[column];
@@ -131,7 +137,7 @@ export function textOf({ where, value: row }: Row, columns: readonly string[], o
   return fail("data", {
     where: `${where}, column ${column}`,
     found: brief(text),
-    expected: "text",
+    expected,
     fix: `correct or remove the row${name === undefined ? ", or name another column" : `, or ${choose(option, name)}`}`,
   });
 }

@@ -106,6 +106,26 @@ test("a resumed run is the same to the bit; another system message, wrapping or 
   expect(differences(at("whole"), at("cut"))).toEqual([]);
 });
 
+test("GRPO answers conversations too, and the evaluation's are written down", async () => {
+  const evaluation = { prompts: [{ messages: SAID, row: { id: 7 } }, "Plain?"] };
+  const { ppoEpochs: _, ...shared } = config;
+  const options = { ...shared, numGenerations: 2, steps: 1, system: "Be brief." };
+  const given = { ...spec("group"), algorithm: "grpo", config: options, evaluation } as unknown as RunSpec;
+  const seen: RewardSample[] = [];
+  await events(given, (batch) => {
+    seen.push(...batch);
+    return reward(batch);
+  });
+  const system = { role: "system", content: "Be brief." };
+  for (const { messages } of seen) expect(messages?.[0]).toEqual(system);
+  const { before, after } = JSON.parse(readFileSync(at("group", "evaluation.json"), "utf8"));
+  for (const { samples } of [before, after])
+    expect(samples.map((s: RewardSample) => [s.messages, s.prompt])).toEqual([
+      [[system, ...SAID], QUESTION.content],
+      [[system, { role: "user", content: "Plain?" }], "Plain?"],
+    ]);
+});
+
 test("a date that the template asks for stays when the run is resumed on another day", async () => {
   vi.useFakeTimers({ toFake: ["Date"], now: new Date(2026, 2, 7, 9) });
   try {

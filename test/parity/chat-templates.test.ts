@@ -16,7 +16,8 @@ describe.each(chatGolden.groups)("the template of $name", (group) => {
   });
 
   const refused = group.cases.filter((c) => c.error !== undefined);
-  test.runIf(refused.length > 0)("refuses what transformers refuses, in the words of the template", () => {
+  if (refused.length === 0) return;
+  test("refuses what transformers refuses, in the words of the template", () => {
     for (const c of refused) {
       const options = { addGenerationPrompt: c.prompt, continueFinalMessage: c.open, args: c.args, now };
       const said = /undefined|has no attribute|concatenate/.test(c.error as string) ? "" : (c.error as string);

@@ -127,7 +127,10 @@ describe("in a file", () => {
       { messages: [{ role: "user", content: [{ type: "image" }] }] },
       'part 1: found a part of type "image", expected a text part',
     ],
-    [{ messages: { role: ["user"] } }, 'line 1, column messages: found {"role":["user"]}, expected text'],
+    [
+      { messages: { role: ["user"] } },
+      'line 1, column messages: found {"role":["user"]}, expected text, or a list of messages',
+    ],
     [{ messages: ["a"] }, 'line 1, column messages: found ["a"], expected text'],
     [{ chat: [USER], id: 1 }, 'expected a column prompt or text or query or messages. Fix: use column "chat"'],
   ])("%j is an error that says where", async (row, message) => {
@@ -251,6 +254,13 @@ describe("as ids", () => {
       "prompt 2: found roles (user, user) that the model's chat template refuses: \"Conversation roles must alternate",
     );
     expect(() => given(["Hi"], { system: "Be brief." })).toThrow('refuses: "System role not supported"');
+  });
+
+  it("a template that writes nothing", () => {
+    const silent = chatTokenizer({ name: "silent", template: "{# none #}", bos: "<s>", eos: "</s>", adds_bos: false });
+    expect(() => encodePrompts(["Hi"], silent, { context: 64 }, { maxNewTokens: 8, chat: true })).toThrow(
+      "tokenizer, chat template: found a template that writes nothing for prompt 1",
+    );
   });
 
   it("a model without a template", async () => {
