@@ -199,7 +199,8 @@ export class DPOTrainer implements Trainer<DPOData, DPOState> {
     this.#asked = reference;
     const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;
     const adam = adamOptions({ ...this.config, maxSkippedSteps: 0 });
-    this.#learner = new Learner(model, { optimizer: adam, maxGradNorm, frozenLayers, gradientCheckpointing });
+    const learning = { optimizer: adam, maxGradNorm, frozenLayers, gradientCheckpointing, valueHead: false };
+    this.#learner = new Learner(model, learning);
   }
 
   /**

@@ -34,7 +34,7 @@ export interface Sample {
   kl: number;
   /** The whole response, which is learned from. */
   tokens: number[];
-  /** The value head's estimate before each token. */
+  /** The value head's estimate before each token; empty where nothing is learned from it. */
   values: number[];
 }
 

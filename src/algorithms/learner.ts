@@ -4,7 +4,7 @@ import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
-import { namesAbove, ParameterBuffer, trainedRows } from "../model/parameters.ts";
+import { namesAbove, ParameterBuffer, trainedRows, VALUE_HEAD_NAMES } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
 
 /** How a {@link Learner} learns. */
@@ -15,6 +15,8 @@ export interface LearnerOptions {
   readonly maxGradNorm: number;
   /** The embeddings and this many blocks are not trained. Default 0: everything is. */
   readonly frozenLayers?: number;
+  /** Whether the value head is trained. Default true. */
+  readonly valueHead?: boolean;
   /** Activations are computed again in the backward pass: less memory, more time. Default false. */
   readonly gradientCheckpointing?: boolean;
   /** Where there are several: what errors call this one. */
@@ -52,7 +54,9 @@ export class Learner {
   /** @param model weights of its own; those of frozen layers may be another model's */
   constructor(model: CausalLMWithValueHead, options: LearnerOptions) {
     const { table } = model.parameters;
-    const trained = trainedRows(table, namesAbove(model, table, options.frozenLayers ?? 0));
+    const names = namesAbove(model, table, options.frozenLayers ?? 0);
+    if (options.valueHead === false) for (const name of VALUE_HEAD_NAMES) names.delete(name);
+    const trained = trainedRows(table, names);
     this.model = model;
     this.optimizer = new AdamW(trained, options.optimizer);
     this.grads = new ParameterBuffer(trained);

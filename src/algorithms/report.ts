@@ -127,7 +127,7 @@ export function stepReport(facts: ReportFacts): { metrics: Metrics; samples: Sam
     "ppo/update_norm": update.updateNorm,
     "ppo/skipped_updates": update.skippedUpdates,
   };
-  return { metrics, samples: samplesOf(facts) };
+  return { metrics, samples: samplesOf(facts, true) };
 }
 
 /** Of GRPO and RLOO. */
@@ -167,7 +167,7 @@ export function groupReport(facts: GroupFacts): { metrics: Metrics; samples: Sam
     "update/norm": update.updateNorm,
     "update/skipped": update.skippedUpdates,
   };
-  return { metrics, samples: samplesOf(facts) };
+  return { metrics, samples: samplesOf(facts, false) };
 }
 
 /** The same step as rl/idle.ts looks at it. */
@@ -191,13 +191,13 @@ export function stepSignals(facts: ReportFacts | GroupFacts): StepSignals {
   };
 }
 
-const samplesOf = (facts: CommonFacts): Sample[] =>
-  facts.episodes.slice(0, facts.config.logSamples).map((_, b) => sample(facts, b));
+const samplesOf = (facts: CommonFacts, hasValues: boolean): Sample[] =>
+  facts.episodes.slice(0, facts.config.logSamples).map((_, b) => sample(facts, b, hasValues));
 
-function sample({ config, data, episodes, given, kl }: CommonFacts, b: number): Sample {
+function sample({ config, data, episodes, given, kl }: CommonFacts, b: number, hasValues: boolean): Sample {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
-  const values = Array.from(data.values.subarray(b * width, b * width + tokens.length));
+  const values = hasValues ? Array.from(data.values.subarray(b * width, b * width + tokens.length)) : [];
   const { perSequence } = kl[config.klLog] as KLEstimate;
   const { prompt, messages, response, responseWithSpecialTokens } = episodes[b];
   return {

@@ -317,7 +317,8 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   /** How the policy learns, and whatever learns beside it. @internal */
   protected get learning(): LearnerOptions {
     const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;
-    return { optimizer: adamOptions(this.config), maxGradNorm, frozenLayers, gradientCheckpointing };
+    const optimizer = adamOptions(this.config);
+    return { optimizer, maxGradNorm, frozenLayers, gradientCheckpointing, valueHead: this.algorithm === "PPO" };
   }
 
   /** What is trained. */

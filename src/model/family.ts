@@ -30,6 +30,8 @@ export interface Sizes {
 
 /** The value head's part of every config, with transformers' names (its SequenceSummary). */
 export interface ValueHeadConfig {
+  /** False: there is none, and values are 0. Of a model that was loaded so ({@link ModelOptions.makeValueHead}); config.json does not say it. */
+  readonly valueHead?: false;
   /** False: the hidden state itself is the summary. */
   readonly summaryUseProj: boolean;
   /** Only "tanh" does anything; any other name means no activation, as in the notebook. */

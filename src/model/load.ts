@@ -54,13 +54,14 @@ export async function checkCheckpoint<C extends ModelConfig>(
 }
 
 /**
- * The model in a directory. One without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so.
+ * The model in a directory. One without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so; or none,
+ * if that is asked.
  * @param noted notes to begin with
  */
 export async function loadCheckpoint<C extends ModelConfig>(
   directory: string,
   familyOf: FamilyOf<C>,
-  { seed = 0, tokenizer }: ModelOptions,
+  { seed = 0, tokenizer, makeValueHead = true }: ModelOptions,
   noted: readonly string[],
 ): Promise<Loaded<C>> {
   const notes = [...noted];
@@ -70,10 +71,12 @@ export async function loadCheckpoint<C extends ModelConfig>(
   const names = namesOf(written);
   const weights = await openWeights(directory);
   try {
-    findParameters(weights, storedTable(written), names);
+    const { found: stored } = findParameters(weights, storedTable(written), names);
     // As in transformers 5: the weights are right, the config is not.
     const untied = written.config.tieWordEmbeddings && (await hasOwnHead(weights, names));
-    const model = untied ? architecture(written.family, { ...written.config, tieWordEmbeddings: false }) : written;
+    const headless = !makeValueHead && !stored.some(([{ name }]) => name === VALUE_HEAD_NAMES[0]);
+    const changes = { ...(untied && { tieWordEmbeddings: false }), ...(headless && { valueHead: false as const }) };
+    const model = untied || headless ? architecture(written.family, { ...written.config, ...changes }) : written;
     const table = storedTable(model);
     const { found } = findParameters(weights, table, names); // before the memory for them is taken: a broken config may claim any size
     const parameters = new ParameterBuffer(parameterTable(model));

@@ -26,6 +26,8 @@ export interface ModelOptions extends EngineOptions {
   engine?: Engine;
   /** Seed of whatever is initialised rather than loaded, and of the value head's dropout. */
   seed?: number;
+  /** Whether a model without a value head gets a new one. Default true; false: it has none, its values are 0, and none is saved. */
+  makeValueHead?: boolean;
   /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
   tokenizer?: Pick<Tokenizer, "has">;
 }
@@ -112,9 +114,10 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
       data: this.parameters.view(p.name),
     }));
     await saveParameters(directory, entries);
+    const { valueHead: _, ...config } = this.config; // the weights say whether there is one
     await writeTextAtomic(
       joinPath(directory, "config.json"),
-      `${JSON.stringify(this.family.writeConfig(this.config), null, 2)}\n`,
+      `${JSON.stringify(this.family.writeConfig(config as C), null, 2)}\n`,
     );
     await saveGenerationConfig(directory, this.generationConfig);
   }

@@ -46,7 +46,7 @@ const LAYER = "{layer}.";
 /** The table for a config, in flat-buffer order. */
 export function parameterTable({ family, config, sizes }: Architecture): readonly Parameter[] {
   const axisSizes: Record<string, number> = { ...family.axes(config), L: valueHeadWidth(config, sizes.width) };
-  const rows = [...family.table(config), ...(config.summaryUseProj ? VALUE_HEAD : [])];
+  const rows = [...family.table(config), ...(config.summaryUseProj && config.valueHead !== false ? VALUE_HEAD : [])];
   const isBlock = ({ name }: ParameterRow) => name.includes(LAYER);
   const first = rows.findIndex(isBlock);
   const block = rows.filter(isBlock);

@@ -2,8 +2,8 @@
 import { fail } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
-import { linear, mul, stopGradient, tanh } from "../graph/ops/index.ts";
-import { input, type Tensor } from "../graph/tensor.ts";
+import { linear, mul, reduceSum, reshape, scale, stopGradient, tanh } from "../graph/ops/index.ts";
+import { dims, input, type Tensor } from "../graph/tensor.ts";
 import type { ValueHeadConfig } from "./family.ts";
 
 /** What the value head's part of a graph depends on, beside the config; plain data. */
@@ -18,6 +18,8 @@ export interface ValueHeadForm {
  * dropout -> summary -> activation -> dropout, driven by the config as in the notebook: `summaryUseProj` false leaves the
  * hidden state as it is, `summaryProjToLabels` false projects to its width instead of one number,
  * `summaryActivation` "tanh" is the only activation, any other name means none.
+ *
+ * Where there is none (`valueHead` false) values are 0.
  *
  * Dropout is on in train mode only, in forward() and in the loss; log-probs, values and sampling never have it. With
  * `summaryFirstDropout` p each number of the hidden state is 0 with probability p and 1 / (1 - p) times itself otherwise,
@@ -63,13 +65,17 @@ export class ValueHead {
 
   /** The form it has now, with dropout or without. @internal */
   form(dropout: boolean): ValueHeadForm {
-    return { dropout, detached: this.detachHead };
+    return { dropout: dropout && this.#config.valueHead !== false, detached: this.detachHead };
   }
 
   /** normed [R, C], the hidden state after the final layer norm -> [R, width]. @internal */
   build(normed: Tensor, parameters: Readonly<Record<string, Tensor>>, { dropout, detached }: ValueHeadForm): Tensor {
     const { summaryUseProj, summaryActivation, summaryFirstDropout, summaryLastDropout } = this.#config;
     const [{ size: R }, { size: C }] = normed.shape;
+    if (this.#config.valueHead === false) {
+      const zero = scale(reduceSum(mul(normed, normed), [1]), 0); // squares: 0, and not -0
+      return reshape(zero, dims({ R, L: 1 })); // [R] -> [R, 1]
+    }
     const drop = (x: Tensor, p: number, name: string, sizes: Record<string, number>) =>
       dropout && p > 0 ? mul(x, input(name, sizes)) : x;
     const hidden = detached ? stopGradient(normed) : normed;
@@ -98,5 +104,5 @@ export class ValueHead {
 }
 
 /** Numbers per position that a value head of this config makes of hidden states of width C. */
-export const valueHeadWidth = ({ summaryUseProj, summaryProjToLabels }: ValueHeadConfig, width: number): number =>
-  summaryUseProj && summaryProjToLabels ? 1 : width;
+export const valueHeadWidth = (config: ValueHeadConfig, width: number): number =>
+  config.valueHead === false || (config.summaryUseProj && config.summaryProjToLabels) ? 1 : width;

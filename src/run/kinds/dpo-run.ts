@@ -40,7 +40,7 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
     const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
     const memory = checkPretraining(architecture, sizes, { available, resident: residentBytes() });
     const engine = engineOf(spec, before?.inputs);
-    const model = await loadModel(directory, { ...engine, seed: config.seed, tokenizer });
+    const model = await loadModel(directory, { ...engine, seed: config.seed, tokenizer, makeValueHead: false });
     const inputs: RunInputs = {
       data: sumOfPairs(data.train),
       pairs: data.train.prompts.length,
@@ -54,7 +54,9 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
     const others =
       before?.inputs && (["data", "evaluation"] as const).some((name) => before.inputs?.[name] !== inputs[name]);
     // Of pairs that it was not asked about, the reference has to be asked: it is the model that the run began with.
-    const reference = others ? await loadModel(spec.model, { engine: model.engine, tokenizer }) : undefined;
+    const reference = others
+      ? await loadModel(spec.model, { engine: model.engine, tokenizer, makeValueHead: false })
+      : undefined;
     const trainer = new DPOTrainer({ model, tokenizer, config, reference });
     if (before && checkpoint && saved)
       await restoreTrainer(checkpoint.path, before, trainer, others ? { step: saved.step } : saved);

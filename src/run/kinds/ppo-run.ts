@@ -85,6 +85,8 @@ const GROUP_OPTIONS = {
 interface OnPrompts<Config extends RolloutTrainerConfig>
   extends Pick<RunKind<PromptSpec, Config>, "algorithm" | "config" | "options"> {
   checkpoint: z.ZodType;
+  /** Whether there are values: a model without a value head gets a new one. */
+  readonly values: boolean;
   /** What their memory depends on beside the options that all have. */
   memory(config: Config): MemoryOptions;
   trainer(options: RolloutTrainerOptions<Config>): RolloutTrainer<Config>;
@@ -107,6 +109,7 @@ export const ppoRun = (reward: RewardFunction): RunKind<RunSpec, PPOConfig> =>
   onPrompts(
     {
       algorithm: "ppo",
+      values: true,
       config: (options) => ppoConfig(options as Partial<PPOConfig>),
       options: { free: FREE_OPTIONS, fixed: FIXED_OPTIONS },
       checkpoint: ppoCheckpoint,
@@ -123,6 +126,7 @@ export const grpoRun = (reward: RewardFunction): RunKind<GRPOSpec, GRPOConfig> =
   onPrompts(
     {
       algorithm: "grpo",
+      values: false,
       config: (options) => grpoConfig(options as Partial<GRPOConfig>),
       options: GROUP_OPTIONS,
       checkpoint: rolloutCheckpoint,
@@ -136,6 +140,7 @@ export const rlooRun = (reward: RewardFunction): RunKind<RLOOSpec, RLOOConfig> =
   onPrompts(
     {
       algorithm: "rloo",
+      values: false,
       config: (options) => rlooConfig(options as Partial<RLOOConfig>),
       options: GROUP_OPTIONS,
       checkpoint: rolloutCheckpoint,
@@ -187,8 +192,15 @@ async function begin<Config extends RolloutTrainerConfig>(
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
   const memory = checkMemory(architecture, of.memory(config), longest, { available, resident });
-  const model = await loadModel(directory, { ...engineOf(spec, before?.inputs), seed: config.seed, tokenizer });
-  const reference = checkpoint ? await loadModel(spec.model, { engine: model.engine, tokenizer }) : undefined;
+  const model = await loadModel(directory, {
+    makeValueHead: of.values,
+    ...engineOf(spec, before?.inputs),
+    seed: config.seed,
+    tokenizer,
+  });
+  const reference = checkpoint
+    ? await loadModel(spec.model, { engine: model.engine, tokenizer, makeValueHead: of.values })
+    : undefined;
   const trainer = of.trainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
     ...given,
