@@ -72,6 +72,13 @@ export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompt
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export * from "./deprecated.ts";
 export {
+  type CheckReward,
+  combineRewards,
+  exactReward,
+  jsonReward,
+  regexReward,
+} from "./experience/checkable.ts";
+export {
   type BuiltInReward,
   builtInRewards,
   lengthReward,

@@ -16,7 +16,7 @@ const spec = {
   model: [text, undefined, "a model directory, a run directory, a hub id, or tiny"],
   prompts: [text, undefined, "the file with the prompts"],
   promptColumn: [text, undefined, "column of the prompts"],
-  reward: [text, undefined, "positive, negative, length, or the path of a module"],
+  reward: [text, undefined, "positive, negative, length, the path of a module, or a check"],
   out: [text, undefined, "the run directory"],
   evalPrompts: [text, undefined, "a file of prompts never trained on"],
   eval: [onOff, undefined, "whether held-out prompts are answered before and after"],

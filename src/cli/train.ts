@@ -56,7 +56,10 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
-    .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)")
+    .option(
+      "--reward <name or module>",
+      "positive, negative, length, the path of a module (./reward.mjs), or a check: regex:PATTERN, json, exact:COLUMN, combine:{...}",
+    )
     .option("--config <file>", "options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
     .option(
       "--eval-prompts <file>",
@@ -158,7 +161,7 @@ async function namedReward(
   return earlier.reward === undefined ? undefined : recordedReward(earlier.reward, joinPath(out ?? "", "config.json"));
 }
 
-const REWARDS = "positive, negative, length or the path of a module";
+const REWARDS = "positive, negative, length, the path of a module, or a check (regex:, json, exact, combine:)";
 
 /** Flags over the file over the run that is resumed. */
 function readConfig(

@@ -3,6 +3,7 @@ import { fail, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import { importModule } from "../platform/modules.ts";
+import { CHECKS, checkNamed, isCheck } from "./checkable.ts";
 import type { RewardFunction, RewardSample } from "./sample.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
@@ -43,19 +44,18 @@ export const builtInRewards: Readonly<Record<BuiltInReward, TextReward>> = {
   length: lengthReward(20),
 };
 
-/** Whether a reward is named by the path of a module: anything with a slash, or ending as JavaScript and TypeScript files do. */
+/** Whether a reward is named by the path of a module: anything with a slash, or ending as JavaScript and TypeScript files do, but checks. */
 export const isRewardPath = (nameOrPath: string): boolean =>
-  !Object.hasOwn(builtInRewards, nameOrPath) && /[/\\]|\.[cm]?[jt]s$/.test(nameOrPath);
+  !Object.hasOwn(builtInRewards, nameOrPath) && !isCheck(nameOrPath) && /[/\\]|\.[cm]?[jt]s$/.test(nameOrPath);
 
 /**
- * The built-in reward of that name, or the default export of the module at that path (anything with a slash or ending in
+ * The built-in reward of that name, a check (`regex:PATTERN`, `json`, `exact:COLUMN`, `combine:{...}`), or the default export of the module at that path (anything with a slash or ending in
  * .js, .mjs, .cjs, .ts, .mts or .cts). The module is loaded and runs in this process: {@link rewardProcess} has it run elsewhere.
  *
  * Throws `usage` for an unknown name or a missing file, `reward` when the module fails to load or has no default function.
  */
 export async function resolveReward(nameOrPath: string): Promise<RewardFunction> {
-  if (Object.hasOwn(builtInRewards, nameOrPath)) return builtInRewards[nameOrPath as BuiltInReward];
-  if (!isRewardPath(nameOrPath)) unknownName(nameOrPath);
+  if (!isRewardPath(nameOrPath)) return rewardNamed(nameOrPath);
   let module: Record<string, unknown>;
   try {
     module = await importModule(nameOrPath);
@@ -83,6 +83,12 @@ export async function resolveReward(nameOrPath: string): Promise<RewardFunction>
   });
 }
 
+/** A reward of this library by its name, or a check. @throws usage - an unknown name, a check that cannot be read */
+const rewardNamed = (name: string): RewardFunction =>
+  Object.hasOwn(builtInRewards, name)
+    ? builtInRewards[name as BuiltInReward]
+    : (checkNamed(name, rewardNamed) ?? unknownName(name));
+
 /** The default export; of a CommonJS module, whose whole `exports` Node calls its default, what that has under the name. */
 function defaultOf({ default: value }: Record<string, unknown>): unknown {
   const isObject = typeof value === "object" && value !== null;
@@ -95,7 +101,7 @@ function unknownName(name: string): never {
   return fail("usage", {
     where: "reward",
     found: JSON.stringify(name),
-    expected: `${names.join(", ")} or the path of a module (./reward.mjs)`,
+    expected: `${names.join(", ")}, the path of a module (./reward.mjs), or ${CHECKS}`,
     fix: editDistance(name, closest) <= 3 ? `did you mean ${closest}?` : "choose one of the names or give a path",
   });
 }

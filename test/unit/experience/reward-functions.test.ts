@@ -58,7 +58,8 @@ describe("resolveReward", () => {
     const error = await problemOf(() => resolveReward("postive"));
     expect(error.kind).toBe("usage");
     expect(error.message).toBe(
-      'reward: found "postive", expected positive, negative, length or the path of a module (./reward.mjs). ' +
+      'reward: found "postive", expected positive, negative, length, the path of a module (./reward.mjs), or regex:PATTERN, ' +
+        'json or json:KEY,KEY, exact or exact:COLUMN, combine:{"exact": 1, "json": 0.2}. ' +
         "Fix: did you mean positive?",
     );
     expect((await problemOf(() => resolveReward("lenght"))).problem.fix).toBe("did you mean length?");
