@@ -29,7 +29,7 @@ export function define(command: Command): void {
     "after",
     `
 What is written loads in @huggingface/transformers 4 (transformers.js), in Node and in browsers:
-  await pipeline("text-generation", DIR)`,
+  await pipeline("text-generation", "./DIR")`,
   );
   command.action(exportCommand);
 }
@@ -55,5 +55,8 @@ async function exportCommand(flags: ExportFlags): Promise<void> {
   print(`${directory} as ONNX in ${out}`);
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));
   const option = dtype.includes("fp32") ? "fp32" : "q8";
-  note(`load it in transformers.js: await pipeline("text-generation", ${JSON.stringify(out)}, { dtype: "${option}" })`);
+  const path = /^(\.|\/|\\|[A-Za-z]:)/.test(out) ? out : `./${out}`; // what looks like a hub id is looked for elsewhere
+  note(
+    `load it in transformers.js: await pipeline("text-generation", ${JSON.stringify(path)}, { dtype: "${option}" })`,
+  );
 }

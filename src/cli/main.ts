@@ -27,6 +27,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     summary: "a model as ONNX, for transformers.js in Node and browsers",
     load: () => import("./export.ts"),
   },
+  push: { summary: "upload a checkpoint with its model card to the Hugging Face hub", load: () => import("./push.ts") },
   info: { summary: "configuration, parameters and memory use of a model", load: () => import("./info.ts") },
 };
 

@@ -6,8 +6,9 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import type { Readable } from "node:stream";
+import { pathToFileURL } from "node:url";
 import { createGunzip } from "node:zlib";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
@@ -37,6 +38,10 @@ export const joinPath = (...parts: string[]): string => join(...parts);
 export const baseName = (path: string): string => basename(path);
 export const parentDirectory = (path: string): string => dirname(path);
 export const absolutePath = (path: string): string => resolve(path);
+/** From where the process works to `path`. */
+export const relativePath = (path: string): string => relative(".", path) || ".";
+/** As a URL that names the file. */
+export const fileUrl = (path: string): URL => pathToFileURL(path);
 export const homeDirectory = (): string => homedir();
 /** The directory for temporary files. */
 export const temporaryPlace = (): string => tmpdir();

@@ -21,6 +21,7 @@ import {
   writeTextAtomic,
 } from "../platform/files.ts";
 import { isLockFile } from "../platform/lock.ts";
+import { CARD_FILE } from "../ship/card.ts";
 import { bytesOf, restorePart, savePart } from "./checkpoint-parts.ts";
 import type { CheckpointState } from "./checkpoint-state.ts";
 
@@ -29,11 +30,13 @@ const STATE_FILE = "trainer.json";
 /**
  * Write `checkpoint-<step>` whole or not at all.
  * @param rest what the trainer does not know of its run
+ * @param card its README.md
  */
 export async function saveCheckpoint(
   directory: string,
   trainer: Trainer<never, { step: number }>,
   rest: Omit<CheckpointState, "trainer" | "optimizerStep">,
+  card: string,
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
   const { parts } = trainer;
@@ -46,6 +49,7 @@ export async function saveCheckpoint(
       const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: parts[0].optimizer.step, ...rest };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
       await writeChecksums(temporary);
+      await writeTextAtomic(joinPath(temporary, CARD_FILE), card); // not among them: people add to it
     },
     { replace: true, bytes },
   );

@@ -17,6 +17,7 @@ import { sftRun } from "./kinds/sft-run.ts";
 import { RunLogs } from "./logs.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
+import { runCard } from "./run-card.ts";
 import { withSinks } from "./sinks/sink.ts";
 import { type AnyRunSpec, type DataSpec, type RewardedSpec, recordIn, refuseOtherAlgorithm } from "./spec.ts";
 
@@ -107,19 +108,37 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
   let saved = trainer.stepsTaken;
   let logged = saved;
   const rest = () => ({ rewards, heldOutLoss, inputs, options: learningOptions(config, kind.options) });
+  let metrics: Readonly<Record<string, number>> = {};
+  const card = (out: string) => {
+    const adapter = "adapter" in trainer.parts[0].model && trainer.parts[0].model.adapter !== undefined;
+    const { algorithm } = kind;
+    return runCard(out, trainer.stepsTaken, {
+      record,
+      algorithm,
+      options: config,
+      defaults: kind.config({}),
+      metrics,
+      adapter,
+    });
+  };
   const save = async (): Promise<RunEvent> => {
     const found = await lost();
     if (found !== undefined) throw new LostDirectory(found);
     saved = trainer.stepsTaken;
     await logs.flush();
-    const { step, path } = await saveCheckpoint(spec.out, trainer, rest());
+    const { step, path } = await saveCheckpoint(spec.out, trainer, rest(), await card(spec.out));
     const best = await pruneCheckpoints(spec.out, step, config, kind.checkpoint);
     return tell({ type: "checkpoint", step, directory: path, best });
   };
   /** Without the care of {@link save}, for a run that ends with an error: nothing older is deleted. */
   const saveAtLast = async (): Promise<RunEvent> => {
     await logs.flush();
-    const { step, path } = await saveCheckpoint(spec.out, trainer, { ...rest(), keepOlder: true });
+    const { step, path } = await saveCheckpoint(
+      spec.out,
+      trainer,
+      { ...rest(), keepOlder: true },
+      await card(spec.out),
+    );
     return tell({ type: "checkpoint", step, directory: path });
   };
   const warning = (message: string) => tell({ type: "warning", step: trainer.stepsTaken, message });
@@ -145,6 +164,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
       await tell(event);
       if (event.type === "step") {
         logged = event.step;
+        metrics = event.metrics;
         heldOutLoss = event.metrics["eval/loss"];
         const reward = event.metrics["env/reward_mean"];
         if (reward !== undefined) rewards = [...rewards, reward].slice(-(config.saveEvery || REWARD_WINDOW));
@@ -169,7 +189,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
         else {
           const place = await rescue(spec.out, async (place) => {
             await logs.copyTo(place);
-            await saveCheckpoint(place, trainer, rest());
+            await saveCheckpoint(place, trainer, rest(), await card(place));
           });
           rescued = `the run is saved as it was after step ${trainer.stepsTaken}: go on with it in ${place} (--resume)`;
         }

@@ -14,7 +14,9 @@ test("writes the directory, says what is in it and how to load it", () => {
   const { status, stdout, stderr } = valuehead(cwd, "export", "--model", "m", "--out", "a/out");
   expect(status, stderr).toBe(0);
   expect(stdout).toMatch(/^m as ONNX in a\/out\n {2}onnx\/model\.onnx {2}[\d,]+ bytes\n$/);
-  expect(stderr).toContain('load it in transformers.js: await pipeline("text-generation", "a/out", { dtype: "fp32" })');
+  expect(stderr).toContain(
+    'load it in transformers.js: await pipeline("text-generation", "./a/out", { dtype: "fp32" })',
+  );
   expect(readdirSync(join(cwd, "a"))).toEqual(["out"]);
   expect(readdirSync(join(cwd, "a", "out")).sort()).toEqual([
     ...["config.json", "generation_config.json", "onnx", "tokenizer.json", "tokenizer_config.json"],

@@ -1,0 +1,176 @@
+/** @file The model card of a checkpoint: README.md as the hub reads it, with the YAML that it wants in front. */
+import { shellQuote } from "../base/shell.ts";
+
+/** What a card says. */
+export interface CardFacts {
+  /** What the code in the card opens: a directory, or a hub id. */
+  id: string;
+  /** Name of the algorithm. */
+  algorithm: string;
+  /** Steps taken. */
+  step: number;
+  /** What it was trained from: a hub id, a path, or null for a model from scratch. */
+  baseModel: string | null;
+  /** Whether that is a model of the hub, which may be linked to. */
+  onHub: boolean;
+  /** What it learned from, in words: names of files, numbers. */
+  data: readonly string[];
+  /** The reward: a built-in name or the name of a file. Undefined: the algorithm has none. */
+  reward?: string;
+  /** Options that were not left at their defaults. */
+  options: Readonly<Record<string, unknown>>;
+  /** Numbers of the last step, by name. */
+  metrics: Readonly<Record<string, number>>;
+  /** Whether the directory holds an adapter for its base model instead of whole weights. */
+  adapter: boolean;
+  /** Version of this library. */
+  version: string;
+}
+
+export const CARD_FILE = "README.md";
+
+/** Algorithms in words. */
+const ALGORITHMS: Readonly<Record<string, string>> = {
+  ppo: "PPO (proximal policy optimization, Schulman et al. 2017) with a value head",
+  grpo: "GRPO (group relative policy optimization, Shao et al. 2024)",
+  rloo: "RLOO (REINFORCE leave-one-out, Ahmadian et al. 2024)",
+  dpo: "DPO (direct preference optimization, Rafailov et al. 2023)",
+  sft: "supervised training on text",
+  "reward-model": "a Bradley-Terry loss on preference pairs",
+};
+
+/** Built-in rewards in words. */
+const REWARDS: Readonly<Record<string, string>> = {
+  positive: "`positive`: how positive the words of a response are (AFINN-165)",
+  negative: "`negative`: how negative the words of a response are (AFINN-165)",
+  length: "`length`: the length of a response",
+};
+
+/** Metrics that say most, where they were measured. */
+const SHOWN = [
+  ["env/reward_mean", "mean reward of the last step"],
+  ["objective/kl", "KL to the reference, nats per response"],
+  ["objective/entropy", "entropy, nats per response"],
+  ["tokens/responses_len_mean", "mean length of responses, tokens"],
+  ["eval/loss", "loss on held-out data"],
+  ["eval/accuracy", "share of held-out pairs put in the right order"],
+] as const;
+
+/** A value in YAML: JSON is YAML. */
+const yaml = (value: unknown) => JSON.stringify(value);
+
+/** Which reinforcement or other learning a hub's visitor looks for. */
+const tagsOf = (algorithm: string) => [
+  "valuehead",
+  algorithm,
+  ...(["ppo", "grpo", "rloo"].includes(algorithm) ? ["reinforcement-learning", "rlhf"] : []),
+];
+
+function frontMatter({ algorithm, baseModel, onHub, adapter }: CardFacts): string {
+  const lines = [
+    `library_name: ${adapter ? "peft" : "transformers"}`,
+    "pipeline_tag: text-generation",
+    ...(onHub && baseModel !== null ? [`base_model: ${yaml(baseModel)}`] : []),
+    ...(onHub && baseModel !== null ? [`base_model_relation: ${adapter ? "adapter" : "finetune"}`] : []),
+    "tags:",
+    ...tagsOf(algorithm).map((tag) => `  - ${tag}`),
+  ];
+  return `---\n${lines.join("\n")}\n---\n`;
+}
+
+const oneLine = (text: string) => text.replaceAll(/\s+/g, " ").replaceAll("|", "\\|");
+const row = (name: string, value: string) => `| ${name} | ${oneLine(value)} |`;
+const number = (x: number) => String(Number(x.toPrecision(4)));
+
+/** The text of a card. Its code runs as it stands where `id` can be opened. */
+export function modelCard(facts: CardFacts): string {
+  const { id, algorithm, step, baseModel, onHub, data, reward, options, metrics, adapter, version } = facts;
+  const base =
+    baseModel === null
+      ? "a model from scratch"
+      : onHub
+        ? `[${baseModel}](https://huggingface.co/${baseModel})`
+        : `\`${baseModel}\``;
+  const measured = SHOWN.filter(([name]) => Number.isFinite(metrics[name]));
+  const given = Object.entries(options);
+  const shown = (value: unknown) => `\`${JSON.stringify(value)}\``;
+  const python = adapter
+    ? ["from peft import AutoPeftModelForCausalLM as AutoModel", "from transformers import AutoTokenizer"]
+    : ["from transformers import AutoModelForCausalLM as AutoModel, AutoTokenizer"];
+  return `${frontMatter(facts)}
+# ${base.startsWith("[") ? (baseModel as string).split("/").at(-1) : baseModel === null ? "A language model" : baseModel.split("/").at(-1)}, ${algorithm.toUpperCase()}, step ${step}
+
+${adapter ? "An adapter for a" : "A"} causal language model, trained with [valuehead](https://www.npmjs.com/package/valuehead) ${version}.
+
+| | |
+|---|---|
+${[
+  row("trained from", base),
+  row("algorithm", ALGORITHMS[algorithm] ?? algorithm),
+  row("steps", String(step)),
+  ...(reward === undefined
+    ? []
+    : [row("reward", REWARDS[reward] ?? `\`${reward}\`, a reward function of its author's`)]),
+  ...data.map((words) => row("data", words)),
+  ...measured.map(([name, words]) => row(words, number(metrics[name]))),
+].join("\n")}
+${given.length > 0 ? `\nOptions other than the defaults: ${given.map(([name, value]) => `\`${name}\` ${shown(value)}`).join(", ")}.\n` : ""}
+${reward === undefined ? "What it has seen beyond this is what its base model has." : "It was trained to score high on that reward. Whatever the reward does not see, it may have got worse at."} Nobody has checked it for safety or
+for facts: see the limits of the model it was trained from.
+
+## Use it
+
+In Node, with valuehead:
+
+\`\`\`ts
+import { generate, loadModel, loadTokenizer } from "valuehead";
+
+const model = await loadModel(${JSON.stringify(id)});
+const tokenizer = await loadTokenizer(model.directory!);
+const { responses } = await generate(model, [tokenizer.encode("Hello")], { maxNewTokens: 20, topK: 1 });
+console.log(tokenizer.decode(responses[0].tokens));
+\`\`\`
+
+In Python, with transformers${adapter ? " and peft" : ""}:
+
+\`\`\`python
+${python.join("\n")}
+
+tokenizer = AutoTokenizer.from_pretrained(${JSON.stringify(id)})
+model = AutoModel.from_pretrained(${JSON.stringify(id)})
+ids = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=20, do_sample=False)
+print(tokenizer.decode(ids[0]))
+\`\`\`
+
+In a browser or in Node, with transformers.js: first make the ONNX form of it,
+
+\`\`\`sh
+npx valuehead export --model ${shellQuote(id)} --out onnx-model
+\`\`\`
+
+\`\`\`js
+import { pipeline } from "@huggingface/transformers";
+
+const write = await pipeline("text-generation", "./onnx-model", { dtype: "fp32" });
+const [{ generated_text }] = await write("Hello", { max_new_tokens: 20, do_sample: false });
+console.log(generated_text);
+\`\`\`
+
+<!-- valuehead: the code opens ${JSON.stringify(id)} -->
+`;
+}
+
+/** What the code of a card opens; undefined for a card of another origin. */
+const openedBy = (card: string): string | undefined => {
+  const found = /<!-- valuehead: the code opens ("(?:[^"\\]|\\.)*") -->/.exec(card);
+  return found ? JSON.parse(found[1]) : undefined;
+};
+
+/** A card whose code opens something else: the hub id under which it is published. One of another origin stays as it is. */
+export function cardFor(card: string, id: string): string {
+  const old = openedBy(card);
+  if (old === undefined) return card;
+  return card
+    .replaceAll(JSON.stringify(old), () => JSON.stringify(id))
+    .replaceAll(`--model ${shellQuote(old)} `, () => `--model ${shellQuote(id)} `);
+}
