@@ -10,7 +10,10 @@ export interface Prompt {
   readonly prompt: string;
   /** The whole row, by column; {} where a prompt is all there is. */
   readonly row: Readonly<Record<string, unknown>>;
-  /** The conversation that is answered; undefined: the prompt is plain text. One that ends with a message of the assistant has that message continued. */
+  /**
+   * The conversation that is answered; undefined: the prompt is plain text. One that ends with a message of the assistant has that
+   * message continued.
+   */
   readonly messages?: readonly ChatMessage[];
   /** Of a conversation from a file: its line or row, for errors. */
   readonly where?: string;

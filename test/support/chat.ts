@@ -1,5 +1,5 @@
 /** @file The golden conversations, and tokenizers with the templates they were written with. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ChatMessage } from "../../src/tokenizer/chat-template.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
@@ -39,15 +39,17 @@ export const chatGolden = JSON.parse(readFileSync(goldenPath("chat/cases.json"),
   groups: ChatGroup[];
 };
 
-/** The small tokenizer of all golden conversations. */
-export const chatTokenizerJson = (): TokenizerJSON =>
-  JSON.parse(readFileSync(goldenPath("chat/tokenizer.json"), "utf8"));
+/** The small tokenizer of golden conversations: byte-level, but for Zephyr and Gemma, which mark the spaces of words. */
+export function chatTokenizerJson(name = ""): TokenizerJSON {
+  const own = goldenPath(`chat/tokenizer-${name}.json`);
+  return JSON.parse(readFileSync(existsSync(own) ? own : goldenPath("chat/tokenizer.json"), "utf8"));
+}
 
 export const templateText = (name: string) => readFileSync(goldenPath(`chat/templates/${name}.jinja`), "utf8");
 
 /** The small tokenizer with a template, its special tokens, and what it puts in front of a text. */
 export function chatTokenizer(group: Omit<ChatGroup, "cases">, config: TokenizerConfig = {}): Tokenizer {
-  const json = chatTokenizerJson();
+  const json = chatTokenizerJson(group.name);
   const { bos, eos } = group;
   if (group.adds_bos && bos !== null) {
     const id = json.added_tokens?.find(({ content }) => content === bos)?.id as number;

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tokenizers
 import transformers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
@@ -106,6 +106,44 @@ def small_tokenizer():
     return tokenizer
 
 
+def sentencepiece_like():
+    """Words with a mark for their space and bytes for what is not known, as Zephyr's and Gemma's tokenizers have them, to be finished by
+    `as_zephyr` or `as_gemma`."""
+    trained = tokenizers.Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>", "<s>", "</s>", "<pad>", "<eos>", "<bos>"], show_progress=False)
+    text = [m["content"] for c in CONVERSATIONS.values() for m in c["messages"]] + ["<|user|> <|assistant|> <|system|> model\n user\n"]
+    trained.train_from_iterator(sorted(text), trainer)
+    model = json.loads(trained.to_str())["model"]
+    vocab = list(model["vocab"]) + [f"<0x{b:02X}>" for b in range(256)]
+    ids = {token: i for i, token in enumerate(vocab)}
+    merges = [tuple(m) for m in model["merges"]]
+    return models.BPE(vocab=ids, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+
+
+def as_zephyr():
+    tokenizer = tokenizers.Tokenizer(sentencepiece_like())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in ["<unk>", "<s>", "</s>"]])
+    return tokenizer
+
+
+def as_gemma():
+    tokenizer = tokenizers.Tokenizer(sentencepiece_like())
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in tokens])
+    return tokenizer
+
+
+def write(tokenizer, name):
+    text = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
+    (OUT / name).write_text(text + "\n", encoding="utf-8")
+
+
 def wrapped(tokenizer, template, bos, eos, adds_bos):
     copy = tokenizers.Tokenizer.from_str(tokenizer.to_str())
     if adds_bos:
@@ -137,11 +175,14 @@ def main():
         Path(sys.argv[2]).write_text(json.dumps({"now": NOW.isoformat(), "cases": cases}), encoding="utf-8")
         return print(f"{len(cases)} conversations, {sum('error' in c for c in cases)} of them refused")
     tokenizer = small_tokenizer()
-    (OUT / "tokenizer.json").write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    write(tokenizer, "tokenizer.json")
+    own = {"zephyr": as_zephyr(), "gemma": as_gemma()}
+    for name, other in own.items():
+        write(other, f"tokenizer-{name}.json")
     groups = []
     for name, tokens in MODELS.items():
         template = (OUT / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
-        groups.append({"name": name, **tokens, "cases": cases_of(wrapped(tokenizer, template, **tokens), CONVERSATIONS)})
+        groups.append({"name": name, **tokens, "cases": cases_of(wrapped(own.get(name, tokenizer), template, **tokens), CONVERSATIONS)})
     plain = dict(bos=None, eos="</s>", adds_bos=False)
     for name, template in MADE.items():
         parts = [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}]
