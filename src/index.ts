@@ -181,6 +181,7 @@ export {
   exportOnnx,
 } from "./ship/export.ts";
 export { type Pushed, type PushOptions, type PushProgress, push, type UploadFile, uploadList } from "./ship/push.ts";
+export { type CompleteOptions, TextModel, type TextPrompt, type TextScore } from "./ship/text-model.ts";
 export type { AddedToken } from "./tokenizer/added-tokens.ts";
 export type { ChatMessage, ChatTemplateOptions, TextPart } from "./tokenizer/chat-template.ts";
 export { loadTokenizer } from "./tokenizer/load.ts";
