@@ -40,11 +40,18 @@ export async function runCard(out: string, step: number, sources: CardSources): 
     data: dataOf(said),
     reward: said.reward === undefined ? undefined : baseName(said.reward),
     options: Object.fromEntries(changed),
+    messages: said.conversations ? exampleOf(options as { system?: string }) : undefined,
     metrics,
     adapter,
     version: VERSION,
   });
 }
+
+/** A conversation as the run had them. */
+const exampleOf = ({ system = "" }: { system?: string }) => [
+  ...(system === "" ? [] : [{ role: "system", content: system }]),
+  { role: "user", content: "Hello" },
+];
 
 /** From where the command was typed; of a directory elsewhere, its name. */
 function nearPath(path: string): string {
@@ -58,9 +65,9 @@ const lastParts = (path: string) => joinPath(baseName(parentDirectory(path)), ba
 function dataOf(record: Partial<RunRecord> & { prompts?: number }): string[] {
   const files = (paths: readonly (string | null | undefined)[]) =>
     paths.flatMap((path) => (path ? [`\`${baseName(path)}\``] : [])).join(", ");
-  const { prompts, promptsPath, data, pairsPath } = record;
+  const { prompts, promptsPath, data, pairsPath, conversations } = record;
   const named = files([promptsPath, pairsPath, ...(data ?? [])]);
-  const counted = prompts === undefined ? "" : `${prompts} prompts`;
+  const counted = prompts === undefined ? "" : `${prompts} prompts${conversations ? " (conversations)" : ""}`;
   const words = [counted, named && (counted ? `from ${named}` : named)].filter(Boolean).join(" ");
   return words ? [words] : [];
 }

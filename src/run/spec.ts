@@ -147,6 +147,8 @@ export interface RunRecord {
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;
+  /** How many of its prompts, of those held out too, are conversations. */
+  conversations?: number;
   evalPrompts?: string | null;
   /** Prompts held out of those in promptsPath. */
   heldOut?: number;
@@ -174,6 +176,7 @@ const ppoRecord = z.looseObject({
   promptsPath: text,
   promptColumn: text,
   evalPrompts: text,
+  conversations: z.number().int().min(0).optional(),
   heldOut: z.number().int().min(0).optional(),
 });
 const sftRecord = z.looseObject({

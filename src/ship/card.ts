@@ -19,6 +19,8 @@ export interface CardFacts {
   reward?: string;
   /** Options that were not left at their defaults. */
   options: Readonly<Record<string, unknown>>;
+  /** Of a model that answered conversations: the messages that the code in the card asks with. Undefined: it goes on with a text. */
+  messages?: readonly { role: string; content: string }[];
   /** Numbers of the last step, by name. */
   metrics: Readonly<Record<string, number>>;
   /** Whether the directory holds an adapter for its base model instead of whole weights. */
@@ -82,6 +84,33 @@ const oneLine = (text: string) => text.replaceAll(/\s+/g, " ").replaceAll("|", "
 const row = (name: string, value: string) => `| ${name} | ${oneLine(value)} |`;
 const number = (x: number) => String(Number(x.toPrecision(4)));
 
+/** How a text is gone on with, or a conversation answered, in each of the languages. */
+function usage(messages: CardFacts["messages"]): { ts: string; python: string; js: string } {
+  if (messages === undefined)
+    return {
+      ts: `const { responses } = await generate(model, [tokenizer.encode("Hello")], { maxNewTokens: 20, topK: 1 });
+console.log(tokenizer.decode(responses[0].tokens));`,
+      python: `ids = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=20, do_sample=False)
+print(tokenizer.decode(ids[0]))`,
+      js: `const [{ generated_text }] = await write("Hello", { max_new_tokens: 20, do_sample: false });
+console.log(generated_text);`,
+    };
+  const said = JSON.stringify(messages); // Python reads it as it stands: texts alone
+  return {
+    ts: `const messages = ${said};
+const { ids } = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+const { responses } = await generate(model, [ids], { maxNewTokens: 20, topK: 1 });
+console.log(tokenizer.decode(responses[0].tokens, { skipSpecialTokens: true }));`,
+    python: `messages = ${said}
+asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+ids = model.generate(**asked, max_new_tokens=20, do_sample=False)
+print(tokenizer.decode(ids[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))`,
+    js: `const messages = ${said};
+const [{ generated_text }] = await write(messages, { max_new_tokens: 20, do_sample: false });
+console.log(generated_text.at(-1).content);`,
+  };
+}
+
 /** The text of a card. Its code runs as it stands where `id` can be opened. */
 export function modelCard(facts: CardFacts): string {
   const { id, algorithm, step, baseModel, onHub, data, reward, options, metrics, adapter, version } = facts;
@@ -91,6 +120,7 @@ export function modelCard(facts: CardFacts): string {
       : onHub
         ? `[${baseModel}](https://huggingface.co/${baseModel})`
         : `\`${baseModel}\``;
+  const use = usage(facts.messages);
   const measured = SHOWN.filter(([name]) => Number.isFinite(metrics[name]));
   const given = Object.entries(options);
   const shown = (value: unknown) => `\`${JSON.stringify(value)}\``;
@@ -127,8 +157,7 @@ import { generate, loadModel, loadTokenizer } from "valuehead";
 
 const model = await loadModel(${JSON.stringify(id)});
 const tokenizer = await loadTokenizer(model.directory!);
-const { responses } = await generate(model, [tokenizer.encode("Hello")], { maxNewTokens: 20, topK: 1 });
-console.log(tokenizer.decode(responses[0].tokens));
+${use.ts}
 \`\`\`
 
 In Python, with transformers${adapter ? " and peft" : ""}:
@@ -138,8 +167,7 @@ ${python.join("\n")}
 
 tokenizer = AutoTokenizer.from_pretrained(${JSON.stringify(id)})
 model = AutoModel.from_pretrained(${JSON.stringify(id)})
-ids = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=20, do_sample=False)
-print(tokenizer.decode(ids[0]))
+${use.python}
 \`\`\`
 
 In a browser or in Node, with transformers.js: first make the ONNX form of it,
@@ -152,8 +180,7 @@ npx valuehead export --model ${shellQuote(id)} --out onnx-model
 import { pipeline } from "@huggingface/transformers";
 
 const write = await pipeline("text-generation", "./onnx-model", { dtype: "fp32" });
-const [{ generated_text }] = await write("Hello", { max_new_tokens: 20, do_sample: false });
-console.log(generated_text);
+${use.js}
 \`\`\`
 
 <!-- valuehead: the code opens ${JSON.stringify(id)} -->

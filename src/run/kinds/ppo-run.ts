@@ -231,7 +231,10 @@ async function begin<Config extends RolloutTrainerConfig>(
     trainer,
     train: (signal) => trainer.train(prompts, { signal }),
     inputs,
-    record: { model: asked, reward: spec.rewardName, prompts: spec.prompts.length },
+    record: {
+      ...{ model: asked, reward: spec.rewardName, prompts: spec.prompts.length },
+      ...(chats.length > 0 && { conversations: chats.length }),
+    },
     loaded: {
       parameters: model.parameters.data.length,
       vocabSize: model.sizes.vocabSize,

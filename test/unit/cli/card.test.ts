@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { format } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { modelCard } from "../../../src/ship/card.ts";
+import { writeChatModel } from "../../support/chat.ts";
 import { buildCli, runPrinted, temporaryDirectory, valuehead, writeModel, writePrompts } from "../../support/cli.ts";
 import { transformersJS } from "../../support/transformers-js.ts";
 
@@ -97,6 +98,28 @@ test("its code runs: valuehead, the export, transformers.js, and they agree", as
   await transformersJS(); // offline from here on
   const js = await printed(codeOf(card, "js"), "transformers");
   expect(js).toBe(`Hello${ours}`);
+});
+
+test("the card of a model that answered conversations asks in conversations, and its code runs too", async () => {
+  await writeChatModel(join(cwd, "chat"), "smollm2");
+  writeFileSync(
+    join(cwd, "chat.jsonl"),
+    `${JSON.stringify({ messages: [{ role: "user", content: "Where is Paris?" }] })}\n`,
+  );
+  const given = ["--model", join(cwd, "chat"), "--prompts", "chat.jsonl", "--reward", "length", "--out", "runs/chat"];
+  const sizes = ["--steps", "1", "--batch-size", "2", "--mini-batch-size", "2", "--max-new-tokens", "4"];
+  const { status, stderr } = valuehead(cwd, "train", ...given, ...sizes, "--system", 'Be "brief".');
+  expect(status, stderr).toBe(0);
+  const card = cardOf("chat", 1);
+  expect(card).toContain("| data | 1 prompts (conversations) from `chat.jsonl` |");
+  const messages = '[{"role":"system","content":"Be \\"brief\\"."},{"role":"user","content":"Hello"}]';
+  for (const language of ["ts", "python", "js"]) expect(codeOf(card, language)).toContain(`messages = ${messages}`);
+  const ours = await printed(codeOf(card, "ts"), "valuehead-chat");
+  const exported = codeOf(card, "sh").replace("npx ", "").replace("onnx-model", "onnx-chat");
+  const [command] = runPrinted(cwd, exported);
+  expect(command.status, command.stderr).toBe(0);
+  await transformersJS();
+  expect(await printed(codeOf(card, "js").replace("onnx-model", "onnx-chat"), "transformers-chat")).toBe(ours);
 });
 
 test("models of the hub are linked to, adapters are said to be adapters", () => {
