@@ -17,6 +17,9 @@ export const KINDS: Readonly<Record<string, readonly string[]>> = {
   int8: ["--rollout-precision", "int8"],
   scaling: ["--score-scaling", "normalize", "--score-clip", "2"],
   "one checkpoint": ["--keep-checkpoints", "1"],
+  GRPO: ["--algorithm", "grpo", "--num-generations", "4", "--score-scaling", "scale"],
+  RLOO: ["--algorithm", "rloo", "--num-generations", "2", "--epochs", "2"],
+  DPO: ["--algorithm", "dpo"],
   "language model": ["--algorithm", "sft"],
 };
 

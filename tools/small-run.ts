@@ -24,28 +24,34 @@ async function prepare({ root, directory }: SmallRun): Promise<void> {
     copyFileSync(join(root, "models", "tiny", name), join(directory, "model", name));
   const prompts = Array.from({ length: 10 }, (_, i) => `This movie number ${i} is\n`).join("");
   writeFileSync(join(directory, "prompts.txt"), prompts);
+  const pairs = Array.from({ length: 10 }, (_, i) => ({
+    prompt: `This movie number ${i} is`,
+    chosen: ` good, ${"really ".repeat(i % 4)}`,
+    rejected: " bad",
+  }));
+  writeFileSync(join(directory, "pairs.jsonl"), pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(""));
   writeFileSync(join(directory, "text.txt"), prompts.repeat(20).replaceAll("\n", " good or bad.\n\n"));
 }
 
-/** `valuehead train` on it with a checkpoint after every step, on one thread, events as JSON. PPO, unless the flags say sft. */
+/** `valuehead train` on it with a checkpoint after every step, on one thread, events as JSON. PPO, unless the flags say otherwise. */
 export function startRun(
   run: SmallRun,
   out: string,
   flags: readonly string[] = [],
   prefix: readonly string[] = [],
 ): ChildProcess {
-  const isText = flags.includes("sft");
-  const data = isText ? ["--data", "text.txt"] : ["--prompts", "prompts.txt", "--reward", "length"];
-  const files = ["--model", "model", ...data, "--out", out];
-  const sizes = isText
-    ? ["--batch-size", "4", "--sequence-length", "16", "--held-out-fraction", "0.2", "--eval-every", "2"]
+  const files = flags.includes("sft") ? "text.txt" : flags.includes("dpo") ? "pairs.jsonl" : undefined;
+  const data = files ? ["--data", files] : ["--prompts", "prompts.txt", "--reward", "length"];
+  const sizes = files
+    ? ["--batch-size", "4", "--held-out-fraction", "0.2", "--eval-every", "2"]
     : ["--batch-size", "8", "--mini-batch-size", "4", "--max-new-tokens", "8", "--learning-rate", "1e-3"];
+  if (files === "text.txt") sizes.push("--sequence-length", "16");
   const rest = ["--steps", String(run.steps), "--save-every", "1", "--threads", "1", "--json"];
   const command = [
     process.execPath,
     join(run.root, "bin", "valuehead.js"),
     "train",
-    ...files,
+    ...["--model", "model", ...data, "--out", out],
     ...sizes,
     ...rest,
     ...flags,

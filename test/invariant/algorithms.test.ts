@@ -119,34 +119,52 @@ describe.each(algorithms)("$name", ({ name, make, ratio, loss }) => {
     model.dispose();
   });
 
-  const notDraws = /not draws from the policy|away from 1 before any weight had moved|what the policy says/;
-  test("greedy choice and other temperatures are found out", async () => {
-    const exploits: [what: string, sampled: object, config: AnyConfig][] = [
-      ["greedy", { topK: 1 }, {}],
-      ["colder", { temperature: 0.4 }, {}],
-      ["hotter", { temperature: 2.5 }, {}],
-    ];
-    for (const [what, sampled, config] of exploits) {
+  describe("responses given as token ids that are no draws from the policy are found out", () => {
+    const queries = Array.from({ length: 8 }, (_, b) =>
+      tokenizer.encode(prompts[Math.floor(b / group) % prompts.length]),
+    );
+    /** Steps on responses sampled with other options than those of the config, and changed afterwards. */
+    async function steps(sampled: object, change = (ids: Int32Array) => ids, config: AnyConfig = {}) {
       const model = newModel();
-      const made = make({ model, reward: builtInRewards.length, config: { ...config, learningRate: 0 } });
-      const queries = Array.from({ length: 8 }, (_, b) =>
-        tokenizer.encode(prompts[Math.floor(b / group) % prompts.length]),
-      );
-      const steps = async () => {
+      const made = make({ model, reward: builtInRewards.length, config: { learningRate: 0, ...config } });
+      try {
         for (let step = 0; step < 20; step++) {
           const streams = queries.map((_, b) => step * 8 + b);
           const { responses } = await generate(model, queries, { maxNewTokens: 10, ...sampled, streams });
-          const ids = responses.map(({ tokens }) => tokens);
+          const ids = responses.map(({ tokens }) => change(tokens));
           await made.step(
             queries,
             ids,
             responses.map((_, b) => b % 2),
           );
         }
-      };
-      await expect(steps(), what).rejects.toThrow(notDraws);
-      model.dispose();
+      } finally {
+        model.dispose();
+      }
     }
+
+    test.each([
+      ["greedy choice", { topK: 1 }],
+      ["a lower temperature", { temperature: 0.4 }],
+      ["a higher temperature", { temperature: 2.5 }],
+      ["top-k", { topK: 20 }],
+      ["top-p", { topP: 0.5 }],
+    ])("%s", async (_, sampled) => {
+      await expect(steps(sampled)).rejects.toThrow(
+        new RegExp(`^${name.toUpperCase()} step \\d+: found tokens that are not draws from the policy`),
+      );
+    });
+
+    test("padding after the end of text", async () => {
+      const padded = (ids: Int32Array) => Int32Array.of(...ids, 8191, 8191);
+      await expect(steps({ maxNewTokens: 4 }, padded)).rejects.toThrow(
+        new RegExp(`^${name.toUpperCase()} step 1: found 1 tokens counted after the end of text`),
+      );
+    });
+
+    test("and honest ones are not", async () => {
+      await steps({});
+    });
   });
 
   test("a model whose sampling and scoring disagree is stopped, in the algorithm's name", async () => {

@@ -24,9 +24,13 @@ test("killed with SIGKILL and resumed, a run ends with the same result", async (
   ]);
 });
 
-test("so does language-model training", async () => {
-  const report = await killTest(run, 3, 6, () => {}, ["language model"]);
-  expect(report).toMatchObject({ kills: 3, differences: [] });
+test.each([
+  ["language model", 3],
+  ["GRPO", 2],
+  ["DPO", 2],
+])("so does one of the kind %s", async (kind, kills) => {
+  const report = await killTest(run, kills, 6, () => {}, [kind]);
+  expect(report).toMatchObject({ kills, differences: [] });
   expect(report.runs).toBeGreaterThan(0);
 });
 

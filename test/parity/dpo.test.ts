@@ -32,7 +32,7 @@ interface Golden extends Options {
   optimizer: { learning_rate: number; eps: number; max_grad_norm: number };
   pairs: { prompt: number[]; chosen: number[]; rejected: number[] }[];
   losses: number[];
-  metrics: Record<"rewards/margins" | "rewards/accuracies" | "rewards/chosen" | "logps/chosen", number>[];
+  metrics: Record<"rewards/margins" | "rewards/accuracies" | "rewards/chosen" | "logps/chosen" | "grad_norm", number>[];
 }
 
 describe.each(["sigmoid", "ipo", "hinge", "robust"])("three steps with the loss %s", (name) => {
@@ -81,6 +81,7 @@ describe.each(["sigmoid", "ipo", "hinge", "robust"])("three steps with the loss 
       close(ours.metrics[i]["dpo/margin"], want["rewards/margins"], `margin ${i}`);
       close(ours.metrics[i]["dpo/rewards_chosen"], want["rewards/chosen"], `chosen ${i}`);
       close(ours.metrics[i]["dpo/accuracy"], want["rewards/accuracies"], `accuracy ${i}`);
+      close(ours.metrics[i]["dpo/grad_norm"], want.grad_norm, `gradient ${i}`);
       close(ours.metrics[i]["dpo/logps_chosen"], want["logps/chosen"], `log-probs ${i}`);
     });
   });

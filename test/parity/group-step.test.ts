@@ -39,6 +39,8 @@ interface Golden {
   advantages: number[];
   /** Of each minibatch. */
   losses: number[];
+  /** Before clipping. */
+  gradNorms: number[];
 }
 
 const read = (name: string): Golden => JSON.parse(readFileSync(goldenPath(`group-step/${name}.json`), "utf8"));
@@ -123,6 +125,7 @@ describe.each(["grpo", "dr-grpo", "dapo", "bnpo", "rloo", "rloo-normalized"])("%
   test("the loss, at the weights that each minibatch met", () => {
     expect(ours.metrics["policy/first_ratio_deviation"]).toBeLessThan(1e-5);
     expect(Math.abs((ours.metrics["policy/loss"] as number) - mean(golden.losses))).toBeLessThan(1e-5);
+    expect((ours.metrics["update/grad_norm"] as number) / mean(golden.gradNorms)).toBeCloseTo(1, 4);
   });
 
   test("the change of every weight", () => {

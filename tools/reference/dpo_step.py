@@ -102,7 +102,7 @@ def run(name, loss, beta, label_smoothing):
         "loss": loss, "beta": beta, "labelSmoothing": label_smoothing, "steps": STEPS, "optimizer": OPTIMIZER, "pairs": given,
         "losses": losses,
         "metrics": [
-            {name: entry[name] for name in ("rewards/margins", "rewards/accuracies", "rewards/chosen", "logps/chosen")}
+            {name: entry[name] for name in ("rewards/margins", "rewards/accuracies", "rewards/chosen", "logps/chosen", "grad_norm")}
             for entry in logs
         ],
         "versions": {"trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__},

@@ -154,6 +154,7 @@ def run(name, kind, seed, size, minibatch, epochs, options, optimizer):
         "advantages": [float(x) for x in batch["advantages"]],
         "refLogprobs": ragged(batch["ref_per_token_logps"]) if "ref_per_token_logps" in batch else None,
         "losses": losses,
+        "gradNorms": [float(entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry],
         "versions": {"trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__},
     }
     OUT.mkdir(exist_ok=True)
@@ -180,7 +181,7 @@ CASES = {
         "grpo", 4, 4, 4, 1,
         {"loss_type": "bnpo", "scale_rewards": "group", "beta": 0.04, "epsilon": 0.02, "use_bias_correction_kl": True},
     ),
-    "rloo": ("rloo", 5, 4, 12, 2, {"beta": 0.05, "epsilon": 0.1}),
+    "rloo": ("rloo", 5, 4, 12, 2, {"beta": 0.05, "epsilon": 0.1, "epsilon_high": 0.2}),
     "rloo-normalized": (
         "rloo", 6, 4, 4, 1,
         {"beta": 0.2, "epsilon": 0.05, "epsilon_high": 0.1, "normalize_advantages": True, "temperature": 1.2},

@@ -1,6 +1,6 @@
 /** @file Importance weights against their definition. */
 import { expect, test } from "vitest";
-import { importanceWeights } from "../../../src/rl/importance.ts";
+import { importanceWeights, sequenceWeights } from "../../../src/rl/importance.ts";
 
 const batch = { rows: 2, width: 3, mask: Uint8Array.of(1, 1, 1, 1, 0, 0) };
 const rollout = [0.5, 0.25, 0.2, 0.8, 1, 1].map(Math.log);
@@ -27,6 +27,16 @@ test("a cap of 0 switches the correction off, not the numbers", () => {
   expect([...w.weights]).toEqual([1, 1, 1, 1, 1, 1]);
   expect(w.mean).toBeCloseTo(3.75 / 4, 6);
   expect(w.clipped).toBe(0);
+});
+
+test("of whole responses: products, truncated", () => {
+  const of = (cap: number) => Array.from(sequenceWeights(importanceWeights(old, rollout, batch, 1.5), batch, cap));
+  const close = (got: number[], want: number[]) => {
+    for (const [i, x] of want.entries()) expect(got[i]).toBeCloseTo(x, 6);
+  };
+  close(of(10), [1 * 2 * 0.5, 0.25]);
+  close(of(0.9), [0.9, 0.25]);
+  close(of(0), [1, 1]);
 });
 
 test("over all tokens, weighted by the rollout policy, the mean is 1 and k3 is the KL", () => {

@@ -1,0 +1,100 @@
+/** @file `train --algorithm`: each has its own options, help, runs and resuming. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { buildCli, jsonLines, temporaryDirectory, valuehead, writeModel, writePrompts } from "../../support/cli.ts";
+
+const cwd = temporaryDirectory();
+const at = (...parts: string[]) => join(cwd, ...parts);
+beforeAll(async () => {
+  buildCli();
+  await writeModel(at("m"));
+  writePrompts(at("p.txt"));
+  const pairs = Array.from({ length: 8 }, (_, i) => ({ prompt: `Film ${i}`, chosen: " is good", rejected: " is bad" }));
+  writeFileSync(at("pairs.jsonl"), pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(""));
+});
+
+const sizes = ["--batch-size", "4", "--steps", "2"];
+const sampled = [
+  "--prompts",
+  "p.txt",
+  "--reward",
+  "length",
+  "--max-new-tokens",
+  "4",
+  "--no-eval",
+  "--num-generations",
+  "2",
+];
+const runs = {
+  grpo: [...sampled, ...sizes, "--mini-batch-size", "2"],
+  rloo: [...sampled, ...sizes, "--mini-batch-size", "2"],
+  dpo: ["--data", "pairs.jsonl", "--held-out-fraction", "0.25", ...sizes],
+};
+const own = {
+  grpo: {
+    has: ["--num-generations", "--advantage-scaling", "--kl-correction"],
+    not: ["--vf-coef", "--preset", "--lambda"],
+  },
+  rloo: { has: ["--num-generations", "--normalize-advantages"], not: ["--vf-coef", "--length-normalization"] },
+  dpo: { has: ["--data", "--beta", "--label-smoothing"], not: ["--prompts", "--reward", "--max-new-tokens"] },
+};
+
+describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
+  it("shows its own options", () => {
+    const { stdout } = valuehead(cwd, "train", "--algorithm", algorithm, "--help");
+    for (const flag of own[algorithm].has) expect(stdout).toContain(`${flag} `);
+    for (const flag of own[algorithm].not) expect(stdout).not.toContain(`${flag} `);
+  });
+
+  it("trains, and --resume knows what the run is", () => {
+    const first = valuehead(
+      cwd,
+      "train",
+      "--algorithm",
+      algorithm,
+      "--model",
+      "m",
+      ...runs[algorithm],
+      "--out",
+      algorithm,
+    );
+    expect([first.status, first.stderr.match(/error:.*/)]).toEqual([0, null]);
+    expect(JSON.parse(readFileSync(at(algorithm, "config.json"), "utf8")).algorithm).toBe(algorithm);
+    const more = valuehead(cwd, "train", "--resume", algorithm, "--steps", "3", "--json");
+    expect([more.status, more.stderr]).toEqual([0, ""]);
+    const events = jsonLines(more.stdout);
+    expect(events.filter(({ type }) => type === "step")).toHaveLength(1);
+    expect(events.at(-1)).toMatchObject({ type: "done", step: 3, interrupted: false });
+    const answer = valuehead(cwd, "generate", "--model", algorithm, "--prompt", "This movie", "--max-new-tokens", "3");
+    expect(answer.status).toBe(0);
+  });
+
+  it("is resumed as itself alone", () => {
+    const { status, stderr } = valuehead(cwd, "train", "--algorithm", "sft", "--data", "p.txt", "--resume", algorithm);
+    expect(status).toBe(2);
+    expect(stderr).toContain(`a run of the algorithm ${algorithm}`);
+  });
+
+  it("takes a run's config.json for options", () => {
+    const args = ["--config", join(algorithm, "config.json"), "--model", "m", "--out", `${algorithm}-2`];
+    const data = algorithm === "dpo" ? ["--data", "pairs.jsonl"] : ["--prompts", "p.txt", "--reward", "length"];
+    const { status, stderr } = valuehead(cwd, "train", ...args, ...data, "--steps", "1", "--quiet");
+    expect([status, stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+    expect(JSON.parse(readFileSync(at(`${algorithm}-2`, "config.json"), "utf8")).algorithm).toBe(algorithm);
+  });
+});
+
+describe("what is wrong reads well", () => {
+  it.each([
+    [["--algorithm", "grpo", "--vf-coef", "1"], "--vf-coef", "an unknown option"],
+    [["--algorithm", "grpo", "--scale-rewards", "none"], "--scale-rewards", "it is called --advantage-scaling here"],
+    [["--algorithm", "dpo", "--label_smoothing", "0"], "--label_smoothing", "it is called --label-smoothing here"],
+    [["--algorithm", "dpo", "--data", "p.txt", "--out", "x"], "p.txt", "write one {"],
+    [["--algorithm", "gpro"], "gpro", "Allowed choices are ppo, grpo, rloo, dpo, sft"],
+  ])("%j", (args, ...words) => {
+    const { status, stderr } = valuehead(cwd, "train", ...args);
+    expect(status).not.toBe(0);
+    for (const word of words) expect(stderr).toContain(word);
+  });
+});
