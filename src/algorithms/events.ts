@@ -1,5 +1,6 @@
 /** @file What a run says while it goes on. Everything that shows a run, terminal or page, reads these and nothing else. */
 import type { ChatMessage } from "../base/chat-messages.ts";
+import type { TokenRecord } from "../experience/token-record.ts";
 import type { Metrics } from "../rl/metrics.ts";
 
 export type { Metrics };
@@ -19,7 +20,7 @@ export interface BestCheckpoint {
 }
 
 /** A response of a step, for people to read. */
-export interface Sample {
+export interface Sample extends TokenRecord {
   /** The prompt as it was given; of a conversation, what the user said last. */
   prompt: string;
   /** The conversation that was answered, its system message included; undefined: the prompt is plain text. */
@@ -36,6 +37,8 @@ export interface Sample {
   tokens: number[];
   /** The value head's estimate before each token; empty where nothing is learned from it. */
   values: number[];
+  /** The response with the highest or the lowest score of its step. */
+  picked?: "best" | "worst";
 }
 
 /** What a trainer says while it goes on. Steps count from 1; `step` is the one the event is about. */

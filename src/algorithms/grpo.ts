@@ -230,7 +230,8 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
     this.settle({ step, prompts: answered.prompts, scores: moments, audit: audit.state, skippedUpdates });
     const logRatios = update.logprobs.map((x, i) => x - logprobs[update.index[i]]);
     const clipped = clipFraction(logRatios, update.advantages, config);
-    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef };
+    const { tokenizer } = this;
+    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef, refLogprobs, tokenizer };
     const facts = { ...batchFacts, advantages, update, optimizer, clipFraction: clipped };
     const { metrics, samples } = groupReport(facts);
     yield* this.idle(stepSignals(facts));

@@ -78,7 +78,8 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     this.klController.update((kl[config.klLog] as KLEstimate).mean, batch.rows); // exact too: it was asked for
     const { skippedUpdates } = update;
     this.settle({ step, prompts: answered.prompts, scores: moments, audit: audit.state, skippedUpdates });
-    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, nonScoreRewards, update, optimizer };
+    const perToken = { refLogprobs, rewards, nonScoreRewards, tokenizer: this.tokenizer };
+    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, update, optimizer, ...perToken };
     const { metrics, samples } = stepReport(facts);
     yield* this.idle(stepSignals(facts));
     const all = { ...metrics, ...audit.metrics, ...clock.ppoTimes() };

@@ -2,15 +2,18 @@
 import { pick } from "../experience/ask.ts";
 import type { Experience } from "../experience/experience.ts";
 import type { RewardSample } from "../experience/sample.ts";
+import { tokenRecords } from "../experience/token-record.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { OptimizerConfig } from "../nn/options.ts";
+import { residentBytes } from "../platform/memory.ts";
 import { groupSpread } from "../rl/groups.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
 import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
 import type { AdvantageConfig, KLConfig } from "../rl/options.ts";
-import { ppoStatistics, sampledEntropy } from "../rl/stats.ts";
+import { ppoStatistics, quantile, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Metrics, Sample } from "./events.ts";
 import type { LossConfig } from "./options.ts";
 import type { UpdateRecord } from "./update.ts";
@@ -26,6 +29,11 @@ interface CommonFacts {
   scores: readonly number[];
   kl: KLEstimates;
   klCoef: number;
+  /** Of the reference, [B, W]. */
+  refLogprobs: Float32Array;
+  /** What advantages are made from, [B, W]; none where only whole responses are rewarded. */
+  rewards?: Float32Array;
+  tokenizer: Tokenizer;
   update: UpdateRecord;
   optimizer: AdamW;
   importance?: ImportanceWeights;
@@ -69,6 +77,7 @@ function commonMetrics(facts: CommonFacts): Metrics {
     "objective/entropy": sampledEntropy(data.logprobs, data.batch),
     "env/reward_mean": given.mean,
     "env/reward_std": given.std,
+    ...quantiles(facts.given),
     "tokens/queries_len_mean": queryLengths.mean,
     "tokens/queries_len_std": queryLengths.std,
     "tokens/responses_len_mean": responseLengths.mean,
@@ -191,10 +200,32 @@ export function stepSignals(facts: ReportFacts | GroupFacts): StepSignals {
   };
 }
 
-const samplesOf = (facts: CommonFacts, hasValues: boolean): Sample[] =>
-  facts.episodes.slice(0, facts.config.logSamples).map((_, b) => sample(facts, b, hasValues));
+/** How the scores of a batch are spread. */
+function quantiles(scores: readonly number[]): Metrics {
+  const sorted = Float64Array.from(scores).sort();
+  return {
+    "env/reward_min": sorted[0],
+    "env/reward_p10": quantile(sorted, 0.1),
+    "env/reward_p25": quantile(sorted, 0.25),
+    "env/reward_median": quantile(sorted, 0.5),
+    "env/reward_p75": quantile(sorted, 0.75),
+    "env/reward_p90": quantile(sorted, 0.9),
+    "env/reward_max": sorted[sorted.length - 1],
+  };
+}
 
-function sample({ config, data, episodes, given, kl }: CommonFacts, b: number, hasValues: boolean): Sample {
+/** The first responses, and the best and the worst of all. */
+function samplesOf(facts: CommonFacts, hasValues: boolean): Sample[] {
+  const { given, config } = facts;
+  if (config.logSamples === 0) return [];
+  const [best, worst] = [given.indexOf(Math.max(...given)), given.indexOf(Math.min(...given))];
+  const picked = (b: number) => (best === worst ? undefined : b === best ? "best" : b === worst ? "worst" : undefined);
+  const shown = given.flatMap((_, b) => (b < config.logSamples || picked(b) !== undefined ? [b] : []));
+  const record = tokenRecords(facts);
+  return shown.map((b) => ({ ...sample(facts, b, hasValues), ...record(b), ...(picked(b) && { picked: picked(b) }) }));
+}
+
+function sample({ config, data, episodes, given, kl }: CommonFacts, b: number, hasValues: boolean) {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = hasValues ? Array.from(data.values.subarray(b * width, b * width + tokens.length)) : [];
@@ -229,7 +260,7 @@ type Lap =
   | "time/ppo/compute_advantages"
   | "time/ppo/optimize_step";
 
-/** Seconds between laps, by metric name. */
+/** Seconds between laps, by metric name, and the memory at the end. */
 export class Stopwatch {
   readonly #laps: Partial<Record<Lap, number>> = {};
   readonly #start = performance.now();
@@ -241,12 +272,13 @@ export class Stopwatch {
     this.#last = now;
   }
 
-  times(): Partial<Record<Lap | "time/total", number>> {
-    return { ...this.#laps, "time/total": (performance.now() - this.#start) / 1000 };
+  times(): Partial<Record<Lap | "time/total" | "memory/resident_bytes", number>> {
+    const total = (performance.now() - this.#start) / 1000;
+    return { ...this.#laps, "time/total": total, "memory/resident_bytes": residentBytes() };
   }
 
   /** With what PPO took after the scores were known. */
-  ppoTimes(): Partial<Record<Lap | "time/ppo/total" | "time/total", number>> {
+  ppoTimes(): Metrics {
     const times = this.times();
     const sampling = (times["time/get_response"] ?? 0) + (times["time/get_scores"] ?? 0);
     return { ...times, "time/ppo/total": (times["time/total"] as number) - sampling };

@@ -133,7 +133,8 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
       moved.rows.map((b) => advantages[b]),
       config,
     );
-    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef };
+    const { tokenizer } = this;
+    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef, refLogprobs, tokenizer };
     const facts = { ...batchFacts, advantages, update, optimizer, clipFraction: clipped };
     const { metrics, samples } = groupReport(facts);
     yield* this.idle(stepSignals(facts));

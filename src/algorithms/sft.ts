@@ -9,6 +9,7 @@ import { checkWeights } from "../experience/finite.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type ScheduleName, scheduleFactor } from "../nn/schedules.ts";
+import { residentBytes } from "../platform/memory.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type RunConfig, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { Metrics, TrainEvent } from "./events.ts";
@@ -177,7 +178,10 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
       this.#settledAt = this.#learner.optimizer.step;
       const due = step === config.steps || (config.evalEvery > 0 && step % config.evalEvery === 0);
       const measured = data.heldOut && due ? yield* this.#measure(data.heldOut) : {};
-      const total = { "time/total": (performance.now() - start) / 1000 };
+      const total = {
+        "time/total": (performance.now() - start) / 1000,
+        "memory/resident_bytes": residentBytes(),
+      };
       yield { type: "step", step, steps: config.steps, metrics: { ...metrics, ...measured, ...total }, samples: [] };
     }
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < config.steps };

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { PPOConfig } from "../algorithms/options.ts";
 import { readPrompts } from "../data/prompts.ts";
 import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../platform/files.ts";
+import type { DashboardFlags } from "./dashboard.ts";
 import { addEngineOptions, addModelOption, readEngine, readObject } from "./options.ts";
 import { fixed, note, print, printFacts, terminalWidth, wrap } from "./output.ts";
 import { addPpoOptions, readPpoOptions, standing } from "./ppo-options.ts";
@@ -14,7 +15,7 @@ const REWARD = "positive";
 const PROMPTS = packagePath("models", "tiny", "prompts.txt");
 const HELD_OUT = packagePath("models", "tiny", "prompts-heldout.txt");
 
-interface DemoFlags {
+interface DemoFlags extends DashboardFlags {
   model?: string;
   maxNewTokens?: number;
   out?: string;

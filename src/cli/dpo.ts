@@ -8,6 +8,7 @@ import { fileSource, type OptionTable } from "../base/options.ts";
 import { readPairs } from "../data/pairs.ts";
 import { absolutePath, isDirectory, STDIN } from "../platform/files.ts";
 import type { DPOSpec, PairSource, RunRecord } from "../run/spec.ts";
+import { listen } from "./dashboard.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import {
@@ -106,7 +107,9 @@ async function follow(
     "finishing this step, then saving",
     async (signal) => {
       const [data, heldOut] = [await withoutStdin(files.data), files.heldOut && (await withoutStdin(files.heldOut))];
-      const events = runInWorker({ ...spec, model, data, heldOut: heldOut || undefined }, { signal, sinks: [view] });
+      const { record, ...listening } = await listen(spec, flags, view);
+      const asked = { ...spec, record, model, data, heldOut: heldOut || undefined };
+      const events = runInWorker(asked, { signal, ...listening });
       for await (const _ of events); // the view hears them
     },
     view.progress.clear,

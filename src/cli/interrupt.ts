@@ -38,6 +38,9 @@ export function endWith(error: unknown): boolean {
   return true;
 }
 
+/** Ask what goes on for a clean end, as the first Ctrl-C does; nothing where nothing goes on. */
+export const stopCurrent = (): void => current?.stop();
+
 /** Milliseconds in which the same signal is one key press where npm started this: it passes on what the terminal already sent. */
 const ECHO = 200;
 

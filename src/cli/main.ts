@@ -28,6 +28,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     load: () => import("./export.ts"),
   },
   push: { summary: "upload a checkpoint with its model card to the Hugging Face hub", load: () => import("./push.ts") },
+  view: {
+    summary: "the page of a run or several, live or finished: curves, samples token by token, the audit",
+    load: () => import("./view.ts"),
+  },
   info: { summary: "configuration, parameters and memory use of a model", load: () => import("./info.ts") },
 };
 

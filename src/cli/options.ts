@@ -13,7 +13,7 @@ import { asUsage } from "./errors.ts";
 export const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** A number, or the text as it stands: what an option may be is checked when all are read. */
-const numberOrText = (text: string): number | string => {
+export const numberOrText = (text: string): number | string => {
   const value = Number(text);
   return text.trim() === "" || Number.isNaN(value) ? text : value;
 };

@@ -1,9 +1,10 @@
 /** @file The flags that every command has that starts a run, whatever its algorithm. */
 import { type Command, Option } from "commander";
 import { type Changeable, changeable } from "../run/options.ts";
+import { addDashboardOption, type DashboardFlags } from "./dashboard.ts";
 import { addIgnoreMemoryOption, collectChoices } from "./options.ts";
 
-export interface RunFlags {
+export interface RunFlags extends DashboardFlags {
   out?: string;
   resume?: boolean | string;
   allowChange?: Changeable[];
@@ -33,4 +34,5 @@ export function addTellingOptions(command: Command): void {
   command
     .option("--json", "print one JSON object per event, one per line, and nothing else on stdout")
     .option("--quiet", "no progress bar and no table");
+  addDashboardOption(command);
 }

@@ -8,6 +8,7 @@ import { brief } from "../base/text.ts";
 import { readCorpus } from "../data/corpus.ts";
 import { absolutePath, STDIN } from "../platform/files.ts";
 import type { RunRecord, SFTSpec, TextSource } from "../run/spec.ts";
+import { listen } from "./dashboard.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import {
@@ -119,7 +120,8 @@ async function follow(
     async (signal) => {
       const data = await withoutStdin(files.data, spec.column);
       const heldOut = files.heldOut && (await withoutStdin(files.heldOut, spec.column));
-      const events = runInWorker({ ...spec, data, heldOut }, { signal, sinks: [view] });
+      const { record, ...listening } = await listen(spec, flags, view);
+      const events = runInWorker({ ...spec, record, data, heldOut }, { signal, ...listening });
       for await (const _ of events); // the view hears them
     },
     view.progress.clear,

@@ -8,6 +8,7 @@ import type { Prompt } from "../data/prompts.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
+import { type DashboardFlags, listen } from "./dashboard.ts";
 import { interruptible } from "./interrupt.ts";
 import {
   addEngineOptions,
@@ -230,7 +231,11 @@ export async function readPromptsFrom(
 }
 
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
-export async function followRun(spec: RewardedSpec, flags: { json?: boolean; quiet?: boolean }, command: Command) {
+export async function followRun(
+  spec: RewardedSpec,
+  flags: DashboardFlags & { json?: boolean; quiet?: boolean },
+  command: Command,
+) {
   const { resolve } = await optionSet(spec.algorithm ?? "ppo");
   const { isRewardPath } = await import("../experience/reward-functions.ts");
   const { openReward } = await import("../run/reward-process.ts");
@@ -254,10 +259,12 @@ export async function followRun(spec: RewardedSpec, flags: { json?: boolean; qui
     const directory = await fetchModel(spec.model);
     // The checkpoint that a run directory means today, for it may mean another one tomorrow.
     const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
+    const { record, ...listening } = await listen(spec, flags, view);
     await interruptible(
       FINISHING,
       async (signal) => {
-        const events = runInWorker({ ...spec, model, rewardName } as RewardedSpec, reward, { signal, sinks: [view] });
+        const asked = { ...spec, model, rewardName, record } as RewardedSpec;
+        const events = runInWorker(asked, reward, { signal, ...listening });
         for await (const _ of events); // the view hears them
       },
       view.progress.clear,

@@ -102,6 +102,12 @@ export async function refuseWhereLocked(directory: string): Promise<void> {
   if (seen?.holder && !isStale(seen)) refuse(directory, seen);
 }
 
+/** Whether somebody is at work in that directory, this process included. */
+export async function isLocked(directory: string): Promise<boolean> {
+  const seen = await look(joinPath(directory, LOCK_FILE)).catch(() => undefined);
+  return seen?.holder !== undefined && !isStale(seen);
+}
+
 const isThisProcess = (other: Holder): boolean =>
   Object.entries(thisProcess()).every(([name, value]) => other[name as keyof Holder] === value);
 

@@ -1,7 +1,7 @@
 /** @file Which process this is, and whether another one still runs. */
 import { execFileSync } from "node:child_process";
 import { readFileSync, readlinkSync } from "node:fs";
-import { availableParallelism, hostname, uptime } from "node:os";
+import { arch, availableParallelism, cpus, hostname, platform, release, totalmem, uptime } from "node:os";
 import { z } from "zod";
 
 const word = z
@@ -83,3 +83,13 @@ export function isAlive(other: ProcessIdentity, lastSeen: number): boolean | und
 
 /** Cores this process may use. */
 export const availableCores = (): number => availableParallelism();
+
+/** What a run was made on, for whoever wants to make it again. Nothing in it names the machine. */
+export const machine = () => ({
+  node: process.version,
+  system: `${platform()} ${release()}`,
+  arch: arch(),
+  cpu: cpus()[0]?.model.trim() ?? "",
+  cores: availableCores(),
+  memory: totalmem(),
+});

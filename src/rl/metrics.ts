@@ -21,6 +21,13 @@ export const metrics = {
 
   "env/reward_mean": "mean score of the reward function over the batch, without the KL penalty",
   "env/reward_std": "standard deviation (unbiased) of the scores over the batch",
+  "env/reward_min": "lowest score of the batch",
+  "env/reward_p10": "a tenth of the scores of the batch are below it, as are the next ones by their names",
+  "env/reward_p25": "the lower quartile of the scores",
+  "env/reward_median": "the median of the scores",
+  "env/reward_p75": "the upper quartile of the scores",
+  "env/reward_p90": "a tenth of the scores are above it",
+  "env/reward_max": "highest score of the batch",
   "ppo/mean_scores":
     "mean over the batch of the scores that PPO is given: after failScore, missingEosPenalty, scoreScaling and scoreClip",
   "ppo/std_scores": "standard deviation (unbiased) of the same scores over the batch",
@@ -100,6 +107,7 @@ export const metrics = {
   "time/ppo/optimize_step": "seconds spent in all epochs of updates",
   "time/ppo/total": "seconds of the step after the scores were known",
   "time/total": "seconds of the whole step, sampling included",
+  "memory/resident_bytes": "resident memory of the process at the end of the step, all threads together",
 } as const satisfies Record<string, string>;
 
 /** What GRPO and RLOO say beside the numbers of {@link metrics} that are not about PPO alone. "Group": the responses to one prompt. */
@@ -160,6 +168,7 @@ export const sftMetrics = {
   "eval/tokens": "tokens of the held-out text that were predicted",
   "time/tokens_per_second": "tokens of the batch over the seconds of the step, measuring left out",
   "time/total": "seconds of the whole step",
+  "memory/resident_bytes": "resident memory of the process at the end of the step, all threads together",
 } as const satisfies Record<string, string>;
 
 /** A name of {@link metrics}, {@link groupMetrics}, {@link dpoMetrics} or {@link sftMetrics}. */

@@ -130,3 +130,15 @@ export function sampledEntropy(logprobs: ArrayLike<number>, batch: Padded): numb
 function clip(x: number, low: number, high: number): number {
   return Math.min(Math.max(x, low), high);
 }
+
+/**
+ * The q-quantile of sorted numbers, linear between neighbours, as numpy.quantile has it.
+ * @param sorted ascending, at least one
+ * @param q      from 0 to 1
+ */
+export function quantile(sorted: ArrayLike<number>, q: number): number {
+  const place = q * (sorted.length - 1);
+  const below = Math.floor(place);
+  const above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+}

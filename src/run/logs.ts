@@ -2,6 +2,7 @@
 import { joinPath, writeTextAtomic } from "../platform/files.ts";
 import type { RunEvent } from "./events.ts";
 import { EvaluationSink } from "./sinks/evaluation.ts";
+import { EventLogSink } from "./sinks/event-log.ts";
 import { JSONLSink } from "./sinks/jsonl.ts";
 import type { Sink } from "./sinks/sink.ts";
 import { TensorBoardSink } from "./sinks/tensorboard.ts";
@@ -12,14 +13,21 @@ export const CONFIG_FILE = "config.json";
 export class RunLogs implements Sink {
   readonly #config: string;
   readonly #lines: JSONLSink;
+  readonly #said: EventLogSink;
   readonly #sinks: readonly Sink[];
   readonly evaluations: EvaluationSink;
 
-  private constructor(directory: string, config: string, lines: JSONLSink, tensorboard: Sink, prompts: string) {
+  private constructor(
+    directory: string,
+    config: string,
+    [lines, tensorboard, said]: [JSONLSink, TensorBoardSink, EventLogSink],
+    prompts: string,
+  ) {
     this.#config = config;
     this.#lines = lines;
+    this.#said = said;
     this.evaluations = new EvaluationSink(directory, prompts);
-    this.#sinks = [lines, tensorboard, this.evaluations];
+    this.#sinks = [lines, tensorboard, said, this.evaluations];
   }
 
   /**
@@ -32,7 +40,8 @@ export class RunLogs implements Sink {
     await writeTextAtomic(joinPath(directory, CONFIG_FILE), text);
     const lines = await JSONLSink.open(directory, { stepsTaken });
     const tensorboard = await TensorBoardSink.open(joinPath(directory, "tb"), { stepsTaken });
-    return new RunLogs(directory, text, lines, tensorboard, prompts);
+    const said = await EventLogSink.open(directory, { stepsTaken });
+    return new RunLogs(directory, text, [lines, tensorboard, said], prompts);
   }
 
   /** Which of the files is not there any more, in words. */
@@ -44,6 +53,12 @@ export class RunLogs implements Sink {
   async copyTo(directory: string): Promise<void> {
     await writeTextAtomic(joinPath(directory, CONFIG_FILE), this.#config);
     await this.#lines.copyTo(directory);
+    await this.#said.copyTo(directory);
+  }
+
+  /** The error that ends the run. Nothing where it cannot be written: the run has another to tell. */
+  failed(error: unknown): Promise<void> {
+    return this.#said.failed(error).catch(() => {});
   }
 
   async event(event: RunEvent): Promise<void> {

@@ -9,6 +9,33 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** What listens to the run, beside its own logs. Called on the caller's thread. */
   sinks?: readonly Sink[];
+  /** Asks for checkpoints while the run goes on. */
+  saves?: SaveRequests;
+}
+
+/** Asks a run to save: {@link SaveRequests.ask} has it write a checkpoint after the step in progress. */
+export class SaveRequests {
+  #asked = false;
+  #heard = () => {};
+
+  /** Save after the step in progress. Asked several times before then, it saves once. */
+  ask(): void {
+    this.#asked = true;
+    this.#heard();
+  }
+
+  /** Whether it was asked for since the last time. @internal */
+  take(): boolean {
+    const asked = this.#asked;
+    this.#asked = false;
+    return asked;
+  }
+
+  /** Have somebody else hear of it, who runs the run. @internal */
+  passOn(heard: () => void): void {
+    this.#heard = heard;
+    if (this.#asked) heard();
+  }
 }
 
 /** The reward is left out where nothing is rewarded. */

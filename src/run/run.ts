@@ -5,6 +5,7 @@ import { VERSION } from "../base/version.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
 import { joinPath } from "../platform/files.ts";
 import type { RunLock } from "../platform/lock.ts";
+import { machine } from "../platform/process.ts";
 import { enterRunDirectory, lostDirectory, rescue } from "../platform/run-directory.ts";
 import { breathe } from "../platform/worker.ts";
 import { findResumePoint, pruneCheckpoints, refuseNoRun, saveCheckpoint } from "./checkpoint.ts";
@@ -15,7 +16,7 @@ import { dpoRun } from "./kinds/dpo-run.ts";
 import { grpoRun, ppoRun, rlooRun } from "./kinds/ppo-run.ts";
 import { sftRun } from "./kinds/sft-run.ts";
 import { RunLogs } from "./logs.ts";
-import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
+import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions, SaveRequests } from "./options.ts";
 import { checkResumed, learningOptions } from "./resume.ts";
 import { runCard } from "./run-card.ts";
 import { withSinks } from "./sinks/sink.ts";
@@ -32,38 +33,42 @@ export function run(spec: RewardedSpec, reward: RewardFunction, options?: RunOpt
 export function run(spec: DataSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
 export function run(spec: RewardedSpec | DataSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
-  return withSinks((signal) => lockedRun(spec, reward, signal), options.sinks ?? [], options);
+  const { sinks = [], saves } = options;
+  return withSinks((signal) => lockedRun(spec, reward, { signal, saves }), sinks, options);
 }
 
-/**
- * A run without sinks of the caller's.
- * @param lockId whose lock on the run directory it is, for `dropLock`
- */
+/** What a run is told from outside while it goes on. */
+export interface Asked {
+  signal: AbortSignal;
+  saves?: SaveRequests;
+  /** Whose lock on the run directory it is, for `dropLock`. */
+  lockId?: string;
+}
+
+/** A run without sinks of the caller's. */
 export async function* lockedRun(
   spec: RewardedSpec | DataSpec,
   reward: RewardFunction | undefined,
-  signal: AbortSignal,
-  lockId?: string,
+  asked: Asked,
 ): AsyncGenerator<RunEvent> {
-  if (spec.algorithm === "dpo") yield* inDirectory(spec, dpoRun, signal, lockId);
-  else if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, signal, lockId);
-  else if (spec.algorithm === "grpo") yield* inDirectory(spec, grpoRun(reward ?? noReward()), signal, lockId);
-  else if (spec.algorithm === "rloo") yield* inDirectory(spec, rlooRun(reward ?? noReward()), signal, lockId);
-  else yield* inDirectory(spec, ppoRun(reward ?? noReward()), signal, lockId);
+  if (spec.algorithm === "dpo") yield* inDirectory(spec, dpoRun, asked);
+  else if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, asked);
+  else if (spec.algorithm === "grpo") yield* inDirectory(spec, grpoRun(reward ?? noReward()), asked);
+  else if (spec.algorithm === "rloo") yield* inDirectory(spec, rlooRun(reward ?? noReward()), asked);
+  else yield* inDirectory(spec, ppoRun(reward ?? noReward()), asked);
 }
 
 async function* inDirectory<Spec extends AnyRunSpec & { config?: object; where?: string }, Config extends RunConfig>(
   spec: Spec,
   kind: RunKind<Spec, Config>,
-  signal: AbortSignal,
-  lockId: string | undefined,
+  asked: Asked,
 ): AsyncGenerator<RunEvent> {
   kind.config({ ...spec.config }, spec.where); // report wrong options before anything else
   if (spec.resume) await refuseNoRun(spec.out);
   if (spec.resume) refuseOtherAlgorithm(spec.out, await recordIn(spec.out), kind.algorithm);
-  const lock = await enterRunDirectory(spec.out, spec.resume ?? false, lockId);
+  const lock = await enterRunDirectory(spec.out, spec.resume ?? false, asked.lockId);
   try {
-    yield* runIn(lock, spec, kind, signal);
+    yield* runIn(lock, spec, kind, asked);
   } finally {
     await lock.release();
   }
@@ -73,7 +78,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
   lock: RunLock,
   spec: Spec,
   kind: RunKind<Spec, Config>,
-  signal: AbortSignal,
+  { signal, saves = new SaveRequests() }: Asked,
 ): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out, kind.checkpoint) : { damaged: [] };
   const before = checkpoint?.state;
@@ -96,7 +101,8 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
 
   lock.keepDirectory();
   const of = { version: VERSION, algorithm: kind.algorithm };
-  const record = { ...of, ...begun.record, ...spec.record, threads, device, options: config };
+  const at = { threads, device, environment: machine() };
+  const record = { ...of, ...begun.record, ...spec.record, ...at, options: config };
   const logs = await RunLogs.open(spec.out, record, trainer.stepsTaken, inputs.evaluation ?? "");
   /** Into the logs first, then to whoever listens. */
   const tell = async (event: RunEvent): Promise<RunEvent> => {
@@ -170,7 +176,8 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
         if (reward !== undefined) rewards = [...rewards, reward].slice(-(config.saveEvery || REWARD_WINDOW));
         const found = await lost();
         if (found !== undefined) throw new LostDirectory(found);
-        if (config.saveEvery > 0 && event.step % config.saveEvery === 0) yield await save();
+        const due = config.saveEvery > 0 && event.step % config.saveEvery === 0;
+        if (saves.take() || due) yield await save();
       }
       yield event; // a step that is heard of is logged, and saved where it was to be
       await breathe();
@@ -197,13 +204,19 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
     } catch (second) {
       yield await warning(`no checkpoint of step ${trainer.stepsTaken} could be written either: ${messageOf(second)}`);
     }
+    await logs.failed(error);
     if (found !== undefined) lostDirectory(spec.out, found, rescued, error);
     throw error;
   } finally {
+    const there = (await lost().catch(messageOf)) === undefined;
     await logs.close();
     begun.dispose();
+    if (there) await report(spec.out).catch(() => {}); // without one the run is whole
   }
 }
+
+/** report.html. Its code is only loaded here. */
+const report = async (out: string) => (await import("./page/report.ts")).writeReport(out);
 
 /** The run directory is not there any more, or not this run's. */
 class LostDirectory extends Error {

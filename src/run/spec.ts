@@ -141,6 +141,8 @@ export interface RunRecord {
   /** Undefined before there was another than PPO. */
   algorithm?: AlgorithmName;
   model: string | null;
+  /** What was typed when it began; the command line writes it. */
+  command?: readonly string[];
   options: Readonly<Record<string, unknown>>;
   /** Of a PPO run. */
   reward?: string;
@@ -178,6 +180,7 @@ const ppoRecord = z.looseObject({
   evalPrompts: text,
   conversations: z.number().int().min(0).optional(),
   heldOut: z.number().int().min(0).optional(),
+  command: z.array(z.string()).optional(),
 });
 const sftRecord = z.looseObject({
   algorithm: z.literal("sft"),
@@ -189,6 +192,7 @@ const sftRecord = z.looseObject({
   column: text,
   tokenizer: text,
   modelConfig: object.nullable().optional(),
+  command: z.array(z.string()).optional(),
 });
 
 const dpoRecord = z.looseObject({

@@ -6,6 +6,7 @@ import { ValueheadError } from "../base/errors.ts";
 import { plainError, reviveError } from "../base/thrown.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
 import { parentChannel, workerInput } from "../platform/worker.ts";
+import { SaveRequests } from "./options.ts";
 import { lockedRun } from "./run.ts";
 import type { ToParent, ToWorker, WorkerInput } from "./worker.ts";
 
@@ -19,10 +20,12 @@ const GONE = new ValueheadError("reward", {
 async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
   const { spec, lockId } = workerInput<WorkerInput>();
   const controller = new AbortController();
+  const saves = new SaveRequests();
   let left = false;
   const waiting = new Map<number, { resolve: (scores: number[]) => void; reject: (error: Error) => void }>();
   parent.onMessage((message: ToWorker) => {
     if (message.type === "stop") return controller.abort();
+    if (message.type === "save") return saves.ask();
     if (message.type === "leave") {
       left = true;
       for (const { reject } of waiting.values()) reject(GONE);
@@ -47,7 +50,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
     });
   const reward = spec.algorithm === "sft" || spec.algorithm === "dpo" ? undefined : ask;
   try {
-    for await (const event of lockedRun(spec, reward, controller.signal, lockId)) {
+    for await (const event of lockedRun(spec, reward, { signal: controller.signal, saves, lockId })) {
       if (left) break; // the run ends as if its iterator had been left here
       parent.post({ type: "event", event } satisfies ToParent);
     }

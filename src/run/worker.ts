@@ -12,12 +12,14 @@ import { dropLock } from "../platform/lock.ts";
 import { packageModule } from "../platform/package.ts";
 import { spawnWorker } from "../platform/worker.ts";
 import type { RunEvent } from "./events.ts";
-import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions } from "./options.ts";
+import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions, type SaveRequests } from "./options.ts";
 import { withSinks } from "./sinks/sink.ts";
 import type { DataSpec, RewardedSpec } from "./spec.ts";
 
 export type ToWorker =
   | { type: "stop" }
+  /** A checkpoint after the step in progress. */
+  | { type: "save" }
   /** Nobody listens any more. */
   | { type: "leave" }
   | { type: "scores"; id: number; scores: number[] }
@@ -43,13 +45,14 @@ export function runInWorker(spec: RewardedSpec, reward: RewardFunction, options?
 export function runInWorker(spec: DataSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
 export function runInWorker(spec: RewardedSpec | DataSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
-  return withSinks((signal) => workerEvents(spec, reward, signal), options.sinks ?? [], options);
+  const { sinks = [], saves } = options;
+  return withSinks((signal) => workerEvents(spec, reward, { signal, saves }), sinks, options);
 }
 
 async function* workerEvents(
   spec: RewardedSpec | DataSpec,
   reward: RewardFunction | undefined,
-  signal: AbortSignal,
+  { signal, saves }: { signal: AbortSignal; saves?: SaveRequests | undefined },
 ): AsyncGenerator<RunEvent> {
   const lockId = randomId();
   const worker = spawnWorker(packageModule("run/worker-main"), { spec, lockId } satisfies WorkerInput);
@@ -87,6 +90,7 @@ async function* workerEvents(
   const stop = () => worker.post({ type: "stop" } satisfies ToWorker);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
+  saves?.passOn(() => worker.post({ type: "save" } satisfies ToWorker));
   try {
     for (;;) {
       while (queue.length === 0)

@@ -34,7 +34,7 @@ export class JSONLSink implements Sink {
     await makeDirectory(directory);
     const [metrics, samples] = FILES.map((name) => joinPath(directory, name));
     const { stepsTaken } = options;
-    if (stepsTaken !== undefined) for (const path of [metrics, samples]) await keepLinesUpTo(path, stepsTaken);
+    if (stepsTaken !== undefined) for (const path of [metrics, samples]) await keepLines(path, ({ step }) => step <= stepsTaken);
     return new JSONLSink(await AppendFile.open(metrics), await AppendFile.open(samples));
   }
 
@@ -76,11 +76,11 @@ export class JSONLSink implements Sink {
 }
 
 /** Drop what an interrupted run logged after the checkpoint it is resumed from, and a line it was killed in. */
-async function keepLinesUpTo(path: string, step: number): Promise<void> {
+export async function keepLines(path: string, keep: (line: { step: number }) => boolean): Promise<void> {
   if (!(await exists(path))) return;
   const lines = (await readText(path)).split("\n").filter((line) => {
     try {
-      return JSON.parse(line).step <= step;
+      return keep(JSON.parse(line));
     } catch {
       return false;
     }
