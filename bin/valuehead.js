@@ -23,7 +23,13 @@ function build() {
   process.stderr.write("valuehead: first start in a source checkout, compiling src/ to dist/ ...\n");
   // The compiler's output must not reach stdout: --json promises nothing else there.
   const { stdout } = spawnSync(process.execPath, [compiler, "-p", project], { encoding: "utf8", cwd: root });
+  buildPage();
   return existsSync(main) ? undefined : `the compiler failed\n${stdout}`;
+}
+
+/** Bundle the dashboard's page. Without it everything else works. */
+function buildPage() {
+  spawnSync("npm", ["run", "-s", "build:page"], { cwd: root, shell: process.platform === "win32" });
 }
 
 const [major] = process.versions.node.split(".");

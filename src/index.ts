@@ -89,6 +89,7 @@ export {
   resolveReward,
   type TextReward,
 } from "./experience/reward-functions.ts";
+export type { TokenRecord } from "./experience/token-record.ts";
 export {
   type GPT2Config,
   makeConfig,

@@ -92,15 +92,18 @@ export async function wholeRun(run: SmallRun, flags: readonly string[] = [], out
 export function contents(out: string): Map<string, Buffer> {
   const all = new Map<string, Buffer>();
   for (const name of readdirSync(out, { recursive: true, encoding: "utf8" }).sort()) {
-    if (name.startsWith("tb")) continue; // one file for each start, with the time in it
+    if (name.startsWith("tb") || /^(events\.jsonl|report\.html)$/.test(name)) continue; // with the time in them
     const path = join(out, name);
-    if (name === "metrics.jsonl") all.set(name, Buffer.from(withoutTimes(readFileSync(path, "utf8"))));
+    if (name === "config.json") all.set(name, Buffer.from(withoutCommand(readFileSync(path, "utf8"))));
+    else if (name === "metrics.jsonl") all.set(name, Buffer.from(withoutTimes(readFileSync(path, "utf8"))));
     else if (statSync(path).isFile()) all.set(name, readFileSync(path));
   }
   return all;
 }
 
-const withoutTimes = (text: string) => text.replace(/,"time\/[^"]*":[^,}]*/g, "");
+const withoutTimes = (text: string) => text.replace(/,"(time|memory)\/[^"]*":[^,}]*/g, "");
+/** What was typed names the directory. */
+const withoutCommand = (text: string) => JSON.stringify({ ...JSON.parse(text), command: undefined });
 
 /** Names of files that only one of two runs has or that differ. */
 export function differences(a: string, b: string): string[] {

@@ -36,7 +36,12 @@ export function breach(run: RunData): { step: number; since: number; log: number
   for (let i = 1; i <= at; i++) if ((logs[i] ?? 0) <= (logs[low] ?? 0)) low = i;
   // Before the first step log M is 0: where it never fell below, the gap was open from the start.
   const open = (logs[low] ?? 0) >= 0 ? 0 : low + 1;
-  return { step: run.steps[at], since: run.steps[Math.min(open, at)], log: logs[at] as number, bound: bounds[at] as number };
+  return {
+    step: run.steps[at],
+    since: run.steps[Math.min(open, at)],
+    log: logs[at] as number,
+    bound: bounds[at] as number,
+  };
 }
 
 /** What the audit said, first and word for word. */
@@ -46,7 +51,8 @@ export function auditWords(run: RunData): { step?: number; found: string; expect
       const step = Number(/\d+/.exec(String(event.where))?.[0]);
       return { step, found: String(event.found), expected: String(event.expected), fix: String(event.fix) };
     }
-    const match = event.type === "warning" && /^found ([\s\S]*), expected ([\s\S]*?)\. ([\s\S]*)$/.exec(event.message ?? "");
+    const match =
+      event.type === "warning" && /^found ([\s\S]*), expected ([\s\S]*?)\. ([\s\S]*)$/.exec(event.message ?? "");
     if (match && /draws from|kept set|end of text|policy ratio|set it was drawn/.test(match[1]))
       return { step: event.step, found: match[1], expected: match[2], fix: match[3] };
   }
@@ -198,14 +204,28 @@ function endFindings(run: RunData): Finding[] {
       {
         kind: "bad",
         title: `The run ended with an error${error.where ? `: ${error.where}` : ""}`,
-        text: error.found ? `Found ${error.found}, expected ${error.expected}. ${error.fix}` : String(error.message ?? ""),
+        text: error.found
+          ? `Found ${error.found}, expected ${error.expected}. ${error.fix}`
+          : String(error.message ?? ""),
       },
     ];
   if (run.state === "cut off")
-    return [{ kind: "warn", title: "The run was cut off", text: "Its process ended without a word. It goes on from its newest checkpoint with --resume." }];
+    return [
+      {
+        kind: "warn",
+        title: "The run was cut off",
+        text: "Its process ended without a word. It goes on from its newest checkpoint with --resume.",
+      },
+    ];
   const seconds = column(run, "time/total").reduce<number>((sum, x) => sum + (x ?? 0), 0);
   if (run.state === "stopped")
-    return [{ kind: "info", title: `Stopped after step ${lastOf(run.steps)}`, text: `Everything was saved, after ${duration(seconds)} of training.` }];
+    return [
+      {
+        kind: "info",
+        title: `Stopped after step ${lastOf(run.steps)}`,
+        text: `Everything was saved, after ${duration(seconds)} of training.`,
+      },
+    ];
   return [];
 }
 

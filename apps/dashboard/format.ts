@@ -5,9 +5,16 @@ export function number(x: number | null | undefined, digits = 4): string {
   if (x === null || x === undefined || !Number.isFinite(x)) return "–";
   if (x === 0) return "0";
   const size = Math.abs(x);
-  if (size >= 1e6 || size < 1e-4) return x.toExponential(digits - 2).replace("-", "−").replace("e+", "e").replace("e-", "e−");
+  if (size >= 1e6 || size < 1e-4)
+    return x
+      .toExponential(digits - 2)
+      .replace("-", "−")
+      .replace("e+", "e")
+      .replace("e-", "e−");
   const decimals = Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(size))));
-  return x.toLocaleString("en-US", { minimumFractionDigits: Math.min(decimals, 2), maximumFractionDigits: decimals }).replace("-", "−");
+  return x
+    .toLocaleString("en-US", { minimumFractionDigits: Math.min(decimals, 2), maximumFractionDigits: decimals })
+    .replace("-", "−");
 }
 
 /** With its sign. */

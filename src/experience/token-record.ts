@@ -50,7 +50,13 @@ function textPieces(tokenizer: Tokenizer, ids: readonly number[], before: readon
 }
 
 /** The record of response b, and of others: the last epoch is looked up once. */
-export function tokenRecords({ data, tokenizer, refLogprobs, rewards, update }: RecordSources): (b: number) => TokenRecord {
+export function tokenRecords({
+  data,
+  tokenizer,
+  refLogprobs,
+  rewards,
+  update,
+}: RecordSources): (b: number) => TokenRecord {
   const { width } = data.batch;
   const last = new Map<number, number>();
   update.index.forEach((i, place) => {
@@ -66,7 +72,11 @@ export function tokenRecords({ data, tokenizer, refLogprobs, rewards, update }: 
         return place === undefined ? Number.NaN : rounded(of(place, i)); // its minibatch was left out
       });
     return {
-      promptPieces: textPieces(tokenizer, Array.from(query.subarray(-PROMPT_TOKENS)), Array.from(query.subarray(0, -PROMPT_TOKENS))),
+      promptPieces: textPieces(
+        tokenizer,
+        Array.from(query.subarray(-PROMPT_TOKENS)),
+        Array.from(query.subarray(0, -PROMPT_TOKENS)),
+      ),
       pieces: textPieces(tokenizer, tokens, Array.from(query)),
       logprobs: at(data.logprobs),
       refLogprobs: at(refLogprobs),

@@ -284,7 +284,7 @@ describe("a run directory", () => {
         .split("\n")
         .map((line) => {
           const m = JSON.parse(line);
-          for (const name of Object.keys(m)) if (name.startsWith("time/")) delete m[name];
+          for (const name of Object.keys(m)) if (/^(time|memory)\//.test(name)) delete m[name];
           return m;
         });
     expect(metrics(two)).toEqual(metrics(one));

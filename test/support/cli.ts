@@ -19,17 +19,29 @@ import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 export const root = new URL("../..", import.meta.url).pathname;
 const bin = join(root, "bin", "valuehead.js");
 
+const newestOf = (folder: string): number =>
+  Math.max(...readdirSync(folder, { recursive: true }).map((name) => statSync(join(folder, String(name))).mtimeMs));
+
+/** Bundle the page to dist/dashboard unless it is there and newer than its source. */
+export function buildPage(): void {
+  const page = join(root, "dist", "dashboard", "page-main.js");
+  const newest = Math.max(newestOf(join(root, "apps")), statSync(join(root, "src", "rl", "metrics.ts")).mtimeMs);
+  if (existsSync(page) && statSync(page).mtimeMs > newest) return;
+  const { status, stderr } = spawnSync("npm", ["run", "-s", "build:page"], { cwd: root, encoding: "utf8" });
+  expect(status, stderr).toBe(0);
+}
+
 /** Compile src/ to dist/ unless dist/ is that already: tests never run a stale command, nor find what has no source any more. */
 export function buildCli(): void {
   const main = join(root, "dist", "cli", "main.js");
-  const sources = readdirSync(join(root, "src"), { recursive: true }).map((name) => join(root, "src", String(name)));
   const left = existsSync(join(root, "dist"))
     ? readdirSync(join(root, "dist"), { recursive: true, encoding: "utf8" })
-        .filter((name) => name.endsWith(".js"))
+        .filter((name) => name.endsWith(".js") && !/^dashboard[\\/]/.test(name))
         .filter((name) => !existsSync(join(root, "src", name.replace(/\.js$/, ".ts"))))
     : [];
   if (left.length > 0) rmSync(join(root, "dist"), { recursive: true });
-  const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
+  buildPage();
+  const newest = newestOf(join(root, "src"));
   if (existsSync(main) && statSync(main).mtimeMs > newest) return;
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
   const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], {

@@ -34,7 +34,7 @@ export class Tail {
     let restarted = this.#inode !== 0 && (info.ino !== this.#inode || info.size < seen);
     if (restarted) {
       this.#at = 0;
-      this.#rest: Buffer = Buffer.alloc(0);
+      this.#rest = Buffer.alloc(0);
     }
     this.#inode = info.ino;
     if (restarted) yield { restarted, lines: [] };

@@ -2,7 +2,13 @@
 import { fail } from "../../base/errors.ts";
 import { VERSION } from "../../base/version.ts";
 import { randomId } from "../../platform/hash.ts";
-import { type LocalReply, type LocalRequest, type LocalServer, sameToken, serveLocal } from "../../platform/live/server.ts";
+import {
+  type LocalReply,
+  type LocalRequest,
+  type LocalServer,
+  sameToken,
+  serveLocal,
+} from "../../platform/live/server.ts";
 import type { RunEvent } from "../events.ts";
 import type { Sink } from "../sinks/sink.ts";
 import type { PageData, RunChange } from "./data.ts";

@@ -215,8 +215,6 @@ function evaluationsOf(json: Json | null): Evaluations {
   return {
     ...(before ? { before: slim(before) } : {}),
     ...(after ? { after: slim(after) } : {}),
-    ...(difference
-      ? { difference: { mean: difference.mean, standardError: number(difference.standardError) } }
-      : {}),
+    ...(difference ? { difference: { mean: difference.mean, standardError: number(difference.standardError) } } : {}),
   };
 }

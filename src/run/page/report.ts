@@ -29,7 +29,9 @@ export async function reportOf(readers: readonly RunReader[], written = new Date
   let html = "";
   for (const size of SIZES) {
     const parts = await Promise.all(
-      readers.map((reader) => portion(reader, size.steps, size.samples / readers.length, size.details / readers.length)),
+      readers.map((reader) =>
+        portion(reader, size.steps, size.samples / readers.length, size.details / readers.length),
+      ),
     );
     const data: PageData = {
       version: VERSION,

@@ -34,7 +34,8 @@ export class JSONLSink implements Sink {
     await makeDirectory(directory);
     const [metrics, samples] = FILES.map((name) => joinPath(directory, name));
     const { stepsTaken } = options;
-    if (stepsTaken !== undefined) for (const path of [metrics, samples]) await keepLines(path, ({ step }) => step <= stepsTaken);
+    if (stepsTaken !== undefined)
+      for (const path of [metrics, samples]) await keepLines(path, ({ step }) => step <= stepsTaken);
     return new JSONLSink(await AppendFile.open(metrics), await AppendFile.open(samples));
   }
 

@@ -151,7 +151,9 @@ describe("train", () => {
       "checkpoint-2",
       "config.json",
       "evaluation.json",
+      "events.jsonl",
       "metrics.jsonl",
+      "report.html",
       "samples.jsonl",
       "tb",
     ]);
@@ -314,7 +316,9 @@ describe("pretrain", () => {
       "best.json",
       "checkpoint-3",
       "config.json",
+      "events.jsonl",
       "metrics.jsonl",
+      "report.html",
       "samples.jsonl",
       "tb",
     ]);

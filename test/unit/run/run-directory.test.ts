@@ -271,7 +271,13 @@ describe("a run directory that is lost while the run goes on", () => {
       }
     });
     const place = /go on with it in (.*) \(--resume\)$/.exec(error.problem.fix)?.[1] as string;
-    expect(readdirSync(place).sort()).toEqual(["checkpoint-2", "config.json", "metrics.jsonl", "samples.jsonl"]);
+    expect(readdirSync(place).sort()).toEqual([
+      "checkpoint-2",
+      "config.json",
+      "events.jsonl",
+      "metrics.jsonl",
+      "samples.jsonl",
+    ]);
     expect(readFileSync(join(place, "metrics.jsonl"), "utf8").split("\n")).toHaveLength(3);
     rmSync(place, { recursive: true });
   });

@@ -1,0 +1,239 @@
+/** @file Which curves there are, and which belong together. What nobody put anywhere gets a chart of its own. */
+import { dpoMetrics, groupMetrics, metrics, sftMetrics } from "../../src/rl/metrics.ts";
+import type { RunData } from "../../src/run/page/data.ts";
+import { bytes, duration, number } from "./format.ts";
+
+export interface Series {
+  readonly metric: string;
+  readonly label: string;
+}
+
+export interface ChartSpec {
+  readonly title: string;
+  readonly unit?: string;
+  readonly series: readonly Series[];
+  /** Shaded between two metrics, or so many times a metric around the first series. */
+  readonly band?:
+    | { readonly low: string; readonly high: string; readonly label: string }
+    | { readonly error: string; readonly times: number; readonly label: string };
+  /** Lines that do not move, or a metric as a line. */
+  readonly lines?: readonly (
+    | { readonly label: string; readonly at: number }
+    | { readonly label: string; readonly option: string }
+    | Series
+  )[];
+  readonly format?: (x: number | null | undefined) => string;
+}
+
+export interface ChartGroup {
+  readonly title: string;
+  readonly charts: readonly ChartSpec[];
+}
+
+const s = (metric: string, label: string): Series => ({ metric, label });
+const one = (title: string, metric: string, unit?: string): ChartSpec => ({
+  title,
+  unit,
+  series: [s(metric, "value")],
+});
+
+export const REWARD: ChartSpec = {
+  title: "Score",
+  series: [s("env/reward_mean", "mean")],
+  band: { low: "env/reward_p10", high: "env/reward_p90", label: "10–90 % of responses" },
+};
+export const KL: ChartSpec = {
+  title: "KL from the starting model",
+  unit: "nats per response",
+  series: [s("objective/kl", "mean")],
+  band: { error: "objective/kl_stderr", times: 2, label: "± 2 standard errors" },
+  lines: [
+    { label: "target", option: "klTarget" },
+    { label: "0: less is impossible", at: 0 },
+  ],
+};
+export const AUDIT: ChartSpec = {
+  title: "Audit: evidence of a gap, log M",
+  unit: "nats",
+  series: [s("audit/log_martingale", "log M")],
+  lines: [s("audit/log_bound", "bound")],
+};
+export const ENTROPY: ChartSpec = {
+  title: "Entropy",
+  unit: "nats per token",
+  series: [s("ppo/policy/entropy", "policy"), s("policy/entropy", "policy")],
+};
+
+export const GROUPS: readonly ChartGroup[] = [
+  {
+    title: "What is learned",
+    charts: [
+      REWARD,
+      {
+        title: "Distribution of scores",
+        series: [
+          s("env/reward_max", "best"),
+          s("env/reward_p75", "upper quartile"),
+          s("env/reward_median", "median"),
+          s("env/reward_p25", "lower quartile"),
+          s("env/reward_min", "worst"),
+        ],
+      },
+      KL,
+      { title: "β, price of the KL", series: [s("objective/kl_coef", "β")] },
+      {
+        title: "KL part of the reward",
+        unit: "per token",
+        series: [s("ppo/mean_non_score_reward", "mean")],
+        lines: [{ label: "0", at: 0 }],
+      },
+      ENTROPY,
+      {
+        title: "Length of responses",
+        unit: "tokens",
+        series: [s("tokens/responses_len_mean", "mean")],
+        band: { error: "tokens/responses_len_std", times: 1, label: "± 1 standard deviation" },
+      },
+      { title: "Loss", unit: "nats per token", series: [s("sft/loss", "training"), s("eval/loss", "held out")] },
+    ],
+  },
+  {
+    title: "How it is learned",
+    charts: [
+      { title: "Policy loss", series: [s("ppo/loss/policy", "policy"), s("policy/loss", "policy")] },
+      { title: "Value loss", series: [s("ppo/loss/value", "value")] },
+      {
+        title: "Clip fraction",
+        series: [s("ppo/policy/clipfrac", "policy"), s("ppo/val/clipfrac", "value"), s("policy/clipfrac", "policy")],
+      },
+      {
+        title: "Ratio π / π old",
+        series: [
+          s("ppo/policy/ratio_mean", "mean"),
+          s("ppo/policy/ratio_max", "largest"),
+          s("ppo/policy/ratio_min", "smallest"),
+          s("policy/ratio_mean", "mean"),
+          s("policy/ratio_max", "largest"),
+          s("policy/ratio_min", "smallest"),
+        ],
+        lines: [{ label: "1", at: 1 }],
+      },
+      {
+        title: "KL of an update",
+        unit: "nats per token",
+        series: [
+          s("ppo/policy/approxkl", "k2"),
+          s("ppo/policy/policykl", "k1"),
+          s("policy/approxkl", "k2"),
+          s("policy/policykl", "k1"),
+        ],
+      },
+      {
+        title: "Explained variance of the value head",
+        series: [s("ppo/val/var_explained", "explained")],
+        lines: [{ label: "0: a constant", at: 0 }],
+      },
+      { title: "Values and returns", series: [s("ppo/returns/mean", "returns"), s("ppo/val/mean", "values")] },
+      {
+        title: "Gradient norm",
+        series: [
+          s("ppo/grad_norm", "norm"),
+          s("sft/grad_norm", "norm"),
+          s("update/grad_norm", "norm"),
+          s("dpo/grad_norm", "norm"),
+        ],
+      },
+      {
+        title: "Size of an update",
+        series: [s("ppo/update_norm", "norm"), s("sft/update_norm", "norm"), s("update/norm", "norm")],
+      },
+      {
+        title: "Learning rate",
+        series: [
+          s("ppo/learning_rate", "rate"),
+          s("sft/learning_rate", "rate"),
+          s("update/learning_rate", "rate"),
+          s("dpo/learning_rate", "rate"),
+        ],
+      },
+    ],
+  },
+  {
+    title: "Audit",
+    charts: [
+      AUDIT,
+      {
+        title: "What the evidence rests on",
+        unit: "log of each part",
+        series: [
+          s("audit/log_reference", "the reference"),
+          s("audit/log_surprise", "surprise"),
+          s("audit/log_ends", "ends of text"),
+          s("audit/log_importance", "importance weights"),
+        ],
+      },
+      {
+        title: "Ratio before any update, minus 1",
+        series: [s("ppo/policy/first_ratio_deviation", "largest"), s("policy/first_ratio_deviation", "largest")],
+      },
+      {
+        title: "Probability of what could be drawn",
+        series: [s("tokens/kept_mass_mean", "mean"), s("tokens/kept_mass_min", "smallest")],
+      },
+    ],
+  },
+  {
+    title: "Time and memory",
+    charts: [
+      {
+        title: "Time per phase",
+        unit: "seconds",
+        format: (x) => (typeof x === "number" ? duration(x) : "–"),
+        series: [
+          s("time/get_response", "sampling"),
+          s("time/get_scores", "scoring"),
+          s("time/ppo/forward_pass", "log-probs"),
+          s("time/ppo/optimize_step", "updates"),
+          s("time/forward_pass", "log-probs"),
+          s("time/updates", "updates"),
+          s("time/total", "whole step"),
+        ],
+      },
+      { title: "Resident memory", series: [s("memory/resident_bytes", "memory")], format: (x) => bytes(x ?? null) },
+    ],
+  },
+];
+
+const KNOWN = new Set(
+  GROUPS.flatMap(({ charts }) =>
+    charts.flatMap(({ series, band, lines = [] }) => [
+      ...series.map(({ metric }) => metric),
+      ...(band ? ("error" in band ? [band.error] : [band.low, band.high]) : []),
+      ...lines.flatMap((line) => ("metric" in line ? [line.metric] : [])),
+    ]),
+  ),
+);
+
+/** The groups with the charts that some run has numbers for, and one for all other numbers. */
+export function groupsOf(runs: readonly RunData[]): ChartGroup[] {
+  const has = (metric: string) => runs.some(({ columns }) => columns[metric]?.some((x) => x !== null));
+  const groups = GROUPS.map(({ title, charts }) => ({
+    title,
+    charts: charts.flatMap((chart) => {
+      const series = chart.series.filter(({ metric }) => has(metric));
+      return series.length > 0 ? [{ ...chart, series }] : [];
+    }),
+  }));
+  const names = [...new Set(runs.flatMap(({ columns }) => Object.keys(columns)))].filter(
+    (name) => !KNOWN.has(name) && has(name),
+  );
+  const others = names.sort().map((name) => one(name, name));
+  return [...groups, { title: "All other numbers", charts: others }].filter(({ charts }) => charts.length > 0);
+}
+
+const MEANINGS: Readonly<Record<string, string>> = { ...dpoMetrics, ...groupMetrics, ...sftMetrics, ...metrics };
+
+/** What a metric is, in a sentence; empty for one of the user's own. */
+export const meaningOf = (metric: string): string => MEANINGS[metric] ?? "";
+
+export const formatOf = ({ format }: ChartSpec) => format ?? ((x: number | null | undefined) => number(x));

@@ -1,0 +1,305 @@
+/** @file The page: its head, its tabs, and what the tabs show. */
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { Audit } from "./audit.tsx";
+import { Chart } from "./chart.tsx";
+import { groupsOf } from "./charts.ts";
+import { duration, plural } from "./format.ts";
+import { Overview } from "./overview.tsx";
+import { Run } from "./run.tsx";
+import { Samples } from "./samples.tsx";
+import { ask, isReport, mayAsk, start, takeToken } from "./source.ts";
+import { getState, setState, TABS, type Tab, useStore } from "./store.ts";
+
+const TITLES: Record<Tab, string> = {
+  overview: "Overview",
+  charts: "Charts",
+  samples: "Samples",
+  audit: "Audit",
+  run: "Run",
+};
+const PHASES: Readonly<Record<string, string>> = {
+  respond: "sampling",
+  score: "scoring",
+  update: "updating",
+  evaluate: "measuring",
+  reference: "asking the reference",
+};
+
+function Status() {
+  const data = useStore((s) => s.data);
+  const focus = useStore((s) => s.focus);
+  const progress = useStore((s) => s.progress);
+  const connection = useStore((s) => s.connection);
+  useStore((s) => s.revision);
+  const run = data?.runs[focus];
+  if (!data || !run) return null;
+  const options = (run.config?.options ?? {}) as Record<string, unknown>;
+  const total = typeof options.steps === "number" ? options.steps : undefined;
+  const done = run.steps[run.steps.length - 1] ?? 0;
+  const live = run.state === "running" && !isReport;
+  const recent = (run.columns["time/total"] ?? []).slice(-5).filter((x): x is number => x !== null);
+  const left =
+    total && recent.length > 0 ? (recent.reduce((a, b) => a + b, 0) / recent.length) * (total - done) : undefined;
+  return (
+    <div class="status" aria-live="polite">
+      <span class={`pill ${run.state.replace(" ", "-")}`}>{run.state}</span>
+      <span class="num">
+        step {done.toLocaleString("en-US")}
+        {total ? ` of ${total.toLocaleString("en-US")}` : ""}
+      </span>
+      {live && left !== undefined && left > 0 && <span class="num faint">{duration(left)} left</span>}
+      {live && progress && connection === "open" && (
+        <span class="num faint">
+          {PHASES[progress.phase] ?? progress.phase} {progress.done}/{progress.total}
+        </span>
+      )}
+      {connection === "lost" && <span class="faint">not connected: the program that served this page has ended</span>}
+      {data.written && <span class="faint">report of {data.written.slice(0, 16).replace("T", " ")} UTC</span>}
+      {run.thinned && <span class="faint">every {run.thinned}th step of a long run</span>}
+      {total !== undefined && live && <progress max={total} value={done} aria-label="Steps taken" />}
+    </div>
+  );
+}
+
+function Controls() {
+  const data = useStore((s) => s.data);
+  const asked = useStore((s) => s.asked);
+  useStore((s) => s.revision);
+  if (!data || !mayAsk(data) || data.runs[0].state !== "running") return null;
+  return (
+    <div class="controls">
+      <button type="button" onClick={() => void ask("save")}>
+        Save now
+      </button>
+      <button
+        type="button"
+        class="danger"
+        onClick={() => confirm("End the run after this step, with everything saved?") && void ask("stop")}
+      >
+        Stop
+      </button>
+      {asked && (
+        <span class="faint" role="status">
+          {asked}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function Runs() {
+  const data = useStore((s) => s.data);
+  const focus = useStore((s) => s.focus);
+  const hidden = useStore((s) => s.hidden);
+  if (!data || data.runs.length < 2) return null;
+  return (
+    <fieldset class="runs">
+      <legend class="visually-hidden">Runs</legend>
+      {data.runs.map((run, i) => (
+        <span class={`run-chip${i === focus ? " on" : ""}`} key={run.directory}>
+          <label title="Show its curves">
+            <input
+              type="checkbox"
+              checked={!hidden.includes(i)}
+              onChange={() => setState({ hidden: hidden.includes(i) ? hidden.filter((h) => h !== i) : [...hidden, i] })}
+            />
+            <i class={`swatch s${i % 8}`} />
+            <span class="visually-hidden">curves of {run.name}</span>
+          </label>
+          <button
+            type="button"
+            class="plain"
+            aria-pressed={i === focus}
+            onClick={() => setState({ focus: i, lens: null })}
+          >
+            {run.name}
+          </button>
+        </span>
+      ))}
+    </fieldset>
+  );
+}
+
+/** Zoom, cursor and smoothing for all charts: what the mouse does in them, the keyboard does here. */
+function Tools() {
+  const data = useStore((s) => s.data);
+  const range = useStore((s) => s.range);
+  const cursor = useStore((s) => s.cursor);
+  const smooth = useStore((s) => s.smooth);
+  const focus = useStore((s) => s.focus);
+  useStore((s) => s.revision);
+  const steps = data?.runs[focus]?.steps ?? [];
+  if (steps.length < 2) return null;
+  const [first, last] = [steps[0], steps[steps.length - 1]];
+  const zoom = (from: number, to: number) => setState({ range: from < to ? [from, to] : null });
+  return (
+    <div class="tools">
+      <label>
+        Point at step <output class="num">{cursor ?? "–"}</output>
+        <input
+          type="range"
+          min={first}
+          max={last}
+          value={cursor ?? last}
+          onInput={(e) => setState({ cursor: Number(e.currentTarget.value) })}
+        />
+      </label>
+      <label>
+        Smoothing <output class="num">{smooth.toFixed(2)}</output>
+        <input
+          type="range"
+          min="0"
+          max="0.98"
+          step="0.02"
+          value={smooth}
+          onInput={(e) => setState({ smooth: Number(e.currentTarget.value) })}
+        />
+      </label>
+      <span class="zoom">
+        Steps
+        <input
+          type="number"
+          aria-label="From step"
+          min={first}
+          max={last}
+          value={Math.ceil(range?.[0] ?? first)}
+          onChange={(e) => zoom(Number(e.currentTarget.value), range?.[1] ?? last)}
+        />
+        –
+        <input
+          type="number"
+          aria-label="To step"
+          min={first}
+          max={last}
+          value={Math.floor(range?.[1] ?? last)}
+          onChange={(e) => zoom(range?.[0] ?? first, Number(e.currentTarget.value))}
+        />
+        <button type="button" class="quiet" onClick={() => setState({ range: null, cursor: null })}>
+          All
+        </button>
+      </span>
+    </div>
+  );
+}
+
+function Charts() {
+  const data = useStore((s) => s.data);
+  useStore((s) => s.revision);
+  return (
+    <>
+      {groupsOf(data?.runs ?? []).map(({ title, charts }) =>
+        title === "All other numbers" ? (
+          <details key={title} class="more">
+            <summary>All other numbers ({charts.length})</summary>
+            <div class="charts three">
+              {charts.map((spec) => (
+                <Chart spec={spec} key={spec.title} height={130} />
+              ))}
+            </div>
+          </details>
+        ) : (
+          <section key={title} aria-label={title}>
+            <h2 class="group">{title}</h2>
+            <div class="charts three">
+              {charts.map((spec) => (
+                <Chart spec={spec} key={spec.title} />
+              ))}
+            </div>
+          </section>
+        ),
+      )}
+    </>
+  );
+}
+
+function Theme() {
+  const theme = useStore((s) => s.theme);
+  useEffect(() => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+  }, [theme]);
+  return (
+    <label class="theme">
+      <span class="visually-hidden">Colours</span>
+      <select
+        value={theme}
+        onChange={(e) => {
+          const chosen = e.currentTarget.value as typeof theme;
+          if (chosen === "auto") delete document.documentElement.dataset.theme;
+          else document.documentElement.dataset.theme = chosen;
+          setState({ theme: chosen });
+        }}
+      >
+        <option value="auto">Auto</option>
+        <option value="light">Light</option>
+        <option value="dark">Dark</option>
+      </select>
+    </label>
+  );
+}
+
+function Page() {
+  const data = useStore((s) => s.data);
+  const problem = useStore((s) => s.problem);
+  const tab = useStore((s) => s.tab);
+  const focus = useStore((s) => s.focus);
+  useStore((s) => s.revision);
+  const run = data?.runs[focus];
+  return (
+    <>
+      <header>
+        <div class="bar">
+          <h1>
+            <span class="brand">valuehead</span>{" "}
+            {run && (
+              <span class="run-name">{data && data.runs.length > 1 ? plural(data.runs.length, "run") : run.name}</span>
+            )}
+          </h1>
+          <Status />
+          <Controls />
+          <Theme />
+        </div>
+        <div class="bar second">
+          <nav aria-label="Parts of the page">
+            {TABS.map((name) => (
+              <a key={name} href={`#${name}`} aria-current={name === tab ? "page" : undefined}>
+                {TITLES[name]}
+              </a>
+            ))}
+          </nav>
+          <Runs />
+          <Tools />
+        </div>
+      </header>
+      <main id="main">
+        {problem && <p class="card lead bad">{problem}</p>}
+        {!data && !problem && <p class="lead faint">Reading the run …</p>}
+        {run && tab === "overview" && <Overview run={run} key={focus} />}
+        {run && tab === "charts" && <Charts />}
+        {run && tab === "samples" && <Samples run={run} place={focus} key={focus} />}
+        {run && tab === "audit" && <Audit run={run} key={focus} />}
+        {run && tab === "run" && <Run run={run} key={focus} />}
+      </main>
+    </>
+  );
+}
+
+const followHash = () => {
+  const named = location.hash.slice(1) as Tab;
+  setState({ tab: TABS.includes(named) ? named : "overview" });
+};
+
+takeToken();
+followHash();
+addEventListener("hashchange", () => {
+  if (!location.hash.startsWith("#token=")) return followHash();
+  takeToken();
+  setState({ revision: getState().revision + 1 });
+});
+const theme = getState().theme;
+if (theme !== "auto") document.documentElement.dataset.theme = theme;
+render(<Page />, document.getElementById("page") as HTMLElement);
+void start();
