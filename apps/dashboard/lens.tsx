@@ -196,7 +196,6 @@ export function Lens({ run, place, index }: { run: RunData; place: number; index
             {pieces.map((piece, t) => (
               <button
                 type="button"
-                // biome-ignore lint/suspicious/noArrayIndexKey: tokens have no other name
                 key={t}
                 class={`token${t === token ? " on" : ""}${/\n/.test(piece) ? " breaks" : ""}`}
                 style={{ background: heat(values?.[t], middle - scale, middle, middle + scale) }}

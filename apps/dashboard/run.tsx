@@ -81,7 +81,6 @@ export function Run({ run }: { run: RunData }) {
         <h2 id="log">What the run said</h2>
         <ol class="log">
           {run.events.map((event, i) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: lines of a log have no other name
             <li key={i} class={event.type}>
               <time class="num faint">{event.time?.replace("T", " ").replace(/\.\d+Z$/, "")}</time> <b>{event.type}</b>
               {event.step !== undefined && <span class="num faint"> step {event.step}</span>} <span>{said(event)}</span>

@@ -43,7 +43,6 @@ function Histogram({ rows }: { rows: readonly SampleRow[] }) {
         aria-label={`From ${number(low, 3)} to ${number(high, 3)}; most are near ${number(low + width * (bins.indexOf(most) + 0.5), 3)}`}
       >
         {bins.map((n, i) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: a bin is its place
           <rect key={i} x={i * 10 + 0.5} width={9} y={56 - (54 * n) / most} height={(54 * n) / most}>
             <title>{`${number(low + i * width, 3)} to ${number(low + (i + 1) * width, 3)}: ${n}`}</title>
           </rect>
@@ -65,7 +64,7 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
   const [kind, setKind] = useState<"all" | "best" | "worst">("all");
   const [sort, setSort] = useState<{ by: SortBy; down: boolean }>({ by: "step", down: true });
   const [page, setPage] = useState(0);
-  const found = useMemo(() => {
+  const matching = useMemo(() => {
     const wanted = words.trim().toLowerCase();
     const rows: { sample: SampleRow; index: number }[] = [];
     run.samples.forEach((sample, index) => {
@@ -79,12 +78,15 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
         return;
       rows.push({ sample, index });
     });
+    return rows;
+  }, [run, revision, words, kind, range]);
+  const found = useMemo(() => {
     const sign = sort.down ? -1 : 1;
-    return rows.sort((a, b) => {
+    return [...matching].sort((a, b) => {
       const [x, y] = [a.sample[sort.by], b.sample[sort.by]];
       return (x === null || y === null ? compare(x, y) : sign * (x - y)) || sign * (a.index - b.index);
     });
-  }, [run, revision, words, kind, sort, range]);
+  }, [matching, sort]);
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   const at = Math.min(page, pages - 1);
   const shown = found.slice(at * PAGE, (at + 1) * PAGE);
@@ -155,11 +157,7 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
                   <td class="num">{number(sample.advantage, 3)}</td>
                   <td class="num">{sample.length}</td>
                   <td class="wide">
-                    <button
-                      type="button"
-                      class="plain open"
-                      aria-label={`Open sample of step ${sample.step}: ${sample.response.slice(0, 60)}`}
-                    >
+                    <button type="button" class="plain open">
                       <span class="prompt">{run.prompts[sample.prompt]}</span>
                       <span>{sample.response || <i class="faint">(nothing)</i>}</span>
                       {sample.picked && <span class={`tag ${sample.picked}`}>{sample.picked}</span>}

@@ -289,7 +289,20 @@ describe("a run directory", () => {
         });
     expect(metrics(two)).toEqual(metrics(one));
     expect(metrics(two)).toHaveLength(4);
-    expect(read(two, "samples.jsonl").toString().split("\n")).toHaveLength(4 * 4 + 1);
+    expect(read(two, "samples.jsonl").equals(read(one, "samples.jsonl"))).toBe(true);
+    const samples = read(two, "samples.jsonl")
+      .toString()
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    for (const step of [1, 2, 3, 4]) {
+      const ofStep = samples.filter((sample) => sample.step === step);
+      expect(ofStep.length).toBeGreaterThanOrEqual(4); // and the best and the worst of the batch
+      expect(ofStep.length).toBeLessThanOrEqual(6);
+      const scores = ofStep.map(({ score }) => score);
+      const line = metrics(two)[step - 1];
+      expect([Math.min(...scores), Math.max(...scores)]).toEqual([line["env/reward_min"], line["env/reward_max"]]);
+    }
   });
 
   test("resumed from a checkpoint in the middle equals uninterrupted, bit for bit", async () => {

@@ -49,7 +49,7 @@ describe("the working memory of a step", () => {
     };
     const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
     const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
-    const ppo = { ...base, ...options } as Partial<PPOConfig>;
+    const ppo = { ...base, logSamples: 0, ...options } as Partial<PPOConfig>;
     const stub = decoder as unknown as typeof tokenizer;
     const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
     for await (const _ of trainer.train([prompt]));

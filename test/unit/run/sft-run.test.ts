@@ -48,7 +48,11 @@ async function train(given: SFTSpec, onEvent: (event: RunEvent) => void = () => 
   }
   return { events, error: undefined };
 }
-const names = (out: string) => readdirSync(at(out)).sort();
+/** report.html is there where the page was built. */
+const names = (out: string) =>
+  readdirSync(at(out))
+    .filter((name) => name !== "report.html")
+    .sort();
 const read = (...path: string[]) => JSON.parse(readFileSync(at(...path), "utf8"));
 const metrics = (out: string) =>
   readFileSync(at(out, "metrics.jsonl"), "utf8")
@@ -74,6 +78,7 @@ test("the run directory is that of every run; the best checkpoint has the lowest
     "checkpoint-4",
     "checkpoint-6",
     "config.json",
+    "events.jsonl",
     "metrics.jsonl",
     "samples.jsonl",
     "tb",

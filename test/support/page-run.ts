@@ -1,0 +1,135 @@
+/** @file Run directories for the page: what a run would have written, with numbers that are known. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** Repeatable numbers in [0, 1). */
+export function numbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+export interface PageRun {
+  steps: number;
+  samplesPerStep: number;
+  /** The step from which on log M grows by 2 nats a step and the KL is negative; undefined: an honest run. */
+  openFrom?: number;
+  tokens?: number;
+  seed?: number;
+}
+
+/** One line of metrics.jsonl. */
+export function metricsAt(
+  step: number,
+  { openFrom = Number.POSITIVE_INFINITY, seed = 1 }: PageRun,
+): Record<string, number> {
+  const next = numbers(seed * 100_000 + step);
+  const open = Math.max(0, step - openFrom + 1);
+  const kl = open > 0 ? -0.5 * open : 1 + 0.01 * step + 0.1 * next();
+  return {
+    step,
+    "objective/kl": kl,
+    "objective/kl_stderr": 0.05,
+    "objective/kl_k1": kl,
+    "objective/kl_k1_stderr": 0.05,
+    "objective/kl_coef": 0.2,
+    "env/reward_mean": 0.1 + 0.001 * step + 0.1 * next() - 0.05 * open,
+    "env/reward_p10": -0.5,
+    "env/reward_p90": 0.9,
+    "ppo/policy/entropy": 3 - 0.0001 * step,
+    "ppo/loss/policy": next() - 0.5,
+    "ppo/loss/value": next(),
+    "ppo/policy/clipfrac": 0.1 * next(),
+    "ppo/policy/ratio_mean": 1,
+    "ppo/policy/ratio_min": 0.5,
+    "ppo/policy/ratio_max": 2,
+    "ppo/val/var_explained": 0.5,
+    "tokens/responses_len_mean": 20,
+    "audit/log_martingale": open > 0 ? -2 + 2 * open : -0.01 * Math.min(step, 199),
+    "audit/log_bound": 13.815510557964274,
+    "time/total": 1 + next(),
+    "memory/resident_bytes": 1e9,
+  };
+}
+
+/** A sample with the numbers of its tokens. */
+export function sampleAt(step: number, n: number, { tokens = 24, seed = 1 }: PageRun): object {
+  const next = numbers(seed * 7_000_000 + step * 100 + n);
+  const words = Array.from({ length: tokens }, () => ` word${Math.floor(1000 * next())}`);
+  const list = (scale: number, shift = 0) => words.map(() => Number((scale * next() + shift).toPrecision(5)));
+  return {
+    step,
+    prompt: `Opening ${Math.floor(50 * next())}:`,
+    response: words.join(""),
+    score: Number((2 * next() - 1).toPrecision(5)),
+    kl: Number((3 * next()).toPrecision(5)),
+    tokens: words.map(() => Math.floor(8000 * next())),
+    values: list(1, -0.5),
+    promptPieces: ["Opening", " ", ":"],
+    pieces: words,
+    logprobs: list(-5),
+    refLogprobs: list(-5),
+    rewards: list(0.2, -0.1),
+    advantages: list(2, -1),
+    ratios: list(0.4, 0.8),
+    ...(n === 0 ? { picked: "best" } : {}),
+  };
+}
+
+const lines = (all: readonly object[]) => all.map((line) => `${JSON.stringify(line)}\n`).join("");
+
+/** Write a run directory. */
+export function writePageRun(directory: string, run: PageRun): void {
+  mkdirSync(directory, { recursive: true });
+  const steps = Array.from({ length: run.steps }, (_, i) => i + 1);
+  const samples = steps.flatMap((step) => Array.from({ length: run.samplesPerStep }, (_, n) => sampleAt(step, n, run)));
+  const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
+  write("metrics.jsonl", lines(steps.map((step) => metricsAt(step, run))));
+  write("samples.jsonl", lines(samples));
+  const time = "2026-01-01T00:00:00.000Z";
+  const breach = run.openFrom === undefined ? undefined : run.openFrom + 7;
+  write(
+    "events.jsonl",
+    lines([
+      { time, type: "loaded", parameters: 5_000_000, resumedAt: 0 },
+      ...(breach && breach <= run.steps
+        ? [
+            {
+              time,
+              type: "warning",
+              step: breach,
+              message:
+                "found tokens that are not draws from the policy they are scored under (log M = 14.0), expected log M below 13.8: chance alone takes it there in at most one run of 1000000. the reference finds them too likely: look for padding after the end of text that is scored",
+            },
+          ]
+        : []),
+      { time, type: "done", step: run.steps, interrupted: false, directory: "checkpoint" },
+    ]),
+  );
+  const options = { steps: run.steps, batchSize: 64, klController: "adaptive", klTarget: 6, audit: "warn" };
+  const environment = { node: "v20.0.0", system: "Linux", cores: 2, memory: 8e9 };
+  write(
+    "config.json",
+    JSON.stringify({
+      algorithm: "ppo",
+      model: "tiny",
+      reward: "positive",
+      promptsPath: "/prompts.txt",
+      threads: 2,
+      environment,
+      command: ["train", "--model", "tiny"],
+      options,
+    }),
+  );
+  const answers = (score: (i: number) => number) => ({
+    mean: [0, 1, 2, 3].reduce((sum, i) => sum + score(i) / 4, 0),
+    standardError: 0.1,
+    samples: [0, 1, 2, 3].map((i) => ({ prompt: `Prompt ${i}`, response: ` response ${i}`, score: score(i) })),
+  });
+  write(
+    "evaluation.json",
+    JSON.stringify({ prompts: "x", before: answers((i) => 0.1 * i), after: answers((i) => 0.1 * i + 0.2 + 0.01 * i) }),
+  );
+}
