@@ -114,6 +114,7 @@ describe.skipIf(!chromium)("the page", () => {
     }
     await page.click(".run-chip:nth-of-type(2) button");
     await page.click('nav a[href="#overview"]');
+    await page.waitForSelector(".finding.good");
     expect(await page.locator(".finding.good h3").allTextContents()).toContain("The audit found nothing");
     await page.close();
   });
