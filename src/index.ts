@@ -114,6 +114,7 @@ export type { AdamW, AdamWOptions, NamedViews, TrainedRow } from "./nn/adamw.ts"
 export type { Rope } from "./nn/rotary.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
+export type { Interval } from "./rl/compare.ts";
 export { pairedDifference } from "./rl/compare.ts";
 export {
   AdaptiveKLController,
@@ -175,6 +176,15 @@ export type {
   TruncateInput,
 } from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
+export {
+  type Compared,
+  type ComparedResponse,
+  type CompareOptions,
+  type CompareProgress,
+  type Comparison,
+  compareModels,
+  type Measure,
+} from "./ship/compare.ts";
 export {
   type ExportDtype,
   type ExportedFile,

@@ -23,6 +23,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },
   score: { summary: "log-probability, value and greedy next token for every token", load: () => import("./score.ts") },
   pretrain: { summary: "language-model training on text files: train --algorithm sft", load: () => import("./sft.ts") },
+  compare: {
+    summary: "two models on the same prompts: reward, KL, length, diversity",
+    load: () => import("./compare.ts"),
+  },
   export: {
     summary: "a model as ONNX, for transformers.js in Node and browsers",
     load: () => import("./export.ts"),

@@ -1,6 +1,7 @@
 /** @file A model for a command: fetched with a bar when it comes from the hub, loaded with its tokenizer. */
 
 import type { Device } from "../backend/devices.ts";
+import type { Engine } from "../backend/engine.ts";
 import { resolveModel } from "../checkpoint/hub.ts";
 import { checkModel, loadModel } from "../families/index.ts";
 import type { Architecture } from "../model/family.ts";
@@ -31,6 +32,8 @@ export async function fetchModel(id: string): Promise<string> {
 export interface OpenOptions {
   device?: Device;
   threads?: number;
+  /** One that another model has already. */
+  engine?: Engine;
   /** What will be sampled or scored at a time; asked for before the weights are read. */
   sizes: (tokenizer: Tokenizer, model: Architecture) => SamplingSizes;
   ignoreMemory?: boolean;
