@@ -126,7 +126,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
       ...(config.stopAtEos ? ends.notes : []),
       ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.sizes.vocabSize)),
     ];
-    this.reference = reference ?? model.frozenCopy(config.frozenLayers);
+    this.reference = reference ?? (model.adapter ? model.withoutAdapter() : model.frozenCopy(config.frozenLayers));
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;

@@ -11,7 +11,7 @@ import { type ForwardBackward, forwardBackward, type Keep } from "../graph/parti
 import { elementCount, input } from "../graph/tensor.ts";
 import { rotaryFeeds, wholeSequences } from "./attend.ts";
 import type { Architecture } from "./family.ts";
-import { blockRows, type Parameter, type ParameterBuffer, parameterTable } from "./parameters.ts";
+import { alikeLayers, type Parameter, type ParameterBuffer, parameterTable, rowsOfBlock } from "./parameters.ts";
 import { asStored } from "./products.ts";
 import type { PickedRows, Rows } from "./rows.ts";
 
@@ -38,6 +38,8 @@ export interface Activations {
 
 /** What a block's programs depend on, beside the architecture. */
 interface BlockForm {
+  /** A layer with the same parameters. */
+  like: number;
   B: number;
   T: number;
   /** The factor on q kᵀ. */
@@ -56,11 +58,12 @@ const LENGTHS_KEPT = 16;
 
 export class Body {
   readonly #architecture: Architecture;
-  readonly #blockRows: readonly Parameter[];
+  readonly #table: readonly Parameter[];
+  readonly #alike: readonly number[];
   readonly #engine: Engine;
   readonly #pool: BufferPool;
   readonly #rows: Rows;
-  /** Layers share programs unless attention is scaled by layer, or not the same parameters are trained. */
+  /** Layers share programs unless attention is scaled by layer, or not the same parameters are there or trained. */
   readonly #programs = new Memo((form: BlockForm) => this.#build(form));
   readonly #positions = new Memo(
     (T: number): Record<string, Slot> =>
@@ -73,7 +76,8 @@ export class Body {
 
   constructor(architecture: Architecture, engine: Engine, pool: BufferPool, rows: Rows) {
     this.#architecture = architecture;
-    this.#blockRows = blockRows(parameterTable(architecture));
+    this.#table = parameterTable(architecture);
+    this.#alike = alikeLayers(this.#table);
     this.#engine = engine;
     this.#pool = pool;
     this.#rows = rows;
@@ -209,15 +213,16 @@ export class Body {
     accumulates: boolean,
   ): ForwardBackward {
     const { family, config } = this.#architecture;
-    return this.#programs.get({ B, T, scale: family.attentionScale(config, layer), keep, ...trained, accumulates });
+    const [like, scale] = [this.#alike[layer], family.attentionScale(config, layer)];
+    return this.#programs.get({ like, B, T, scale, keep, ...trained, accumulates });
   }
 
   /** Forward and backward program of a block. */
-  #build({ B, T, scale, keep, trained, passesOn, accumulates }: BlockForm): ForwardBackward {
+  #build({ like, B, T, scale, keep, trained, passesOn, accumulates }: BlockForm): ForwardBackward {
     const { family, config, sizes } = this.#architecture;
     const x = input("x", { N: B * T, C: sizes.width });
     const { attend } = wholeSequences(this.#architecture, { B, T, scale });
-    const { p, product } = asStored(this.#blockRows);
+    const { p, product } = asStored(rowsOfBlock(this.#table, like));
     const y = family.block(config, x, p, attend, product);
     return forwardBackward(
       "block",

@@ -3,6 +3,7 @@
  * `families/`; training, the full forward pass, decoding in fp32 and int8 and the memory estimate all go by it.
  */
 import type { Tensor } from "../graph/tensor.ts";
+import type { LoRAConfig } from "./adapter.ts";
 
 /** The numbers that what all families share needs of a config. */
 export interface Sizes {
@@ -62,8 +63,11 @@ export interface ModelConfig extends ValueHeadConfig {
   readonly raw: Record<string, unknown>;
 }
 
-/** normal: N(0, initializerRange). residual: N(0, initializerRange / sqrt(2 layers)), for what adds to the residual stream. */
-export type ParameterInit = "ones" | "zeros" | "normal" | "residual";
+/**
+ * normal: N(0, initializerRange). residual: N(0, initializerRange / sqrt(2 layers)), for what adds to the residual stream. kaiming:
+ * uniform between -1 / sqrt(n) and 1 / sqrt(n), n the last axis, as torch's Linear.
+ */
+export type ParameterInit = "ones" | "zeros" | "normal" | "residual" | "kaiming";
 
 /**
  * One parameter, or one of every block where the name has `{layer}` in it. The table is the only place where shapes are written.
@@ -164,13 +168,15 @@ export interface Architecture<C extends ModelConfig = ModelConfig> {
   readonly family: Family<C>;
   readonly config: C;
   readonly sizes: Sizes;
+  /** What is trained beside frozen matrices; undefined: the weights are what they are. */
+  readonly adapter?: LoRAConfig;
 }
 
-export const architecture = <C extends ModelConfig>(family: Family<C>, config: C): Architecture<C> => ({
-  family,
-  config,
-  sizes: family.sizes(config),
-});
+export const architecture = <C extends ModelConfig>(
+  family: Family<C>,
+  config: C,
+  adapter?: LoRAConfig,
+): Architecture<C> => ({ family, config, sizes: family.sizes(config), adapter });
 
 /** The parameter that makes logits, [V, C]. */
 export const lmHeadName = ({ family, config }: Architecture): string =>

@@ -14,7 +14,7 @@ import { MASKED } from "../nn/attention.ts";
 import { rotaryFeeds, type WholeSequences, wholeSequences } from "./attend.ts";
 import type { Architecture } from "./family.ts";
 import type { Head } from "./head.ts";
-import { blockRows, type ParameterBuffer } from "./parameters.ts";
+import { type ParameterBuffer, rowsOfBlock } from "./parameters.ts";
 import { asStored } from "./products.ts";
 import type { ValueHead } from "./value-head.ts";
 
@@ -121,7 +121,7 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
       ...(headMasks ? { headMask: headMasks[layer] } : {}),
     };
     const results = { y, ...cache, ...(wantsAttentions ? { attentions: weights } : {}) };
-    await engine.run(blockProgram(model, form, wantsAttentions), feeds, results);
+    await engine.run(blockProgram(model, layer, form, wantsAttentions), feeds, results);
     pastKeyValues.push({
       keys: { data: cache.keys, shape: cacheShape },
       values: { data: cache.values, shape: cacheShape },
@@ -150,11 +150,11 @@ export async function forward(model: Model, given: ForwardInput): Promise<Forwar
   };
 }
 
-function blockProgram(model: Model, form: WholeSequences, wantsAttentions: boolean): Program {
+function blockProgram(model: Model, layer: number, form: WholeSequences, wantsAttentions: boolean): Program {
   const { family, config, sizes, parameters } = model;
   const x = input("x", { N: form.B * form.T, C: sizes.width });
   const { attend, seen } = wholeSequences(model, { ...form, positionsByRow: true, biasByRow: true });
-  const { p, product } = asStored(blockRows(parameters.table));
+  const { p, product } = asStored(rowsOfBlock(parameters.table, layer));
   const y = family.block(config, x, p, attend, product);
   const { keys, values, probabilities } = seen as Required<typeof seen>;
   return { name: "block", outputs: { y, keys, values, ...(wantsAttentions ? { attentions: probabilities } : {}) } };

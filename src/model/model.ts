@@ -2,12 +2,14 @@
 import { Engine, type EngineOptions } from "../backend/engine.ts";
 import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
+import { stream } from "../base/streams.ts";
 import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { type LoRAConfig, loraConfig } from "./adapter.ts";
 import { type AskedTokens, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
 import type { RowStatistics } from "./distribution.ts";
@@ -16,7 +18,16 @@ import { type Architecture, architecture, type Family, lmHeadName, type ModelCon
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type ExactKL, Head, type HeadRows, type RowLoss, type RowScores, type SeedLoss } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
-import { initialize, namesAbove, ParameterBuffer, parameterTable, trainedRows } from "./parameters.ts";
+import { mergedMatrices } from "./merge.ts";
+import {
+  initialize,
+  initializeParameter,
+  namesAbove,
+  ParameterBuffer,
+  parameterTable,
+  trainedRows,
+  VALUE_HEAD_NAMES,
+} from "./parameters.ts";
 import { Rows } from "./rows.ts";
 import { ValueHead } from "./value-head.ts";
 
@@ -50,8 +61,10 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   readonly config: C;
   /** The config's numbers under names that all families share. */
   readonly sizes: Sizes;
-  /** All weights in fp32, value head included. */
-  readonly parameters: ParameterBuffer;
+  /** All weights in fp32, value head and adapter included. With an adapter, the others are the base's, which does not change. */
+  parameters: ParameterBuffer;
+  /** The adapter it has; undefined: none. */
+  adapter?: LoRAConfig;
   /** What runs its programs; may be shared with other models. */
   readonly engine: Engine;
   /** @internal */
@@ -59,7 +72,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   /** @internal */
   readonly rows: Rows;
   /** @internal */
-  readonly body: Body;
+  body: Body;
   /** @internal */
   readonly head: Head;
   /** The value head: its mode and its dropout. */
@@ -82,6 +95,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.config = config;
     this.sizes = sizes;
     this.parameters = loaded.parameters;
+    this.adapter = loaded.adapter;
     this.engine = options.engine ?? new Engine(options);
     this.pool = new BufferPool(this.engine.backend);
     this.rows = new Rows(sizes.width, this.engine);
@@ -133,16 +147,84 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   }
 
   /**
-   * A copy with weights of its own and the same engine: what PPO measures the KL against.
-   * @param sharedLayers the embeddings and so many blocks are not copied: they are this model's own; 0: all are copied
+   * Add a low-rank adapter (LoRA): from now on its rows and the value head are what is trained, and the weights there were are the
+   * base, which does not change any more. A is drawn at random and B is 0, so the model computes what it did before.
+   * @param config what differs from {@link LORA_DEFAULTS}
+   * @param seed   of A; default 0
+   * @throws config - options out of range, targets that match nothing; the model has an adapter already
+   */
+  addAdapter(config: Partial<LoRAConfig> = {}, seed = 0): this {
+    if (this.adapter)
+      fail("config", {
+        where: "addAdapter",
+        found: "a model that has an adapter",
+        expected: "one without",
+        fix: "train the adapter it has, or merge() it first",
+      });
+    const adapter = loraConfig(config);
+    const made = architecture(this.family, this.config, adapter);
+    const table = parameterTable(made);
+    const own = trainedRows(table, namesAbove(made, table, 0));
+    const parameters = new ParameterBuffer(table, this.parameters, own);
+    for (const name of VALUE_HEAD_NAMES)
+      if (parameters.has(name)) parameters.view(name).set(this.parameters.view(name));
+    table.forEach((row, i) => {
+      if (row.adapts) initializeParameter(parameters.view(row.name), row, made, stream(seed, "parameter", i));
+    });
+    this.adapter = adapter;
+    this.parameters = parameters;
+    this.body = new Body(this, this.engine, this.pool, this.rows);
+    return this;
+  }
+
+  /**
+   * The base without the adapter: what PPO measures the KL against. It shares the base's memory and has a value head of its own.
+   * @throws usage - the model has no adapter
+   */
+  withoutAdapter(): CausalLMWithValueHead<C> {
+    this.#requireAdapter("withoutAdapter");
+    return this.#copy(architecture(this.family, this.config), new Set(VALUE_HEAD_NAMES));
+  }
+
+  /**
+   * A model without an adapter that computes the same: W + s B A in place of W, in memory of its own.
+   * @throws usage - the model has no adapter
+   */
+  async merge(): Promise<CausalLMWithValueHead<C>> {
+    this.#requireAdapter("merge");
+    const plain = architecture(this.family, this.config);
+    const merged = this.#copy(plain, new Set(parameterTable(plain).map(({ name }) => name)));
+    await mergedMatrices(this.engine, this.parameters, merged.parameters);
+    return merged;
+  }
+
+  #requireAdapter(where: string): void {
+    if (!this.adapter)
+      fail("usage", {
+        where: `${where}()`,
+        found: "a model without an adapter",
+        expected: "one with an adapter",
+        fix: "add one with addAdapter(), or load one",
+      });
+  }
+
+  /**
+   * A copy with weights of its own and the same engine: what PPO measures the KL against, where there is no adapter.
+   * @param sharedLayers the embeddings and so many blocks are not copied: they are this model's own; 0: all are copied. Of a model
+   *   with an adapter the base is never copied
    */
   frozenCopy(sharedLayers = 0): CausalLMWithValueHead<C> {
-    const { family, config, sizes, generationConfig, drawable } = this;
-    const { table } = this.parameters;
-    const own = trainedRows(table, namesAbove(this, table, sharedLayers));
+    return this.#copy(this, namesAbove(this, this.parameters.table, sharedLayers));
+  }
+
+  /** A model on the same engine, with memory of its own for the parameters named and this one's for the others. */
+  #copy({ family, config, sizes, adapter }: Architecture<C>, names: ReadonlySet<string>): CausalLMWithValueHead<C> {
+    const { generationConfig, drawable } = this;
+    const table = parameterTable({ family, config, sizes, adapter });
+    const own = trainedRows(table, names);
     const parameters = new ParameterBuffer(table, this.parameters, own);
     for (const { name } of own) parameters.view(name).set(this.parameters.view(name));
-    const copy = { family, config, sizes, parameters, generationConfig, drawable };
+    const copy = { family, config, sizes, adapter, parameters, generationConfig, drawable };
     return new CausalLMWithValueHead(copy, { engine: this.engine });
   }
 

@@ -6,6 +6,7 @@ import { fail, messageOf } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { dims, input, type Tensor } from "../graph/tensor.ts";
+import { type Adapts, adapterRows } from "./adapter.ts";
 import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
 import { valueHeadWidth } from "./value-head.ts";
 
@@ -27,6 +28,8 @@ export interface Parameter {
   readonly decay: boolean;
   /** How a matrix of a block is stored: x W or x Wᵀ. */
   readonly matrix?: "in,out" | "out,in";
+  /** Of a row of an adapter: which part it is. */
+  readonly adapts?: Adapts;
   /** Where it lies in the flat buffer, in elements. */
   readonly start: number;
   /** The element after its last one. */
@@ -43,29 +46,36 @@ export const VALUE_HEAD_NAMES = VALUE_HEAD.map(({ name }) => name);
 
 const LAYER = "{layer}.";
 
-/** The table for a config, in flat-buffer order. */
-export function parameterTable({ family, config, sizes }: Architecture): readonly Parameter[] {
+/** The table for a model, in flat-buffer order: what the family says, the value head, the adapter. */
+export function parameterTable({ family, config, sizes, adapter }: Architecture): readonly Parameter[] {
   const axisSizes: Record<string, number> = { ...family.axes(config), L: valueHeadWidth(config, sizes.width) };
-  const rows = [...family.table(config), ...(config.summaryUseProj && config.valueHead !== false ? VALUE_HEAD : [])];
+  const head = config.summaryUseProj && config.valueHead !== false ? VALUE_HEAD : [];
+  const patterns = [...family.table(config), ...head];
   const isBlock = ({ name }: ParameterRow) => name.includes(LAYER);
-  const first = rows.findIndex(isBlock);
-  const block = rows.filter(isBlock);
+  const first = patterns.findIndex(isBlock);
+  const block = patterns.filter(isBlock);
   const blocks = Array.from({ length: sizes.layers }, (_, layer) => block.map((row) => ({ ...row, layer }))).flat();
   const all: (ParameterRow & { layer?: number })[] = [
-    ...rows.slice(0, first),
+    ...patterns.slice(0, first),
     ...blocks,
-    ...rows.slice(first + block.length),
+    ...patterns.slice(first + block.length),
   ];
-  let start = 0;
-  return all.map(({ name: pattern, axes: axesText, layer, init, decay, matrix }) => {
+  const rows = all.map(({ name: pattern, axes: axesText, layer, init, decay, matrix }) => {
     const name = pattern.replace("{layer}", String(layer));
     const short = pattern.slice(pattern.includes(LAYER) ? pattern.indexOf(LAYER) + LAYER.length : 0);
     const axes = axesText.split(",");
-    const shape = axes.map((axis) => axisSizes[axis]);
-    const end = start + shape.reduce((n, s) => n * s, 1);
-    const row: Parameter = { name, layer, short, shape, axes, init, decay, matrix, start, end };
-    start = end;
-    return row;
+    return { name, layer, short, shape: axes.map((axis) => axisSizes[axis]), axes, init, decay, matrix };
+  });
+  return placed([...rows, ...(adapter ? adapterRows(rows, adapter) : [])]);
+}
+
+/** Rows one after another from 0. */
+function placed<T extends Pick<Parameter, "shape">>(rows: readonly T[]): (T & Pick<Parameter, "start" | "end">)[] {
+  let end = 0;
+  return rows.map((row) => {
+    const start = end;
+    end += row.shape.reduce((n, s) => n * s, 1);
+    return { ...row, start, end };
   });
 }
 
@@ -73,32 +83,39 @@ export function parameterTable({ family, config, sizes }: Architecture): readonl
  * The rows that are trained, laid out one after another from 0: what gradients and moments exist for.
  * @param names all of them are rows of the table
  */
-export function trainedRows(table: readonly Parameter[], names: ReadonlySet<string>): readonly Parameter[] {
-  let start = 0;
-  return table
-    .filter(({ name }) => names.has(name))
-    .map((row) => {
-      const end = start + row.end - row.start;
-      const moved = { ...row, start, end };
-      start = end;
-      return moved;
-    });
-}
+export const trainedRows = (table: readonly Parameter[], names: ReadonlySet<string>): readonly Parameter[] =>
+  placed(table.filter(({ name }) => names.has(name)));
 
 /**
  * Names of what is trained when the embeddings and the first `frozenLayers` blocks are not. A tied language-model head is the
- * token embedding, so it is not trained either. 0: everything.
+ * token embedding, so it is not trained either. 0: everything. With an adapter, of all that only its rows and the value head.
  */
-export function namesAbove({ family, config }: Architecture, table: readonly Parameter[], frozenLayers: number) {
+export function namesAbove(
+  { family, config, adapter }: Architecture,
+  table: readonly Parameter[],
+  frozenLayers: number,
+) {
   const embeddings = family.embeddings(config).map(({ name }) => name);
   const isFrozen = ({ name, layer }: Parameter) =>
-    layer === undefined ? embeddings.includes(name) : layer < frozenLayers;
-  return new Set(table.filter((row) => frozenLayers === 0 || !isFrozen(row)).map(({ name }) => name));
+    frozenLayers > 0 && (layer === undefined ? embeddings.includes(name) : layer < frozenLayers);
+  const isOfBase = ({ name, adapts }: Parameter) => adapter && !adapts && !VALUE_HEAD_NAMES.includes(name);
+  return new Set(table.filter((row) => !isFrozen(row) && !isOfBase(row)).map(({ name }) => name));
 }
 
-/** The rows of one block, as in every layer. */
-export const blockRows = (table: readonly Parameter[]): readonly Parameter[] =>
-  table.filter(({ layer }) => layer === 0);
+/** The rows of one block. */
+export const rowsOfBlock = (table: readonly Parameter[], layer: number): readonly Parameter[] =>
+  table.filter((row) => row.layer === layer);
+
+/** For each layer the first one whose rows are like its own: such layers share their programs. An adapter may leave layers out. */
+export function alikeLayers(table: readonly Parameter[]): readonly number[] {
+  const first = new Map<string, number>();
+  return Array.from(new Set(table.flatMap(({ layer }) => layer ?? [])), (layer) => {
+    const rows = rowsOfBlock(table, layer).map(({ short, shape, adapts }) => ({ short, shape, adapts }));
+    const key = JSON.stringify(rows);
+    if (!first.has(key)) first.set(key, layer);
+    return first.get(key) as number;
+  });
+}
 
 /** The rows that the heads read: the final norm, the language-model head, the value head. */
 export function headRows(model: Architecture, table: readonly Parameter[]): readonly Parameter[] {
@@ -190,7 +207,10 @@ export function initializeParameter(
 ): void {
   if (p.init === "ones") view.fill(1);
   else if (p.init === "zeros") view.fill(0);
-  else {
+  else if (p.init === "kaiming") {
+    const bound = 1 / Math.sqrt(p.shape[p.shape.length - 1]);
+    for (let i = 0; i < view.length; i++) view[i] = bound * (2 * rng.uniform() - 1);
+  } else {
     const std = config.initializerRange / (p.init === "residual" ? Math.sqrt(2 * sizes.layers) : 1);
     for (let i = 0; i < view.length; i++) view[i] = std * rng.normal();
   }

@@ -1,6 +1,7 @@
-/** @file How a block multiplies by its weights in float32: where they lie, or by copies stored the other way round. */
-import { linear, reshape, transpose } from "../graph/ops/index.ts";
+/** @file How a block multiplies by its weights: where they lie, or by copies stored the other way round, with an adapter's part. */
+import { add, linear, matmul, reshape, scale, transpose } from "../graph/ops/index.ts";
 import { constant, dims, type Tensor } from "../graph/tensor.ts";
+import { adapterName } from "./adapter.ts";
 import type { Product } from "./family.ts";
 import { type Parameter, parameterInputs } from "./parameters.ts";
 
@@ -11,13 +12,37 @@ export interface BlockWeights {
   readonly product: Product;
 }
 
+/**
+ * A product with the adapter's part where a matrix has one: x W + s (x Aᵀ) Bᵀ (Hu et al. 2021, section 4.1). Nothing is merged
+ * anywhere, so training, scoring and sampling compute the same function.
+ * @param rows those of the block; A [r, in] and B [out, r] are in `p`
+ */
+export function adapted(rows: readonly Parameter[], { p, product }: BlockWeights): BlockWeights {
+  const scalings = new Map(rows.map(({ short, adapts }) => [short, adapts?.scaling]));
+  const withAdapter: Product = (x, weight, bias) => {
+    const [a, b] = [adapterName(weight, "A"), adapterName(weight, "B")];
+    const scaling = scalings.get(a);
+    const y = product(x, weight, bias);
+    if (scaling === undefined) return y;
+    const low = scale(timesTransposed(x, p[a]), scaling); // [.., in] -> [.., r]
+    return add(y, timesTransposed(low, p[b])); // [.., r] -> [.., out]
+  };
+  return { p, product: withAdapter };
+}
+
+/** x Wᵀ, for x [N, K] or [B, T, K]. */
+function timesTransposed(x: Tensor, w: Tensor): Tensor {
+  if (x.rank === 2) return linear(x, w, undefined, { transW: true });
+  return matmul(x, reshape(w, [...dims({ one: 1 }), ...w.shape]), { transB: true }); // [O, K] -> [1, O, K]
+}
+
 /** x W or x Wᵀ, plus the bias: weights where they lie. */
 export function asStored(rows: readonly Parameter[]): BlockWeights {
   const p = parameterInputs(rows);
   const transposed = new Set(rows.filter(({ matrix }) => matrix === "out,in").map(({ short }) => short));
   const product: Product = (x, weight, bias) =>
     linear(x, p[weight], bias === undefined ? undefined : p[bias], { transW: transposed.has(weight) });
-  return { p, product };
+  return adapted(rows, { p, product });
 }
 
 /**
@@ -33,7 +58,7 @@ export function outputsFirst(rows: readonly Parameter[]): BlockWeights {
         : reshape(p[bias], dims({ O: p[bias].shape[0].size, one: 1 })); // [O] -> [O, 1]
     return transpose(linear(p[weight], x, column, { transW: true }), [1, 0]); // [O, N] -> [N, O]
   };
-  return { p, product };
+  return adapted(rows, { p, product });
 }
 
 const storedOutputsFirst = (row: Parameter): Parameter =>

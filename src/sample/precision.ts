@@ -23,7 +23,20 @@ export function decodingWeights(
   { precision = "fp32", rows, steps }: { precision?: Precision; rows: number; steps: number },
   scratch?: ParameterBuffer,
 ): DecodingWeights {
-  if (precision === "int8") return int8Weights(model);
-  const pays = rows >= TRANSPOSE_FROM_ROWS && steps >= TRANSPOSE_FROM_STEPS;
-  return pays ? transposedWeights(model, scratch) : storedWeights(model);
+  if (precision === "int8") return keptOfBase(model, precision, () => int8Weights(model));
+  if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return storedWeights(model);
+  return keptOfBase(model, precision, () => transposedWeights(model, scratch));
+}
+
+/** Copies of matrices that an adapter leaves as they are, by model and precision. */
+const copies = new WeakMap<CausalLMWithValueHead, Map<Precision, DecodingWeights>>();
+
+/** A copy of a base that does not change is made once; of other models one for each use. */
+function keptOfBase(model: CausalLMWithValueHead, precision: Precision, make: () => DecodingWeights): DecodingWeights {
+  if (!model.adapter) return make();
+  const made = copies.get(model) ?? new Map<Precision, DecodingWeights>();
+  copies.set(model, made);
+  const copy = made.get(precision) ?? { ...make(), release: () => {} };
+  made.set(precision, copy);
+  return copy;
 }

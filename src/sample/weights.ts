@@ -6,7 +6,7 @@ import { dims, input } from "../graph/tensor.ts";
 import { againstCache, type CacheForm } from "../model/attend.ts";
 import type { Architecture } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
-import { blockRows, type Parameter, type ParameterBuffer } from "../model/parameters.ts";
+import { alikeLayers, type Parameter, type ParameterBuffer, rowsOfBlock } from "../model/parameters.ts";
 import { asStored, type BlockWeights, outputsFirst } from "../model/products.ts";
 import { transposed } from "../nn/transposed.ts";
 
@@ -64,10 +64,14 @@ function fp32Weights(
   weightsOf = (layer: number) => model.parameters.block(layer),
 ): DecodingWeights {
   const { engine, parameters, head } = model;
-  const rows = blockRows(parameters.table);
-  const programs = new Memo((form: CacheForm) => cachedBlock(model, form, multiply(rows)));
+  const { table } = parameters;
+  const alike = alikeLayers(table);
+  const programs = new Memo(({ like, ...form }: CacheForm & { like: number }) =>
+    cachedBlock(model, form, multiply(rowsOfBlock(table, like))),
+  );
   return {
-    block: (layer, form, feeds, fetches) => engine.run(programs.get(form), { ...feeds, ...weightsOf(layer) }, fetches),
+    block: (layer, form, feeds, fetches) =>
+      engine.run(programs.get({ like: alike[layer], ...form }), { ...feeds, ...weightsOf(layer) }, fetches),
     head: (hidden, R, { logits, values, probabilities }) =>
       head.logits(parameters, hidden, R, logits, values, { probabilities }),
     release: () => {},

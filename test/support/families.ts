@@ -36,10 +36,25 @@ const variants: Readonly<Record<string, Partial<LlamaConfig>>> = {
 /** Weights that tell tokens apart, and logits whose rounding stays far below 1e-5. */
 const RANGES: Readonly<Record<string, number>> = { gpt2: 0.2, llama: 0.3, qwen2: 0.2, qwen3: 0.3 };
 
-export const familyNames = ["gpt2", ...Object.keys(variants)];
+const LORA = " with LoRA";
+
+export const familyNames = ["gpt2", ...Object.keys(variants), `gpt2${LORA}`, `llama${LORA}`];
+
+/** A model with an adapter that changes what it computes, of other matrices in each block. */
+function withAdapter(model: Model): Model {
+  model.addAdapter({ rank: 3, alpha: 4, excluded: "(.*\\.0\\..*(c_fc|q_proj))|(.*\\.1\\..*(c_attn|down_proj))" });
+  const rng = new RNG(13);
+  for (const { name, adapts } of model.parameters.table)
+    if (adapts) {
+      const view = model.parameters.view(name);
+      for (let i = 0; i < view.length; i++) view[i] = 0.2 * rng.normal();
+    }
+  return model;
+}
 
 /** A new model with 2 layers, random weights, and biases and norms that are not 0 and 1. */
 export function smallModel(name: string, shape: Shape, options: ModelOptions): Model {
+  if (name.endsWith(LORA)) return withAdapter(smallModel(name.slice(0, -LORA.length), shape, options));
   const { vocabSize, context, eosTokenId = null, initializerRange = RANGES[name] } = shape;
   const shared = { vocabSize, initializerRange, eosTokenId, bosTokenId: eosTokenId };
   const [family, config] =
@@ -65,6 +80,8 @@ export function smallModel(name: string, shape: Shape, options: ModelOptions): M
 
 /** The tiny GPT-2 of the references, and a small one of each other family. */
 export const tinyModel = async (name: string, options: ModelOptions): Promise<Model> =>
-  name === "gpt2"
-    ? ((await GPT2HeadWithValueModel.fromPretrained(tinyDir, options)) as unknown as Model)
-    : smallModel(name, { vocabSize: 101, context: 64 }, { seed: 11, ...options });
+  name.endsWith(LORA)
+    ? withAdapter(await tinyModel(name.slice(0, -LORA.length), options))
+    : name === "gpt2"
+      ? ((await GPT2HeadWithValueModel.fromPretrained(tinyDir, options)) as unknown as Model)
+      : smallModel(name, { vocabSize: 101, context: 64 }, { seed: 11, ...options });

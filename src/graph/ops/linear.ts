@@ -49,7 +49,10 @@ interface MatmulAttrs {
   alpha?: number;
 }
 
-/** y = alpha op(a) op(b) over equal leading axes: a [..., M, K], b [..., K, N]; op transposes the last two when asked. */
+/**
+ * y = alpha op(a) op(b): a [..., M, K], b [..., K, N]; op transposes the last two when asked. Leading axes are equal; where a is not
+ * transposed they may be 1 in b: one matrix for all.
+ */
 export const matmulOp: Op = {
   name: "matmul",
   light: false,
@@ -59,8 +62,17 @@ export const matmulOp: Op = {
     const matrix = (t: Tensor, trans?: boolean): Dim[] => (trans ? t.shape.slice(-2).reverse() : t.shape.slice(-2));
     const [m, k] = matrix(a, transA);
     const [kb, n] = matrix(b, transB);
-    if (a.rank < 2 || b.rank !== a.rank || k.size !== kb.size || lead.some((d, i) => d.size !== b.shape[i].size))
-      shapeError("matmul", inputs, "equal leading axes and inner sizes that match");
+    if (
+      a.rank < 2 ||
+      b.rank !== a.rank ||
+      k.size !== kb.size ||
+      lead.some((d, i) => ![d.size, transA ? d.size : 1].includes(b.shape[i].size))
+    )
+      shapeError(
+        "matmul",
+        inputs,
+        "equal leading axes, or 1 in b where a is not transposed, and inner sizes that match",
+      );
     return [{ dtype: "float32", shape: [...lead, m, n] }];
   },
   emit: (e, inputs, outputs, node) => {
@@ -78,7 +90,7 @@ export const matmulOp: Op = {
     const db = transB
       ? matmul(g, a, { transA: true, transB: transA, alpha })
       : matmul(a, g, { transA: !transA, alpha });
-    return [da, db];
+    return [da, sumTo(db, b)];
   },
 };
 export const matmul = (a: Tensor, b: Tensor, attrs: MatmulAttrs = {}) => apply(matmulOp, [a, b], attrs)[0];
