@@ -99,6 +99,7 @@ export {
 } from "./families/gpt2.ts";
 export { GPT2HeadWithValueModel, loadModel, modelFromConfig } from "./families/index.ts";
 export { type LlamaConfig, type LlamaType, makeLlamaConfig } from "./families/llama.ts";
+export { type Adapts, LORA_DEFAULTS, type LoRAConfig } from "./model/adapter.ts";
 export type { AskedTokens } from "./model/asked.ts";
 export type { Tokens } from "./model/body.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";

@@ -89,6 +89,7 @@ function isRegExp(text: string): boolean {
 
 /** Which part of an adapter a parameter is, and s where it counts. */
 export interface Adapts {
+  /** A is [r, in], B is [out, r]. */
   readonly part: "A" | "B";
   /** s, the factor on B A. */
   readonly scaling: number;
