@@ -25,7 +25,9 @@ export function adapted(rows: readonly Parameter[], { p, product }: BlockWeights
     const y = product(x, weight, bias);
     if (scaling === undefined) return y;
     const low = scale(timesTransposed(x, p[a]), scaling); // [.., in] -> [.., r]
-    return add(y, timesTransposed(low, p[b])); // [.., r] -> [.., out]
+    // One product onto the other: of the two only their sum is kept for the backward pass.
+    if (y.rank === 2) return linear(low, p[b], y, { transW: true }); // [N, r] -> [N, out]
+    return add(y, timesTransposed(low, p[b])); // [B, T, r] -> [B, T, out]
   };
   return { p, product: withAdapter };
 }

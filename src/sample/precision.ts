@@ -25,7 +25,8 @@ export function decodingWeights(
 ): DecodingWeights {
   if (precision === "int8") return keptOfBase(model, precision, () => int8Weights(model));
   if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return storedWeights(model);
-  return keptOfBase(model, precision, () => transposedWeights(model, scratch));
+  // A copy that stays cannot lie in memory that is used for something else.
+  return keptOfBase(model, precision, () => transposedWeights(model, model.adapter ? undefined : scratch));
 }
 
 /** Copies of matrices that an adapter leaves as they are, by model and precision. */
