@@ -7,6 +7,7 @@ import { type Corpus, corpusBytes, type TokenIds } from "../data/corpus.ts";
 import { CorpusSampler, type CorpusSamplerState, consecutiveWindows } from "../data/sampler.ts";
 import { checkWeights } from "../experience/finite.ts";
 import type { AskedTokens } from "../model/asked.ts";
+import { HELD_OUT_BATCH } from "../model/memory.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type ScheduleName, scheduleFactor } from "../nn/schedules.ts";
 import { residentBytes } from "../platform/memory.ts";
@@ -316,7 +317,7 @@ export async function heldOutLoss(
   ids: TokenIds,
   bytes: number,
   sequenceLength: number,
-  batchSize = 16,
+  batchSize = HELD_OUT_BATCH,
 ): Promise<HeldOutLoss> {
   const measuring = heldOutBatches(model, ids, bytes, sequenceLength, batchSize);
   let next = await measuring.next();
@@ -329,7 +330,7 @@ async function* heldOutBatches(
   ids: TokenIds,
   bytes: number,
   sequenceLength: number,
-  batchSize = 16,
+  batchSize = HELD_OUT_BATCH,
 ): AsyncGenerator<{ done: number; total: number }, HeldOutLoss> {
   const total = Math.floor((ids.length - 1) / sequenceLength);
   let [nats, tokens, done] = [0, 0, 0];

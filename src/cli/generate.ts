@@ -92,7 +92,8 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
   const sizes = (tokenizer: Tokenizer, { sizes: { context } }: Architecture) => {
     const longest = longestOf(tokenizer);
     const length = Math.min(context, longest + options.maxNewTokens);
-    return { rows: Math.min(BATCH, prompts.length * options.num), length, int8: options.precision === "int8" };
+    const rows = Math.min(BATCH, prompts.length * options.num);
+    return { rows, length, promptTokens: longest, int8: options.precision === "int8" };
   };
   const { ignoreMemory } = flags;
   const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });

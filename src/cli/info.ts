@@ -57,7 +57,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const parameters = countParameters(architecture);
   const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
   const promptTokens = Math.max(1, Math.min(asked.promptTokens, architecture.sizes.context - maxNewTokens));
-  const sampling = samplingMemory(architecture, { rows, length: promptTokens + maxNewTokens });
+  const sampling = samplingMemory(architecture, { rows, promptTokens, length: promptTokens + maxNewTokens });
   const training = runMemory(architecture, options, promptTokens);
   const fits = training.total <= available;
   const change = fits ? undefined : fittingOptions(architecture, options, promptTokens, available);

@@ -37,7 +37,7 @@ export interface Activations {
 }
 
 /** What a block's programs depend on, beside the architecture. */
-interface BlockForm {
+export interface BlockForm {
   /** A layer with the same parameters. */
   like: number;
   B: number;
@@ -64,7 +64,7 @@ export class Body {
   readonly #pool: BufferPool;
   readonly #rows: Rows;
   /** Layers share programs unless attention is scaled by layer, or not the same parameters are there or trained. */
-  readonly #programs = new Memo((form: BlockForm) => this.#build(form));
+  readonly #programs = new Memo((form: BlockForm) => blockPrograms(this.#architecture, this.#table, form));
   readonly #positions = new Memo(
     (T: number): Record<string, Slot> =>
       rotaryFeeds(
@@ -216,29 +216,36 @@ export class Body {
     const [like, scale] = [this.#alike[layer], family.attentionScale(config, layer)];
     return this.#programs.get({ like, B, T, scale, keep, ...trained, accumulates });
   }
+}
 
-  /** Forward and backward program of a block. */
-  #build({ like, B, T, scale, keep, trained, passesOn, accumulates }: BlockForm): ForwardBackward {
-    const { family, config, sizes } = this.#architecture;
-    const x = input("x", { N: B * T, C: sizes.width });
-    const { attend } = wholeSequences(this.#architecture, { B, T, scale });
-    const { p, product } = asStored(rowsOfBlock(this.#table, like));
-    const y = family.block(config, x, p, attend, product);
-    return forwardBackward(
-      "block",
-      { y },
-      { y: input("dy", y.shape) },
-      { ...(passesOn ? { x } : {}), ...Object.fromEntries(trained.map((name) => [name, p[name]])) },
-      {
-        keep,
-        finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
-      },
-    );
-  }
+/**
+ * Forward and backward program of a block. The memory estimate builds them too, and runs nothing.
+ * @param table the architecture's
+ */
+export function blockPrograms(
+  architecture: Architecture,
+  table: readonly Parameter[],
+  { like, B, T, scale, keep, trained, passesOn, accumulates }: BlockForm,
+): ForwardBackward {
+  const { family, config, sizes } = architecture;
+  const x = input("x", { N: B * T, C: sizes.width });
+  const { attend } = wholeSequences(architecture, { B, T, scale });
+  const { p, product } = asStored(rowsOfBlock(table, like));
+  const y = family.block(config, x, p, attend, product);
+  return forwardBackward(
+    "block",
+    { y },
+    { y: input("dy", y.shape) },
+    { ...(passesOn ? { x } : {}), ...Object.fromEntries(trained.map((name) => [name, p[name]])) },
+    {
+      keep,
+      finish: (name, g) => (accumulates && name !== "x" ? accumulate(input(`before.${name}`, g.shape), g) : g),
+    },
+  );
 }
 
 /** Of a pass that is not differentiated. */
-const UNTRAINED = { trained: [], passesOn: false };
+export const UNTRAINED = { trained: [], passesOn: false };
 
 /** The row of an embedding table that each token reads, int32 [B T]. */
 function embeddingRows(by: "token" | "position", { ids, T }: Tokens, first?: Int32Array): Int32Array {

@@ -2,9 +2,22 @@
 
 import { MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../backend/engine.ts";
 import { fail } from "../base/errors.ts";
-import type { Architecture } from "./family.ts";
+import { Memo } from "../base/memo.ts";
+import type { Keep } from "../graph/partition.ts";
+import { elementCount } from "../graph/tensor.ts";
+import { workingBytes } from "../graph/work.ts";
+import type { LoRAConfig } from "./adapter.ts";
+import { type BlockForm, blockPrograms, UNTRAINED } from "./body.ts";
+import type { Architecture, ModelConfig } from "./family.ts";
 import { chunksOf } from "./head.ts";
-import { namesAbove, parameterTable, trainedRows } from "./parameters.ts";
+import {
+  alikeLayers,
+  namesAbove,
+  type Parameter,
+  parameterTable,
+  trainedRows,
+  VALUE_HEAD_NAMES,
+} from "./parameters.ts";
 
 export interface ParameterCounts {
   total: number;
@@ -14,13 +27,16 @@ export interface ParameterCounts {
   blocks: number;
   /** Final layer norm, a language-model head of its own, value head. */
   head: number;
+  /** The rows of a LoRA adapter; 0: there is none. */
+  adapter: number;
 }
 
 export function countParameters(model: Architecture): ParameterCounts {
-  const counts = { total: 0, embeddings: 0, blocks: 0, head: 0 };
+  const counts = { total: 0, embeddings: 0, blocks: 0, head: 0, adapter: 0 };
   const embeddings = model.family.embeddings(model.config).map(({ name }) => name);
-  for (const { name, layer, start, end } of parameterTable(model)) {
-    const part = layer !== undefined ? "blocks" : embeddings.includes(name) ? "embeddings" : "head";
+  for (const { name, layer, adapts, start, end } of parameterTable(model)) {
+    const ofBase = layer !== undefined ? "blocks" : embeddings.includes(name) ? "embeddings" : "head";
+    const part = adapts ? "adapter" : ofBase;
     counts[part] += end - start;
     counts.total += end - start;
   }
@@ -43,10 +59,10 @@ export interface MemoryEstimate {
  * What is used whatever the sizes, as measured with small models: Node with ONNX Runtime and the tokenizer; for training
  * compiled programs and code besides.
  */
-const PROCESS_BYTES = { sampling: 110e6, training: 160e6 };
+const PROCESS_BYTES = { sampling: 130e6, pretraining: 160e6, training: 190e6 };
 
 /** [R, V] results alive at once in the head's programs: logits and log-softmax, and what else comes of them. */
-const HEAD_BUFFERS = { loss: 3, score: 2, exactKl: 5 };
+const HEAD_BUFFERS = { loss: 3, score: 2, statistics: 3, exactKl: 5 };
 
 /** What ONNX Runtime's arena takes for each byte in use: it grows in powers of two. Measured. */
 const ARENA = 1.2;
@@ -59,49 +75,119 @@ const estimate = (floats: Record<string, number>, process: number): MemoryEstima
   return { parts, total: Object.values<number>(parts).reduce((a, b) => a + b, 0) };
 };
 
-/**
- * Floats per token that a block's programs work with, besides their inputs and results; C the width, A that of all heads, I the
- * feed-forward's, H T a row of attention for each head. Each is the larger of its feed-forward and its attention: `workingBytes` of
- * the programs. Where one matrix of the feed-forward gates the other there is one more [N, I] for each [N, I].
- */
-function blockWork({ sizes }: Architecture, T: number) {
-  const { width: C, heads, headSize, inner, innerMatrices } = sizes;
-  const [I, A] = [inner * innerMatrices, heads * headSize];
-  const attention = heads * T;
-  return {
-    forward: Math.max(I + 5 * C, 2 * attention + A),
-    keeping: Math.max(I + 2 * C, 2 * attention + A),
-    backward: Math.max(4 * I + 11 * C, 2 * attention + 5 * A),
-    recomputing: Math.max(4 * I + 15 * C + attention, 3 * attention + 5 * A),
-  };
+/** Floats that a block's programs take. */
+interface BlockWork {
+  /** What the forward program works with, besides inputs and results. */
+  readonly forward: number;
+  /** The same of the backward program. */
+  readonly backward: number;
+  /** What the one saves for the other. */
+  readonly saved: number;
 }
 
-/** Keys and values in each layer, next-token logits, the prompts' pass through one block. */
-function samplingFloats(model: Architecture, rows: number, length: number): Record<string, number> {
+/** Of a longer sequence each pair of tokens is taken to need what it needs in this one. */
+const LONGEST_BUILT = 2048;
+
+type Works = Memo<BlockForm & { adapter?: LoRAConfig }, BlockWork>;
+const works = new WeakMap<ModelConfig, Works>();
+
+/** A block's programs are built, so that whatever a family or an adapter does is in it, and not run. Options that are tried share them. */
+function blockWork({ family, config, sizes, adapter }: Architecture, asked: BlockForm): BlockWork {
+  const build: Works =
+    works.get(config) ??
+    new Memo(({ adapter, ...form }) => {
+      const model = { family, config, sizes, adapter };
+      const T = Math.min(form.T, LONGEST_BUILT);
+      const more = (form.T / T) ** 2;
+      const { forward, backward, saved } = blockPrograms(model, parameterTable(model), { ...form, T });
+      return {
+        forward: (more * workingBytes(forward)) / 4,
+        backward: (more * workingBytes(backward)) / 4,
+        saved: more * [...saved.values()].reduce((sum, t) => sum + elementCount(t), 0),
+      };
+    }, 512);
+  works.set(config, build);
+  return build.get({ ...asked, adapter });
+}
+
+/** B sequences of T tokens through all blocks, and back to the lowest that is trained. */
+interface Passage {
+  B: number;
+  T: number;
+  keep: Keep;
+  /** Numbers of sequences that are scored together. */
+  scored: readonly number[];
+  /** Gradients are added to those there are, by programs of their own. */
+  adds: boolean;
+}
+
+/**
+ * What all blocks keep for the backward pass, streams included, and what each of their programs works with. Layers that are alike
+ * share programs.
+ * @param own the rows that are trained
+ */
+function bodyWork(model: Architecture, own: readonly Parameter[], { B, T, keep, scored, adds }: Passage) {
+  const { family, config, sizes } = model;
+  const alike = alikeLayers(parameterTable(model));
+  const embedded = family.embeddings(config).some(({ name }) => own.some((row) => row.name === name));
+  const from = embedded ? 0 : Math.min(sizes.layers, ...own.flatMap(({ layer }) => layer ?? []));
+  /** Sizes by what they are of: programs that are the same share one session. */
+  const programs = new Map<string, number>();
+  const add = (what: string, work: number) => programs.set(`${what}: ${work}`, work);
+  let kept = B * T * sizes.width * (sizes.layers - from + 3); // a stream before each block and after the last, two gradients
+  for (const [layer, like] of alike.entries()) {
+    const form = { like, B, T, scale: family.attentionScale(config, layer), accumulates: false };
+    const scoring = (rows: number): BlockForm => ({ ...form, B: rows, keep: "nothing", ...UNTRAINED });
+    const forwards = keep === "nothing" || layer < from ? [...scored, B] : scored; // nothing is saved: the same program
+    for (const rows of forwards) add("forward", blockWork(model, scoring(rows)).forward);
+    if (layer < from) continue;
+    const trained = own.filter((row) => row.layer === layer).map(({ short }) => short);
+    const training: BlockForm = { ...form, keep, trained, passesOn: layer > from || embedded };
+    const { forward, backward, saved } = blockWork(model, training);
+    kept += saved;
+    if (keep !== "nothing") add(`forward, saving ${saved}`, forward);
+    add(`backward, ${training.passesOn}`, backward);
+    if (adds) add(`adding, ${training.passesOn}`, blockWork(model, { ...training, accumulates: true }).backward);
+  }
+  return { kept, programs };
+}
+
+/** What one block works with on a forward pass. */
+const forwardWork = (model: Architecture, B: number, T: number): number =>
+  Math.max(...bodyWork(model, [], { B, T, keep: "nothing", scored: [], adds: false }).programs.values());
+
+/** In int8 each layer is a session with an arena of its own, whose chunks are powers of two. Measured. */
+const SESSION_ARENA = 2;
+
+/** Keys and values in each layer, next-token logits, the prompts' pass through one block; in int8 through all of them. */
+function samplingFloats(model: Architecture, { rows, length, promptTokens = length, int8 }: SamplingSizes) {
   const { layers, width: C, kvHeads, headSize, vocabSize } = model.sizes;
+  const block = forwardWork(model, rows, Math.max(1, Math.min(promptTokens, length)));
   return {
     cache: rows * length * 2 * layers * kvHeads * headSize,
     logits: 2 * rows * vocabSize, // and their softmax
-    activations: rows * length * (2 * C + ARENA * blockWork(model, length).forward),
+    activations: rows * length * 2 * C + ARENA * block,
+    ...(int8 ? { "int8 copy": int8Copy(model) + SESSION_ARENA * layers * block } : {}),
   };
 }
 
 /**
- * Sampling `rows` responses together in fp32; `length` is prompt and response. Several rows are decoded with a transposed
- * copy of the blocks' matrices (sample/weights.ts); in training it lies in the gradients' buffer.
+ * Sampling responses together. In fp32 several rows are decoded with a transposed copy of the blocks' matrices
+ * (sample/weights.ts); in training it lies in the gradients' buffer.
  */
-export function samplingMemory(model: Architecture, { rows, length, int8 }: SamplingSizes): MemoryEstimate {
+export function samplingMemory(model: Architecture, sizes: SamplingSizes): MemoryEstimate {
   const weights = countParameters(model).total;
-  const copy: Record<string, number> = int8
-    ? { "int8 copy": int8Copy(model) }
-    : { transposed: rows > 1 ? transposedFloats(model) : 0 };
-  return estimate({ weights, ...samplingFloats(model, rows, length), ...copy }, PROCESS_BYTES.sampling);
+  const transposed = sizes.rows > 1 && !sizes.int8 ? transposedFloats(model) : 0;
+  const floats = { weights, ...samplingFloats(model, sizes), ...(transposed > 0 ? { transposed } : {}) };
+  return estimate(floats, PROCESS_BYTES.sampling);
 }
 
 /** Responses sampled together, and the tokens of prompt and response. */
 export interface SamplingSizes {
   rows: number;
   length: number;
+  /** The tokens of the prompt alone, which are read in one pass; default: as if all were. */
+  promptTokens?: number;
   /** From a copy in int8. */
   int8?: boolean;
 }
@@ -116,10 +202,21 @@ const int8Copy = (model: Architecture) =>
 const transposedFloats = (model: Architecture): number =>
   parameterTable(model).reduce((sum, { matrix, start, end }) => sum + (matrix === "in,out" ? end - start : 0), 0);
 
+/** Windows of a held-out text that are scored together. */
+export const HELD_OUT_BATCH = 16;
+
+/** The options of language-model training that determine its memory. */
+export interface PretrainingSizes {
+  batchSize: number;
+  sequenceLength: number;
+  /** Whether the loss is measured on a held-out text. */
+  heldOut?: boolean;
+}
+
 /** The peak of language-model training, {@link trainingMemory} without a reference or responses. */
 export function pretrainingMemory(
   model: Architecture,
-  { batchSize, sequenceLength }: { batchSize: number; sequenceLength: number },
+  { batchSize, sequenceLength, heldOut }: PretrainingSizes,
 ): MemoryEstimate {
   const lengths = { promptTokens: 0, maxNewTokens: sequenceLength, minNewTokens: sequenceLength };
   const sizes = {
@@ -128,8 +225,10 @@ export function pretrainingMemory(
     miniBatchSize: batchSize,
     microBatchSize: 0,
     gradientCheckpointing: false,
+    scored: heldOut ? [HELD_OUT_BATCH, HELD_OUT_BATCH - 1] : [], // the last windows are fewer
   };
-  const { reference, ...parts } = trainingMemory(model, sizes).parts;
+  const { reference, transposed, ...others } = trainingMemory(model, sizes).parts;
+  const parts = { ...others, process: PROCESS_BYTES.pretraining };
   return { parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
 }
 
@@ -173,6 +272,8 @@ export interface TrainingSizes {
   separateValues?: boolean;
   /** Whether responses are sampled from a copy in int8, and scored again by the policy. */
   int8Rollouts?: boolean;
+  /** Numbers of sequences that are scored together, each with programs of its own; default: those of a micro-batch. */
+  scored?: readonly number[];
 }
 
 /**
@@ -181,53 +282,59 @@ export interface TrainingSizes {
  * with, which ONNX Runtime keeps for each program up to a bound ({@link Engine}).
  */
 export function trainingMemory(model: Architecture, sizes: TrainingSizes): MemoryEstimate {
-  const { width: C, heads: H, headSize, kvHeads, layers, vocabSize: V, context } = model.sizes;
-  const I = model.sizes.inner * model.sizes.innerMatrices;
+  const { vocabSize: V, context } = model.sizes;
   const { miniBatchSize, maxNewTokens, frozenLayers = 0, truncates = false } = sizes;
   const micro = sizes.microBatchSize || miniBatchSize;
   const ragged = sizes.minNewTokens < maxNewTokens;
   const length = Math.min(context, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
   const weights = countParameters(model).total;
   const table = parameterTable(model);
-  const trained = trainedRows(table, namesAbove(model, table, frozenLayers)).at(-1)?.end ?? 0;
+  const own = trainedRows(table, namesAbove(model, table, frozenLayers));
+  const trained = own.at(-1)?.end ?? 0;
+  // With an adapter the reference is the base, and a value head.
+  const copied = model.adapter ? own.filter(({ name }) => VALUE_HEAD_NAMES.includes(name)) : own;
+  const reference = copied.reduce((sum, { start, end }) => sum + end - start, 0);
 
-  // queries, keys and values, attention, what it mixed, the stream between, the feed-forward input; and the streams
-  const kept = sizes.gradientCheckpointing
-    ? 0
-    : (layers - frozenLayers) * (2 * C + (H + 2 * kvHeads) * headSize + I + H * length);
-  const saved = micro * length * (kept + (layers + 3) * C);
-  const { cache, logits, ...rest } = samplingFloats(model, sizes.rolloutBatchSize, length);
-  const buffers = Math.max(saved * (ragged ? GARBAGE : 1), cache + logits + rest.activations);
-
-  const work = blockWork(model, length);
-  const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
-  const scored = chunks(micro).map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score));
-  const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
   const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
+  const keep = sizes.gradientCheckpointing ? "nothing" : "heavy";
+  const { scored = [micro] } = sizes;
+  const body = bodyWork(model, own, { B: micro, T: length, keep, scored, adds: adding });
+  const { promptTokens, int8Rollouts: int8 } = sizes;
+  const sampling = samplingFloats(model, { rows: sizes.rolloutBatchSize, length, promptTokens, int8 });
+  const sampled = sampling.cache + sampling.logits + sampling.activations;
+  const buffers = Math.max(body.kept * (ragged ? GARBAGE : 1), sampled);
+
+  /** Of a policy with an adapter: the base alone. */
+  const ofReference = () =>
+    bodyWork({ ...model, adapter: undefined }, [], { B: micro, T: length, keep: "nothing", scored: [], adds: false })
+      .programs;
+
+  const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
+  const scores = scored.flatMap((rows) => [...new Set(chunks(rows))]);
+  const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
   const programs = [
-    micro * length * work.forward,
-    ...(sizes.gradientCheckpointing ? [] : [micro * length * work.keeping]), // the program for scoring is used
-    ...new Array(adding ? 2 : 1).fill(
-      micro * length * (sizes.gradientCheckpointing ? work.recomputing : work.backward),
-    ),
-    ...new Set(scored),
-    ...(sizes.int8Rollouts ? new Set(scored) : []), // the policy scores what its copy drew, and asks for more than the reference
+    ...new Map([...body.programs, ...(model.adapter && scored.length > 0 ? ofReference() : [])]).values(),
+    ...scores.map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score)),
+    ...(int8 ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []), // the policy scores what its copy drew
     learned[0],
     ...new Set(adding ? learned : learned.slice(1)),
   ];
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
-  const transposed = frozenLayers > 0 ? transposedFloats(model) : 0; // otherwise in the gradients' buffer
+  // The copy lies in the gradients' buffer where that has room for it. That of a base is made once, and stays.
+  const transposed = frozenLayers > 0 && !model.adapter ? transposedFloats(model) : 0;
+  const kept = model.adapter && !int8 ? transposedFloats(model) : 0;
   const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(
     {
       weights,
-      reference: trained,
+      reference,
       gradients: trained,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
-      ...(sizes.int8Rollouts ? { "int8 copy": int8Copy(model) } : {}),
-      "activations and cache": Math.max(buffers, cache + logits + rest.activations + transposed),
+      ...(int8 ? { "int8 copy": sampling["int8 copy"] ?? 0 } : {}),
+      ...(kept > 0 ? { transposed: kept } : {}),
+      "activations and cache": Math.max(buffers, sampled + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },
     PROCESS_BYTES.training,

@@ -5,6 +5,7 @@ import type { Architecture } from "../model/family.ts";
 import {
   bytesInWords,
   type MemoryEstimate,
+  type PretrainingSizes,
   pretrainingMemory,
   refuseForMemory,
   type SamplingSizes,
@@ -124,7 +125,7 @@ export function checkSampling(model: Architecture, sizes: SamplingSizes, { avail
  */
 export function checkPretraining(
   model: Architecture,
-  sizes: { batchSize: number; sequenceLength: number },
+  sizes: PretrainingSizes,
   { available, resident }: MemoryLimits,
 ): MemoryEstimate {
   const need = pretrainingMemory(model, sizes);

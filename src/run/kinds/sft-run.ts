@@ -141,8 +141,12 @@ async function open({ spec, config: asked, checkpoint }: Given) {
     const sequenceLength = isGiven ? asked.sequenceLength : Math.min(SFT_DEFAULTS.sequenceLength, model.sizes.context);
     const config = { ...asked, sequenceLength };
     checkSequenceLength(config, model.sizes.context, where);
+    const heldOut = spec.heldOut !== undefined || (spec.heldOutFraction ?? 0) > 0;
     const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
-    return { config, memory: checkPretraining(model, config, { available, resident: residentBytes() }) };
+    return {
+      config,
+      memory: checkPretraining(model, { ...config, heldOut }, { available, resident: residentBytes() }),
+    };
   };
   const source = checkpoint?.path ?? spec.model;
   if (source !== undefined) {

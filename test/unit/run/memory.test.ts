@@ -2,17 +2,37 @@ import { describe, expect, it, test } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/config.ts";
 import type { PPOConfig } from "../../../src/algorithms/options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
+import { SFTTrainer, sftConfig } from "../../../src/algorithms/sft.ts";
+import type { Engine } from "../../../src/backend/engine.ts";
+import { tokenizeCorpus } from "../../../src/data/corpus.ts";
 import { builtInRewards } from "../../../src/experience/reward-functions.ts";
-import { makeConfig } from "../../../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
+import { type GPT2Config, makeConfig } from "../../../src/families/gpt2.ts";
+import { modelFromConfig } from "../../../src/families/index.ts";
+import { type LlamaConfig, makeLlamaConfig } from "../../../src/families/llama.ts";
 import { writeOnnx } from "../../../src/graph/onnx.ts";
 import { workingBytes } from "../../../src/graph/work.ts";
+import type { LoRAConfig } from "../../../src/model/adapter.ts";
+import { pretrainingMemory } from "../../../src/model/memory.ts";
+import type { CausalLMWithValueHead } from "../../../src/model/model.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { checkMemory, fittingOptions, runMemory } from "../../../src/run/memory.ts";
 import { loadTokenizer } from "../../../src/tokenizer/load.ts";
 import { gpt2Of } from "../../support/gpt2.ts";
 
 const tokenizer = await loadTokenizer(packagePath("models", "tiny"));
+
+/** Bytes that all different programs an engine compiles from now on work with, but for those that sample. */
+function programsOf(engine: Engine): () => number {
+  const seen = new Map<string, { name: string; bytes: number }>();
+  const compile = engine.compile.bind(engine);
+  engine.compile = (program) => {
+    const { name, bytes } = writeOnnx(program);
+    seen.set(Buffer.from(bytes).toString("latin1"), { name, bytes: workingBytes(program) });
+    return compile(program);
+  };
+  const sampling = /^(cached|logits|int8)/;
+  return () => [...seen.values()].reduce((sum, { name, bytes }) => sum + (sampling.test(name) ? 0 : bytes), 0);
+}
 
 describe("the working memory of a step", () => {
   const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 128, nPositions: 160 };
@@ -26,7 +46,16 @@ describe("the working memory of a step", () => {
     minNewTokens: 8,
     audit: "off",
   };
-  const cases: [string, object, Partial<PPOConfig>, number][] = [
+  const llama = {
+    modelType: "qwen3",
+    hiddenSize: 64,
+    numHiddenLayers: 3,
+    numAttentionHeads: 4,
+    numKeyValueHeads: 2,
+  } as const;
+  const qwen3 = { ...llama, headDim: 24, intermediateSize: 200, maxPositionEmbeddings: 160 };
+  const lora = { rank: 4, alpha: 8 };
+  const cases: [string, object, Partial<PPOConfig>, number, Partial<LoRAConfig>?][] = [
     ["short", {}, {}, 8],
     ["long: attention is what counts", {}, {}, 120],
     ["long and recomputed", {}, { gradientCheckpointing: true }, 120],
@@ -36,31 +65,56 @@ describe("the working memory of a step", () => {
     ["micro-batches, a value model of its own", {}, { microBatchSize: 1, valueModel: "separate" }, 24],
     ["several chunks of a large vocabulary", { vocabSize: 300_000 }, { miniBatchSize: 8, batchSize: 8 }, 8],
     ["exact KL", {}, { klLog: "exact" }, 8],
+    ["frozen layers", { nEmbd: 128, nInner: 512, nLayer: 4 }, { frozenLayers: 2 }, 24],
+    ["another family", qwen3, {}, 40],
+    ["another family, recomputed", qwen3, { gradientCheckpointing: true }, 40],
+    ["LoRA", { nEmbd: 128, nInner: 512 }, {}, 40, lora],
+    ["LoRA, another family, recomputed", qwen3, { gradientCheckpointing: true }, 40, lora],
+    ["LoRA, another family, in micro-batches", qwen3, { microBatchSize: 1 }, 40, lora],
+    ["LoRA on the last block alone", qwen3, {}, 40, { ...lora, layers: [2] }],
+    ["LoRA, sampled in int8", qwen3, { rolloutPrecision: "int8" }, 40, lora],
   ];
-  test.each(cases)("%s: what is estimated is what the programs of a step add up to", async (_, changes, options, P) => {
-    const config = makeConfig({ ...shape, eosTokenId: 8191, ...changes });
-    const model = GPT2HeadWithValueModel.fromConfig(config, { threads: 1 });
-    const seen = new Map<string, { name: string; bytes: number }>();
-    const compile = model.engine.compile.bind(model.engine);
-    model.engine.compile = (program) => {
-      const { name, bytes } = writeOnnx(program);
-      seen.set(Buffer.from(bytes).toString("latin1"), { name, bytes: workingBytes(program) });
-      return compile(program);
-    };
-    const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
-    const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
-    const ppo = { ...base, logSamples: 0, ...options } as Partial<PPOConfig>;
-    const stub = decoder as unknown as typeof tokenizer;
-    const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
-    for await (const _ of trainer.train([prompt]));
-    model.dispose();
-    const sampling = /^(cached|logits|int8)/;
-    const sum = [...seen.values()].reduce((total, { name, bytes }) => total + (sampling.test(name) ? 0 : bytes), 0);
-    const { parts } = runMemory(gpt2Of(config), trainer.config, P);
-    const estimated = parts["working memory"] / 1.2;
-    expect(estimated / sum).toBeGreaterThan(0.8);
-    expect(estimated / sum).toBeLessThan(1.2);
-  });
+  test.each(cases)(
+    "%s: what is estimated is what the programs of a step add up to",
+    async (_, changes, options, P, adapter) => {
+      const given = { vocabSize: shape.vocabSize, eosTokenId: 8191, ...changes };
+      const config = "modelType" in changes ? makeLlamaConfig(given) : makeConfig({ ...shape, ...given });
+      const model = modelFromConfig<GPT2Config | LlamaConfig>(config, {
+        threads: 1,
+      }) as unknown as CausalLMWithValueHead;
+      if (adapter) model.addAdapter(adapter);
+      const compiled = programsOf(model.engine);
+      const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
+      const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
+      const ppo = { ...base, logSamples: 0, ...options } as Partial<PPOConfig>;
+      const stub = decoder as unknown as typeof tokenizer;
+      const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
+      for await (const _ of trainer.train([prompt]));
+      model.dispose();
+      const sum = compiled();
+      const { family, sizes } = model;
+      const { parts } = runMemory({ family, config: model.config, sizes, adapter: model.adapter }, trainer.config, P);
+      const estimated = parts["working memory"] / 1.2;
+      expect(estimated / sum).toBeGreaterThan(0.9);
+      expect(estimated / sum).toBeLessThan(1.1);
+    },
+  );
+});
+
+test.each([true, false])("language-model training, with an adapter, a held-out text: %s", async (heldOut) => {
+  const sizes = { hiddenSize: 64, numHiddenLayers: 3, numAttentionHeads: 4, intermediateSize: 200, vocabSize: 8192 };
+  const model = modelFromConfig(makeLlamaConfig({ ...sizes, maxPositionEmbeddings: 160 }), { threads: 1 });
+  model.addAdapter({ rank: 4, alpha: 8 });
+  const compiled = programsOf(model.engine);
+  const config = sftConfig({ steps: 1, batchSize: 4, sequenceLength: 48, evalEvery: 1 });
+  const learner = model as unknown as CausalLMWithValueHead;
+  const train = await tokenizeCorpus(["This film was not what I thought. ".repeat(300)], tokenizer);
+  const trainer = new SFTTrainer({ model: learner, tokenizer, config });
+  for await (const _ of trainer.train({ train, ...(heldOut ? { heldOut: train } : {}) }));
+  model.dispose();
+  const estimated = pretrainingMemory(learner, { ...config, heldOut }).parts["working memory"] / 1.2;
+  expect(estimated / compiled()).toBeGreaterThan(0.9);
+  expect(estimated / compiled()).toBeLessThan(heldOut ? 1.2 : 1.1); // the last windows are taken to be as many as they can be
 });
 
 describe("fitting a run", () => {
@@ -88,7 +142,7 @@ describe("fitting a run", () => {
   it("refuses what does not fit, with parts, limit, option and value", () => {
     const room = { available: total({ microBatchSize: 8 }) - 100e6, resident: 100e6 };
     expect(() => checkMemory(model, options, 200, room)).toThrow(
-      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 160 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try anyway$/,
+      /^memory: found a run that takes about \d+\.\d\d GB: weights 498 MB, reference 498 MB, gradients 498 MB, moments 996 MB, activations and cache \d\.\d\d GB, working memory \d\.\d\d GB, process 190 MB, expected at most \d\.\d\d GB, what this process may use now\. Fix: set microBatchSize to 8 \(about \d\.\d\d GB\), or ignoreMemory to try anyway$/,
     );
     expect(() => checkMemory(model, options, 200, { available: 0, resident: 1e9 })).toThrow(
       "Fix: no option makes it fit: take a smaller model or another machine, or set ignoreMemory to try anyway",
