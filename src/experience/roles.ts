@@ -1,5 +1,6 @@
 /** @file Policy, reference and value model do not share what is trained: a reference that moves along with the policy says KL 0 for ever. */
 import { fail } from "../base/errors.ts";
+import { checkSameVocabulary } from "../model/asked.ts";
 import type { Sizes } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, trainedRows } from "../model/parameters.ts";
@@ -26,13 +27,7 @@ export function checkRoles(
       fix: "pass frozenCopy() without shared layers, or set frozenLayers to as many layers as are shared",
     });
   if (reference === undefined) return;
-  if (reference.sizes.vocabSize !== policy.sizes.vocabSize)
-    fail("config", {
-      where: `${where}, reference`,
-      found: `a vocabulary of ${reference.sizes.vocabSize}`,
-      expected: `${policy.sizes.vocabSize}, as the policy's`,
-      fix: "use a reference with the same tokenizer",
-    });
+  checkSameVocabulary(policy.sizes, reference.sizes, "config", `${where}, reference`);
   const shared = trained.find(({ name }) => overlapsAny(policy.parameters.view(name), reference));
   if (shared)
     fail("config", {

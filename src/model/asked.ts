@@ -94,6 +94,26 @@ export function readAsked(sizes: Limits, { tokens: given, rows, ids, distributio
   return checked;
 }
 
+/**
+ * Log-probs of the same tokens under two models mean something only where the ids are the same tokens.
+ * @param kind  of the error: an argument (`input`) or an option (`config`)
+ * @param where what the error calls the reference
+ */
+export function checkSameVocabulary(
+  policy: Pick<Sizes, "vocabSize">,
+  reference: Pick<Sizes, "vocabSize">,
+  kind: "input" | "config",
+  where: string,
+): void {
+  if (reference.vocabSize === policy.vocabSize) return;
+  fail(kind, {
+    where,
+    found: `a vocabulary of ${reference.vocabSize}`,
+    expected: `${policy.vocabSize}, as the policy's`,
+    fix: "use a reference with the same tokenizer",
+  });
+}
+
 function wrong(where: string, found: string, expected: string, fix: string): never {
   return fail("input", { where, found, expected, fix });
 }

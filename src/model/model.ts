@@ -10,7 +10,7 @@ import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type LoRAConfig, loraConfig } from "./adapter.ts";
-import { type AskedTokens, readAsked } from "./asked.ts";
+import { type AskedTokens, checkSameVocabulary, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
 import type { RowStatistics } from "./distribution.ts";
 import { drawableIds } from "./drawable.ts";
@@ -230,8 +230,9 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
 
   /**
    * Train mode: the value head's dropout is on in {@link CausalLMWithValueHead.forward} and in the loss, with new
-   * masks each call. A new model is in eval mode. The body's dropouts do not exist here in either mode. Sampling and scoring never have dropout, and PPO refuses a model in train mode: its old log-probs and values
-   * must be those that the same weights give again.
+   * masks each call. A new model is in eval mode. The body's dropouts do not exist here in either mode. Sampling and
+   * scoring never have dropout, and PPO refuses a model in train mode: its old log-probs and values must be those that
+   * the same weights give again.
    */
   train(mode = true): this {
     this.vHead.training = mode;
@@ -299,13 +300,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    */
   async exactKl(asked: AskedTokens, reference: CausalLMWithValueHead): Promise<ExactKL> {
     const { tokens, rows, ids, distribution } = readAsked(this.sizes, asked);
-    if (reference.sizes.vocabSize !== this.sizes.vocabSize)
-      fail("input", {
-        where: "reference model",
-        found: `a vocabulary of ${reference.sizes.vocabSize}`,
-        expected: `${this.sizes.vocabSize}, as the policy's`,
-        fix: "take the KL to a model with the same tokenizer",
-      });
+    checkSameVocabulary(this.sizes, reference.sizes, "input", "reference model");
     readAsked(reference.sizes, asked);
     const hidden = await this.body.hidden(this.parameters, tokens);
     const refHidden = await reference.body.hidden(reference.parameters, tokens);

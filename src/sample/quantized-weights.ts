@@ -25,7 +25,8 @@ const HEAD_MULTIPLE = 8;
 /**
  * The model as it is now, in int8: the matrices of the blocks and the language-model head rounded to 8 bits, one scale for
  * each output; what they are multiplied with is rounded row by row. Embeddings, layer norms, biases, attention, an adapter and the
- * value head stay in float32; the last two are read where they lie. 125 MB for GPT-2 124M, 300 while it is made. One session for each layer, whose weights are packed when it is built.
+ * value head stay in float32; the last two are read where they lie. 125 MB for GPT-2 124M, 300 while it is made. One session for
+ * each layer, whose weights are packed when it is built.
  * @throws config - heads of a size that is not a multiple of 8
  */
 export function int8Weights(model: CausalLMWithValueHead): DecodingWeights {

@@ -120,7 +120,7 @@ test("vocabularies that differ are refused", async () => {
   const rollout = await generate(model, queries.slice(0, 1), { maxNewTokens: 2, eosTokenId: null });
   const { asked } = ask(experience([rollout]), [0], 48, rollout.adjustments);
   await expect(model.exactKl(asked, other)).rejects.toThrow(
-    "reference model: found a vocabulary of 50, expected 101, as the policy's. Fix: take the KL to a model with the same tokenizer",
+    "reference model: found a vocabulary of 50, expected 101, as the policy's. Fix: use a reference with the same tokenizer",
   );
 });
 
