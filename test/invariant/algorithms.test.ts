@@ -91,6 +91,28 @@ describe.each(algorithms)("$name", ({ name, make, ratio, loss }) => {
     model.dispose();
   });
 
+  test.each(["fp32", "int8"] as const)(
+    "of an adapter nothing else moves, and the base is the reference (%s)",
+    async (rolloutPrecision) => {
+      const model = newModel().addAdapter({ rank: 4 }, 1);
+      const values = () =>
+        new Map(model.parameters.table.map(({ name: row }) => [row, model.parameters.view(row).slice()]));
+      const before = values();
+      const made = trainer({ rolloutPrecision }, model);
+      const { metrics, events } = await follow(made, prompts);
+      expect(events.filter((event) => event.type === "warning")).toEqual([]);
+      for (const m of metrics) expect(m[ratio]).toBeLessThan(1e-4);
+      const moved = [...values()].filter(([row, now]) => largestGap(now, before.get(row) as Float32Array) > 0);
+      const isTrained = (row: string) => /\.lora_[AB]\./.test(row) || (name === "ppo" && row.startsWith("v_head."));
+      expect(moved.length).toBeGreaterThan(10);
+      expect(moved.filter(([row]) => !isTrained(row))).toEqual([]);
+      const row = "transformer.h.0.attn.c_attn.weight";
+      expect(made.reference.parameters.view(row).buffer).toBe(model.parameters.view(row).buffer);
+      expect(made.reference.adapter).toBeUndefined();
+      model.dispose();
+    },
+  );
+
   test("int8 rollouts are weighted, and the audit is silent", async () => {
     const { events, metrics } = await train({ rolloutPrecision: "int8" });
     expect(events.filter((event) => event.type === "warning")).toEqual([]);

@@ -85,6 +85,18 @@ test("nothing moves at a learning rate of 0, frozen layers stay, and no value he
   expect(weights.subarray(head.start, head.end)).toEqual(before.subarray(head.start, head.end));
 });
 
+test("of an adapter nothing else moves", async () => {
+  const model = newModel().addAdapter({ rank: 4 }, 1);
+  const rows = model.parameters.table.map(({ name }) => name);
+  const before = new Map(rows.map((name) => [name, model.parameters.view(name).slice()]));
+  const { metrics } = await train({ steps: 6, learningRate: 1e-2 }, model);
+  const moved = rows.filter((name) => largestGap(model.parameters.view(name), before.get(name) as Float32Array) > 0);
+  expect(moved.length).toBeGreaterThan(10);
+  expect(moved.filter((name) => !/\.lora_[AB]\./.test(name))).toEqual([]);
+  expect(metrics[0]["dpo/loss"]).toBeCloseTo(Math.LN2, 5);
+  expect(metrics[5]["dpo/loss"]).toBeLessThan(0.6);
+});
+
 test("a trainer that is saved and goes on is the one that was not stopped, bit for bit", async () => {
   const whole = await train({ schedule: "constant" });
   const first = await train({ steps: 2, schedule: "constant" });
