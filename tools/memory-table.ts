@@ -134,7 +134,7 @@ async function measure({ model: name, lora: adapter, ppo, sft, sample }: Setting
     for await (const _ of trainer.train(prompts));
   } else if (sft) {
     const config = sftConfig({ steps: 2, ...sft });
-    estimate = pretrainingMemory(model, config);
+    estimate = pretrainingMemory(model, { ...config, scored: [] });
     const trainer = new SFTTrainer({ model, tokenizer, config });
     for await (const _ of trainer.train({ train: await tokenizeCorpus([text.slice(0, 20_000)], tokenizer) }));
   } else {

@@ -56,8 +56,9 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const config = architecture.family.writeConfig(architecture.config);
   const parameters = countParameters(architecture);
   const { rolloutBatchSize: rows, miniBatchSize, maxNewTokens } = options;
+  const int8 = options.rolloutPrecision === "int8";
   const promptTokens = Math.max(1, Math.min(asked.promptTokens, architecture.sizes.context - maxNewTokens));
-  const sampling = samplingMemory(architecture, { rows, promptTokens, length: promptTokens + maxNewTokens });
+  const sampling = samplingMemory(architecture, { rows, promptTokens, length: promptTokens + maxNewTokens, int8 });
   const training = runMemory(architecture, options, promptTokens);
   const fits = training.total <= available;
   const change = fits ? undefined : fittingOptions(architecture, options, promptTokens, available);

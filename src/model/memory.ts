@@ -204,19 +204,21 @@ const transposedFloats = (model: Architecture): number =>
 
 /** Windows of a held-out text that are scored together. */
 export const HELD_OUT_BATCH = 16;
+/** The last windows are fewer: as many as they can be. */
+export const HELD_OUT_SCORED: readonly number[] = [HELD_OUT_BATCH, HELD_OUT_BATCH - 1];
 
 /** The options of language-model training that determine its memory. */
 export interface PretrainingSizes {
   batchSize: number;
   sequenceLength: number;
-  /** Whether the loss is measured on a held-out text. */
-  heldOut?: boolean;
+  /** As in {@link TrainingSizes}: {@link HELD_OUT_SCORED} where the loss is measured on a held-out text, else nothing. */
+  scored?: readonly number[];
 }
 
 /** The peak of language-model training, {@link trainingMemory} without a reference or responses. */
 export function pretrainingMemory(
   model: Architecture,
-  { batchSize, sequenceLength, heldOut }: PretrainingSizes,
+  { batchSize, sequenceLength, scored }: PretrainingSizes,
 ): MemoryEstimate {
   const lengths = { promptTokens: 0, maxNewTokens: sequenceLength, minNewTokens: sequenceLength };
   const sizes = {
@@ -225,7 +227,7 @@ export function pretrainingMemory(
     miniBatchSize: batchSize,
     microBatchSize: 0,
     gradientCheckpointing: false,
-    scored: heldOut ? [HELD_OUT_BATCH, HELD_OUT_BATCH - 1] : [], // the last windows are fewer
+    scored,
   };
   const { reference, transposed, ...others } = trainingMemory(model, sizes).parts;
   const parts = { ...others, process: PROCESS_BYTES.pretraining };

@@ -16,6 +16,7 @@ import type { GPT2Config } from "../../families/gpt2.ts";
 import { checkModel, familyOf, loadModel, modelFromConfig } from "../../families/index.ts";
 import type { LlamaConfig } from "../../families/llama.ts";
 import { type Architecture, architecture, type ModelConfig } from "../../model/family.ts";
+import { HELD_OUT_SCORED } from "../../model/memory.ts";
 import { absolutePath, isDirectory } from "../../platform/files.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { breathe } from "../../platform/worker.ts";
@@ -141,11 +142,11 @@ async function open({ spec, config: asked, checkpoint }: Given) {
     const sequenceLength = isGiven ? asked.sequenceLength : Math.min(SFT_DEFAULTS.sequenceLength, model.sizes.context);
     const config = { ...asked, sequenceLength };
     checkSequenceLength(config, model.sizes.context, where);
-    const heldOut = spec.heldOut !== undefined || (spec.heldOutFraction ?? 0) > 0;
+    const scored = spec.heldOut !== undefined || spec.heldOutFraction ? HELD_OUT_SCORED : [];
     const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
     return {
       config,
-      memory: checkPretraining(model, { ...config, heldOut }, { available, resident: residentBytes() }),
+      memory: checkPretraining(model, { ...config, scored }, { available, resident: residentBytes() }),
     };
   };
   const source = checkpoint?.path ?? spec.model;
