@@ -1,9 +1,14 @@
 /** @file Old names of public types, for one version: acronyms are in capitals now, and `Response` is the platform's. */
 
-import type { Learner } from "./algorithms/learner.ts";
+import type { Metrics } from "./algorithms/events.ts";
+import { Learner } from "./algorithms/learner.ts";
 import type { PPOConfig } from "./algorithms/options.ts";
+import { type HeldOutLoss, heldOutLoss, SFT_DEFAULTS, type SFTConfig, sftStep } from "./algorithms/sft.ts";
 import type { RNG, RNGState } from "./base/rng.ts";
+import type { TokenIds } from "./data/corpus.ts";
+import type { CorpusSampler } from "./data/sampler.ts";
 import type { ExactKL } from "./model/head.ts";
+import type { CausalLMWithValueHead } from "./model/model.ts";
 import type { GAEInputs } from "./rl/advantages.ts";
 import type { KLEstimate, KLEstimates, KLInputs, KLPenalty, SampledKL } from "./rl/kl.ts";
 import type { PPOInputs, PPOStatistics } from "./rl/stats.ts";
@@ -59,3 +64,47 @@ export type PretrainRunEvent = RunEvent;
  */
 export const pretrainRun = (spec: PretrainSpec, options: RunOptions = {}): AsyncGenerator<RunEvent> =>
   run({ ...spec, algorithm: "sft" }, options);
+
+/** The old name of {@link SFTConfig}. @deprecated since 0.2: use {@link SFTConfig} */
+export type PretrainConfig = Omit<SFTConfig, "saveEvery" | "keepCheckpoints" | "keepBest">;
+
+/** The old name of {@link SFT_DEFAULTS}. @deprecated since 0.2: use {@link SFT_DEFAULTS} */
+export const PRETRAIN_DEFAULTS: PretrainConfig = SFT_DEFAULTS;
+
+/** What {@link pretrain} says. @deprecated since 0.2: use {@link TrainEvent} */
+export type PretrainEvent =
+  | {
+      type: "step";
+      step: number;
+      epoch: number;
+      loss: number;
+      gradNorm: number;
+      learningRate: number;
+      tokensPerSecond: number;
+    }
+  | { type: "eval"; step: number; heldOut: HeldOutLoss };
+
+/** Language-model training in place. @deprecated since 0.2: use {@link SFTTrainer}, which can be saved and resumed */
+export async function* pretrain(
+  model: CausalLMWithValueHead,
+  sampler: CorpusSampler,
+  config: PretrainConfig,
+  options: { heldOut?: { ids: TokenIds; bytes: number }; signal?: AbortSignal } = {},
+): AsyncGenerator<PretrainEvent> {
+  const { heldOut, signal } = options;
+  const learner = new Learner(model, { optimizer: config, maxGradNorm: config.maxGradNorm });
+  for (let step = 1; step <= config.steps && !signal?.aborted; step++) {
+    const metrics = await sftStep(learner, sampler, config, step);
+    const number = (name: keyof Metrics) => metrics[name] as number;
+    const [epoch, loss, gradNorm] = [number("sft/epoch"), number("sft/loss"), number("sft/grad_norm")];
+    const [learningRate, tokensPerSecond] = [number("sft/learning_rate"), number("time/tokens_per_second")];
+    yield { type: "step", step, epoch, loss, gradNorm, learningRate, tokensPerSecond };
+    if (heldOut && (step === config.steps || (config.evalEvery > 0 && step % config.evalEvery === 0)))
+      yield {
+        type: "eval",
+        step,
+        heldOut: await heldOutLoss(model, heldOut.ids, heldOut.bytes, sampler.sequenceLength),
+      };
+    await new Promise((resolve) => setTimeout(resolve)); // let timers and messages through
+  }
+}

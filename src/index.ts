@@ -42,10 +42,6 @@ export { RolloutTrainer, type StepResult } from "./algorithms/rollout.ts";
 export {
   type HeldOutLoss,
   heldOutLoss,
-  PRETRAIN_DEFAULTS,
-  type PretrainConfig,
-  type PretrainEvent,
-  pretrain,
   SFT_DEFAULTS,
   type SFTConfig,
   type SFTData,
@@ -65,10 +61,18 @@ export { type Activation, SUPPORTED_ACTIVATIONS } from "./checkpoint/config-json
 export type { GenerationConfig } from "./checkpoint/generation-config.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
 export type { ChatOptions, PromptGiven } from "./data/chat.ts";
-export { type Corpus, type CorpusProgress, readCorpus, type TokenIds, tokenizeCorpus } from "./data/corpus.ts";
+export {
+  type Corpus,
+  type CorpusProgress,
+  type Document,
+  readCorpus,
+  type TokenIds,
+  tokenizeCorpus,
+} from "./data/corpus.ts";
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
 export { type EncodedPairs, encodePairs, type LongPairs, type PreferencePair, readPairs } from "./data/pairs.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
+export { type PromptResponse, readResponses } from "./data/responses.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export * from "./deprecated.ts";
 export {

@@ -173,7 +173,7 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
     if (this.#corpus) sampler.setState(this.#corpus);
     while (this.stepsTaken < config.steps && !options.signal?.aborted) {
       const start = performance.now();
-      const metrics = await sftStep(this.#learner, sampler, config, this.stepsTaken + 1);
+      const metrics = await sftStep(this.#learner, sampler, config, this.stepsTaken + 1, data.train.learned);
       const step = ++this.stepsTaken;
       this.#corpus = sampler.getState();
       this.#settledAt = this.#learner.optimizer.step;
@@ -190,7 +190,8 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
 
   async *#measure(heldOut: Corpus): AsyncGenerator<TrainEvent, Metrics> {
     const { sequenceLength } = this.config;
-    const measuring = heldOutBatches(this.model, heldOut.ids, corpusBytes(heldOut), sequenceLength);
+    const { ids, learned } = heldOut;
+    const measuring = heldOutBatches(this.model, ids, corpusBytes(heldOut), sequenceLength, HELD_OUT_BATCH, learned);
     let next = await measuring.next();
     for (; !next.done; next = await measuring.next())
       yield { type: "progress", step: this.stepsTaken, phase: "evaluate", ...next.value };
@@ -237,17 +238,24 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
   }
 }
 
-/** One step: a batch of windows, the mean loss over its tokens, one optimizer step. */
-async function sftStep(
+/**
+ * One step: a batch of windows, the mean loss over its tokens, one optimizer step.
+ * @param learned 1 for the tokens of the corpus that count in the mean; undefined: all
+ * @internal
+ */
+export async function sftStep(
   learner: Learner,
   sampler: CorpusSampler,
   config: Pick<SFTConfig, "learningRate" | "schedule" | "steps" | "warmupSteps" | "finalFactor">,
   step: number,
+  learned?: Uint8Array,
 ): Promise<Metrics> {
   const start = performance.now();
   const { batchSize: B, sequenceLength: T } = sampler;
   const asked = nextTokens(sampler.next(), B, T);
-  const weight = new Float32Array(B * T).fill(1 / (B * T));
+  const counts = countedTokens(sampler.starts, T, learned);
+  const counted = counts.reduce((a, b) => a + b, 0);
+  const weight = counts.map((count) => count / Math.max(1, counted));
   const { loss } = await learner.accumulate(asked, languageModelLoss, { weight });
   failUnless(learner.badScores ?? learner.badGradient, step);
   const factor = scheduleFactor(config.schedule, step - 1, config.steps, config.warmupSteps, config.finalFactor);
@@ -262,6 +270,13 @@ async function sftStep(
     "sft/epoch": sampler.epoch,
     "time/tokens_per_second": (1000 * B * T) / (performance.now() - start),
   };
+}
+
+/** Which of the tokens that windows of T predict are counted, 1 or 0, given where the windows begin. [B, T] */
+function countedTokens(starts: Int32Array, T: number, learned?: Uint8Array): Float32Array {
+  const counts = new Float32Array(starts.length * T).fill(1);
+  if (learned) for (const [b, start] of starts.entries()) counts.set(learned.subarray(start + 1, start + 1 + T), b * T);
+  return counts;
 }
 
 /** A batch [B, T + 1] as what is asked of the model: every position predicts the next token. */
@@ -331,59 +346,18 @@ async function* heldOutBatches(
   bytes: number,
   sequenceLength: number,
   batchSize = HELD_OUT_BATCH,
+  learned?: Uint8Array,
 ): AsyncGenerator<{ done: number; total: number }, HeldOutLoss> {
   const total = Math.floor((ids.length - 1) / sequenceLength);
   let [nats, tokens, done] = [0, 0, 0];
-  for (const { ids: batch, rows } of consecutiveWindows(ids, { sequenceLength, batchSize })) {
+  for (const { ids: batch, rows, starts } of consecutiveWindows(ids, { sequenceLength, batchSize })) {
     const { logprobs } = await model.score(nextTokens(batch, rows, sequenceLength));
-    for (const logprob of logprobs) nats -= logprob;
-    tokens += logprobs.length;
+    const counts = countedTokens(starts, sequenceLength, learned);
+    for (const [i, logprob] of logprobs.entries()) nats -= counts[i] * logprob;
+    tokens += counts.reduce((a, b) => a + b, 0);
     done += rows;
     yield { done, total };
   }
-  return { loss: nats / tokens, bitsPerByte: ((nats / tokens) * (ids.length / bytes)) / Math.LN2, tokens };
-}
-
-/** The old name of {@link SFTConfig}. @deprecated since 0.2: use {@link SFTConfig} */
-export type PretrainConfig = Omit<SFTConfig, "saveEvery" | "keepCheckpoints" | "keepBest">;
-
-/** The old name of {@link SFT_DEFAULTS}. @deprecated since 0.2: use {@link SFT_DEFAULTS} */
-export const PRETRAIN_DEFAULTS: PretrainConfig = SFT_DEFAULTS;
-
-/** What {@link pretrain} says. @deprecated since 0.2: use {@link TrainEvent} */
-export type PretrainEvent =
-  | {
-      type: "step";
-      step: number;
-      epoch: number;
-      loss: number;
-      gradNorm: number;
-      learningRate: number;
-      tokensPerSecond: number;
-    }
-  | { type: "eval"; step: number; heldOut: HeldOutLoss };
-
-/** Language-model training in place. @deprecated since 0.2: use {@link SFTTrainer}, which can be saved and resumed */
-export async function* pretrain(
-  model: CausalLMWithValueHead,
-  sampler: CorpusSampler,
-  config: PretrainConfig,
-  options: { heldOut?: { ids: TokenIds; bytes: number }; signal?: AbortSignal } = {},
-): AsyncGenerator<PretrainEvent> {
-  const { heldOut, signal } = options;
-  const learner = new Learner(model, { optimizer: config, maxGradNorm: config.maxGradNorm });
-  for (let step = 1; step <= config.steps && !signal?.aborted; step++) {
-    const metrics = await sftStep(learner, sampler, config, step);
-    const number = (name: keyof Metrics) => metrics[name] as number;
-    const [epoch, loss, gradNorm] = [number("sft/epoch"), number("sft/loss"), number("sft/grad_norm")];
-    const [learningRate, tokensPerSecond] = [number("sft/learning_rate"), number("time/tokens_per_second")];
-    yield { type: "step", step, epoch, loss, gradNorm, learningRate, tokensPerSecond };
-    if (heldOut && (step === config.steps || (config.evalEvery > 0 && step % config.evalEvery === 0)))
-      yield {
-        type: "eval",
-        step,
-        heldOut: await heldOutLoss(model, heldOut.ids, heldOut.bytes, sampler.sequenceLength),
-      };
-    await new Promise((resolve) => setTimeout(resolve)); // let timers and messages through
-  }
+  const all = learned ? learned.reduce((a, b) => a + b, 0) : ids.length;
+  return { loss: nats / tokens, bitsPerByte: ((nats / tokens) * (all / bytes)) / Math.LN2, tokens };
 }

@@ -5,7 +5,8 @@ import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
 import { fileSource, type OptionSource, type OptionTable } from "../base/options.ts";
 import { brief } from "../base/text.ts";
-import { readCorpus } from "../data/corpus.ts";
+import { type Document, readCorpus } from "../data/corpus.ts";
+import { readResponses } from "../data/responses.ts";
 import { absolutePath, STDIN } from "../platform/files.ts";
 import type { RunRecord, SFTSpec, TextSource } from "../run/spec.ts";
 import { listen } from "./dashboard.ts";
@@ -27,6 +28,7 @@ import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-
 
 interface SFTFlags extends RunFlags {
   data?: string[];
+  responses?: boolean;
   column?: string;
   config?: string;
   model?: string;
@@ -44,6 +46,10 @@ export function define(command: Command): void {
   if (command.name() === "train") command.option("--algorithm <name>", "sft: language-model training on text");
   command
     .option("--data <file...>", DATA)
+    .option(
+      "--responses",
+      "--data holds prompts with responses (prompt and response, or messages): learn the responses alone",
+    )
     .option("--column <name>", "column of the text in files that have columns (default: text)")
     .option("--model <model>", "train this model on; it also gives the tokenizer")
     .option(
@@ -87,6 +93,7 @@ async function train(flags: SFTFlags, command: Command): Promise<void> {
     model: flags.model ?? earlier?.model ?? undefined,
     tokenizer: flags.tokenizer ?? earlier?.tokenizer ?? undefined,
     modelConfig: modelConfig ?? earlier?.modelConfig ?? undefined,
+    responses: flags.responses ?? earlier?.responses,
     column: flags.column ?? earlier?.column ?? undefined,
     columnOption: "--column",
     heldOutFraction,
@@ -118,8 +125,8 @@ async function follow(
   await interruptible(
     "finishing this step, then saving",
     async (signal) => {
-      const data = await withoutStdin(files.data, spec.column);
-      const heldOut = files.heldOut && (await withoutStdin(files.heldOut, spec.column));
+      const data = await withoutStdin(files.data, spec);
+      const heldOut = files.heldOut && (await withoutStdin(files.heldOut, spec));
       const { record, ...listening } = await listen(spec, flags, view);
       const events = runInWorker({ ...spec, record, data, heldOut }, { signal, ...listening });
       for await (const _ of events); // the view hears them
@@ -133,14 +140,18 @@ async function follow(
 }
 
 /** A worker cannot read stdin: its text is read here. */
-async function withoutStdin(paths: readonly string[], column?: string): Promise<TextSource[]> {
+async function withoutStdin(
+  paths: readonly string[],
+  { column, responses }: Pick<SFTSpec, "column" | "responses">,
+): Promise<TextSource[]> {
   const sources: TextSource[] = [];
   for (const path of paths) {
     if (path !== STDIN) sources.push(path);
     else {
-      const texts: string[] = [];
-      for await (const text of readCorpus([STDIN], { column, columnOption: "--column" })) texts.push(text);
-      sources.push(texts);
+      const read = responses ? readResponses([STDIN]) : readCorpus([STDIN], { column, columnOption: "--column" });
+      const documents: Document[] = [];
+      for await (const document of read) documents.push(document);
+      sources.push(documents);
     }
   }
   return sources;

@@ -2,6 +2,7 @@
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { encodeResponse, type PromptResponse } from "./responses.ts";
 import { openTable, type Row, textOf } from "./tables.ts";
 
 /** Token ids, in two bytes each where the vocabulary allows it. */
@@ -13,8 +14,10 @@ export interface Corpus {
   ids: TokenIds;
   /** Where each document ends in `ids`: the position after its end-of-text token. Ascending; the last is `ids.length`. */
   documentEnds: number[];
-  /** UTF-8 bytes of each document, for losses in bits per byte. */
+  /** UTF-8 bytes of each document, for losses in bits per byte; where responses alone are learned, of those. */
   documentBytes: number[];
+  /** Where responses alone are learned: 1 for each token of one, as long as `ids`. undefined: every token is learned. */
+  learned?: Uint8Array;
 }
 
 /** How much of a corpus is tokenized. */
@@ -26,6 +29,9 @@ export interface CorpusProgress {
   /** UTF-8 bytes of the documents so far. */
   bytes: number;
 }
+
+/** A text, or a prompt with the response that alone is learned. */
+export type Document = string | PromptResponse;
 
 const PROGRESS_EVERY = 256; // documents
 
@@ -69,12 +75,12 @@ async function* texts(
 }
 
 /**
- * Tokenizes documents, the end-of-text token after each. A special token written out in a document becomes its id.
+ * Tokenizes documents, the end-of-text token after each; of prompts with responses, the responses alone are learned. A special token written out in a document becomes its id.
  * @throws data - no documents
  * @throws checkpoint - a tokenizer without an end-of-text token
  */
 export async function tokenizeCorpus(
-  documents: AsyncIterable<string> | Iterable<string>,
+  documents: AsyncIterable<Document> | Iterable<Document>,
   tokenizer: Tokenizer,
   onProgress?: (progress: CorpusProgress) => void,
 ): Promise<Corpus> {
@@ -86,7 +92,7 @@ export async function tokenizeCorpus(
 
 /** {@link tokenizeCorpus} as it goes on: says how far it is, and returns the corpus. */
 export async function* tokenizing(
-  documents: AsyncIterable<string> | Iterable<string>,
+  documents: AsyncIterable<Document> | Iterable<Document>,
   tokenizer: Tokenizer,
 ): AsyncGenerator<CorpusProgress, Corpus> {
   const end = tokenizer.eosTokenId;
@@ -106,18 +112,25 @@ export async function* tokenizing(
   const documentBytes: number[] = [];
   const progress = () => ({ documents: documentEnds.length, tokens, bytes });
   const encoder = new TextEncoder();
-  for await (const text of documents) {
-    const encoded = tokenizer.encode(text);
-    const needed = tokens + encoded.length + 1;
+  const answers: [begin: number, end: number][] = [];
+  for await (const document of documents) {
+    const isText = typeof document === "string";
+    const { ids: encoded, begin } = isText
+      ? { ids: tokenizer.encode(document), begin: 0 }
+      : encodeResponse(document, tokenizer);
+    const last = encoded.at(-1) === end ? 0 : 1; // what a prompt with its response ends with, it has already
+    const needed = tokens + encoded.length + (isText ? 1 : last);
     if (needed > ids.length) {
       const larger: TokenIds = new ArrayType(Math.max(needed, 2 * ids.length));
       larger.set(ids);
       ids = larger;
     }
-    ids.set(encoded, tokens);
     ids[needed - 1] = end;
+    ids.set(encoded, tokens);
+    if (!isText) answers.push([tokens + begin, tokens + encoded.length]);
     tokens = needed;
-    const size = encoder.encode(text).length;
+    const learned = isText ? document : tokenizer.decode(encoded.subarray(begin), { skipSpecialTokens: true });
+    const size = encoder.encode(learned).length;
     bytes += size;
     documentEnds.push(tokens);
     documentBytes.push(size);
@@ -132,7 +145,11 @@ export async function* tokenizing(
     });
   }
   yield progress();
-  return { ids: ids.slice(0, tokens), documentEnds, documentBytes };
+  const corpus = { ids: ids.slice(0, tokens), documentEnds, documentBytes };
+  if (answers.length === 0) return corpus;
+  const learned = new Uint8Array(tokens);
+  for (const [from, to] of answers) learned.fill(1, from, to);
+  return { ...corpus, learned };
 }
 
 /** UTF-8 bytes of a corpus. */
@@ -173,15 +190,18 @@ export function heldOut(corpus: Corpus, fraction: number, seed: number): { train
   const pick = (inside: boolean): Corpus => {
     const chosen = Array.from({ length: count }, (_, i) => i).filter((document) => aside.has(document) === inside);
     const ids = corpus.ids.slice(0, inside ? tokens : corpus.ids.length - tokens);
+    const learned = corpus.learned && new Uint8Array(ids.length);
     const documentEnds: number[] = [];
     let at = 0;
     for (const document of chosen) {
       const stop = corpus.documentEnds[document];
       ids.set(corpus.ids.subarray(stop - length(document), stop), at);
+      if (corpus.learned) learned?.set(corpus.learned.subarray(stop - length(document), stop), at);
       at += length(document);
       documentEnds.push(at);
     }
-    return { ids, documentEnds, documentBytes: chosen.map((document) => corpus.documentBytes[document]) };
+    const documentBytes = chosen.map((document) => corpus.documentBytes[document]);
+    return { ids, documentEnds, documentBytes, ...(learned && { learned }) };
   };
   return { train: pick(false), heldOut: pick(true) };
 }

@@ -156,15 +156,20 @@ export function encodePairs(
   };
 }
 
-function encodePair({ prompt, chosen, rejected }: PreferencePair, tokenizer: Tokenizer, where: string) {
-  const whole = (response: PreferencePair["chosen"]) =>
-    typeof prompt === "string"
-      ? withEnd(tokenizer.encode(prompt + response), tokenizer)
-      : tokenizer.applyChatTemplate([...prompt, ...(response as readonly ChatMessage[])]).ids;
-  const alone =
+/** A prompt as token ids, alone and with a response: a text with the end of text after it, a conversation by the chat template. */
+export const continued = (prompt: PreferencePair["prompt"], tokenizer: Tokenizer) => ({
+  alone:
     typeof prompt === "string"
       ? tokenizer.encode(prompt)
-      : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true }).ids;
+      : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true }).ids,
+  whole: (response: PreferencePair["chosen"]) =>
+    typeof prompt === "string"
+      ? withEnd(tokenizer.encode(prompt + response), tokenizer)
+      : tokenizer.applyChatTemplate([...prompt, ...(response as readonly ChatMessage[])]).ids,
+});
+
+function encodePair({ prompt, chosen, rejected }: PreferencePair, tokenizer: Tokenizer, where: string) {
+  const { alone, whole } = continued(prompt, tokenizer);
   const [a, b] = [whole(chosen), whole(rejected)];
   const end = Math.min(sharedLength(alone, a), sharedLength(alone, b));
   // A response from nothing follows the end of text.

@@ -35,6 +35,8 @@ export class CorpusSampler {
   #position = 0;
   #offset = 0;
   #order: Int32Array = new Int32Array(0);
+  /** Where the windows of the last batch begin in the corpus. [batchSize] @internal */
+  starts: Int32Array = new Int32Array(0);
 
   /**
    * @throws data - a corpus shorter than one window
@@ -58,6 +60,7 @@ export class CorpusSampler {
   next(): Int32Array {
     const T = this.sequenceLength;
     const batch = new Int32Array(this.batchSize * (T + 1));
+    this.starts = new Int32Array(this.batchSize);
     for (let row = 0; row < this.batchSize; row++) {
       if (this.#position >= this.#order.length) {
         this.#epoch++;
@@ -66,6 +69,7 @@ export class CorpusSampler {
       }
       const start = this.#offset + this.#order[this.#position++] * T;
       batch.set(this.#ids.subarray(start, start + T + 1), row * (T + 1));
+      this.starts[row] = start;
     }
     return batch;
   }
@@ -118,7 +122,7 @@ export class CorpusSampler {
 export function* consecutiveWindows(
   ids: TokenIds,
   options: { sequenceLength: number; batchSize: number },
-): Generator<{ ids: Int32Array; rows: number }, void, undefined> {
+): Generator<{ ids: Int32Array; rows: number; starts: Int32Array }, void, undefined> {
   const T = positive("sequenceLength", options.sequenceLength);
   const batchSize = positive("batchSize", options.batchSize);
   checkLength(ids, T);
@@ -130,7 +134,7 @@ export function* consecutiveWindows(
       const start = (first + row) * T;
       batch.set(ids.subarray(start, start + T + 1), row * (T + 1));
     }
-    yield { ids: batch, rows };
+    yield { ids: batch, rows, starts: Int32Array.from({ length: rows }, (_, row) => (first + row) * T) };
   }
 }
 

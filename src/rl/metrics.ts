@@ -158,7 +158,7 @@ export const dpoMetrics = {
 
 /** The same for language-model training. "Batch" is all sequences of a step. */
 export const sftMetrics = {
-  "sft/loss": "mean over the batch of -log p(next token), nats per token",
+  "sft/loss": "mean over the batch of -log p(next token), nats per token; with responses over their tokens alone",
   "sft/grad_norm": "Euclidean norm of the gradient before clipping",
   "sft/update_norm": "Euclidean norm of the change of the weights",
   "sft/learning_rate": "learning rate of the step",

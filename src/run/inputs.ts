@@ -82,8 +82,8 @@ export const sumOfChatTemplate = ({ chatTemplates }: Tokenizer): string =>
   sha256Of([JSON.stringify([...chatTemplates].sort(([a], [b]) => (a < b ? -1 : 1)))]);
 
 /** Of a text as token ids. */
-export const sumOfText = ({ ids }: Corpus): string =>
-  sha256Of([new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)]);
+export const sumOfText = ({ ids, learned }: Corpus): string =>
+  sha256Of([new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength), ...(learned ? [learned] : [])]);
 
 function* pairsAsIds({ prompts, chosen, rejected }: EncodedPairs): Generator<string> {
   for (let p = 0; p < prompts.length; p++) yield `${prompts[p].join()};${chosen[p].join()};${rejected[p].join()}\n`;

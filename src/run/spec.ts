@@ -9,6 +9,7 @@ import type { SFTConfig } from "../algorithms/sft.ts";
 import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import type { PromptGiven } from "../data/chat.ts";
+import type { Document } from "../data/corpus.ts";
 import type { PreferencePair } from "../data/pairs.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
@@ -98,8 +99,8 @@ export interface DPOSpec extends AnyRunSpec {
 /** A run that is not rewarded. */
 export type DataSpec = SFTSpec | DPOSpec;
 
-/** A file of text, or texts themselves. */
-export type TextSource = string | readonly string[];
+/** A file of text, or texts (or prompts with responses) themselves. */
+export type TextSource = string | readonly Document[];
 
 /** A run of language-model training on raw text. */
 export interface SFTSpec extends AnyRunSpec {
@@ -107,6 +108,8 @@ export interface SFTSpec extends AnyRunSpec {
   algorithm: "sft";
   /** Files as {@link readCorpus} reads them, or texts. */
   data: readonly TextSource[];
+  /** The files hold prompts with responses, as {@link readResponses} reads them, and the responses alone are learned. */
+  responses?: boolean;
   /** Column of the text in files that have columns. */
   column?: string;
   /** How errors call `column`. */
@@ -158,6 +161,7 @@ export interface RunRecord {
   data?: readonly string[] | null;
   heldOutData?: readonly string[] | null;
   heldOutFraction?: number;
+  responses?: boolean;
   column?: string | null;
   /** Of a DPO run: whole paths; null for pairs that came from elsewhere. */
   pairsPath?: string | null;
@@ -189,6 +193,7 @@ const sftRecord = z.looseObject({
   data: paths,
   heldOutData: paths,
   heldOutFraction: z.number().min(0).max(1).optional(),
+  responses: z.boolean().optional(),
   column: text,
   tokenizer: text,
   modelConfig: object.nullable().optional(),

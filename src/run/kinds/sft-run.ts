@@ -11,7 +11,8 @@ import {
 import { fail, ValueheadError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
 import { resolveModel } from "../../checkpoint/hub.ts";
-import { type Corpus, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
+import { type Corpus, type Document, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
+import { readResponses } from "../../data/responses.ts";
 import type { GPT2Config } from "../../families/gpt2.ts";
 import { checkModel, familyOf, loadModel, modelFromConfig } from "../../families/index.ts";
 import type { LlamaConfig } from "../../families/llama.ts";
@@ -94,6 +95,7 @@ async function recordOf(spec: SFTSpec) {
     tokenizer: await place(spec.tokenizer),
     modelConfig: spec.modelConfig ?? null,
     data: paths(spec.data),
+    ...(spec.responses && { responses: true }),
     column: spec.column ?? null,
     heldOutData: spec.heldOut ? paths(spec.heldOut) : null,
     heldOutFraction: spec.heldOutFraction ?? 0,
@@ -125,10 +127,15 @@ async function* readData(
 }
 
 /** Ends early when `signal` aborts. */
-async function* documents(sources: readonly TextSource[], spec: SFTSpec, signal: AbortSignal): AsyncGenerator<string> {
+async function* documents(
+  sources: readonly TextSource[],
+  spec: SFTSpec,
+  signal: AbortSignal,
+): AsyncGenerator<Document> {
+  const read = (path: string) => (spec.responses ? readResponses([path]) : readCorpus([path], spec));
   for (const source of sources) {
-    for await (const text of typeof source === "string" ? readCorpus([source], spec) : source) {
-      yield text;
+    for await (const document of typeof source === "string" ? read(source) : source) {
+      yield document;
       if (signal.aborted) return;
     }
   }

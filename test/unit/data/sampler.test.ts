@@ -97,8 +97,8 @@ describe("consecutiveWindows", () => {
   it("goes through the corpus in order", () => {
     const batches = [...consecutiveWindows(count(12), { sequenceLength: 3, batchSize: 2 })];
     expect(batches).toEqual([
-      { ids: Int32Array.of(0, 1, 2, 3, 3, 4, 5, 6), rows: 2 },
-      { ids: Int32Array.of(6, 7, 8, 9), rows: 1 },
+      { ids: Int32Array.of(0, 1, 2, 3, 3, 4, 5, 6), rows: 2, starts: Int32Array.of(0, 3) },
+      { ids: Int32Array.of(6, 7, 8, 9), rows: 1, starts: Int32Array.of(6) },
     ]);
   });
 

@@ -3,10 +3,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { pretrain, SFTTrainer } from "../../../src/algorithms/sft.ts";
+import { SFTTrainer } from "../../../src/algorithms/sft.ts";
 import { checkpointOfRun } from "../../../src/checkpoint/run-checkpoints.ts";
 import { tokenizeCorpus } from "../../../src/data/corpus.ts";
 import { CorpusSampler } from "../../../src/data/sampler.ts";
+import { pretrain } from "../../../src/deprecated.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel, loadModel } from "../../../src/families/index.ts";
 import { packagePath } from "../../../src/platform/files.ts";
