@@ -13,6 +13,8 @@ import {
   addEngineOptions,
   addIgnoreMemoryOption,
   addOptions,
+  type ChatFlags,
+  chatTable,
   PROMPT_COLUMN,
   PROMPT_FILES,
   readEngine,
@@ -44,6 +46,7 @@ const table = {
   limit: [count(0), 0, "take the first so many prompts; 0: all"],
   show: [count(0), 5, "prompts whose responses are printed beside each other"],
   ...samplingTable,
+  ...chatTable,
 } as const satisfies OptionTable;
 
 interface CompareFlags {
@@ -54,7 +57,7 @@ interface CompareFlags {
   json?: boolean;
 }
 
-interface Options extends SamplingFlags {
+interface Options extends SamplingFlags, ChatFlags {
   num: number;
   limit: number;
   show: number;
@@ -83,7 +86,7 @@ Prompts that neither has been trained on say most.`,
 }
 
 async function compareCommand(a: string, b: string | undefined, flags: CompareFlags): Promise<void> {
-  const options = readFlags<Options>(table, flags);
+  const options = readFlags<Options>(table, flags, await chatOf([b ?? a, a]));
   required(
     { name: "prompts", value: flags.prompts, placeholder: "FILE", expected: "a file of prompts" },
     { name: "reward", value: flags.reward, placeholder: "NAME", expected: "what judges responses" },
@@ -121,6 +124,18 @@ async function compareCommand(a: string, b: string | undefined, flags: CompareFl
   }
 }
 
+/** How the first of these that is a run, or a checkpoint of one, made conversations of its prompts: the default here. */
+async function chatOf(models: readonly string[]): Promise<Partial<ChatFlags>> {
+  const { recordIn } = await import("../run/spec.ts");
+  const { parentDirectory } = await import("../platform/files.ts");
+  for (const place of models.flatMap((model) => [model, parentDirectory(model)])) {
+    const options = (await recordIn(place)).options as Partial<ChatFlags> | undefined;
+    if (!options) continue;
+    return Object.fromEntries(Object.keys(chatTable).map((name) => [name, options[name as keyof ChatFlags]]));
+  }
+  return {};
+}
+
 const only = ({ limit: _, show: __, ...sampling }: Omit<Options, "num" | "stop">) => sampling;
 
 interface Opening {
@@ -134,7 +149,8 @@ async function openBoth(a: string, b: string | undefined, { options, prompts, ..
   const { openModel } = await import("./model.ts");
   const { encodePrompts } = await import("../data/encode.ts");
   const sizes = (tokenizer: Tokenizer, { sizes: { context } }: Architecture) => {
-    const { ids } = encodePrompts(prompts, tokenizer, { context: Number.POSITIVE_INFINITY }, { maxNewTokens: 1 });
+    const whole = { ...options, maxNewTokens: 1 };
+    const { ids } = encodePrompts(prompts, tokenizer, { context: Number.POSITIVE_INFINITY }, whole);
     const longest = Math.max(...ids.map(({ length }) => length)) + options.maxNewTokens;
     return { rows: Math.min(BATCH, prompts.length * options.num), length: Math.min(context, longest) };
   };

@@ -31,7 +31,7 @@ export interface CompareOptions
       GenerateOptions,
       "stop" | "onToken" | "numReturnSequences" | "streams" | "weights" | "precision" | "rawLogprobs"
     >,
-    Pick<PromptOptions, "system" | "chatArgs"> {
+    Pick<PromptOptions, "chat" | "system" | "chatArgs"> {
   /** Texts or conversations. */
   prompts: readonly PromptGiven[];
   /** What judges responses. */
@@ -158,8 +158,8 @@ function measured({ responses }: Answers): Record<Measure, Measured> {
 
 async function answer({ model, tokenizer }: Compared, phase: "a" | "b", options: CompareOptions): Promise<Answers> {
   const { prompts: given, reward, rewardName = "reward", num = 1, stop = [], batchSize = 16, onProgress } = options;
-  const { system, chatArgs, maxNewTokens } = options;
-  const encoded = encodePrompts(given, tokenizer, model.sizes, { system, chatArgs, maxNewTokens });
+  const { chat, system, chatArgs, maxNewTokens } = options;
+  const encoded = encodePrompts(given, tokenizer, model.sizes, { chat, system, chatArgs, maxNewTokens });
   const times = <T>(list: readonly T[]) => list.flatMap((item) => new Array<T>(num).fill(item));
   const responder: Responder = {
     ...{ model, reward, rewardName },
@@ -197,6 +197,7 @@ function samplingOf({
   stop,
   batchSize,
   onProgress,
+  chat,
   system,
   chatArgs,
   ...rest

@@ -10,7 +10,7 @@ import {
   lastRows,
   maskBias,
   project,
-  quantizedLinear,
+  quantizedProject,
   quantizedRows,
   rotaryAngles,
 } from "../graph/ops/index.ts";
@@ -153,8 +153,7 @@ function int8(model: CausalLMWithValueHead): ExportWeights {
     tables.set(name, known);
     return known;
   };
-  const times = (x: Tensor, { weight, scales }: Matrix, bias?: Tensor) =>
-    quantizedLinear(x, weight, scales, bias, { standard: true });
+  const times = (x: Tensor, { weight, scales }: Matrix, bias?: Tensor) => quantizedProject(x, weight, scales, bias);
   const whole = fp32(model);
   return {
     rows: (name, ids) =>

@@ -9,7 +9,7 @@ import { cases, compileCase, composed, type OperationCase } from "../support/ope
 /** Of sampling and of exported models. */
 const ungraded = [
   ...["cachedAttention", "quantizedLinear"],
-  ...["embedRows", "quantizedRows", "project", "rotaryAngles", "maskBias", "lastRows"],
+  ...["embedRows", "quantizedRows", "project", "quantizedProject", "rotaryAngles", "maskBias", "lastRows"],
 ];
 
 const names = [...operations.keys(), ...Object.keys(composed)];

@@ -1,5 +1,6 @@
 /** @file Exported models in @huggingface/transformers for JavaScript: it loads them offline, and says what the model says here. */
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -129,3 +130,43 @@ test("a model too large for one file is split, and loads", async () => {
     );
   await js.dispose();
 });
+
+test.each(["fp32", "q8"] as const)(
+  "%s gives in WebAssembly, as browsers have it, what it gives here",
+  async (dtype) => {
+    const model = smallModel("qwen3", { vocabSize: V, context: 64 }, { seed: 5, threads: 1 });
+    const js = await exported(model, `qwen3-wasm-${dtype}`, dtype);
+    const row = tokenizer.encode(TEXTS[1]);
+    const { logits } = await js(await leftPadded([row]));
+    await js.dispose();
+
+    // The runtime that transformers.js itself brings for browsers.
+    const runtime = createRequire(createRequire(import.meta.url).resolve("@huggingface/transformers"))(
+      "onnxruntime-web",
+    );
+    runtime.env.wasm.numThreads = 1;
+    const file = join(scratch, `qwen3-wasm-${dtype}`, "onnx", dtype === "q8" ? "model_quantized.onnx" : "model.onnx");
+    const session = await runtime.InferenceSession.create(new Uint8Array(readFileSync(file)), {
+      executionProviders: ["wasm"],
+    });
+    const T = row.length;
+    const whole = (numbers: ArrayLike<number>, dims: number[]) =>
+      new runtime.Tensor("int64", BigInt64Array.from(Array.from(numbers, BigInt)), dims);
+    const { layers, kvHeads, headSize } = model.sizes;
+    const past = Array.from({ length: layers }, (_, layer) =>
+      ["key", "value"].map((what) => `past_key_values.${layer}.${what}`),
+    );
+    const cache = past
+      .flat()
+      .map((name) => [name, new runtime.Tensor("float32", new Float32Array(), [1, kvHeads, 0, headSize])]);
+    const results = await session.run({
+      input_ids: whole(row, [1, T]),
+      attention_mask: whole(new Array(T).fill(1), [1, T]),
+      position_ids: whole(Array.from(row.keys()), [1, T]),
+      num_logits_to_keep: whole([0], []),
+      ...Object.fromEntries(cache),
+    });
+    expect(gap(results.logits.data, logits.data as Float32Array)).toBeLessThan(1e-3);
+    await session.release();
+  },
+);

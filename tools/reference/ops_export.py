@@ -33,6 +33,23 @@ for shape in [(3, 4), (2, 3, 4)]:
     case("project", lambda x, w, b: x @ w.T + b, [normal(*shape), normal(5, 4), normal(5)], {"transW": True})
 
 
+def quantized_project(x, w, scales, bias=None):
+    """Whole steps of max |x| / 127, then what is left in steps 254 times smaller."""
+    x, w, scales = x.detach(), w.double(), scales.detach()
+    step = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    whole = (x / step).round()
+    rest = ((x / step - whole) * 254).round() / 254
+    y = ((whole + rest) * step) @ (w * scales)
+    return y if bias is None else y + bias.detach()
+
+
+sizes = np.array([1, 100, 0.01, 0], np.float32)[:, None]
+matrix = rng.integers(-127, 128, (8, 5)).astype(np.int8)
+columns = rng.uniform(0.4, 3.0, 5).astype(np.float32)
+case("quantizedProject", quantized_project, [normal(4, 8) * sizes, matrix, columns, normal(5)])
+case("quantizedProject", quantized_project, [normal(2, 3, 8), matrix, columns])
+
+
 def angles(positions, frequencies):
     turned = positions[:, None, :, None] * frequencies
     return torch.cos(turned), torch.sin(turned)

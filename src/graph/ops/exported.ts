@@ -3,6 +3,7 @@
  * gradient, and differentiating them is an error. Integers are int64 there, and may be int32.
  */
 import { apply, type DType, type Op, shapeError, type Tensor } from "../tensor.ts";
+import { quantizedProduct } from "./inference.ts";
 
 const isInteger = ({ dtype }: { dtype: DType }) => dtype === "int64" || dtype === "int32";
 const FLOAT = { to: 1 };
@@ -71,6 +72,50 @@ export const projectOp: Op = {
 };
 export const project = (x: Tensor, w: Tensor, bias?: Tensor, attrs: { transW?: boolean } = {}) =>
   apply(projectOp, bias ? [x, w, bias] : [x, w], attrs)[0];
+
+/** What 0 is among the unsigned numbers that stand for x. */
+const ZERO = 128;
+/** A row of zeros has a step too. */
+const SMALLEST_STEP = 1e-30;
+/** Steps of the second rounding in one of the first: what is left, at most half a step, reaches as far as 127 of them. */
+const FINER = 254;
+
+/**
+ * y = x (w scales) + bias in integers of 8 bits: x [..., K], w int8 [K, N], scales [N], bias [N] or none. Each row of x is rounded to whole
+ * steps of max |x| / 127, and what is left of it once more to steps 254 times smaller; both are multiplied in one product.
+ * Rounded once, as quantizedLinear does, a row with one large number loses all its small ones, and Llamas have such rows
+ * ("massive activations", Sun et al. 2024, arXiv 2402.17762): there the error would be tens of times that of the rounded weights.
+ */
+export const quantizedProjectOp: Op = {
+  name: "quantizedProject",
+  light: false,
+  infer: (inputs) => quantizedProduct("quantizedProject", inputs),
+  emit: (e, [x, w, scales, bias], [y], node) => {
+    const made = (opType: string, ins: string[], attrs = {}, to = e.temp()) => {
+      e.node(opType, ins, [to], attrs);
+      return to;
+    };
+    const largest = made("ReduceMax", [made("Abs", [x]), e.int64([-1])], { keepdims: 1 });
+    const step = made("Max", [made("Mul", [largest, e.float(1 / 127)]), e.float(SMALLEST_STEP)]); // [..., 1]
+    const steps = made("Div", [x, step]);
+    const whole = made("Round", [steps]);
+    const rest = made("Mul", [made("Sub", [steps, whole]), e.float(FINER)]);
+    const first = e.int64([0]);
+    const both = made("Concat", [made("Unsqueeze", [whole, first]), made("Unsqueeze", [rest, first])], { axis: 0 }); // [2, ..., K]
+    const q = made("QuantizeLinear", [both, e.float(1), e.uint8(ZERO)]);
+    const sums = made("Cast", [made("MatMulInteger", [q, w, e.uint8(ZERO)])], FLOAT); // [2, ..., N]
+    const { rank } = node.inputs[0];
+    const weights = made("Unsqueeze", [
+      e.floats([1, 1 / FINER]),
+      e.int64(Array.from({ length: rank }, (_, i) => i + 1)),
+    ]);
+    const sum = made("ReduceSum", [made("Mul", [sums, weights]), first], { keepdims: 0 }); // [..., N]
+    const product = made("Mul", [made("Mul", [sum, scales]), step], {}, bias ? e.temp() : y);
+    if (bias) made("Add", [product, bias], {}, y);
+  },
+};
+export const quantizedProject = (x: Tensor, w: Tensor, scales: Tensor, bias?: Tensor) =>
+  apply(quantizedProjectOp, bias ? [x, w, scales, bias] : [x, w, scales])[0];
 
 /** Cosine and sine of position times frequency: positions [B, T], frequencies [F] -> two of [B, 1, T, F]. */
 export const rotaryAnglesOp: Op = {

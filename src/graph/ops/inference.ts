@@ -1,5 +1,5 @@
 /** @file Operations that only sampling uses: attention against a key-value cache, products in int8. They have no gradient, and differentiating them is an error. */
-import { apply, type Op, shapeError, type Tensor } from "../tensor.ts";
+import { apply, type Op, shapeError, type Tensor, type TensorType } from "../tensor.ts";
 
 interface CachedAttentionAttrs {
   /** H: query heads. */
@@ -59,28 +59,31 @@ export const cachedAttentionOp: Op = {
 export const cachedAttention = (inputs: readonly Tensor[], attrs: CachedAttentionAttrs) =>
   apply(cachedAttentionOp, inputs, attrs);
 
+/** The type of a product in int8, of the operation `name`. */
+export function quantizedProduct(name: string, inputs: readonly Tensor[]): TensorType[] {
+  const [x, w, scales, bias] = inputs;
+  const fits =
+    x.rank >= 1 &&
+    x.dtype === "float32" &&
+    w.dtype === "int8" &&
+    w.rank === 2 &&
+    w.shape[0].size === x.shape[x.rank - 1].size &&
+    [scales, bias ?? scales].every((t) => t.rank === 1 && t.shape[0].size === w.shape[1].size);
+  if (!fits) shapeError(name, inputs, "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]");
+  return [{ dtype: "float32", shape: [...x.shape.slice(0, -1), w.shape[1]] }];
+}
+
 /**
  * y = (sx q(x)) (w scales) + bias, in integers: x [..., K], w int8 [K, N], scales [N] (one for each column), bias [N] or none.
  * Each row of x is rounded to -127 .. 127 times a scale of its own, sx = max |x| / 127, so that no row changes another: a
  * sequence is sampled alike in any batch. (DynamicQuantizeMatMul takes one scale for all rows.)
- * ONNX Runtime's MatMulIntegerToFloat (com.microsoft), or with `standard` operators of ONNX alone.
+ * ONNX Runtime's MatMulIntegerToFloat (com.microsoft).
  */
 export const quantizedLinearOp: Op = {
   name: "quantizedLinear",
   light: false,
-  infer: (inputs) => {
-    const [x, w, scales, bias] = inputs;
-    const fits =
-      x.rank >= 1 &&
-      x.dtype === "float32" &&
-      w.dtype === "int8" &&
-      w.rank === 2 &&
-      w.shape[0].size === x.shape[x.rank - 1].size &&
-      [scales, bias ?? scales].every((t) => t.rank === 1 && t.shape[0].size === w.shape[1].size);
-    if (!fits) shapeError("quantizedLinear", inputs, "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]");
-    return [{ dtype: "float32", shape: [...x.shape.slice(0, -1), w.shape[1]] }];
-  },
-  emit: (e, [x, w, scales, bias], [y], node) => {
+  infer: (inputs) => quantizedProduct("quantizedLinear", inputs),
+  emit: (e, [x, w, scales, bias], [y]) => {
     const [size, largest, step, positive, steps, q, product] = Array.from({ length: 7 }, () => e.temp());
     e.node("Abs", [x], [size]);
     e.node("ReduceMax", [size, e.int64([-1])], [largest], { keepdims: 1 });
@@ -88,12 +91,7 @@ export const quantizedLinearOp: Op = {
     e.node("Max", [step, e.float(SMALLEST_STEP)], [positive]);
     e.node("Div", [x, positive], [steps]);
     e.node("QuantizeLinear", [steps, e.float(1), e.uint8(ZERO)], [q]);
-    if (node.attrs.standard) {
-      const [sums, floats] = [e.temp(), e.temp()];
-      e.node("MatMulInteger", [q, w, e.uint8(ZERO)], [sums]);
-      e.node("Cast", [sums], [floats], { to: 1 });
-      e.node("Mul", [floats, scales], [product]);
-    } else e.node("MatMulIntegerToFloat", [q, w, e.float(1), scales, e.uint8(ZERO)], [product], {}, "com.microsoft");
+    e.node("MatMulIntegerToFloat", [q, w, e.float(1), scales, e.uint8(ZERO)], [product], {}, "com.microsoft");
     const scaled = bias ? e.temp() : y;
     e.node("Mul", [product, positive], [scaled]);
     if (bias) e.node("Add", [scaled, bias], [y]);
@@ -103,10 +101,5 @@ export const quantizedLinearOp: Op = {
 const ZERO = 128;
 /** A row of zeros has a step too. */
 const SMALLEST_STEP = 1e-30;
-export const quantizedLinear = (
-  x: Tensor,
-  w: Tensor,
-  scales: Tensor,
-  bias?: Tensor,
-  attrs: { standard?: boolean } = {},
-) => apply(quantizedLinearOp, bias ? [x, w, scales, bias] : [x, w, scales], attrs)[0];
+export const quantizedLinear = (x: Tensor, w: Tensor, scales: Tensor, bias?: Tensor) =>
+  apply(quantizedLinearOp, bias ? [x, w, scales, bias] : [x, w, scales])[0];

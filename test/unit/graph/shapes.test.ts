@@ -254,6 +254,13 @@ const cases: Case[] = [
     "x [..., K], w [N, K] and maybe a bias [N]",
   ],
   [
+    "quantizedProject",
+    [f({ M: 2, K: 3 }), f({ K: 3, N: 5 }), f({ N: 5 })],
+    {},
+    "[M=2, K=3]:float32, [K=3, N=5]:float32, [N=5]:float32",
+    "x [..., K], w int8 [K, N], scales [N] and maybe a bias [N]",
+  ],
+  [
     "rotaryAngles",
     [f({ B: 1, T: 2 }), f({ F: 2 })],
     {},
