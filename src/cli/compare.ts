@@ -159,22 +159,15 @@ async function openBoth(a: string, b: string | undefined, { options, prompts, ..
     const second = { ...(await openModel(b, { ...how, engine: first.model.engine, sizes })), name: b };
     return [first, second] as const;
   }
-  const base = baseOf(first.model);
-  if (base) return [{ ...first, model: base, name: `${a} without its adapter` }, first] as const;
+  const { model } = first;
+  if (model.adapter)
+    return [{ ...first, model: model.withoutAdapter(), name: `${a} without its adapter` }, first] as const;
   return fail("usage", {
     where: "compare",
     found: `${a} alone, which is no adapter`,
     expected: "two models, or an adapter, which is compared with its base",
     fix: "name the other model behind it",
   });
-}
-
-type Model = Awaited<ReturnType<typeof import("./model.ts")["openModel"]>>["model"];
-
-/** The model under an adapter. */
-function baseOf(model: Model): Model | undefined {
-  const { adapter, withoutAdapter } = model as Model & { adapter?: unknown; withoutAdapter?: () => Model };
-  return adapter === undefined ? undefined : withoutAdapter?.call(model);
 }
 
 const ROWS: readonly (readonly [Measure, string, number])[] = [

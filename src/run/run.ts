@@ -116,7 +116,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
   const rest = () => ({ rewards, heldOutLoss, inputs, options: learningOptions(config, kind.options) });
   let metrics: Readonly<Record<string, number>> = {};
   const card = (out: string) => {
-    const adapter = "adapter" in trainer.parts[0].model && trainer.parts[0].model.adapter !== undefined;
+    const adapter = trainer.parts[0].model.adapter !== undefined;
     const { algorithm } = kind;
     return runCard(out, trainer.stepsTaken, {
       record,

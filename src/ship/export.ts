@@ -72,8 +72,9 @@ export async function exportOnnx(
   const dtypes = checkedDtypes(options.dtype ?? "fp32");
   const tokenizer = options.tokenizer ?? (await tokenizerOf(model));
   checkVocabulary(tokenizer, model.sizes.vocabSize, tokenizer.where);
+  const plain = model.adapter ? await model.merge() : model;
   const exports = dtypes.map((dtype) =>
-    onnxFiles(wholeModel(model, dtype), FILE_NAMES[dtype], { lacks: EXPORT_LACKS, limit: options.limit }),
+    onnxFiles(wholeModel(plain, dtype), FILE_NAMES[dtype], { lacks: EXPORT_LACKS, limit: options.limit }),
   );
   const files = exports.flat();
   const total = files.reduce((n, { bytes }) => n + bytes, 0);

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { RNG } from "../../src/base/rng.ts";
 import { generate } from "../../src/sample/generate.ts";
 import { type ExportDtype, exportOnnx } from "../../src/ship/export.ts";
 import { loadTokenizer } from "../../src/tokenizer/load.ts";
@@ -112,6 +113,29 @@ describe.each(familyNames)("%s", (family) => {
     expect(sizes[1]).toBeLessThan(sizes[0] / 3);
     await js.dispose();
   });
+});
+
+test.each(["gpt2", "llama"])("the adapter of a %s is merged", async (family) => {
+  const model = smallModel(family, { vocabSize: V, context: 64 }, { seed: 5, threads: 1 });
+  model.addAdapter({ rank: 3, alpha: 12 });
+  const rng = new RNG(3);
+  for (const { name, adapts } of model.parameters.table)
+    if (adapts) {
+      const view = model.parameters.view(name);
+      for (let i = 0; i < view.length; i++) view[i] += 0.1 * rng.normal();
+    }
+  const rows = TEXTS.map((text) => tokenizer.encode(text));
+  const want = await lastLogits(model, rows);
+  const base = await lastLogits(model.withoutAdapter(), rows);
+  expect(gap(base[0], want[0])).toBeGreaterThan(0.01); // it does something
+  const js = await exported(model, `${family}-adapter`, "fp32");
+  const { logits } = await js(await leftPadded(rows));
+  const [B, T] = logits.dims;
+  for (let b = 0; b < B; b++)
+    expect(gap((logits.data as Float32Array).subarray((b * T + T - 1) * V, (b + 1) * T * V), want[b])).toBeLessThan(
+      1e-4,
+    );
+  await js.dispose();
 });
 
 test("a model too large for one file is split, and loads", async () => {
