@@ -85,6 +85,38 @@ describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
   });
 });
 
+it("sft learns responses alone, and --resume knows it", () => {
+  const rows = Array.from(
+    { length: 12 },
+    (_, i) => `${JSON.stringify({ prompt: `${i} + 1 =`, response: ` ${i + 1}` })}\n`,
+  );
+  writeFileSync(at("rows.jsonl"), rows.join(""));
+  const sizes = ["--sequence-length", "8", "--batch-size", "2", "--steps", "1"];
+  const args = [
+    "--algorithm",
+    "sft",
+    "--responses",
+    "--data",
+    "rows.jsonl",
+    "--model",
+    "m",
+    "--out",
+    "answers",
+    ...sizes,
+  ];
+  const first = valuehead(cwd, "train", ...args, "--quiet");
+  expect([first.status, first.stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  const more = valuehead(cwd, "train", "--resume", "answers", "--steps", "2", "--quiet");
+  expect([more.status, more.stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  const wrong = valuehead(
+    cwd,
+    "train",
+    ...args.map((word) => (word === "rows.jsonl" ? "pairs.jsonl" : word)),
+    "--resume",
+  );
+  expect(wrong.stderr).toContain("found     no response (there are prompt, chosen, rejected)");
+});
+
 describe("what is wrong reads well", () => {
   it.each([
     [["--algorithm", "grpo", "--vf-coef", "1"], "--vf-coef", "an unknown option"],
