@@ -85,7 +85,8 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   print(`${directory}\n\n${style.bold("Config")}`);
   printFacts(Object.entries(config).map(([name, value]) => [name, JSON.stringify(value)]));
   print(`\n${style.bold("Parameters")}`);
-  printFacts(Object.entries(parameters).map(([name, n]) => [name, thousands(n)]));
+  const there = Object.entries(parameters).filter(([, n]) => n > 0);
+  printFacts(there.map(([name, n]) => [name, thousands(n)]));
   print(`\n${style.bold("Tokenizer")}`);
   if (!tokens) print("  none");
   else printFacts(Object.entries(tokens).map(([name, value]) => [name, JSON.stringify(value)]));

@@ -59,7 +59,7 @@ export interface MemoryEstimate {
  * What is used whatever the sizes, as measured with small models: Node with ONNX Runtime and the tokenizer; for training
  * compiled programs and code besides.
  */
-const PROCESS_BYTES = { sampling: 130e6, pretraining: 160e6, training: 190e6 };
+const PROCESS_BYTES = { sampling: 145e6, pretraining: 160e6, training: 190e6 };
 
 /** [R, V] results alive at once in the head's programs: logits and log-softmax, and what else comes of them. */
 const HEAD_BUFFERS = { loss: 3, score: 2, statistics: 3, exactKl: 5 };
@@ -247,9 +247,10 @@ export function refuseForMemory(what: string, need: MemoryEstimate, limit: numbe
 export const bytesInWords = (bytes: number): string =>
   bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 
-/** `weights 498 MB, gradients 498 MB, ...` */
+/** `weights 498 MB, gradients 498 MB, ...`: what is at least a megabyte. */
 export const memoryParts = ({ parts }: MemoryEstimate): string =>
   Object.entries(parts)
+    .filter(([, bytes]) => bytes >= 0.5e6)
     .map(([name, bytes]) => `${name} ${bytesInWords(bytes)}`)
     .join(", ");
 
