@@ -130,7 +130,7 @@ export function modelCard(facts: CardFacts): string {
   return `${frontMatter(facts)}
 # ${base.startsWith("[") ? (baseModel as string).split("/").at(-1) : baseModel === null ? "A language model" : baseModel.split("/").at(-1)}, ${algorithm.toUpperCase()}, step ${step}
 
-${adapter ? "An adapter for a" : "A"} causal language model, trained with [valuehead](https://www.npmjs.com/package/valuehead) ${version}.
+${adapter ? "An adapter for a" : "A"} causal language model, trained with valuehead ${version}.
 
 | | |
 |---|---|
