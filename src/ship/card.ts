@@ -1,5 +1,6 @@
 /** @file The model card of a checkpoint: README.md as the hub reads it, with the YAML that it wants in front. */
 import { shellQuote } from "../base/shell.ts";
+import { EMBEDDED } from "../checkpoint/hub.ts";
 
 /** What a card says. */
 export interface CardFacts {
@@ -119,7 +120,7 @@ export function modelCard(facts: CardFacts): string {
       ? "a model from scratch"
       : onHub
         ? `[${baseModel}](https://huggingface.co/${baseModel})`
-        : `\`${baseModel}\``;
+        : `\`${baseModel}\`${baseModel === EMBEDDED ? ", which comes with valuehead" : ""}`;
   const use = usage(facts.messages);
   const measured = SHOWN.filter(([name]) => Number.isFinite(metrics[name]));
   const given = Object.entries(options);
