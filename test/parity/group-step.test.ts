@@ -76,6 +76,7 @@ async function step(golden: Golden): Promise<Step> {
     klCoef: o.beta,
     clipRange: o.epsilon,
     clipRangeHigh: o.epsilon_high ?? null,
+    logSamples: 0,
     audit: "off", // random tokens are no draws from the policy
   } as const satisfies Partial<GRPOConfig> & Partial<RLOOConfig>;
   const given = { model, reference, tokenizer: tokenizer as unknown as Tokenizer, reward: () => golden.scores };
