@@ -121,7 +121,7 @@ async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
     tokenizer,
     reference,
     reward: () => golden.scores,
-    config: { steps: 1, seed: 0, batchSize: rows, rolloutBatchSize: rows, maxNewTokens: 8, ...config },
+    config: { steps: 1, seed: 0, batchSize: rows, rolloutBatchSize: rows, maxNewTokens: 8, logSamples: 0, ...config },
   });
   let metrics: Metrics = {};
   for await (const event of trainer.train(golden.queries.map(String)))
