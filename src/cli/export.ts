@@ -1,6 +1,6 @@
 /** @file `valuehead export`. */
 import { type Command, Option } from "commander";
-import type { ExportDtype } from "../ship/export.ts";
+import type { ExportDtype, ExportProgress } from "../ship/export.ts";
 import { addIgnoreMemoryOption, addModelOption, collectChoices, required } from "./options.ts";
 import { megabytes, note, print, printFacts, printJson, thousands } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -44,13 +44,26 @@ async function exportCommand(flags: ExportFlags): Promise<void> {
   const { ignoreMemory, dtype = ["fp32"] } = flags;
   const sizes = () => ({ rows: 1, length: 1, int8: dtype.includes("q8") });
   const { model, tokenizer, directory } = await openModel(flags.model, { sizes, ignoreMemory });
+  const { INTERRUPTED, interruptible } = await import("./interrupt.ts");
   const progress = new Progress(true);
-  const files = await exportOnnx(model, out, {
-    dtype,
-    tokenizer,
-    onProgress: ({ file, written, total }) =>
-      progress.show(written, total, `writing ${file}`, `${megabytes(written)} of ${megabytes(total)}`),
-  }).finally(progress.clear);
+  let ended = false;
+  const write = (signal: AbortSignal) => {
+    signal.addEventListener("abort", () => {
+      ended = true;
+    });
+    const onProgress = ({ file, written, total }: ExportProgress) =>
+      progress.show(written, total, `writing ${file}`, `${megabytes(written)} of ${megabytes(total)}`);
+    return exportOnnx(model, out, { dtype, tokenizer, signal, onProgress });
+  };
+  const files = await interruptible("ending the export", write, progress.clear)
+    .catch((error) => {
+      if (!ended) throw error;
+    })
+    .finally(progress.clear);
+  if (!files) {
+    process.exitCode = INTERRUPTED;
+    return note(`ended; nothing is left in ${out}`);
+  }
   if (flags.json) return printJson({ model: directory, out, files });
   print(`${directory} as ONNX in ${out}`);
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));

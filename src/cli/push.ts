@@ -32,7 +32,7 @@ Uploaded are configuration, weights, tokenizer, model card and ONNX files: no op
 async function pushCommand(directory: string, flags: PushFlags): Promise<void> {
   required({ name: "to", value: flags.to, placeholder: "USER/NAME", expected: "a repository of the hub, USER/NAME" });
   const to = flags.to as string;
-  const { checkRepository, push, uploadList } = await import("../ship/push.ts");
+  const { checkRepository, push, uploadList, uploadNotes } = await import("../ship/push.ts");
   const { checkpointOfRun } = await import("../checkpoint/run-checkpoints.ts");
   const { isDirectory } = await import("../platform/files.ts");
   const { INTERRUPTED, interruptible } = await import("./interrupt.ts");
@@ -42,8 +42,7 @@ async function pushCommand(directory: string, flags: PushFlags): Promise<void> {
   const from = checkpoint?.path ?? directory;
   const files = await uploadList(from);
   const total = files.reduce((n, { bytes }) => n + bytes, 0);
-  if (!files.some(({ path }) => path === "README.md"))
-    note(`note: ${from} has no README.md: the repository will have no model card`);
+  for (const text of await uploadNotes(from, files)) note(`note: ${text}`);
   if (!flags.json) {
     print(`${flags.dryRun ? "Would upload" : "Uploading"} ${megabytes(total)} from ${from} to ${to}:`);
     printFacts(files.map(({ path, bytes }) => [path, `${thousands(bytes)} bytes`]));

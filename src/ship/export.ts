@@ -12,6 +12,7 @@ import {
   writeDirectoryAtomic,
   writeTextAtomic,
 } from "../platform/files.ts";
+import { breathe } from "../platform/worker.ts";
 import { loadTokenizer } from "../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
 import { EXPORT_LACKS, type ExportDtype, wholeModel } from "./onnx-model.ts";
@@ -30,6 +31,8 @@ export interface ExportOptions {
   dtype?: ExportDtype | readonly ExportDtype[];
   /** Default: the one in the directory that the model was loaded from. */
   tokenizer?: Tokenizer;
+  /** Ends it; nothing of it is left. */
+  signal?: AbortSignal;
   /** Hears what is being written. */
   onProgress?: (progress: ExportProgress) => void;
   /** Bytes of the largest file; what is larger is split. @internal */
@@ -84,7 +87,7 @@ export async function exportOnnx(
     async (temporary) => {
       const onnx = joinPath(temporary, "onnx");
       await makeDirectory(onnx);
-      await writeFiles(onnx, files, total, options.onProgress);
+      await writeFiles(onnx, files, total, options);
       await tokenizer.saveComplete(temporary);
       await writeConfigs(temporary, model, exports);
     },
@@ -120,12 +123,14 @@ async function writeFiles(
   directory: string,
   files: readonly FileInPieces[],
   total: number,
-  onProgress: ExportOptions["onProgress"],
+  { signal, onProgress }: ExportOptions,
 ): Promise<void> {
   let written = 0;
   for (const file of files)
     await writeAtomic(joinPath(directory, file.name), async (sink) => {
       for (const piece of file.pieces()) {
+        if (signal?.aborted) throw signal.reason;
+        await breathe(); // a signal is heard between two pieces
         await sink.write(piece);
         written += piece.length;
         onProgress?.({ file: file.name, written, total });

@@ -4,7 +4,17 @@
  */
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { noConfig } from "../checkpoint/no-weights.ts";
-import { env, exists, fileSize, fileUrl, isDirectory, joinPath, listDirectory, readText } from "../platform/files.ts";
+import {
+  env,
+  exists,
+  fileSize,
+  fileUrl,
+  isDirectory,
+  joinPath,
+  listDirectory,
+  readJson,
+  readText,
+} from "../platform/files.ts";
 import { tokenizerFiles } from "../tokenizer/load.ts";
 import { CARD_FILE, cardFor } from "./card.ts";
 
@@ -81,6 +91,21 @@ export async function uploadList(directory: string): Promise<UploadFile[]> {
     });
   const paths = [...names.filter((name) => FILES.includes(name)), ...weights, ...tokenizer, ...onnx].sort();
   return Promise.all(paths.map(async (path) => ({ path, bytes: (await fileSize(joinPath(directory, path))) ?? 0 })));
+}
+
+/** What others will miss in these files, in words. */
+export async function uploadNotes(directory: string, files: readonly UploadFile[]): Promise<string[]> {
+  const has = (name: string) => files.some(({ path }) => path === name);
+  const notes = has(CARD_FILE) ? [] : [`${directory} has no ${CARD_FILE}: the repository will have no model card`];
+  if (!has("adapter_config.json")) return notes;
+  const config = (await readJson(joinPath(directory, "adapter_config.json"))) as Record<string, unknown> | null;
+  const base = config?.base_model_name_or_path;
+  const isHere = typeof base === "string" && (/^([./~]|[A-Za-z]:)/.test(base) || (await isDirectory(base)));
+  if (isHere)
+    notes.push(
+      `the adapter's base model is a directory of this machine (${base}): others cannot open it; push the base too and name it as base_model_name_or_path in adapter_config.json, or push a merged model`,
+    );
+  return notes;
 }
 
 /** @throws usage - nothing that the hub would take for the name of a repository */

@@ -111,6 +111,21 @@ test("an export is pushed with its ONNX files", async () => {
   );
 });
 
+test("an adapter is pushed as it is; that its base lies on this machine is said", async () => {
+  mkdirSync(join(cwd, "adapter"));
+  const write = (name: string, text: string) => writeFileSync(join(cwd, "adapter", name), text);
+  write("adapter_config.json", JSON.stringify({ peft_type: "LORA", base_model_name_or_path: "m" }));
+  for (const name of ["adapter_model.safetensors", "v_head.safetensors", "trainer.safetensors", "trainer.json"])
+    write(name, name);
+  const { status, stdout, stderr } = await push(["adapter", "--to", "me/adapter", "--dry-run", "--json"]);
+  expect(status, stderr).toBe(0);
+  expect(stderr).toContain("the adapter's base model is a directory of this machine (m): others cannot open it");
+  const [{ files }] = jsonLines(stdout);
+  expect(files.map(({ path }: { path: string }) => path)).toEqual([
+    ...["adapter_config.json", "adapter_model.safetensors", "v_head.safetensors"],
+  ]);
+});
+
 test("--dry-run lists and asks nobody; nothing needs a token for it", async () => {
   const { status, stdout } = await push([CHECKPOINT, "--to", "me/dry", "--dry-run"], { HF_TOKEN: "" });
   expect(status).toBe(0);

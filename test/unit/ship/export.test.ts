@@ -97,6 +97,22 @@ test("nothing is left of an export that fails", async () => {
   expect(readdirSync(scratch).filter((name) => name.startsWith("failed"))).toEqual([]);
 });
 
+test("a signal ends it, and nothing is left", async () => {
+  const tokenizer = await loadTokenizer(tiny);
+  const controller = new AbortController();
+  const out = join(scratch, "ended");
+  const heard: number[] = [];
+  const onProgress = ({ written }: ExportProgress) => {
+    heard.push(written);
+    controller.abort();
+  };
+  await expect(exportOnnx(model, out, { tokenizer, signal: controller.signal, onProgress })).rejects.toThrow(
+    "This operation was aborted",
+  );
+  expect(heard).toHaveLength(1);
+  expect(readdirSync(scratch).filter((name) => name.startsWith("ended"))).toEqual([]);
+});
+
 test("what cannot be exported is refused before anything is written", async () => {
   const tokenizer = await loadTokenizer(tiny);
   const out = join(scratch, "refused");
