@@ -60,6 +60,7 @@ export { VERSION } from "./base/version.ts";
 export { type Activation, SUPPORTED_ACTIVATIONS } from "./checkpoint/config-json.ts";
 export type { GenerationConfig } from "./checkpoint/generation-config.ts";
 export { type DownloadProgress, type ResolveOptions, resolveModel } from "./checkpoint/hub.ts";
+export { type LocateOptions, loadTokenizer } from "./checkpoint/model-files.ts";
 export type { ChatOptions, PromptGiven } from "./data/chat.ts";
 export {
   type Corpus,
@@ -201,7 +202,6 @@ export { type Pushed, type PushOptions, type PushProgress, push, type UploadFile
 export { type CompleteOptions, TextModel, type TextPrompt, type TextScore } from "./ship/text-model.ts";
 export type { AddedToken } from "./tokenizer/added-tokens.ts";
 export type { ChatMessage, ChatTemplateOptions, TextPart } from "./tokenizer/chat-template.ts";
-export { loadTokenizer } from "./tokenizer/load.ts";
 export type { TokenizerModelJSON, TokenizerPartJSON } from "./tokenizer/parts.ts";
 export type { TokenizerSources, TokenSetting } from "./tokenizer/resolve.ts";
 export type { TokenStream } from "./tokenizer/stream.ts";

@@ -150,6 +150,22 @@ export type PPOConfig = {
    * Default: 0.
    */
   frozenLayers: number;
+  /**
+   * Train a low-rank adapter of this rank (LoRA) and leave the weights alone; 0: train the weights. A whole number, at
+   * least 0 and at most 65536. Default: 0.
+   */
+  lora: number;
+  /** The adapter counts alpha / rank. A number, more than 0. Default: 32. */
+  loraAlpha: number;
+  /**
+   * Matrices with an adapter: all-linear, names with commas between them (q_proj,v_proj), or a regular expression for
+   * whole names. Default: "all-linear".
+   */
+  loraTargets: string;
+  /** Blocks with an adapter, counted from 0, such as 0-3,6; empty: all. Default: "". */
+  loraLayers: string;
+  /** The adapter counts alpha / sqrt(rank). Default: false. */
+  loraRankStabilized: boolean;
   /** Beta, what a nat of KL costs; where an adaptive controller starts. A number, at least 0. Default: 0.2. */
   klCoef: number;
   /** Whether beta follows the KL. Default: "adaptive". */

@@ -10,7 +10,7 @@ import {
 } from "../base/options.ts";
 import { defaultsOf, PPO_DEFAULTS, type PPOConfig, ppoOptions, type RolloutTrainerConfig } from "./options.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
-import { nameHere } from "./trl-names.ts";
+import { adviceOn, nameHere } from "./trl-names.ts";
 
 /**
  * A complete, checked config from some options. Defaults and the values of a preset follow what is given: with a batchSize of
@@ -71,7 +71,7 @@ export function presetNamed(name: unknown): Partial<PPOConfig> {
 
 function unknownHint(table: OptionTable, name: string, write: (name: string) => string): string | undefined {
   const here = nameHere(name, (known) => Object.hasOwn(table, known));
-  return here && `it is called ${write(here)} here: ${table[here][2]}`;
+  return here ? `it is called ${write(here)} here: ${table[here][2]}` : adviceOn(name);
 }
 
 /** Two options that may not fit each other. */

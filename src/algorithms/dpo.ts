@@ -26,10 +26,11 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type RunConfig, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { Metrics, TrainEvent } from "./events.ts";
 import { Learner } from "./learner.ts";
+import { addAskedAdapter, loraTable } from "./lora.ts";
 import { type DPOLossName, dpoLoss, pairLoss } from "./losses.ts";
 import { defaultsOf, keptTable, modelTable, type PPOConfig, passTable, runTable } from "./options.ts";
 import { checkState, samplerStateSchema } from "./trainer-state.ts";
-import { nameHere } from "./trl-names.ts";
+import { adviceOn, nameHere } from "./trl-names.ts";
 
 /** Every option of a DPO run. */
 export interface DPOConfig
@@ -46,6 +47,11 @@ export interface DPOConfig
       | "weightDecay"
       | "maxGradNorm"
       | "frozenLayers"
+      | "lora"
+      | "loraAlpha"
+      | "loraTargets"
+      | "loraLayers"
+      | "loraRankStabilized"
       | "gradientCheckpointing"
     > {
   /** Pairs per step. A whole number, at least 1. Default: 32. */
@@ -89,6 +95,7 @@ export const dpoOptions = {
   schedule: [schedule[0], "linear", schedule[2]],
   ...optimizer,
   frozenLayers: modelTable.frozenLayers,
+  ...loraTable,
   gradientCheckpointing: passTable.gradientCheckpointing,
   evalEvery: [count(0), 50, "steps between measurements on held-out pairs; 0: only at the end"],
   ...kept,
@@ -103,7 +110,7 @@ export function resolveDPOConfig(sources: readonly OptionSource[]): DPOConfig {
   const defaults = librarySource({ ...DPO_DEFAULTS }, "defaults");
   const { values, ranks } = resolveOptions(dpoOptions, [defaults, ...sources], (name, write) => {
     const here = nameHere(name, (known) => Object.hasOwn(dpoOptions, known)) as keyof DPOConfig | undefined;
-    return here && `it is called ${write(here)} here: ${dpoOptions[here][2]}`;
+    return here ? `it is called ${write(here)} here: ${dpoOptions[here][2]}` : adviceOn(name);
   });
   const config = values as unknown as DPOConfig;
   if (config.labelSmoothing > 0 && !["sigmoid", "robust"].includes(config.loss)) {
@@ -195,6 +202,7 @@ export class DPOTrainer implements Trainer<DPOData, DPOState> {
     this.tokenizer = tokenizer;
     this.config = dpoConfig(config);
     checkWeights("policy", model.parameters);
+    addAskedAdapter(model, this.config);
     if (reference) checkWeights("reference", reference.parameters);
     this.#asked = reference;
     const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;

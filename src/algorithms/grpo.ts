@@ -31,6 +31,7 @@ import { klTable, scoreTable } from "../rl/options.ts";
 import { samplingTable } from "../sample/options.ts";
 import { type Followed, type Pair, resolveConfig, rolloutPairs } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
+import { loraTable } from "./lora.ts";
 import { grpoLoss } from "./losses.ts";
 import {
   defaultsOf,
@@ -98,6 +99,7 @@ export const groupTables = [
     ...scoreTable,
     ...optimizerTable,
     frozenLayers: modelTable.frozenLayers,
+    ...loraTable,
   },
   {
     klLog: [choice(["k1", "k2", "k3"]), "k1", klTable.klLog[2].replace(/,.*/, "")],

@@ -12,6 +12,7 @@ import { samplingTable } from "../sample/options.ts";
 import type { Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PPOConfig } from "./config-type.ts";
+import { loraTable } from "./lora.ts";
 import { presetNames } from "./presets.ts";
 
 /** How long a run is, and what stays of it. */
@@ -84,6 +85,7 @@ export const ppoOptions = {
   ...scoreTable,
   ...optimizerTable,
   ...modelTable,
+  ...loraTable,
   ...klTable,
   ...advantageTable,
   ...lossTable,
@@ -100,6 +102,7 @@ export const optionGroups: { readonly [name in keyof PPOConfig]?: string } = {
   maxNewTokens: "Responses:",
   truncateToken: "Scores:",
   learningRate: "Optimizer and model:",
+  lora: "LoRA:",
   klCoef: "KL penalty:",
   gamma: "Advantages and loss:",
   gradientCheckpointing: "Memory, checkpoints, checks:",

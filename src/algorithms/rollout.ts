@@ -43,6 +43,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { TrainEvent } from "./events.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
+import { adapterNote, addAskedAdapter } from "./lora.ts";
 import type { RolloutTrainerConfig, RolloutTrainerOptions } from "./options.ts";
 import { Stopwatch } from "./report.ts";
 import { checkState, type RolloutState, rolloutStateSchema } from "./trainer-state.ts";
@@ -116,13 +117,15 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     const ends = responseEnds(model, tokenizer);
     this.eosTokenIds = ends.ids;
     checkModelOptions(config, model.sizes, ends.ids);
-    checkRoles(model, reference, config.frozenLayers, name);
     checkWeights("policy", model.parameters);
+    addAskedAdapter(model, config);
+    checkRoles(model, reference, config.frozenLayers, name);
     if (reference) checkWeights("reference", reference.parameters);
     this.#drawable = drawableIds(tokenizer, model.sizes.vocabSize);
     const note = prepare?.();
     this.notes = [
       ...(note === undefined ? [] : [note]),
+      ...adapterNote(model),
       ...(config.stopAtEos ? ends.notes : []),
       ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.sizes.vocabSize)),
     ];

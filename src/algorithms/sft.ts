@@ -15,6 +15,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type RunConfig, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { Metrics, TrainEvent } from "./events.ts";
 import { Learner } from "./learner.ts";
+import { addAskedAdapter, loraTable } from "./lora.ts";
 import { languageModelLoss } from "./losses.ts";
 import { problemOf } from "./trainer-state.ts";
 
@@ -44,6 +45,16 @@ export interface SFTConfig extends RunConfig {
   epsilon: number;
   /** Gradients are scaled down to this norm; 0: never. Default: 1. */
   maxGradNorm: number;
+  /** Train a low-rank adapter of this rank (LoRA) and leave the weights alone; 0: train the weights. Default: 0. */
+  lora: number;
+  /** The adapter counts alpha / rank. Default: 32. */
+  loraAlpha: number;
+  /** Matrices with an adapter: all-linear, names with commas between them, or a regular expression for whole names. Default: "all-linear". */
+  loraTargets: string;
+  /** Blocks with an adapter, counted from 0, such as 0-3,6; empty: all. Default: "". */
+  loraLayers: string;
+  /** The adapter counts alpha / sqrt(rank). Default: false. */
+  loraRankStabilized: boolean;
   /** Steps between measurements of the held-out loss; 0: only at the end. Default: 500. */
   evalEvery: number;
   /** Seed of everything random. Default: 0. */
@@ -70,6 +81,7 @@ export const sftOptions = {
   beta2: [decay, 0.95, "AdamW, second moment"],
   epsilon: [positive, 1e-8, "AdamW, added to the root of the second moment"],
   maxGradNorm: [notNegative, 1, "gradients are scaled down to this norm; 0: never"],
+  ...loraTable,
   evalEvery: [count(0), 500, "steps between measurements of the held-out loss; 0: only at the end"],
   seed: [count(0, Number.MAX_SAFE_INTEGER), 0, "seed for everything random"],
   saveEvery: [count(0), 500, "steps between checkpoints; 0: only at the end and when interrupted"],
@@ -159,6 +171,7 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
     this.config = sftConfig({ sequenceLength: Math.min(SFT_DEFAULTS.sequenceLength, context), ...config });
     checkSequenceLength(this.config, context);
     checkWeights("model", model.parameters);
+    addAskedAdapter(model, this.config);
     this.#learner = new Learner(model, { optimizer: this.config, maxGradNorm: this.config.maxGradNorm });
   }
 

@@ -88,9 +88,38 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   top_k: "topK",
   top_p: "topP",
   num_shared_layers: "frozenLayers",
+  use_peft: "lora",
+  is_peft_model: "lora",
+  peft_config: "lora",
+  lora_r: "lora",
+  lora_rank: "lora",
+  r: "lora",
+  lora_alpha: "loraAlpha",
+  alpha: "loraAlpha",
+  lora_target_modules: "loraTargets",
+  target_modules: "loraTargets",
+  layers_to_transform: "loraLayers",
+  use_rslora: "loraRankStabilized",
   v_head_init_strategy: "valueHeadInit",
   v_head_initializer_range: "valueHeadStd",
 };
+
+/** What TRL and PEFT have of LoRA and this library does not: said of an unknown option. */
+const notHere: Readonly<Record<string, string>> = {
+  lora_dropout: "leave it out: only the value head has dropout, an adapter has none (as lora_dropout 0)",
+  lora_modules_to_save: "leave it out: beside an adapter the value head is trained, and nothing else",
+  use_dora: "leave it out: DoRA is not supported",
+  init_lora_weights: "leave it out: A is drawn as PEFT draws it, and B is 0",
+  load_in_4bit: "leave it out: weights are fp32",
+  load_in_8bit: "leave it out: weights are fp32; rolloutPrecision int8 samples from a quantised copy",
+};
+
+/** What to do about an option of another program that is not here; undefined: nothing is known of it. */
+export function adviceOn(name: string): string | undefined {
+  const python = name.replaceAll("-", "_");
+  const known = python === "modules_to_save" ? "lora_modules_to_save" : python;
+  return Object.hasOwn(notHere, known) ? notHere[known] : undefined;
+}
 
 /**
  * The option that another program calls `name`, with underscores or hyphens; undefined: none.

@@ -24,7 +24,8 @@ import {
 } from "../platform/files.ts";
 import { tokenizerFiles } from "../tokenizer/load.ts";
 import { guardedFetch, HubSilence } from "./hub-fetch.ts";
-import { ADAPTER_ADVICE, conversionAdvice, isAdapter } from "./no-weights.ts";
+import { conversionAdvice, pickledAdapterAdvice } from "./no-weights.ts";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, VALUE_HEAD_FILE } from "./peft.ts";
 import { checkpointOfRun } from "./run-checkpoints.ts";
 import { INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
 
@@ -73,7 +74,7 @@ interface Repository {
 }
 
 /** What cannot be a hub id and can only be meant as a path. */
-const looksLikePath = (id: string) =>
+export const looksLikePath = (id: string) =>
   /^[./~]|[\\]|^[A-Za-z]:|\/$|\/.*\//.test(id) || id.endsWith(".safetensors") || id.endsWith(".bin");
 
 function parseId(id: string, cacheDir: string): Repository {
@@ -96,10 +97,10 @@ function defaultCacheDir(): string {
   return env("HF_HUB_CACHE") ?? env("HUGGINGFACE_HUB_CACHE") ?? joinPath(home, "hub");
 }
 
-/** Whether a snapshot holds a config and all its weights. */
+/** Whether a snapshot holds a config and all its weights, or an adapter. */
 async function isComplete(snapshot: string): Promise<boolean> {
   const has = (name: string) => exists(joinPath(snapshot, name));
-  if (!(await has("config.json"))) return false;
+  if (!(await has("config.json"))) return (await has(ADAPTER_CONFIG)) && (await has(ADAPTER_WEIGHTS));
   if (await has(WEIGHTS_FILE)) return true;
   if (!(await has(INDEX_FILE))) return false;
   const shards = new Set((await readShardIndex(joinPath(snapshot, INDEX_FILE))).values());
@@ -123,7 +124,8 @@ async function findInCache(repository: Repository): Promise<string | null> {
 export const EMBEDDED = "tiny";
 
 /**
- * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights.
+ * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights,
+ * or a LoRA adapter without its base.
  * Without network, what the cache holds is used. A run directory stands for its best checkpoint.
  * @param id `tiny`, a directory, or `owner/name`, `name`, either with `@revision`
  * @throws usage - neither a directory nor what can be a hub id
@@ -240,17 +242,21 @@ async function downloadWith(
     fail("checkpoint", { where, found, expected: "a commit hash from the hub", fix });
   }
   const weights = [WEIGHTS_FILE, INDEX_FILE].find((file) => available.includes(file));
-  if (!available.includes("config.json") || weights === undefined) {
-    const conversion = conversionAdvice("DIRECTORY", available);
-    const adapter = isAdapter(available);
-    const found = adapter
-      ? "a PEFT adapter without its base model"
+  const isModel = available.includes("config.json") && weights !== undefined;
+  const isAdapter = !isModel && available.includes(ADAPTER_CONFIG);
+  const wanted = isModel ? [weights] : isAdapter ? [ADAPTER_CONFIG, ADAPTER_WEIGHTS] : [];
+  if (wanted.length === 0 || !wanted.every((file) => available.includes(file))) {
+    const conversion = isAdapter
+      ? pickledAdapterAdvice("DIRECTORY", available)
+      : conversionAdvice("DIRECTORY", available);
+    const found = isAdapter
+      ? `${ADAPTER_CONFIG} without ${ADAPTER_WEIGHTS}`
       : available.includes("config.json")
         ? "no safetensors weights"
         : "no config.json";
-    const advice = adapter ? ADAPTER_ADVICE : "give a GPT-2 model";
-    const fix = adapter || conversion === null ? advice : `download it to a DIRECTORY and ${conversion}`;
-    fail("checkpoint", { where, found, expected: `config.json and ${WEIGHTS_FILE}`, fix });
+    const fix = conversion === null ? "give a GPT-2 model" : `download it to a DIRECTORY and ${conversion}`;
+    const expected = isAdapter ? `${ADAPTER_CONFIG} and ${ADAPTER_WEIGHTS}` : `config.json and ${WEIGHTS_FILE}`;
+    fail("checkpoint", { where, found, expected, fix });
   }
 
   const snapshot = joinPath(folder, "snapshots", info.sha);
@@ -276,7 +282,8 @@ async function downloadWith(
 
   for (const file of SMALL_FILES) if (available.includes(file)) await fetchFile(file);
   for (const file of tokenizerFiles(available)) await fetchFile(file);
-  await fetchFile(weights);
+  if (isAdapter && available.includes(VALUE_HEAD_FILE)) await fetchFile(VALUE_HEAD_FILE);
+  for (const file of wanted) await fetchFile(file);
   if (weights === INDEX_FILE) {
     const shards = await readShardIndex(joinPath(snapshot, INDEX_FILE));
     for (const shard of new Set(shards.values())) await fetchFile(shard);

@@ -1,7 +1,7 @@
 /** @file A directory, or a repository on the hub, that is not a model that can be read: what it seems to be, and what to do. */
 import { fail } from "../base/errors.ts";
 import { shellQuote } from "../base/shell.ts";
-import { isDirectory, joinPath, listDirectory, readJson } from "../platform/files.ts";
+import { isDirectory, joinPath, listDirectory } from "../platform/files.ts";
 
 const WEIGHTS = "model.safetensors or model.safetensors.index.json";
 
@@ -18,34 +18,35 @@ export function conversionAdvice(dir: string, names: readonly string[]): string 
   return `convert it once: python -c "${python}" ${shellQuote(dir)}`;
 }
 
-/** Whether these are the files of a PEFT adapter. */
-export const isAdapter = (names: readonly string[]): boolean => names.some((name) => name.startsWith("adapter_"));
+/** The command that writes a file of PyTorch's as safetensors, in the same directory. */
+export const tensorConversion = (dir: string, from: string, to: string): string =>
+  `python -c "import torch, sys; from safetensors.torch import save_file; d = sys.argv[1]; ` +
+  `s = torch.load(d + '/${from}', map_location='cpu', weights_only=True); ` +
+  `save_file({k: v.clone().contiguous() for k, v in s.items()}, d + '/${to}', metadata={'format': 'pt'})" ${shellQuote(dir)}`;
 
-export const ADAPTER_ADVICE =
-  "merge the adapter first: peft's merge_and_unload(), then save_pretrained(), the value head's tensors included";
-
-async function refuseAdapter(dir: string, names: readonly string[], expected: string): Promise<never> {
-  // Beside an adapter TRL saves the value head, and nothing else, as pytorch_model.bin.
-  const head = names.includes("pytorch_model.bin")
-    ? ", and a pytorch_model.bin, where TRL puts its value head alone"
-    : "";
-  const config = names.includes("adapter_config.json")
-    ? await readJson(joinPath(dir, "adapter_config.json")).catch(() => null)
+/** What to do with an adapter that PEFT saved as a pickle; null where it did not. */
+export const pickledAdapterAdvice = (dir: string, names: readonly string[]): string | null =>
+  names.includes("adapter_model.bin")
+    ? `convert it once: ${tensorConversion(dir, "adapter_model.bin", "adapter_model.safetensors")}`
     : null;
-  const base = (config as { base_model_name_or_path?: unknown } | null)?.base_model_name_or_path;
-  const model = typeof base === "string" ? `its base model, ${base}` : "its base model";
+
+/** An adapter's weights without their config. */
+function bareAdapter(dir: string): never {
   return fail("checkpoint", {
     where: dir,
-    found: `a PEFT adapter without ${model}${head}`,
-    expected,
-    fix: ADAPTER_ADVICE,
+    found: "an adapter's weights without adapter_config.json",
+    expected: "both",
+    fix: "copy the adapter_config.json that belongs to these weights into the directory",
   });
 }
+
+const isBareAdapter = (names: readonly string[]) =>
+  names.some((name) => name.startsWith("adapter_")) && !names.includes("adapter_config.json");
 
 /** @throws checkpoint - always: a directory without config.json */
 export async function noConfig(dir: string): Promise<never> {
   const names = (await isDirectory(dir)) ? await listDirectory(dir) : [];
-  if (isAdapter(names)) return refuseAdapter(dir, names, `config.json and ${WEIGHTS}`);
+  if (isBareAdapter(names)) return bareAdapter(dir);
   return fail("checkpoint", {
     where: joinPath(dir, "config.json"),
     found: "nothing at this path",
@@ -63,9 +64,8 @@ export async function noWeights(dir: string): Promise<never> {
     fail("checkpoint", { where: dir, found: "no such directory", expected: "a model directory", fix });
   }
   const names = await listDirectory(dir);
-  // Before pytorch_model.bin, which is only TRL's value head then.
   const expected = WEIGHTS;
-  if (isAdapter(names)) return refuseAdapter(dir, names, expected);
+  if (isBareAdapter(names)) return bareAdapter(dir);
   const conversion = conversionAdvice(dir, names);
   if (conversion !== null) {
     const found = "only PyTorch's pytorch_model*.bin, which is not read";

@@ -11,6 +11,10 @@ import { type FamilyNames, isBuffer, type StoredTensor, TensorNames } from "./te
 export const WEIGHTS_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
+/** Whether the files of a directory are a whole model. */
+export const isWhole = (names: readonly string[]): boolean =>
+  names.includes("config.json") && (names.includes(WEIGHTS_FILE) || names.includes(INDEX_FILE));
+
 export interface Weights {
   readonly dir: string;
   /** The path of model.safetensors or of the index. */
@@ -132,12 +136,13 @@ function checkTensor(wanted: Omit<WantedTensor, "target">, stored: StoredTensor)
 function missingTensors(weights: Weights, missing: readonly string[]): never {
   const names = [...weights.tensors.keys()];
   if (names.length > 0 && names.every((name) => name.startsWith("v_head."))) {
-    const fix = "merge the adapter into its base model (peft's merge_and_unload()) and save both together";
+    const fix =
+      "put it beside its adapter: adapter_config.json and adapter_model.safetensors in the same directory, no config.json";
     const found = "only a value head (v_head.*), as TRL saves it beside a PEFT adapter";
     fail("checkpoint", { where: weights.name, found, expected: "the language model's tensors too", fix });
   }
   if (names.some((name) => /lora_/.test(name))) {
-    const fix = "merge the adapter into its base model (peft's merge_and_unload()) and save both together";
+    const fix = "name it adapter_model.safetensors, put its adapter_config.json beside it, and remove config.json";
     const found = "the tensors of a PEFT adapter (lora_*)";
     fail("checkpoint", { where: weights.name, found, expected: "those of a model of this config", fix });
   }

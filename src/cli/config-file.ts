@@ -14,6 +14,7 @@ const onOff = z.boolean().describe("true or false").optional();
 /** What a run is made of besides its options. */
 const spec = {
   model: [text, undefined, "a model directory, a run directory, a hub id, or tiny"],
+  adapter: [text, undefined, "a LoRA adapter of the model: a directory or a hub id"],
   prompts: [text, undefined, "the file with the prompts"],
   promptColumn: [text, undefined, "column of the prompts"],
   reward: [text, undefined, "positive, negative, length, the path of a module, or a check"],
@@ -46,8 +47,8 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
   const { options } = json;
   const recorded = typeof options === "object" && options !== null && !Array.isArray(options);
   if (recorded) {
-    const { model, reward, promptsPath, promptColumn, evalPrompts } = json as unknown as RunRecord;
-    const said = { model, reward, prompts: promptsPath, promptColumn, evalPrompts };
+    const { model, adapter, reward, promptsPath, promptColumn, evalPrompts } = json as unknown as RunRecord;
+    const said = { model, adapter, reward, prompts: promptsPath, promptColumn, evalPrompts };
     const settings = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== null));
     return { path, settings: settingsOf(settings, path), options: options as Record<string, unknown>, recorded };
   }

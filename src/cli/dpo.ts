@@ -6,12 +6,14 @@ import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
 import { fileSource, type OptionTable } from "../base/options.ts";
 import { readPairs } from "../data/pairs.ts";
-import { absolutePath, isDirectory, STDIN } from "../platform/files.ts";
+import { STDIN } from "../platform/files.ts";
 import type { DPOSpec, PairSource, RunRecord } from "../run/spec.ts";
 import { listen } from "./dashboard.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import {
+  ADAPTER,
+  adapterGiven,
   addEngineOptions,
   addOptions,
   checkFlags,
@@ -29,6 +31,7 @@ interface DPOFlags extends RunFlags {
   data?: string;
   config?: string;
   model?: string;
+  adapter?: string;
   heldOut?: string;
 }
 
@@ -44,6 +47,7 @@ export function define(command: Command): void {
     .addOption(new Option("--algorithm <name>", "dpo: learn from preference pairs").choices([...ALGORITHMS]))
     .option("--data <file>", PAIRS)
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
+    .option("--adapter <adapter>", `${ADAPTER}; it is trained on`)
     .option("--held-out <file>", "pairs never learned from, to measure the loss on")
     .option("--config <file>", "options as JSON, or a run's config.json; flags win");
   addRunDirectoryOptions(command);
@@ -76,6 +80,7 @@ async function train(flags: DPOFlags, command: Command): Promise<void> {
     algorithm: "dpo",
     out,
     model: flags.model ?? earlier?.model ?? "tiny",
+    ...adapterGiven(flags.adapter ?? earlier?.adapter),
     heldOutFraction,
     config: given,
     ...engine,
@@ -96,19 +101,17 @@ async function follow(
   command: Command,
 ): Promise<void> {
   const { runInWorker } = await import("../run/worker.ts");
-  const { fetchModel } = await import("./model.ts");
+  const { meantModel } = await import("./model.ts");
   const { dpoDisplay, RunView } = await import("./run-view.ts");
   const { printEnd } = await import("./summary.ts");
   const view = new RunView({ ...flags, display: dpoDisplay, out: spec.out, steps, command });
-  const directory = await fetchModel(spec.model);
-  // The checkpoint that a run directory means today, for it may mean another one tomorrow.
-  const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
+  const model = await meantModel(spec);
   await interruptible(
     "finishing this step, then saving",
     async (signal) => {
       const [data, heldOut] = [await withoutStdin(files.data), files.heldOut && (await withoutStdin(files.heldOut))];
       const { record, ...listening } = await listen(spec, flags, view);
-      const asked = { ...spec, record, model, data, heldOut: heldOut || undefined };
+      const asked = { ...spec, ...model, record, data, heldOut: heldOut || undefined };
       const events = runInWorker(asked, { signal, ...listening });
       for await (const _ of events); // the view hears them
     },

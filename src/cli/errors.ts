@@ -1,6 +1,6 @@
 /** @file How errors are shown, and the exit codes they mean. */
 import { type Command, CommanderError, type Option } from "commander";
-import { nameHere } from "../algorithms/trl-names.ts";
+import { adviceOn, nameHere } from "../algorithms/trl-names.ts";
 import { messageOf, type Problem, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { brief } from "../base/text.ts";
@@ -129,7 +129,7 @@ function hint(typed: string, command?: Command): string | undefined {
   const same = [...options.keys()].find((key) => plainName(key) === plainName(name));
   if (same !== undefined) return `it is called ${options.get(same)?.long} here`;
   const trl = nameHere(name, (known) => options.has(known));
-  const meaning = trl !== undefined ? [trl] : otherName(name);
+  const meaning = trl !== undefined ? [trl] : (otherName(name) ?? adviceOn(name));
   if (typeof meaning === "string") return meaning;
   const either = meaning !== undefined && "either" in meaning;
   const here = (either ? meaning.either : (meaning ?? [])).flatMap((key) => options.get(key) ?? []);

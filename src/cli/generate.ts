@@ -44,6 +44,7 @@ const table = {
 
 interface GenerateFlags {
   model?: string;
+  adapter?: string;
   prompt?: string[];
   prompts?: string;
   promptColumn?: string;
@@ -96,7 +97,7 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
     return { rows, length, promptTokens: longest, int8: options.precision === "int8" };
   };
   const { ignoreMemory } = flags;
-  const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
+  const { model, tokenizer } = await openModel(flags.model, { ...engine, adapter: flags.adapter, sizes, ignoreMemory });
   fitLengths(flags, options, model.sizes.context, longestOf(tokenizer));
   const stop = options.stop.length > 0 ? { strings: options.stop, tokenizer } : undefined;
   const { responseEnds, turnNotes } = await import("../sample/ends.ts");

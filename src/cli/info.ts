@@ -22,7 +22,7 @@ export function define(command: Command): void {
   command.action(info);
 }
 
-async function info(flags: { model?: string; config?: string; json?: boolean }): Promise<void> {
+async function info(flags: { model?: string; adapter?: string; config?: string; json?: boolean }): Promise<void> {
   const asked = readFlags<{ promptTokens: number }>(table, flags);
   const { device } = readEngine(flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
@@ -34,19 +34,22 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const { fittingOptions, runMemory } = await import("../run/memory.ts");
   const { availableBytes, residentBytes } = await import("../platform/memory.ts");
   const { fetchModel } = await import("./model.ts");
-  const { checkModel, loadModel } = await import("../families/index.ts");
-  const { loadTokenizer } = await import("../tokenizer/load.ts");
+  const { checkModel, openModel } = await import("../families/index.ts");
+  const { tokenizerOf } = await import("../checkpoint/model-files.ts");
+  const { withAskedAdapter } = await import("../algorithms/lora.ts");
 
-  const directory = await fetchModel(flags.model ?? file?.settings.model ?? "tiny");
-  const tokenizer = await loadTokenizer(directory).catch(() => undefined); // a model without one is still a model
-  const architecture = await checkModel(directory);
+  const { model = file?.settings.model ?? "tiny", adapter = file?.settings.adapter } = flags;
+  const found = await fetchModel(model, adapter);
+  const { directory } = found;
+  const tokenizer = await tokenizerOf(found).catch(() => undefined); // a model without one is still a model
+  const architecture = await checkModel(found);
   const available = (await availableBytes()) + residentBytes();
   const least = samplingMemory(architecture, { rows: 1, length: 1 });
   const unread =
     `the weights were not read: a model that takes about ${bytesInWords(least.total)} does not fit in the ` +
     `${bytesInWords(available)} that this process may use now`;
   // Reads and checks every weight, where there is room for them.
-  const said = least.total > available ? [unread] : (await loadModel(directory, { tokenizer, device })).notes;
+  const said = least.total > available ? [unread] : (await openModel(found, { tokenizer, device })).notes;
   const files = await Promise.all(
     (await listDirectory(directory)).map(async (name) => ({
       name,
@@ -59,9 +62,10 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   const int8 = options.rolloutPrecision === "int8";
   const promptTokens = Math.max(1, Math.min(asked.promptTokens, architecture.sizes.context - maxNewTokens));
   const sampling = samplingMemory(architecture, { rows, promptTokens, length: promptTokens + maxNewTokens, int8 });
-  const training = runMemory(architecture, options, promptTokens);
+  const trained = withAskedAdapter(architecture, options);
+  const training = runMemory(trained, options, promptTokens);
   const fits = training.total <= available;
-  const change = fits ? undefined : fittingOptions(architecture, options, promptTokens, available);
+  const change = fits ? undefined : fittingOptions(trained, options, promptTokens, available);
   const notes = [...said, ...(tokenizer?.notes ?? [])];
   const tokens = tokenizer && {
     vocabSize: tokenizer.vocabSize,
@@ -74,6 +78,7 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
   if (flags.json)
     return printJson({
       directory,
+      ...(architecture.adapter && { base: found.baseName, adapter: architecture.adapter }),
       config,
       parameters,
       files,
@@ -84,6 +89,12 @@ async function info(flags: { model?: string; config?: string; json?: boolean }):
 
   print(`${directory}\n\n${style.bold("Config")}`);
   printFacts(Object.entries(config).map(([name, value]) => [name, JSON.stringify(value)]));
+  if (architecture.adapter) {
+    print(`\n${style.bold("Adapter")} (LoRA) of ${found.baseName}`);
+    printFacts(
+      Object.entries(architecture.adapter).flatMap(([name, x]) => (x === undefined ? [] : [[name, JSON.stringify(x)]])),
+    );
+  }
   print(`\n${style.bold("Parameters")}`);
   const there = Object.entries(parameters).filter(([, n]) => n > 0);
   printFacts(there.map(([name, n]) => [name, thousands(n)]));

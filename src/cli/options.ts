@@ -1,6 +1,7 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
+import { LORA_RANK } from "../algorithms/lora.ts";
 import { ppoOptions } from "../algorithms/options.ts";
 import { DEVICES, type Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
@@ -61,7 +62,8 @@ export function addOptions(
     const said = /\(default: /.test(meaning);
     const several = Array.isArray(general) ? "; may be given several times" : "";
     const text = said ? meaning : `${meaning} (default: ${shown(value)}${several})`;
-    if (typeof general === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
+    if (name === "lora") command.addOption(loraOption(text));
+    else if (typeof general === "boolean") command.option(flag(name), text).option(flag(`no-${name}`), "");
     else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
     else if (Array.isArray(general)) command.option(`${flag(name)} <text>`, text, collect);
     else if (typeof general === "object" && general !== null) command.option(`${flag(name)} <json>`, text, jsonOrText);
@@ -73,6 +75,10 @@ export function addOptions(
     } else command.option(`${flag(name)} <text>`, text);
   }
 }
+
+/** `--lora` or `--lora 8`. */
+const loraOption = (text: string) =>
+  new Option("--lora [rank]", text).preset(String(LORA_RANK)).argParser(numberOrText);
 
 /** What was typed: errors call it `--batch-size`. */
 export const flagSource = (values: Readonly<Record<string, unknown>>, names: Iterable<string>): OptionSource => ({
@@ -193,8 +199,15 @@ const engine = {
 } as const satisfies OptionTable;
 
 export function addModelOption(command: Command): void {
-  command.option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)");
+  command
+    .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
+    .option("--adapter <adapter>", ADAPTER);
 }
+
+/** The adapter of a run's model, where there is one. */
+export const adapterGiven = (adapter: string | null | undefined) => (adapter == null ? {} : { adapter });
+
+export const ADAPTER = "a LoRA adapter of the model in PEFT's layout: a directory or a hub id";
 
 export function addIgnoreMemoryOption(command: Command): void {
   command.option("--ignore-memory", "start even if more memory may be needed than is available");

@@ -30,6 +30,7 @@ import {
 
 interface ScoreFlags {
   model?: string;
+  adapter?: string;
   text?: string[];
   ignoreMemory?: boolean;
   json?: boolean;
@@ -75,7 +76,7 @@ async function score(flags: ScoreFlags): Promise<void> {
     length: Math.max(...given.map((text) => idsOf(tokenizer, text).length)),
   });
   const { ignoreMemory } = flags;
-  const { model, tokenizer } = await openModel(flags.model, { ...engine, sizes, ignoreMemory });
+  const { model, tokenizer } = await openModel(flags.model, { ...engine, adapter: flags.adapter, sizes, ignoreMemory });
   for (const text of given) {
     const ids = idsOf(tokenizer, text);
     const { logprobs, values, greedy } = await scoreTokens(model, ids);

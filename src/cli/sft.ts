@@ -13,6 +13,7 @@ import { listen } from "./dashboard.ts";
 import { asUsage, usageFrom } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import {
+  ADAPTER,
   addEngineOptions,
   addOptions,
   checkFlags,
@@ -32,6 +33,7 @@ interface SFTFlags extends RunFlags {
   column?: string;
   config?: string;
   model?: string;
+  adapter?: string;
   tokenizer?: string;
   heldOut?: string[];
 }
@@ -52,6 +54,7 @@ export function define(command: Command): void {
     )
     .option("--column <name>", "column of the text in files that have columns (default: text)")
     .option("--model <model>", "train this model on; it also gives the tokenizer")
+    .option("--adapter <adapter>", `${ADAPTER}; it is trained on`)
     .option(
       "--tokenizer <model>",
       "for a model from scratch: a directory with tokenizer files, or a model that has them",
@@ -91,6 +94,7 @@ async function train(flags: SFTFlags, command: Command): Promise<void> {
     algorithm: "sft",
     out,
     model: flags.model ?? earlier?.model ?? undefined,
+    adapter: flags.adapter ?? earlier?.adapter ?? undefined,
     tokenizer: flags.tokenizer ?? earlier?.tokenizer ?? undefined,
     modelConfig: modelConfig ?? earlier?.modelConfig ?? undefined,
     responses: flags.responses ?? earlier?.responses,
@@ -121,7 +125,10 @@ async function follow(
   const { RunView, sftDisplay } = await import("./run-view.ts");
   const { printEnd } = await import("./summary.ts");
   const view = new RunView({ ...flags, display: sftDisplay, out: spec.out, steps, command });
-  for (const name of [spec.model, spec.tokenizer]) if (name !== undefined && !spec.resume) await fetchModel(name);
+  if (spec.adapter !== undefined)
+    required({ name: "model", value: spec.model, placeholder: "BASE", expected: "its base" });
+  if (spec.model !== undefined && !spec.resume) await fetchModel(spec.model, spec.adapter);
+  if (spec.tokenizer !== undefined && !spec.resume) await fetchModel(spec.tokenizer);
   await interruptible(
     "finishing this step, then saving",
     async (signal) => {

@@ -5,12 +5,14 @@ import type { RolloutTrainerConfig } from "../algorithms/options.ts";
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
+import { absolutePath, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { type DashboardFlags, listen } from "./dashboard.ts";
 import { interruptible } from "./interrupt.ts";
 import {
+  ADAPTER,
+  adapterGiven,
   addEngineOptions,
   chatFlags,
   checkFlags,
@@ -55,6 +57,7 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
       ).choices([...ALGORITHMS]),
     )
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
+    .option("--adapter <adapter>", `${ADAPTER}; it is trained on`)
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option(
@@ -94,11 +97,19 @@ async function train(
   checkFlags(options.table, flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
   const settings = await readSettings(flags, file, algorithm);
-  const { out, reward, model } = settings;
+  const { out, reward, model, adapter } = settings;
   const say = (text: string) => flags.quiet || note(`note: ${text}`);
   const config = readConfig(flags, settings, file, options, say);
   const prompts = await readAllPrompts(settings, config, say);
-  const data = { model, out, rewardName: reward, ...engine, ...prompts, resume: Boolean(flags.resume) };
+  const data = {
+    model,
+    ...adapterGiven(adapter),
+    out,
+    rewardName: reward,
+    ...engine,
+    ...prompts,
+    resume: Boolean(flags.resume),
+  };
   const spec = { algorithm, config, ...data } as RewardedSpec;
   if (flags.ignoreMemory) spec.ignoreMemory = true;
   if (flags.allowChange) spec.allowChange = flags.allowChange;
@@ -142,6 +153,7 @@ async function readSettings(
     reward: reward as string,
     prompts: prompts as string,
     model: settings.model ?? earlier?.model ?? "tiny",
+    adapter: settings.adapter ?? earlier?.adapter ?? undefined,
     promptColumn: settings.promptColumn ?? earlier?.promptColumn ?? undefined,
     evalPrompts: settings.evalPrompts ?? earlier?.evalPrompts ?? undefined,
     earlier,
@@ -241,7 +253,7 @@ export async function followRun(
   const { openReward } = await import("../run/reward-process.ts");
   const { runInWorker } = await import("../run/worker.ts");
   const { writeToStderr } = await import("../platform/output.ts");
-  const { fetchModel } = await import("./model.ts");
+  const { meantModel } = await import("./model.ts");
   const { groupDisplay, ppoDisplay, RunView } = await import("./run-view.ts");
   const { steps, batchSize, rewardTimeout } = resolve([librarySource({ ...spec.config }, "options")]).config;
   const display = (spec.algorithm ?? "ppo") === "ppo" ? ppoDisplay : groupDisplay;
@@ -256,14 +268,12 @@ export async function followRun(
     onNote: (message) => note(`note: ${message}`),
   });
   try {
-    const directory = await fetchModel(spec.model);
-    // The checkpoint that a run directory means today, for it may mean another one tomorrow.
-    const model = (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
+    const model = await meantModel(spec);
     const { record, ...listening } = await listen(spec, flags, view);
     await interruptible(
       FINISHING,
       async (signal) => {
-        const asked = { ...spec, model, rewardName, record } as RewardedSpec;
+        const asked = { ...spec, ...model, rewardName, record } as RewardedSpec;
         const events = runInWorker(asked, reward, { signal, ...listening });
         for await (const _ of events); // the view hears them
       },

@@ -1,7 +1,7 @@
 /** @file The families there are, and opening a model of any of them. */
 
 import { wrongField } from "../checkpoint/config-json.ts";
-import { type ResolveOptions, resolveModel } from "../checkpoint/hub.ts";
+import { type LocateOptions, locate, type ModelFiles } from "../checkpoint/model-files.ts";
 import type { Architecture, Family, ModelConfig } from "../model/family.ts";
 import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
 import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
@@ -24,28 +24,37 @@ export function familyOf(json: unknown, where: string): Family {
   return wrongField(where, "model_type", type, `one of ${known.join(", ")}`, fix);
 }
 
-/** The architecture of the model in a directory: its family, config and sizes. */
-export const readModel = (directory: string): Promise<Architecture> => readArchitecture(directory, familyOf);
+/** The architecture of a model: its family, config, sizes and adapter. */
+export const readModel = async (at: string | ModelFiles): Promise<Architecture> =>
+  readArchitecture(await filesOf(at), familyOf);
 
 /**
  * The same, once it is known that its weights are there with the right names, shapes and types. Reads no weights.
  * @throws checkpoint - they are not
  */
-export const checkModel = (directory: string): Promise<Architecture> => checkCheckpoint(directory, familyOf);
+export const checkModel = async (at: string | ModelFiles): Promise<Architecture> =>
+  checkCheckpoint(await filesOf(at), familyOf);
+
+const filesOf = async (at: string | ModelFiles) => (typeof at === "string" ? locate(at) : at);
+
+/** {@link loadModel} where it is known where its files lie. */
+export const openModel = async (files: ModelFiles, options: ModelOptions = {}, notes: readonly string[] = []) =>
+  new CausalLMWithValueHead<ModelConfig>(await loadCheckpoint(files, familyOf, options, notes), options);
 
 /**
- * A model of any family from a directory in Hugging Face layout, a run directory (its best checkpoint) or a hub id. A checkpoint
- * without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so.
+ * A model of any family from a directory in Hugging Face layout, a run directory (its best checkpoint) or a hub id; or a LoRA adapter
+ * in PEFT's layout with its base, which it names itself (`loadModel("adapter")`) or which is given (`loadModel("base", { adapter })`).
+ * A checkpoint without a value head gets a new one, N(0, initializerRange) with bias 0, and `notes` says so.
  * @throws usage - an id that names nothing
  * @throws config, checkpoint - what is there cannot be loaded, and why
  */
 export async function loadModel(
   id: string,
-  options: ModelOptions & ResolveOptions = {},
+  options: ModelOptions & LocateOptions = {},
 ): Promise<CausalLMWithValueHead> {
   const notes: string[] = [];
-  const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
-  return new CausalLMWithValueHead<ModelConfig>(await loadCheckpoint(directory, familyOf, options, notes), options);
+  const files = await locate(id, { onNote: (text) => notes.push(text), ...options });
+  return openModel(files, options, notes);
 }
 
 /**
@@ -72,12 +81,9 @@ export class GPT2HeadWithValueModel extends CausalLMWithValueHead<GPT2Config> {
    * {@link loadModel} for a GPT-2.
    * @throws config - a model of another family
    */
-  static async fromPretrained(
-    id: string,
-    options: ModelOptions & ResolveOptions = {},
-  ): Promise<GPT2HeadWithValueModel> {
+  static async fromPretrained(id: string, options: ModelOptions & LocateOptions = {}): Promise<GPT2HeadWithValueModel> {
     const notes: string[] = [];
-    const directory = await resolveModel(id, { onNote: (text) => notes.push(text), ...options });
-    return new GPT2HeadWithValueModel(await loadCheckpoint(directory, () => gpt2, options, notes), options);
+    const files = await locate(id, { onNote: (text) => notes.push(text), ...options });
+    return new GPT2HeadWithValueModel(await loadCheckpoint(files, () => gpt2, options, notes), options);
   }
 }

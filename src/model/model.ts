@@ -3,6 +3,7 @@ import { Engine, type EngineOptions } from "../backend/engine.ts";
 import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
+import { saveAdapter } from "../checkpoint/adapter-weights.ts";
 import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import { mul, reduceSum } from "../graph/ops/index.ts";
@@ -47,6 +48,7 @@ export interface ModelOptions extends EngineOptions {
 export interface Loaded<C extends ModelConfig> extends Architecture<C> {
   readonly parameters: ParameterBuffer;
   readonly directory?: string;
+  readonly baseName?: string;
   readonly notes?: readonly string[];
   readonly valueHeadIsNew?: boolean;
   readonly generationConfig?: GenerationConfig;
@@ -83,6 +85,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   readonly drawable?: KeptSet;
   /** The directory it was loaded from. */
   readonly directory?: string;
+  /** How the model without its adapter can be found again: a hub id or a whole path. What is saved of an adapter names it. */
+  readonly baseName?: string;
   /** Whether the value head was made rather than loaded. */
   readonly valueHeadIsNew: boolean;
   /** What a loader should tell its user: a value head that was not there, tensors that were not used. */
@@ -106,6 +110,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const { tokenizer } = options;
     this.drawable = tokenizer ? drawableIds(tokenizer, sizes.vocabSize) : loaded.drawable;
     this.directory = loaded.directory;
+    this.baseName = loaded.baseName;
     this.notes = loaded.notes ?? [];
     this.valueHeadIsNew = loaded.valueHeadIsNew ?? true;
   }
@@ -117,22 +122,22 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
 
   /**
    * Write config.json, model.safetensors (fp32, Hugging Face names, value head included) and, where there was one,
-   * generation_config.json. Each file is replaced whole.
+   * generation_config.json. Each file is replaced whole. Of a model with an adapter, what PEFT writes in place of the first two:
+   * adapter_config.json and adapter_model.safetensors, and the value head in v_head.safetensors.
    * @throws checkpoint - a directory that cannot be written, a full disk and its like
    */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
-    const entries = this.parameters.table.map((p) => ({
-      name: p.name,
-      shape: p.shape,
-      data: this.parameters.view(p.name),
-    }));
-    await saveParameters(directory, entries);
-    const { valueHead: _, ...config } = this.config; // the weights say whether there is one
-    await writeTextAtomic(
-      joinPath(directory, "config.json"),
-      `${JSON.stringify(this.family.writeConfig(config as C), null, 2)}\n`,
-    );
+    const entries = this.parameters.table.map((p) => ({ ...p, data: this.parameters.view(p.name) }));
+    if (this.adapter) await saveAdapter(directory, this.adapter, entries, this.baseName);
+    else {
+      await saveParameters(directory, entries);
+      const { valueHead: _, ...config } = this.config; // the weights say whether there is one
+      await writeTextAtomic(
+        joinPath(directory, "config.json"),
+        `${JSON.stringify(this.family.writeConfig(config as C), null, 2)}\n`,
+      );
+    }
     await saveGenerationConfig(directory, this.generationConfig);
   }
 
@@ -193,7 +198,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   async merge(): Promise<CausalLMWithValueHead<C>> {
     this.#requireAdapter("merge");
     const plain = architecture(this.family, this.config);
-    const merged = this.#copy(plain, new Set(parameterTable(plain).map(({ name }) => name)));
+    const all = new Set(parameterTable(plain).map(({ name }) => name));
+    const merged = this.#copy(plain, all, { baseName: undefined }); // an adapter on top of it is none of the base
     await mergedMatrices(this.engine, this.parameters, merged.parameters);
     return merged;
   }
@@ -218,13 +224,17 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   }
 
   /** A model on the same engine, with memory of its own for the parameters named and this one's for the others. */
-  #copy({ family, config, sizes, adapter }: Architecture<C>, names: ReadonlySet<string>): CausalLMWithValueHead<C> {
+  #copy(
+    { family, config, sizes, adapter }: Architecture<C>,
+    names: ReadonlySet<string>,
+    { baseName }: Pick<Loaded<C>, "baseName"> = this,
+  ): CausalLMWithValueHead<C> {
     const { generationConfig, drawable } = this;
     const table = parameterTable({ family, config, sizes, adapter });
     const own = trainedRows(table, names);
     const parameters = new ParameterBuffer(table, this.parameters, own);
     for (const { name } of own) parameters.view(name).set(this.parameters.view(name));
-    const copy = { family, config, sizes, adapter, parameters, generationConfig, drawable };
+    const copy = { family, config, sizes, adapter, parameters, generationConfig, drawable, baseName };
     return new CausalLMWithValueHead(copy, { engine: this.engine });
   }
 

@@ -3,6 +3,7 @@ import type { TrainedPart } from "../algorithms/algorithm.ts";
 import { fail } from "../base/errors.ts";
 import { openSafetensors, writeSafetensors } from "../checkpoint/safetensors.ts";
 import { loadModel } from "../families/index.ts";
+import { loadAdapterInto } from "../model/load.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import { isDirectory, joinPath, openFile, writeAtomic } from "../platform/files.ts";
 
@@ -41,6 +42,7 @@ async function restoreWeights(directory: string, { name, model }: TrainedPart): 
       expected: `a ${name.replaceAll("_", " ")}, which the options of the run ask for`,
       fix: "resume with the options that the run had, or start anew",
     });
+  if (model.adapter) return loadAdapterInto(model, directory);
   const { data, table } = model.parameters;
   const saved = (await loadModel(directory, { engine: model.engine })).parameters;
   for (const { name: row } of table) {

@@ -40,6 +40,8 @@ export interface AnyRunSpec {
 export interface PromptSpec extends AnyRunSpec {
   /** A directory in Hugging Face layout, a hub id, or "tiny". */
   model: string;
+  /** A LoRA adapter of it that is trained on, in PEFT's layout: a directory or a hub id. */
+  adapter?: string;
   /** What is answered: texts or conversations, alone or with the other columns of their rows. */
   prompts: readonly PromptGiven[];
   /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
@@ -84,6 +86,8 @@ export interface DPOSpec extends AnyRunSpec {
   algorithm: "dpo";
   /** The model that is trained, and that it is held to as it is at the beginning: a directory, a hub id, or "tiny". */
   model: string;
+  /** A LoRA adapter of it that is trained on, in PEFT's layout: a directory or a hub id. */
+  adapter?: string;
   /** What is learned from: a file as {@link readPairs} reads it, or pairs. */
   data: PairSource;
   /** Pairs never learned from: the loss on them is measured. */
@@ -116,6 +120,8 @@ export interface SFTSpec extends AnyRunSpec {
   columnOption?: string;
   /** Train this model on, with its tokenizer: a directory in Hugging Face layout, a hub id, or "tiny". */
   model?: string;
+  /** A LoRA adapter of it that is trained on, in PEFT's layout: a directory or a hub id. */
+  adapter?: string;
   /** For a model from scratch: a directory with tokenizer files. */
   tokenizer?: string;
   /**
@@ -146,6 +152,8 @@ export interface RunRecord {
   model: string | null;
   /** What was typed when it began; the command line writes it. */
   command?: readonly string[];
+  /** The adapter of it that the run began with. */
+  adapter?: string | null;
   options: Readonly<Record<string, unknown>>;
   /** Of a PPO run. */
   reward?: string;
@@ -177,6 +185,7 @@ const object = z.record(z.string(), z.unknown());
 const ppoRecord = z.looseObject({
   algorithm: z.enum(["ppo", "grpo", "rloo"]).optional(),
   model: z.string(),
+  adapter: text,
   reward: z.string(),
   options: object,
   promptsPath: text,
@@ -189,6 +198,7 @@ const ppoRecord = z.looseObject({
 const sftRecord = z.looseObject({
   algorithm: z.literal("sft"),
   model: z.string().nullable(),
+  adapter: text,
   options: object,
   data: paths,
   heldOutData: paths,
@@ -203,6 +213,7 @@ const sftRecord = z.looseObject({
 const dpoRecord = z.looseObject({
   algorithm: z.literal("dpo"),
   model: z.string(),
+  adapter: text,
   options: object,
   pairsPath: text,
   heldOutPairs: text,

@@ -11,19 +11,20 @@ import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { UpdateRecord } from "../../src/algorithms/update.ts";
 import { ask, pick } from "../../src/experience/ask.ts";
 import { experience } from "../../src/experience/experience.ts";
-import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
+import { loadModel } from "../../src/families/index.ts";
 import type { ParameterBuffer } from "../../src/model/parameters.ts";
 import { ppoStatistics } from "../../src/rl/stats.ts";
 import type { GenerateOptions, Rollout } from "../../src/sample/generate.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
+import type { Model } from "../support/families.ts";
 import { goldenPath, maxDifference, readTensors, tinyDir } from "../support/golden.ts";
 
 type Update = typeof import("../../src/algorithms/update.ts")["updatePolicy"];
 type UpdateArguments = Parameters<Update>;
 
 const watched = vi.hoisted(() => ({
-  generate: undefined as unknown as (...args: [GPT2HeadWithValueModel, unknown, GenerateOptions]) => Promise<Rollout>,
+  generate: undefined as unknown as (...args: [Model, unknown, GenerateOptions]) => Promise<Rollout>,
   rewards: {} as { rewards: Float32Array; nonScoreRewards: Float32Array },
   refLogprobs: new Float32Array(),
   update: {} as { arguments: UpdateArguments; record: UpdateRecord; epochs: Float32Array[] },
@@ -64,6 +65,10 @@ vi.mock("../../src/algorithms/update.ts", async (original) => {
 });
 
 interface Golden {
+  /** An adapter of test/golden/lora, which is trained on its base, the reference. Default: gpt2-tiny, and that times 33 / 32. */
+  adapter?: string;
+  /** What ends a response; default 100. */
+  eos?: number;
   options: Record<string, number>;
   queries: number[][];
   responses: number[][];
@@ -102,15 +107,18 @@ interface Step {
 const read = (name: string): Golden => JSON.parse(readFileSync(goldenPath(`ppo-step/${name}.json`), "utf8"));
 
 async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
-  const model = await GPT2HeadWithValueModel.fromPretrained(tinyDir, { threads: 1 });
-  const reference = model.frozenCopy();
-  reference.parameters.data.forEach((x, i, data) => {
+  const model = await loadModel(golden.adapter ? goldenPath(`lora/${golden.adapter}`) : tinyDir, { threads: 1 });
+  const reference = golden.adapter ? undefined : model.frozenCopy();
+  reference?.parameters.data.forEach((x, i, data) => {
     data[i] = (x * 33) / 32; // as in the script
   });
   const before = model.parameters.data.slice();
+  const { table } = model.parameters;
+  const base = table.filter(({ name }) => model.parameters.view(name).buffer !== model.parameters.data.buffer);
+  const frozen = base.map(({ name }) => model.parameters.view(name).slice());
   watched.generate = async (_, __, options) => givenRollout(golden, model, options);
   const tokenizer = {
-    eosTokenId: 100,
+    eosTokenId: golden.eos ?? 100,
     encode: () => Int32Array.of(1),
     decode: () => "",
     has: () => true,
@@ -127,6 +135,8 @@ async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
   for await (const event of trainer.train(golden.queries.map(String)))
     if (event.type === "step") metrics = event.metrics;
   const { arguments: args, record, epochs } = watched.update;
+  expect(base.length > 0).toBe(golden.adapter !== undefined);
+  for (const [i, { name }] of base.entries()) expect(model.parameters.view(name), name).toEqual(frozen[i]);
   model.dispose();
   return {
     metrics,
@@ -142,10 +152,10 @@ async function step(golden: Golden, config: Partial<PPOConfig>): Promise<Step> {
 }
 
 /** The golden responses as the sampler would have returned them, log-probs and values by our own model. */
-async function givenRollout(golden: Golden, model: GPT2HeadWithValueModel, options: GenerateOptions): Promise<Rollout> {
+async function givenRollout(golden: Golden, model: Model, options: GenerateOptions): Promise<Rollout> {
   const { temperature = 1, repetitionPenalty = 1 } = options;
   const queries = golden.queries.map((q) => Int32Array.from(q));
-  const adjustments = new Adjustments({ temperature, repetitionPenalty }, model.config.vocabSize);
+  const adjustments = new Adjustments({ temperature, repetitionPenalty }, model.sizes.vocabSize);
   const bare = golden.responses.map((ids) => ({
     tokens: Int32Array.from(ids),
     logprobs: new Float32Array(ids.length),
@@ -153,12 +163,12 @@ async function givenRollout(golden: Golden, model: GPT2HeadWithValueModel, optio
     values: new Float32Array(ids.length),
     kept: ids.map(() => undefined),
     keptMass: new Float64Array(ids.length).fill(1),
-    finished: ids.at(-1) === model.config.eosTokenId,
+    finished: ids.at(-1) === (golden.eos ?? 100),
   }));
   const rollout = { queries, responses: bare, adjustments };
   const data = experience([rollout]);
   for (const [b, response] of bare.entries()) {
-    const { logprobs, values } = await model.score(ask(data, [b], model.config.nPositions, adjustments).asked);
+    const { logprobs, values } = await model.score(ask(data, [b], model.sizes.context, adjustments).asked);
     response.logprobs.set(logprobs);
     response.values.set(values);
   }
@@ -218,7 +228,10 @@ function minibatches({ data, record }: Step, golden: Golden, clip: Pick<PPOConfi
  * decides how little it moves.
  */
 function expectSameChange(ours: Step, epoch: number, changes: ReturnType<typeof readTensors>, learningRate: number) {
-  const { table } = ours.parameters;
+  const { data, view } = { data: ours.parameters.data, view: (name: string) => ours.parameters.view(name) };
+  const table = ours.parameters.table
+    .filter(({ name }) => view(name).buffer === data.buffer)
+    .map(({ name }) => ({ name, start: (view(name).byteOffset - data.byteOffset) / 4 }));
   expect([...changes.keys()].filter((n) => n.startsWith("epoch1.")).sort()).toEqual(
     table.map(({ name }) => `epoch1.${name}`).sort(),
   );
@@ -241,6 +254,8 @@ const cases: [reference: string, file: string, options: Partial<PPOConfig>][] = 
   ["TRL 0.11.4", "trl", { preset: "trl-0.11" }],
   ["lm-human-preference-details", "details", { ...openai, whiteningScope: "batch" }],
   ["lm-human-preferences", "openai", openai],
+  ["TRL 0.11.4 with an adapter of GPT-2", "lora-gpt2", { preset: "trl-0.11" }],
+  ["TRL 0.11.4 with an adapter of a Llama", "lora-llama", { preset: "trl-0.11" }],
 ];
 describe.each(cases)("%s", (_, file, options) => {
   const golden = read(file);

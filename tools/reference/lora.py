@@ -59,7 +59,7 @@ def write_adapter(directory, base, options, dtype, rng):
     model = get_peft_model(base_model(base, torch.float32), LoraConfig(task_type=TaskType.CAUSAL_LM, lora_dropout=0.0, **options))
     for name, p in model.named_parameters():
         if "lora_" in name:
-            p.data = torch.from_numpy(rng.normal(0, 0.3, p.shape).astype(np.float32)).to(dtype)
+            p.data = torch.from_numpy(rng.normal(0, 0.2, p.shape).astype(np.float32)).to(dtype)
     model.save_pretrained(directory)
     (directory / "README.md").unlink()  # an empty model card
     path = directory / "adapter_config.json"
@@ -112,7 +112,7 @@ class Reference:
         merged = self.forward(self.ids, self.mask)[0]
         assert (merged - logits)[valid].abs().max() < 1e-6
         state = self.model.base_model.model.state_dict()
-        self.tensors |= {f"merged.{name.replace('.base_layer', '')}": x for name, x in state.items()
+        self.tensors |= {f"merged.{name.replace('.base_layer', '')}": x.clone() for name, x in state.items()
                          if name.endswith(".base_layer.weight") and ".1." in name}  # of layer 1 are enough
         self.tensors["merged.logits"] = merged * valid[..., None]
         self.model.unmerge_adapter()

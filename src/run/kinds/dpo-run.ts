@@ -1,19 +1,21 @@
 /** @file A DPO run: preference pairs, a policy, and the reference that it is at the beginning. */
 import { type DPOConfig, type DPOState, DPOTrainer, dpoConfig } from "../../algorithms/dpo.ts";
+import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/lora.ts";
 import { fail } from "../../base/errors.ts";
 import { stream } from "../../base/streams.ts";
-import { resolveModel } from "../../checkpoint/hub.ts";
+import { locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import { type EncodedPairs, encodePairs, type PreferencePair, readPairs } from "../../data/pairs.ts";
-import { checkModel, loadModel } from "../../families/index.ts";
-import { absolutePath, isDirectory } from "../../platform/files.ts";
+import { checkModel, openModel } from "../../families/index.ts";
+import { countParameters } from "../../model/memory.ts";
+import { absolutePath } from "../../platform/files.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
-import { loadTokenizer } from "../../tokenizer/load.ts";
 import { checkVocabulary } from "../../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { dpoCheckpoint } from "../checkpoint-state.ts";
 import { type RunInputs, sumOfPairs, sumOfTokenizer } from "../inputs.ts";
 import type { Begun, RunKind } from "../kind.ts";
 import { checkPretraining } from "../memory.ts";
+import { filesAt, modelRecord } from "../model-of.ts";
 import { type DPOSpec, engineOf, type PairSource } from "../spec.ts";
 
 export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
@@ -21,17 +23,19 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
   config: (options, where) => dpoConfig(options, where),
   options: {
     free: ["steps", "evalEvery", "saveEvery", "keepCheckpoints", "keepBest"],
-    fixed: ["seed", "longPairs", "frozenLayers"],
+    fixed: ["seed", "longPairs", "frozenLayers", ...Object.keys(loraTable)],
   },
   checkpoint: dpoCheckpoint,
   begin: async function* ({ spec, config, checkpoint, compare }) {
     const before = checkpoint?.state;
     compare({ threads: spec.threads, device: spec.device }); // soon: before any pair is read
-    const directory = await resolveModel(checkpoint?.path ?? spec.model);
-    const asked = !checkpoint && (await isDirectory(spec.model)) ? absolutePath(directory) : spec.model;
-    const architecture = await checkModel(directory);
-    const tokenizer = await loadTokenizer(directory);
-    checkVocabulary(tokenizer, architecture.sizes.vocabSize, directory);
+    const began = await locate(spec.model, { adapter: spec.adapter });
+    const files = checkpoint ? await filesAt(checkpoint.path, began) : began;
+    const read = await checkModel(files);
+    checkAdapters(read, config, files.directory, checkpoint !== undefined);
+    const architecture = withAskedAdapter(read, config);
+    const tokenizer = await tokenizerOf(files);
+    checkVocabulary(tokenizer, architecture.sizes.vocabSize, files.directory);
     const { train, heldOut } = await pairsOf(spec, config.seed);
     const encode = (pairs: readonly PreferencePair[]) =>
       encodePairs(pairs, tokenizer, architecture.sizes, config.longPairs);
@@ -40,7 +44,7 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
     const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
     const memory = checkPretraining(architecture, sizes, { available, resident: residentBytes() });
     const engine = engineOf(spec, before?.inputs);
-    const model = await loadModel(directory, { ...engine, seed: config.seed, tokenizer, makeValueHead: false });
+    const model = await openModel(files, { ...engine, seed: config.seed, tokenizer, makeValueHead: false });
     const inputs: RunInputs = {
       data: sumOfPairs(data.train),
       pairs: data.train.prompts.length,
@@ -55,7 +59,7 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
       before?.inputs && (["data", "evaluation"] as const).some((name) => before.inputs?.[name] !== inputs[name]);
     // Of pairs that it was not asked about, the reference has to be asked: it is the model that the run began with.
     const reference = others
-      ? await loadModel(spec.model, { engine: model.engine, tokenizer, makeValueHead: false })
+      ? await openModel(began, { engine: model.engine, tokenizer, makeValueHead: false })
       : undefined;
     const trainer = new DPOTrainer({ model, tokenizer, config, reference });
     if (before && checkpoint && saved)
@@ -64,13 +68,19 @@ export const dpoRun: RunKind<DPOSpec, DPOConfig> = {
       trainer,
       train: (signal) => trainer.train(data, { signal }),
       inputs,
-      record: await recordOf(spec, asked),
+      record: recordOf(spec, checkpoint ? spec : await modelRecord(spec, began)),
       loaded: {
-        parameters: model.parameters.data.length,
+        parameters: countParameters(model).total,
         vocabSize: model.sizes.vocabSize,
         nPositions: model.sizes.context,
         memory,
-        notes: [...model.notes, ...tokenizer.notes, ...data.train.notes, ...(data.heldOut?.notes ?? [])],
+        notes: [
+          ...model.notes,
+          ...tokenizer.notes,
+          ...adapterNote(model),
+          ...data.train.notes,
+          ...(data.heldOut?.notes ?? []),
+        ],
         pairs: data.train.prompts.length,
         heldOutPairs: data.heldOut?.prompts.length ?? 0,
       },
@@ -113,7 +123,10 @@ const longest = ({ train, heldOut }: { train: EncodedPairs; heldOut: EncodedPair
     .reduce((most, length) => Math.max(most, length), 1);
 
 /** Everything that --resume needs to find pairs and model again. */
-async function recordOf({ data, heldOut, heldOutFraction = 0 }: DPOSpec, model: string) {
+function recordOf(
+  { data, heldOut, heldOutFraction = 0 }: DPOSpec,
+  { model, adapter }: Pick<DPOSpec, "model" | "adapter">,
+) {
   const path = (source: PairSource | undefined) => (typeof source === "string" ? absolutePath(source) : null);
-  return { model, pairsPath: path(data), heldOutPairs: path(heldOut), heldOutFraction };
+  return { model, adapter, pairsPath: path(data), heldOutPairs: path(heldOut), heldOutFraction };
 }

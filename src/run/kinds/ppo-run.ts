@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import { ppoConfig } from "../../algorithms/config.ts";
 import { type GRPOConfig, GRPOTrainer, grpoConfig } from "../../algorithms/grpo.ts";
+import { checkAdapters, withAskedAdapter } from "../../algorithms/lora.ts";
 import type {
   PPOConfig,
   PPOOptionName,
@@ -15,18 +16,16 @@ import type { RolloutState } from "../../algorithms/trainer-state.ts";
 import { fail } from "../../base/errors.ts";
 import { STREAMS } from "../../base/streams.ts";
 import { strftime } from "../../base/strftime.ts";
-import { resolveModel } from "../../checkpoint/hub.ts";
-import { openWeights } from "../../checkpoint/weights.ts";
+import { locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import type { PromptGiven } from "../../data/chat.ts";
 import { type EncodedPrompts, encodePrompts } from "../../data/encode.ts";
 import { type Responder, respondAndScore } from "../../experience/collect.ts";
 import type { RewardFunction } from "../../experience/reward-functions.ts";
-import { loadModel, readModel } from "../../families/index.ts";
-import { isDirectory } from "../../platform/files.ts";
+import { checkModel, openModel } from "../../families/index.ts";
+import { countParameters } from "../../model/memory.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { meanAndStandardError } from "../../rl/kl.ts";
 import { turnNotes } from "../../sample/ends.ts";
-import { loadTokenizer } from "../../tokenizer/load.ts";
 import { checkVocabulary } from "../../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { ppoCheckpoint, rolloutCheckpoint } from "../checkpoint-state.ts";
@@ -41,6 +40,7 @@ import {
 } from "../inputs.ts";
 import type { Beginning, Begun, RunKind } from "../kind.ts";
 import { checkMemory, type MemoryOptions } from "../memory.ts";
+import { filesAt, modelRecord } from "../model-of.ts";
 import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "../spec.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
@@ -72,6 +72,11 @@ export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "chatArgs",
   "valueModel",
   "frozenLayers",
+  "lora",
+  "loraAlpha",
+  "loraTargets",
+  "loraLayers",
+  "loraRankStabilized",
 ];
 
 /** The same of GRPO and RLOO, which have no such thing as a value head, and groups. */
@@ -173,13 +178,13 @@ async function begin<Config extends RolloutTrainerConfig>(
     device: spec.device,
   };
   compare(given); // soon: before any weights are read
-  const directory = await resolveModel(checkpoint?.path ?? spec.model);
-  // A run directory means its best checkpoint: the one it means today, for a resumed run measures the KL against it too.
-  const asked = !checkpoint && (await isDirectory(spec.model)) ? directory : spec.model;
-  const architecture = await readModel(directory);
-  await (await openWeights(directory)).close(); // are there any? They are read when all the rest is known to be right
-  const tokenizer = await loadTokenizer(directory);
-  checkVocabulary(tokenizer, architecture.sizes.vocabSize, directory);
+  const began = await locate(spec.model, { adapter: spec.adapter });
+  const files = checkpoint ? await filesAt(checkpoint.path, began) : began;
+  const read = await checkModel(files); // is it there, and whole? It is read when all the rest is known to be right
+  checkAdapters(read, config, files.directory, checkpoint !== undefined);
+  const architecture = withAskedAdapter(read, config);
+  const tokenizer = await tokenizerOf(files);
+  checkVocabulary(tokenizer, architecture.sizes.vocabSize, files.directory);
   const time = before?.inputs?.time ?? localTime(new Date()); // a template may write the date: the same when a run is resumed
   const encode = (prompts: readonly PromptGiven[]) =>
     encodePrompts(prompts, tokenizer, architecture.sizes, { ...config, now: new Date(time) });
@@ -192,15 +197,17 @@ async function begin<Config extends RolloutTrainerConfig>(
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
   const memory = checkMemory(architecture, of.memory(config), longest, { available, resident });
-  const model = await loadModel(directory, {
+  const model = await openModel(files, {
     makeValueHead: of.values,
     ...engineOf(spec, before?.inputs),
     seed: config.seed,
     tokenizer,
   });
-  const reference = checkpoint
-    ? await loadModel(spec.model, { engine: model.engine, tokenizer, makeValueHead: of.values })
-    : undefined;
+  // With an adapter it is the model without it.
+  const reference =
+    before && !model.adapter
+      ? await openModel(began, { engine: model.engine, tokenizer, makeValueHead: of.values })
+      : undefined;
   const trainer = of.trainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
     ...given,
@@ -212,7 +219,7 @@ async function begin<Config extends RolloutTrainerConfig>(
     threads: model.engine.threads,
     device: model.engine.device,
   };
-  const beside = reference && (await loadTokenizer(reference.directory as string).catch(() => undefined));
+  const beside = checkpoint && (await tokenizerOf(began).catch(() => undefined));
   const tokenizers = [inputs.tokenizer, ...(beside ? [sumOfTokenizer(beside)] : [])];
   const changes = compare({ ...inputs, tokenizer: tokenizers.find((sum) => sum !== before?.inputs?.tokenizer) });
   if (before && checkpoint) {
@@ -232,11 +239,13 @@ async function begin<Config extends RolloutTrainerConfig>(
     train: (signal) => trainer.train(prompts, { signal }),
     inputs,
     record: {
-      ...{ model: asked, reward: spec.rewardName, prompts: spec.prompts.length },
+      ...(checkpoint ? { model: spec.model, adapter: spec.adapter } : await modelRecord(spec, began)),
+      reward: spec.rewardName,
+      prompts: spec.prompts.length,
       ...(chats.length > 0 && { conversations: chats.length }),
     },
     loaded: {
-      parameters: model.parameters.data.length,
+      parameters: countParameters(model).total,
       vocabSize: model.sizes.vocabSize,
       nPositions: model.sizes.context,
       memory,

@@ -1,4 +1,6 @@
 /** @file A run of language-model training: text, and a model to train on or a new one. */
+
+import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/lora.ts";
 import {
   checkSequenceLength,
   SFT_DEFAULTS,
@@ -11,18 +13,18 @@ import {
 import { fail, ValueheadError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
 import { resolveModel } from "../../checkpoint/hub.ts";
+import { loadTokenizer, locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import { type Corpus, type Document, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
 import { readResponses } from "../../data/responses.ts";
 import type { GPT2Config } from "../../families/gpt2.ts";
-import { checkModel, familyOf, loadModel, modelFromConfig } from "../../families/index.ts";
+import { checkModel, familyOf, modelFromConfig, openModel } from "../../families/index.ts";
 import type { LlamaConfig } from "../../families/llama.ts";
 import { type Architecture, architecture, type ModelConfig } from "../../model/family.ts";
-import { HELD_OUT_SCORED } from "../../model/memory.ts";
+import { countParameters, HELD_OUT_SCORED } from "../../model/memory.ts";
 import { absolutePath, isDirectory } from "../../platform/files.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { breathe } from "../../platform/worker.ts";
 import { responseEnds } from "../../sample/ends.ts";
-import { loadTokenizer } from "../../tokenizer/load.ts";
 import { checkVocabulary, type Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { sftCheckpoint } from "../checkpoint-state.ts";
@@ -39,7 +41,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
   config: (options, where) => sftConfig(options, where),
   options: {
     free: ["steps", "evalEvery", "saveEvery", "keepCheckpoints", "keepBest"],
-    fixed: ["seed", "sequenceLength"],
+    fixed: ["seed", "sequenceLength", ...Object.keys(loraTable)],
   },
   checkpoint: sftCheckpoint,
   begin: async function* (given) {
@@ -70,11 +72,11 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
       inputs,
       record: await recordOf(spec),
       loaded: {
-        parameters: model.parameters.data.length,
+        parameters: countParameters(model).total,
         vocabSize: model.sizes.vocabSize,
         nPositions: model.sizes.context,
         memory,
-        notes,
+        notes: [...notes, ...adapterNote(trainer.model)],
         tokens: data.train.ids.length,
         heldOutTokens: data.heldOut?.ids.length ?? 0,
       },
@@ -92,6 +94,7 @@ async function recordOf(spec: SFTSpec) {
     name === undefined ? null : (await isDirectory(name)) ? absolutePath(await resolveModel(name)) : name;
   return {
     model: await place(spec.model),
+    ...(spec.adapter !== undefined && { adapter: await place(spec.adapter) }),
     tokenizer: await place(spec.tokenizer),
     modelConfig: spec.modelConfig ?? null,
     data: paths(spec.data),
@@ -165,17 +168,27 @@ async function open({ spec, config: asked, checkpoint }: Given) {
         expected: "one of them",
         fix: "leave the model config out, or give a tokenizer in place of the model",
       });
-    const directory = await resolveModel(source);
-    const fitted = await fitTo(await checkModel(directory));
-    const tokenizer = await loadTokenizer(
-      checkpoint || !spec.tokenizer ? directory : await resolveModel(spec.tokenizer),
-    );
-    const model = await loadModel(directory, { ...engineOf(spec, checkpoint?.state.inputs), seed: asked.seed });
+    const files = await locate(source, { adapter: checkpoint ? undefined : spec.adapter });
+    const read = await checkModel(files);
+    checkAdapters(read, asked, files.directory, checkpoint !== undefined);
+    const fitted = await fitTo(withAskedAdapter(read, asked));
+    const tokenizer =
+      checkpoint || !spec.tokenizer
+        ? await tokenizerOf(files)
+        : await loadTokenizer(await resolveModel(spec.tokenizer));
+    const model = await openModel(files, { ...engineOf(spec, checkpoint?.state.inputs), seed: asked.seed });
     checkVocabulary(tokenizer, model.sizes.vocabSize, source);
     checkEnd(tokenizer, model.sizes.vocabSize);
     const notes = [...model.notes, ...tokenizer.notes, ...responseEnds(model, tokenizer).notes];
     return { model, tokenizer, notes, ...fitted };
   }
+  if (asked.lora > 0)
+    fail("usage", {
+      where: `${where}, lora`,
+      found: `${asked.lora}, for a new model`,
+      expected: "a model whose weights are worth leaving as they are",
+      fix: "give the model to train on, or leave lora out",
+    });
   if (spec.tokenizer === undefined)
     return fail("usage", {
       where: "language-model training",

@@ -105,7 +105,7 @@ describe("one file", () => {
     await expect(load(want("transformer.wte.weight", [1]))).rejects.toThrow(
       `${at("model.safetensors")}: found only a value head (v_head.*), as TRL saves it beside a PEFT adapter, ` +
         "expected the language model's tensors too. " +
-        "Fix: merge the adapter into its base model (peft's merge_and_unload()) and save both together",
+        "Fix: put it beside its adapter: adapter_config.json and adapter_model.safetensors in the same directory, no config.json",
     );
   });
 
@@ -164,16 +164,11 @@ describe("no weights", () => {
     writeFileSync(at("config.json"), "{}");
     await expect(openWeights(dir)).rejects.toThrow(`${dir}: found only config.json, expected`);
     writeFileSync(at("adapter_model.safetensors"), "");
-    const merge =
-      "expected model.safetensors or model.safetensors.index.json. Fix: merge the adapter first: peft's " +
-      "merge_and_unload(), then save_pretrained(), the value head's tensors included";
-    await expect(openWeights(dir)).rejects.toThrow(`${dir}: found a PEFT adapter without its base model, ${merge}`);
-    writeFileSync(at("pytorch_model.bin"), ""); // the value head, as TRL 0.11.4 saves a PEFT model
     await expect(openWeights(dir)).rejects.toThrow(
-      `${dir}: found a PEFT adapter without its base model, and a pytorch_model.bin, where TRL puts its value head alone, ${merge}`,
+      `${dir}: found an adapter's weights without adapter_config.json, expected both. ` +
+        "Fix: copy the adapter_config.json that belongs to these weights into the directory",
     );
     rmSync(at("adapter_model.safetensors"));
-    rmSync(at("pytorch_model.bin"));
     writeFileSync(at("pytorch_model-00001-of-00002.bin"), "");
     await expect(openWeights(dir)).rejects.toThrow(
       /is not read.* sorted\(glob\.glob\(glob\.escape\(d\) \+ '\/pytorch_model\*\.bin'\)\)/,
@@ -190,13 +185,11 @@ describe("no weights", () => {
   });
 });
 
-test("an adapter, and weights without their config.json, are told before config.json is missed", async () => {
-  writeFileSync(at("adapter_config.json"), JSON.stringify({ base_model_name_or_path: "openai-community/gpt2" }));
+test("an adapter's weights, and a model's, without their config are told before config.json is missed", async () => {
   writeFileSync(at("adapter_model.safetensors"), "");
-  const error = `${dir}: found a PEFT adapter without its base model, openai-community/gpt2, expected config.json and model.safetensors`;
+  const error = `${dir}: found an adapter's weights without adapter_config.json, expected both`;
   await expect(readModel(dir)).rejects.toThrow(error);
   await expect(GPT2HeadWithValueModel.fromPretrained(dir)).rejects.toThrow(error);
-  rmSync(at("adapter_config.json"));
   rmSync(at("adapter_model.safetensors"));
   await expect(readModel(dir)).rejects.toThrow(
     `${at("config.json")}: found nothing at this path, expected the config.json of a GPT-2 checkpoint. Fix: give a directory that a GPT-2 was saved to`,
