@@ -6,7 +6,7 @@ import { allCases, type Case } from "./cases.ts";
 import { type CurvePoint, measureCurves } from "./curves.ts";
 import { bestLimits, type LimitRuns, measureLimits } from "./limits.ts";
 import { type CaseResult, killSides, measure } from "./measure.ts";
-import { type BenchModel, openBenchModel } from "./models.ts";
+import { type BenchModel, type Checkpoint, openBenchModel, withAdapter } from "./models.ts";
 import { curvesSvg } from "./plot.ts";
 import { machine, phaseTable, type Row, table } from "./report.ts";
 import { measureStartup, type StartupResult, startupRows } from "./startup.ts";
@@ -39,9 +39,17 @@ if (flags.quick) {
   models.push(await openBenchModel(1, undefined, CACHE, sizes));
 } else for (const n of layers) models.push(await openBenchModel(n, process.env.VALUEHEAD_GPT2, CACHE));
 
+/** Made where a case of them is asked for. */
+const adapted: Checkpoint[] = [];
+if (!wanted || wanted.some((text) => /lora/i.test(text))) {
+  adapted.push(await withAdapter(models[0], CACHE));
+  const real = process.env.VALUEHEAD_SMOLLM2;
+  if (real && !flags.quick) adapted.push(await withAdapter({ directory: real, name: "SmolLM2-135M" }, CACHE));
+}
+
 const isWanted = (name: string, model = "") =>
   !wanted || wanted.some((text) => `${name} ${model}`.toLowerCase().includes(text.toLowerCase()));
-const cases = allCases(models).filter((c) => isWanted(c.name, c.model?.name));
+const cases = allCases(models, adapted).filter((c) => isWanted(c.name, c.model?.name));
 
 const versions: Record<string, unknown> = {};
 const limitRuns: LimitRuns = { sgemm: [], copy: [], read: [] };
@@ -57,7 +65,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
   });
 
 if (flags.list) {
-  for (const c of allCases(models)) console.log(`${c.name} ${c.model?.name ?? ""}`);
+  for (const c of allCases(models, adapted)) console.log(`${c.name} ${c.model?.name ?? ""}`);
   console.log("startup\ncurves");
 } else process.exitCode = await main();
 

@@ -1,7 +1,7 @@
 /** @file The cases: what each side is asked, and which lines of the table follow. Targets are the project's own. */
 import { RNG } from "../src/base/rng.ts";
 import * as count from "./arithmetic.ts";
-import type { BenchModel } from "./models.ts";
+import type { BenchModel, Checkpoint } from "./models.ts";
 import { judged, type Limits, type Measured, type Row, showBytes, showSeconds, type Target } from "./report.ts";
 import type { Answer, Command } from "./side.ts";
 
@@ -20,7 +20,7 @@ export type Results = Readonly<Record<string, Measured | string>>;
 
 export interface Case {
   name: string;
-  model?: BenchModel;
+  model?: Checkpoint;
   entrants: Entrant[];
   /** At most this many rounds. */
   rounds?: number;
@@ -45,13 +45,15 @@ const x = (atLeast: number): Target => ({ atLeast, unit: "x" });
 const percent = (atLeast: number): Target => ({ atLeast, unit: "%" });
 
 /** In an order in which the short ones come first: a run that is cut short has most of them. */
-export function allCases(models: readonly BenchModel[]): Case[] {
+export function allCases(models: readonly BenchModel[], adapted: readonly Checkpoint[] = []): Case[] {
   const main = models.slice(0, 1); // the targets are about the first
   return [
     ...models.flatMap((m) => [forward(m), train(m), adamw(m), ...[1, 16, 64].map((batch) => sample(m, batch))]),
+    ...adapted.map(trainAdapter),
     matmul(),
-    ...main.map(ppo),
-    ...models.slice(1).map(ppo),
+    ...main.map((m) => ppo(m, count.ppoFlops(m.config, PPO.batch, PROMPT, PPO.tokens, PPO.epochs))),
+    ...adapted.map((m) => ppo(m)),
+    ...models.slice(1).map((m) => ppo(m, count.ppoFlops(m.config, PPO.batch, PROMPT, PPO.tokens, PPO.epochs))),
   ];
 }
 
@@ -91,6 +93,22 @@ function train(model: BenchModel): Case {
       faster(work, model, results, OURS, ADAMW_LABELS, x(1.2)),
       ...flopShare(work, model, results, flops, limits, percent(0.6)),
     ],
+  };
+}
+
+function trainAdapter(model: Checkpoint): Case {
+  const command = { run: "train", ids: randomIds(model.vocabSize, ROWS, LENGTH + 1) };
+  const work = `LoRA: forward + backward + AdamW ${ROWS} x ${LENGTH}`;
+  const labels = ADAMW_LABELS.map((label) => label.replace("PyTorch", "PyTorch + PEFT"));
+  return {
+    name: `train lora ${ROWS} x ${LENGTH}`,
+    model,
+    entrants: [
+      { label: OURS, side: "valuehead", command },
+      ...bothAdamW(command).map((entrant, i) => ({ ...entrant, label: labels[i] })),
+    ],
+    agreement: sameNumbers(labels[0]),
+    rows: (results) => [faster(work, model, results, OURS, labels), smaller(work, model, results, labels[0])],
   };
 }
 
@@ -158,19 +176,21 @@ function sample(model: BenchModel, batch: number): Case {
   };
 }
 
-function ppo(model: BenchModel): Case {
+/** @param flops of our step, where they are counted */
+function ppo(model: Checkpoint, flops?: number): Case {
   const { batch, tokens, epochs, miniBatch } = PPO;
   const queries: number[][] = [];
   const ours = { run: "ppo", ...PPO };
   const theirs = { run: "ppo", ...PPO, queries };
-  const work = `PPO step, ${batch} x (${PROMPT} + ${tokens}), ${epochs} epochs of ${batch / miniBatch}`;
-  const flops = count.ppoFlops(model.config, batch, PROMPT, tokens, epochs);
+  const step = `PPO step, ${batch} x (${PROMPT} + ${tokens}), ${epochs} epochs of ${batch / miniBatch}`;
+  const work = model.adapter ? `LoRA: ${step}` : step;
+  const peer = model.adapter ? "TRL 0.11.4 + PEFT" : "TRL 0.11.4";
   return {
-    name: "ppo",
+    name: model.adapter ? "ppo lora" : "ppo",
     model,
     entrants: [
       { label: OURS, side: "valuehead", command: ours },
-      { label: "TRL 0.11.4", side: "trl", command: theirs },
+      { label: peer, side: "trl", command: theirs },
     ],
     rounds: 2,
     // One minibatch of one epoch: everything is loaded, built and allocated then.
@@ -181,20 +201,20 @@ function ppo(model: BenchModel): Case {
       );
     },
     async agreement(ask, warm) {
-      const [own, peer] = [warm.get(OURS), warm.get("TRL 0.11.4")];
-      if (!own || !peer) return undefined;
+      const [own, other] = [warm.get(OURS), warm.get(peer)];
+      if (!own || !other) return undefined;
       const { numbers: found } = await ask("valuehead", {
         run: "ppoNumbers",
         queries: queries.slice(0, miniBatch),
-        responses: peer.responses,
+        responses: other.responses,
       });
-      const steps = [own, peer].map((answer) => answer.optimizerSteps as number);
-      return { found: [...found, steps[0]], expected: [...peer.numbers, steps[1]] };
+      const steps = [own, other].map((answer) => answer.optimizerSteps as number);
+      return { found: [...found, steps[0]], expected: [...other.numbers, steps[1]] };
     },
     rows: (results, limits) => [
-      faster(work, model, results, OURS, ["TRL 0.11.4"], x(2)),
-      smaller(work, model, results, "TRL 0.11.4", { atMost: 0.7, unit: "x" }),
-      ...flopShare(work, model, results, flops, limits),
+      faster(work, model, results, OURS, [peer], model.adapter ? undefined : x(2)),
+      smaller(work, model, results, peer, model.adapter ? undefined : { atMost: 0.7, unit: "x" }),
+      ...(flops === undefined ? [] : flopShare(work, model, results, flops, limits)),
     ],
   };
 }
@@ -227,7 +247,7 @@ function sameNumbers(peer: string): Case["agreement"] {
 /** Seconds of `label` against the quickest of the peers. */
 function faster(
   work: string,
-  model: BenchModel | undefined,
+  model: Checkpoint | undefined,
   results: Results,
   label: string,
   peers: readonly string[],
@@ -244,14 +264,14 @@ function faster(
 const median = (results: Results, label: string) => (results[label] as Measured).median;
 
 /** Peak memory against a peer's. */
-function smaller(work: string, model: BenchModel, results: Results, peer: string, target: Target): Row {
+function smaller(work: string, model: Checkpoint, results: Results, peer: string, target?: Target): Row {
   const ratio = (a: Measured, b: Measured) => a.peakBytes / b.peakBytes;
   return compare(`peak memory of the ${work}`, model, results, OURS, peer, showBytes, ratio, target);
 }
 
 function compare(
   work: string,
-  model: BenchModel | undefined,
+  model: Checkpoint | undefined,
   results: Results,
   label: string,
   peer: string,
@@ -276,7 +296,7 @@ function compare(
 /** FLOPs of the work over our time, against the sgemm peak. */
 function flopShare(
   work: string,
-  model: BenchModel | undefined,
+  model: Checkpoint | undefined,
   results: Results,
   flops: number,
   limits?: Limits,
@@ -300,7 +320,7 @@ function byteShare(
 
 function share(
   work: string,
-  model: BenchModel | undefined,
+  model: Checkpoint | undefined,
   results: Results,
   amount: number,
   limit: keyof Limits,

@@ -1,6 +1,7 @@
 /** @file Runs one case: starts its sides, checks that they agree, measures them in turn. */
 import { fileURLToPath } from "node:url";
 import type { Case, Entrant, Results, SideName } from "./cases.ts";
+import type { Checkpoint } from "./models.ts";
 import { type Measured, timing } from "./report.ts";
 import { type Answer, Side } from "./side.ts";
 
@@ -87,7 +88,7 @@ export async function measure(
   try {
     for (const name of new Set(c.entrants.map((e) => e.side)))
       try {
-        const side = await startSide(name, options.threads, c.model ? ["--model", c.model.directory] : []);
+        const side = await startSide(name, options.threads, checkpointArgs(c.model));
         sides.set(name, side);
         versions[name] = side.about;
       } catch (error) {
@@ -122,6 +123,9 @@ export async function measure(
   };
   return { ...found, results: Object.fromEntries(c.entrants.map((e) => [e.label, result(e)])) };
 }
+
+const checkpointArgs = (model: Checkpoint | undefined): string[] =>
+  model ? ["--model", model.directory, ...(model.adapter ? ["--adapter", model.adapter] : [])] : [];
 
 /** The largest difference, and a problem if it is too large. */
 function agree(

@@ -1,13 +1,21 @@
 /** @file The checkpoints both sides load: one that is there, or random weights written once. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { RNG } from "../src/base/rng.ts";
 import { type GPT2Config, makeConfig, parseConfig } from "../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../src/families/index.ts";
+import { GPT2HeadWithValueModel, loadModel } from "../src/families/index.ts";
 
-export interface BenchModel {
+/** What both sides load. */
+export interface Checkpoint {
   directory: string;
-  config: GPT2Config;
   name: string;
+  vocabSize: number;
+  /** The directory of a LoRA adapter, which is trained instead of the weights. */
+  adapter?: string;
+}
+
+export interface BenchModel extends Checkpoint {
+  config: GPT2Config;
 }
 
 /**
@@ -22,7 +30,7 @@ export async function openBenchModel(
 ): Promise<BenchModel> {
   if (given) {
     const config = readConfig(given);
-    if (config.nLayer === layers) return { directory: given, config, name: nameOf(config) };
+    if (config.nLayer === layers) return benchModel(given, config);
   }
   // Twice GPT-2's 0.02: with it the attention of random weights is close to uniform.
   const config = makeConfig({ nLayer: layers, initializerRange: 0.04, ...sizes });
@@ -33,7 +41,34 @@ export async function openBenchModel(
     await model.savePretrained(directory);
     writeTokenizer(directory, config.vocabSize);
   }
-  return { directory, config, name: nameOf(config) };
+  return benchModel(directory, config);
+}
+
+const benchModel = (directory: string, config: GPT2Config): BenchModel => ({
+  ...{ directory, config, name: nameOf(config), vocabSize: config.vocabSize },
+});
+
+const RANK = 8;
+
+/**
+ * The same with an adapter of rank 8 on every matrix of its blocks, in PEFT's layout, which is written once under `cache`. Its B is not 0 as a new
+ * adapter's is, so that both sides must read it alike.
+ */
+export async function withAdapter(
+  { directory, name }: Omit<Checkpoint, "vocabSize">,
+  cache: string,
+): Promise<Checkpoint> {
+  const adapter = resolve(cache, `lora-${name.replaceAll(/[^\w]+/g, "-")}`);
+  const model = await loadModel(directory, { threads: 1 });
+  if (!existsSync(join(adapter, "adapter_model.safetensors"))) {
+    model.addAdapter({ rank: RANK, alpha: 2 * RANK }, 1);
+    const rng = new RNG(RANK);
+    for (const { name: row, adapts } of model.parameters.table)
+      if (adapts?.part === "B")
+        for (const [i] of model.parameters.view(row).entries()) model.parameters.view(row)[i] = 0.02 * rng.normal();
+    await model.savePretrained(adapter);
+  }
+  return { directory, adapter, name: `${name}, LoRA ${RANK}`, vocabSize: model.sizes.vocabSize };
 }
 
 function readConfig(directory: string): GPT2Config {

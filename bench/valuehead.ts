@@ -1,14 +1,15 @@
-/** @file Our side: node valuehead.js [--model DIR | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
+/** @file Our side: node valuehead.js [--model DIR [--adapter DIR] | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
 import { parseArgs } from "node:util";
 import { languageModelLoss } from "../src/algorithms/losses.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { Engine } from "../src/backend/engine.ts";
 import { makeConfig } from "../src/families/gpt2.ts";
-import { GPT2HeadWithValueModel } from "../src/families/index.ts";
+import { loadModel, modelFromConfig } from "../src/families/index.ts";
 import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";
 import type { AskedTokens } from "../src/model/asked.ts";
-import { ParameterBuffer } from "../src/model/parameters.ts";
+import type { CausalLMWithValueHead } from "../src/model/model.ts";
+import { namesAbove, ParameterBuffer, trainedRows } from "../src/model/parameters.ts";
 import { AdamW, globalNorm } from "../src/nn/adamw.ts";
 import { gae } from "../src/rl/advantages.ts";
 import { rewardsFromScores } from "../src/rl/rewards.ts";
@@ -22,6 +23,8 @@ import { type Clock, type Run, serve } from "./serve.ts";
 const { values: flags } = parseArgs({
   options: {
     model: { type: "string", default: "" },
+    /** A LoRA adapter for it, which is trained instead of its weights. */
+    adapter: { type: "string" },
     /** Of a random model, instead of one from a directory. */
     sizes: { type: "string" },
     threads: { type: "string", default: "2" },
@@ -37,18 +40,21 @@ function once<T>(name: string, make: () => T): T {
 }
 
 const openModel = () =>
-  once("model", async () =>
-    flags.sizes
-      ? GPT2HeadWithValueModel.fromConfig(makeConfig(JSON.parse(flags.sizes)), { threads })
-      : GPT2HeadWithValueModel.fromPretrained(flags.model, { threads }),
+  once(
+    "model",
+    async (): Promise<CausalLMWithValueHead> =>
+      flags.sizes
+        ? modelFromConfig(makeConfig(JSON.parse(flags.sizes)), { threads })
+        : loadModel(flags.model, { threads, adapter: flags.adapter }),
   );
 const openTokenizer = () => once("tokenizer", () => loadTokenizer(flags.model));
 
 async function openTraining(learningRate: number) {
   const model = await openModel();
   const { table } = model.parameters;
-  const grads = once("grads", () => new ParameterBuffer(table));
-  const optimizer = once("optimizer", () => new AdamW(table, { learningRate, weightDecay: 0.01 }));
+  const trained = trainedRows(table, namesAbove(model, table, 0)); // an adapter, or everything
+  const grads = once("grads", () => new ParameterBuffer(trained));
+  const optimizer = once("optimizer", () => new AdamW(trained, { learningRate, weightDecay: 0.01 }));
   return { model, grads, optimizer };
 }
 
@@ -119,7 +125,7 @@ const INT8_SEQUENCES = 128;
 
 /** A batch's time with its part of the quantising: all of it is done once for {@link INT8_SEQUENCES}. */
 async function sampleInt8(
-  model: GPT2HeadWithValueModel,
+  model: CausalLMWithValueHead,
   queries: readonly Int32Array[],
   options: GenerateOptions,
   clock: Clock,
@@ -184,6 +190,7 @@ const ppo: Run = async (command, clock) => {
     const config = { batchSize: batch, miniBatchSize: miniBatch, maxNewTokens: tokens, maxGradNorm: 0 };
     return new PPOTrainer({ model, tokenizer, reward, config: { ...config, rolloutBatchSize: sampleBatch } });
   });
+  if (model.adapter) once("first", () => model.frozenCopy()); // shares the base: it costs an adapter
   Object.assign(trainer.config, { batchSize: batch, ppoEpochs: epochs, steps: trainer.stepsTaken + 1 });
   const before = trainer.optimizer.step;
   let times: Record<string, number> = {};
@@ -198,23 +205,29 @@ const ppo: Run = async (command, clock) => {
   return { times, responseTokens, optimizerSteps: trainer.optimizer.step - before };
 };
 
-/** What the first PPO step reports of given responses: entropy, mean return, mean value. The reference has the first weights. */
+/**
+ * What the first PPO step reports of given responses: entropy, mean return, mean value. The first weights are the reference's, or with an
+ * adapter those of a copy; the reference has none then.
+ */
 const ppoNumbers: Run = async (command) => {
   const { queries, responses } = command as unknown as Record<"queries" | "responses", number[][]>;
-  const model = (opened.get("trainer") as PPOTrainer).reference;
+  const { reference } = opened.get("trainer") as PPOTrainer;
+  const model = (opened.get("first") as CausalLMWithValueHead | undefined) ?? reference;
   const width = Math.max(...responses.map((r) => r.length));
   const batch = { rows: responses.length, width, mask: new Uint8Array(responses.length * width) };
   const logprobs = new Float32Array(batch.mask.length);
+  const refLogprobs = new Float32Array(batch.mask.length);
   const values = new Float32Array(batch.mask.length);
   for (const [b, response] of responses.entries()) {
-    const scored = await model.score(lastTokens([[...queries[b], ...response]], response.length));
+    const asked = lastTokens([[...queries[b], ...response]], response.length);
+    const scored = await model.score(asked);
+    refLogprobs.set((await reference.score(asked)).logprobs, b * width);
     batch.mask.fill(1, b * width, b * width + response.length);
     logprobs.set(scored.logprobs, b * width);
     values.set(scored.values, b * width);
   }
-  // Before the first update the reference is the policy: no KL.
   const scores = responses.map((_, place) => score(place));
-  const given = { scores, logprobs, refLogprobs: logprobs, klCoef: 0.2, penalty: "k1" as const, batch };
+  const given = { scores, logprobs, refLogprobs, klCoef: 0.2, penalty: "k1" as const, batch };
   const { returns } = gae({ ...rewardsFromScores(given), values, batch, gamma: 1, lambda: 0.95 });
   const mean = (x: Float32Array, count: number) => x.reduce((sum, xi, i) => sum + (batch.mask[i] ? xi : 0), 0) / count;
   const tokens = batch.mask.reduce((a, b) => a + b, 0);

@@ -16,7 +16,8 @@ import time
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--model", help="a GPT-2 checkpoint in Hugging Face layout")
+parser.add_argument("--model", help="a checkpoint in Hugging Face layout")
+parser.add_argument("--adapter", help="a LoRA adapter for it, in PEFT's layout, which is trained instead of its weights")
 parser.add_argument("--threads", type=int, default=2)
 args = parser.parse_args()
 

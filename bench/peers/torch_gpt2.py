@@ -1,4 +1,4 @@
-"""python torch_gpt2.py --model DIR [--threads N]: GPT-2 in PyTorch and transformers. See serve.py.
+"""python torch_gpt2.py --model DIR [--adapter DIR] [--threads N]: a model in PyTorch and transformers, an adapter in PEFT. See serve.py.
 
     {"run": "forward", "ids": [[...], ...], "keep": K, "full": bool}   log-probabilities of the last K tokens of each row
     {"run": "train", "ids": [[...], ...], "optimizer": "fused" | "foreach"}   cross-entropy, backward, norm, AdamW: the loss
@@ -10,14 +10,20 @@ from serve import args, serve  # isort: skip (before the libraries, so that they
 import torch
 import torch.nn.functional as F
 import transformers
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 
-model = GPT2LMHeadModel.from_pretrained(args.model).float().eval()  # eval: no dropout, in training too
+model = AutoModelForCausalLM.from_pretrained(args.model).float()
+if args.adapter:
+    import peft
+
+    model = peft.PeftModel.from_pretrained(model, args.adapter, is_trainable=True)
+model.eval()  # no dropout, in training too
+trained = [p for p in model.parameters() if p.requires_grad]
 model.generation_config.eos_token_id = None  # nothing ends a response early
 V = model.config.vocab_size
 optimizer = None
@@ -27,7 +33,7 @@ def use_adamw(kind, lr):
     """One optimizer, so one pair of moments; `kind` is how its next step is computed."""
     global optimizer
     if optimizer is None:
-        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+        optimizer = torch.optim.AdamW(trained, weight_decay=0.01)
     for group in optimizer.param_groups:
         group["lr"], group["fused"], group["foreach"] = lr, kind == "fused", kind == "foreach"
 
@@ -50,7 +56,7 @@ def train(command, clock):
         logits = model(ids[:, :-1], use_cache=False).logits
         loss = F.cross_entropy(logits.reshape(-1, V), ids[:, 1:].reshape(-1))
         loss.backward()
-        torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
+        torch.nn.utils.get_total_norm([p.grad for p in trained]).item()
         optimizer.step()
         optimizer.zero_grad()
     return {"numbers": [loss.item()]}
@@ -58,7 +64,7 @@ def train(command, clock):
 
 def adamw(command, clock):
     use_adamw(command["optimizer"], 0.1)
-    for p in model.parameters():
+    for p in trained:
         if p.grad is None:
             p.grad = ((torch.arange(p.numel()) % 7 - 3) * 1e-3).reshape(p.shape)
     with clock:
@@ -80,5 +86,5 @@ def sample(command, clock):
 about = {
     "torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
     "attention": model.config._attn_implementation,
-}
+} | ({"peft": peft.__version__} if args.adapter else {})
 serve(about, {"forward": forward, "train": train, "adamw": adamw, "sample": sample})

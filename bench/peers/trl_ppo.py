@@ -1,4 +1,4 @@
-"""python trl_ppo.py --model DIR [--threads N]: a PPO step of TRL 0.11.4. See serve.py.
+"""python trl_ppo.py --model DIR [--adapter DIR] [--threads N]: a PPO step of TRL 0.11.4, of an adapter with PEFT. See serve.py.
 
     {"run": "ppo", "queries": [[...], ...], "batch": B, "tokens": N, "epochs": E, "miniBatch": M, "sampleBatch": S}
     a PPO step; the reward is (place in the batch mod 4) / 4
@@ -12,7 +12,7 @@ import warnings
 import torch
 import transformers
 import trl
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
 
 warnings.simplefilter("ignore")
@@ -21,8 +21,18 @@ torch.set_num_threads(args.threads)
 
 tokenizer = AutoTokenizer.from_pretrained(args.model)
 tokenizer.pad_token = tokenizer.eos_token
-model = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
-reference = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
+if args.adapter:
+    import peft
+    from safetensors.torch import load_file
+
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(args.model), args.adapter, is_trainable=True)
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(adapted)
+    head = load_file(f"{args.adapter}/v_head.safetensors")
+    model.v_head.load_state_dict({name.removeprefix("v_head."): tensor for name, tensor in head.items()})
+    reference = None  # the base without the adapter
+else:
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
+    reference = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
 trainer = PPOTrainer(PPOConfig(), model, reference, tokenizer)
 optimizer_steps = 0
 
@@ -64,5 +74,5 @@ def ppo(command, clock):
 about = {
     "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
     "threads": torch.get_num_threads(), "attention": model.pretrained_model.config._attn_implementation,
-}
+} | ({"peft": peft.__version__} if args.adapter else {})
 serve(about, {"ppo": ppo})
