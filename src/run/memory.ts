@@ -1,5 +1,6 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
+import { LORA_RANK, type LoRAOptions, withAskedAdapter } from "../algorithms/lora.ts";
 import type { PPOConfig } from "../algorithms/options.ts";
 import type { Architecture } from "../model/family.ts";
 import {
@@ -30,10 +31,12 @@ export type MemoryOptions = Pick<
   | "frozenLayers"
   | "valueModel"
   | "rolloutPrecision"
->;
+> &
+  LoRAOptions;
 
 /** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
-export function runMemory(model: Architecture, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+export function runMemory(asked: Architecture, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+  const model = withAskedAdapter(asked, options);
   const { topK, topP, minP, klPenalty, klLog } = options;
   return trainingMemory(model, {
     ...options,
@@ -47,8 +50,8 @@ export function runMemory(model: Architecture, options: MemoryOptions, promptTok
 }
 
 /**
- * The options to change, and to what, so that a run fits into so many bytes: those that change nothing but time first, as
- * few as possible, each as little as possible. Undefined when nothing helps.
+ * The options to change, and to what, so that a run fits into so many bytes: those that change nothing but time first, then an
+ * adapter in place of the weights, then frozen layers; as few as possible, each as little as possible. Undefined when nothing helps.
  */
 export function fittingOptions(
   model: Architecture,
@@ -66,12 +69,15 @@ export function fittingOptions(
   const frozen = layers.flatMap((n) =>
     both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
   );
+  const adapter = { lora: LORA_RANK };
+  const adapted = [adapter, ...[{}, ...both].map((change) => ({ ...change, ...recompute, ...adapter }))];
   const candidates: Partial<MemoryOptions>[] = [
     ...micro,
     ...rollout,
     recompute,
     ...both,
     ...[...micro, ...rollout, ...both].map((change) => ({ ...change, ...recompute })),
+    ...(model.adapter || options.lora > 0 ? [] : adapted),
     ...frozen,
   ];
   return candidates.find((change) => runMemory(model, { ...options, ...change }, promptTokens).total <= bytes);

@@ -129,14 +129,22 @@ describe("fitting a run", () => {
     expect(fitting(total({ microBatchSize: 16 }) - 1)).toEqual({ microBatchSize: 8 });
   });
 
-  it("changes several options where one is not enough, and freezes layers last", () => {
+  it("changes several options where one is not enough, then takes an adapter, then freezes layers", () => {
     const most = total({ microBatchSize: 1, rolloutBatchSize: 1, gradientCheckpointing: true });
     const last = fitting(most);
     expect(last).toMatchObject({ gradientCheckpointing: true });
     expect(total(last as object)).toBeLessThanOrEqual(most);
-    const frozen = fitting(most - 50e6);
-    expect(frozen).toMatchObject({ gradientCheckpointing: true, frozenLayers: 1 }); // the embeddings and one block
-    expect(total(frozen as object)).toBeLessThanOrEqual(most - 50e6);
+    const adapted = fitting(most - 50e6);
+    expect(adapted).toMatchObject({ gradientCheckpointing: true, lora: 16 });
+    expect(total(adapted as object)).toBeLessThanOrEqual(most - 50e6);
+    const lora = { ...options, lora: 8 };
+    const least = runMemory(
+      model,
+      { ...lora, microBatchSize: 1, rolloutBatchSize: 1, gradientCheckpointing: true },
+      200,
+    );
+    const frozen = fittingOptions(model, lora, 200, least.total - 1e6);
+    expect(frozen).toMatchObject({ gradientCheckpointing: true, frozenLayers: expect.any(Number) });
     expect(fitting(600e6)).toBeUndefined(); // the weights alone are 0.5 GB
   });
 
