@@ -27,6 +27,7 @@ export function Audit({ run }: { run: RunData }) {
   useStore((s) => s.revision);
   const crossed = breach(run);
   const said = auditWords(run);
+  const begin = crossed?.since ?? said?.step;
   const logs = column(run, "audit/log_martingale");
   const options = (run.config?.options ?? {}) as Record<string, unknown>;
   const parts = GROUPS.find(({ title }) => title === "Audit")?.charts.slice(1) ?? [];
@@ -70,9 +71,9 @@ export function Audit({ run }: { run: RunData }) {
               </dl>
             )}
             <p>
-              What was learned from there on is not to be trusted. Go back to a checkpoint from before
-              {crossed ? ` step ${crossed.since}` : said?.step ? ` step ${said.step}` : ""}, close the gap, and train on
-              from there.
+              {begin === undefined || begin <= (run.steps[0] ?? 1)
+                ? "It was there from the first step: nothing that was learned is to be trusted. Close the gap, and start anew."
+                : `What was learned from there on is not to be trusted. Go back to a checkpoint from before step ${begin}, close the gap, and train on from there.`}
               {options.audit === "warn" &&
                 " The audit was set to warn, so the run went on; with audit stop it ends at the bound."}
             </p>

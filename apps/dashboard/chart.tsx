@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import type { Num, RunData } from "../../src/run/page/data.ts";
 import { type ChartSpec, formatOf, meaningOf } from "./charts.ts";
+import { badSteps } from "./findings.ts";
 import { number } from "./format.ts";
 import { getState, setState, subscribe, useStore } from "./store.ts";
 import { colours, withAlpha } from "./theme.ts";
@@ -15,8 +16,6 @@ interface Curve {
   readonly colour: string;
   readonly raw: Num[];
 }
-
-const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3], [12, 4], [1, 2], [4, 2, 1, 2]];
 
 /** Exponential moving average, corrected for where it begins; gaps stay gaps. */
 export function smoothed(values: readonly Num[], weight: number): Num[] {
@@ -84,6 +83,7 @@ export function Chart({ spec, height = 190 }: Props) {
   const hidden = useStore((s) => s.hidden);
   const revision = useStore((s) => s.revision);
   const smooth = useStore((s) => s.smooth);
+  const focus = useStore((s) => s.focus);
   const theme = useStore((s) => s.theme);
   const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
   const [explained, setExplained] = useState(false);
@@ -103,21 +103,25 @@ export function Chart({ spec, height = 190 }: Props) {
     const shown = shownRuns(runs, hidden);
     const palette = colours();
     const { steps, place: placed } = aligned(shown.map(({ run }) => run));
-    const several = runs.length > 1;
+    const several = shown.length > 1;
+    // Of several runs one curve each: with one run in view there are all.
+    const lead = spec.series.find(({ metric }) => metric === spec.lead)?.metric;
+    const drawnSeries = (run: RunData) => {
+      const there = spec.series.filter(({ metric }) => run.columns[metric]?.some((x) => x !== null));
+      return several ? [there.find(({ metric }) => metric === lead) ?? there[0]].filter(Boolean) : there;
+    };
     const curves: Curve[] = shown.flatMap(({ run, place: runPlace }) =>
-      spec.series.flatMap(({ metric, label }, i) => {
-        const values = run.columns[metric];
-        if (!values?.some((x) => x !== null)) return [];
-        const colour = palette.series[(several ? runPlace : i) % palette.series.length];
-        return [
-          {
-            label: several ? (spec.series.length > 1 ? `${run.name}, ${label}` : run.name) : label,
-            run: runPlace,
-            place: i,
-            colour,
-            raw: placed(run, values),
-          },
-        ];
+      drawnSeries(run).map(({ metric, label }, _, all) => {
+        const i = spec.series.findIndex((series) => series.metric === metric);
+        const colour = palette.series[(all.length === 1 ? runPlace : i) % palette.series.length];
+        const called = spec.series.length > 1 ? `${run.name}, ${label}` : run.name;
+        return {
+          label: several ? called : label,
+          run: runPlace,
+          place: i,
+          colour,
+          raw: placed(run, run.columns[metric]),
+        };
       }),
     );
     const bands = shown.flatMap(({ run, place: runPlace }) => {
@@ -172,8 +176,11 @@ export function Chart({ spec, height = 190 }: Props) {
     smooth > 0,
     theme,
     dark,
+    focus,
   ]);
   const plot = useRef<uPlot | null>(null);
+  const marks = useRef<readonly number[]>([]);
+  marks.current = runs[focus] ? badSteps(runs[focus]) : [];
 
   const tell = (idx: number | null | undefined) => {
     const { curves, steps } = drawnNow.current;
@@ -240,14 +247,14 @@ export function Chart({ spec, height = 190 }: Props) {
           { ...quiet, width: 0, stroke: "transparent" },
         ]),
         ...lines.map(() => ({ ...quiet, stroke: palette.line, width: 1, dash: [5, 4] })),
-        ...curves.flatMap(({ colour, place: p }) => {
-          const dash = runs.length > 1 ? DASHES[p % DASHES.length] : [];
-          const strong = { ...quiet, stroke: colour, width: 1.75, dash };
+        ...curves.flatMap(({ colour }) => {
+          const strong = { ...quiet, stroke: colour, width: 1.75 };
           return smooth > 0 ? [{ ...quiet, stroke: withAlpha(colour, 0.28), width: 1 }, strong] : [strong];
         }),
       ],
       bands: bands.map(({ colour }, i) => ({ series: [1 + 2 * i, 2 + 2 * i], fill: withAlpha(colour, 0.13) })),
       hooks: {
+        draw: [(u) => markSteps(u, marks.current, palette.bad)],
         setSelect: [
           (u) => {
             const { left, width } = u.select;
@@ -371,4 +378,22 @@ function compact(x: number): string {
   if (x !== 0 && (Math.abs(x) >= 1e5 || Math.abs(x) < 1e-3))
     return x.toExponential(0).replace("e+", "e").replace("-", "−");
   return String(Number(x.toPrecision(6))).replace("-", "−");
+}
+
+/** A line down the chart at each of some steps. */
+function markSteps(u: uPlot, steps: readonly number[], colour: string): void {
+  const { ctx, bbox } = u;
+  ctx.save();
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+  for (const step of steps) {
+    const x = Math.round(u.valToPos(step, "x", true)) + 0.5;
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
 }

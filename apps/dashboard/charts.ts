@@ -12,6 +12,8 @@ export interface ChartSpec {
   readonly title: string;
   readonly unit?: string;
   readonly series: readonly Series[];
+  /** The series that stands for all where several runs are shown; default: the first. */
+  readonly lead?: string;
   /** Shaded between two metrics, or so many times a metric around the first series. */
   readonly band?:
     | { readonly low: string; readonly high: string; readonly label: string }
@@ -71,6 +73,7 @@ export const GROUPS: readonly ChartGroup[] = [
       REWARD,
       {
         title: "Distribution of scores",
+        lead: "env/reward_median",
         series: [
           s("env/reward_max", "best"),
           s("env/reward_p75", "upper quartile"),
@@ -187,6 +190,7 @@ export const GROUPS: readonly ChartGroup[] = [
     charts: [
       {
         title: "Time per phase",
+        lead: "time/total",
         unit: "seconds",
         format: (x) => (typeof x === "number" ? duration(x) : "–"),
         series: [

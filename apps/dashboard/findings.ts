@@ -90,14 +90,17 @@ function auditFindings(run: RunData): Finding[] {
   }
   const negative = belowZero(run);
   if (negative) {
-    const [score, from, to] = scoreChange(run, negative.step);
+    const [known, from, to] = scoreChange(run, negative.step);
+    const paid = mean(column(run, "ppo/mean_non_score_reward").slice(-edge(run.steps.length)));
+    const score = known ? ` The score went from ${number(from, 3)} before to ${number(to, 3)} at the end.` : "";
+    const pays = paid !== undefined && paid > 0 ? ` At the end it paid ${number(paid, 3)} per token.` : "";
     findings.push({
       kind: crossed || said ? "bad" : "warn",
       step: negative.step,
       title: `The KL is below zero from step ${negative.step} on`,
       text:
-        `Its mean was ${number(negative.kl, 3)} nats there, more than 3 standard errors below 0. A true mean KL is never negative, so the KL term, meant as a charge for ` +
-        `leaving the starting model, now pays. ${score ? `The score went from ${number(from, 3)} before to ${number(to, 3)} at the end${to < from ? ": it fell while the total reward rose" : ""}.` : ""}`,
+        `Its mean was ${number(negative.kl, 3)} nats there, more than 3 standard errors below 0. A true mean KL is never negative, so the KL term, ` +
+        `meant as a charge for leaving the starting model, now pays.${pays}${score}`,
     });
   }
   if (findings.length === 0 && column(run, "audit/log_martingale").length > 0)
@@ -236,3 +239,9 @@ export function findings(run: RunData): Finding[] {
   const order = ["bad", "warn", "good", "info"];
   return all.sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
 }
+
+/** The steps that problems begin at. */
+export const badSteps = (run: RunData): number[] => {
+  const steps = auditFindings(run).flatMap(({ kind, step }) => (kind === "bad" && step !== undefined ? [step] : []));
+  return [...new Set(steps)];
+};

@@ -45,7 +45,7 @@ function Status() {
     total && recent.length > 0 ? (recent.reduce((a, b) => a + b, 0) / recent.length) * (total - done) : undefined;
   return (
     <div class="status" aria-live="polite">
-      <span class={`pill ${run.state.replace(" ", "-")}`}>{run.state}</span>
+      {run.state !== "unknown" && <span class={`pill ${run.state.replace(" ", "-")}`}>{run.state}</span>}
       <span class="num">
         step {done.toLocaleString("en-US")}
         {total ? ` of ${total.toLocaleString("en-US")}` : ""}

@@ -5,6 +5,7 @@ export interface Colours {
   readonly muted: string;
   readonly grid: string;
   readonly line: string;
+  readonly bad: string;
 }
 
 /** Of the theme that is in force. */
@@ -16,6 +17,7 @@ export function colours(): Colours {
     muted: value("--muted"),
     grid: value("--grid"),
     line: value("--line"),
+    bad: value("--bad"),
   };
 }
 

@@ -45,7 +45,7 @@ async function exportPage(runs: readonly string[], file: string): Promise<void> 
 
 /** @throws usage - no run there */
 async function checkRun(run: string): Promise<void> {
-  const marks = ["metrics.jsonl", "config.json", "events.jsonl", ".lock"];
+  const marks = ["metrics.jsonl", "events.jsonl", ".lock"];
   const found = (await isDirectory(run))
     ? await Promise.all(marks.map((name) => exists(joinPath(run, name))))
     : undefined;
