@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Metrics } from "../src/algorithms/events.ts";
-import type { PPOConfig } from "../src/algorithms/options.ts";
+import type { PPOConfig } from "../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { type BuiltInReward, builtInRewards } from "../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";

@@ -2,7 +2,7 @@
 
 import type { Metrics } from "./algorithms/events.ts";
 import { Learner } from "./algorithms/learner.ts";
-import type { PPOConfig } from "./algorithms/options.ts";
+import type { PPOConfig } from "./algorithms/options/ppo-options.ts";
 import { type HeldOutLoss, heldOutLoss, SFT_DEFAULTS, type SFTConfig, sftStep } from "./algorithms/sft.ts";
 import type { RNG, RNGState } from "./base/rng.ts";
 import type { TokenIds } from "./data/corpus.ts";

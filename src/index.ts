@@ -1,16 +1,12 @@
 /** @file The whole public API. */
 
 export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
-export { ppoConfig } from "./algorithms/config.ts";
 export {
-  DPO_DEFAULTS,
-  type DPOConfig,
   type DPOData,
   type DPOReference,
   type DPOState,
   DPOTrainer,
   type DPOTrainerOptions,
-  dpoConfig,
 } from "./algorithms/dpo.ts";
 export type { BestCheckpoint, Metrics, Sample, TrainEvent } from "./algorithms/events.ts";
 export {
@@ -23,14 +19,16 @@ export {
 } from "./algorithms/grpo.ts";
 export type { Learner, LearnerOptions } from "./algorithms/learner.ts";
 export type { DPOLossName } from "./algorithms/losses.ts";
+export { ppoConfig } from "./algorithms/options/config.ts";
+export { DPO_DEFAULTS, type DPOConfig, dpoConfig } from "./algorithms/options/dpo-options.ts";
 export {
   PPO_DEFAULTS,
   type PPOConfig,
   type RolloutTrainerConfig,
   type RolloutTrainerOptions,
-} from "./algorithms/options.ts";
+} from "./algorithms/options/ppo-options.ts";
+export { type PresetName, presets } from "./algorithms/options/presets.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./algorithms/ppo.ts";
-export { type PresetName, presets } from "./algorithms/presets.ts";
 export {
   RLOO_DEFAULTS,
   type RLOOConfig,

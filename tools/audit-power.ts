@@ -5,7 +5,7 @@
  */
 
 import type { Metrics } from "../src/algorithms/events.ts";
-import type { PPOConfig } from "../src/algorithms/options.ts";
+import type { PPOConfig } from "../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { askInParts } from "../src/experience/ask.ts";
 import { givenExperience } from "../src/experience/given.ts";

@@ -1,5 +1,5 @@
 /**
- * @file The type PPOConfig as source text, from the table of options in src/algorithms/options.ts: TypeScript shows documentation
+ * @file The type PPOConfig as source text, from the table of options in src/algorithms/options/ppo-options.ts: TypeScript shows documentation
  * where a field is declared, and a type inferred from schemas declares none. test/api writes it and compares.
  */
 import { z } from "zod";

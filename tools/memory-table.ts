@@ -6,8 +6,8 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { ppoConfig } from "../src/algorithms/config.ts";
-import type { PPOConfig } from "../src/algorithms/options.ts";
+import { ppoConfig } from "../src/algorithms/options/config.ts";
+import type { PPOConfig } from "../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { type SFTConfig, SFTTrainer, sftConfig } from "../src/algorithms/sft.ts";
 import { tokenizeCorpus } from "../src/data/corpus.ts";

@@ -29,10 +29,10 @@ import {
 import { klEstimates } from "../rl/kl.ts";
 import { klTable, scoreTable } from "../rl/options.ts";
 import { samplingTable } from "../sample/options.ts";
-import { type Followed, type Pair, resolveConfig, rolloutPairs } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
-import { loraTable } from "./lora.ts";
 import { grpoLoss } from "./losses.ts";
+import { type Followed, type Pair, resolveConfig, rolloutPairs } from "./options/config.ts";
+import { loraTable } from "./options/lora.ts";
 import {
   defaultsOf,
   keptTable,
@@ -41,7 +41,7 @@ import {
   type RolloutTrainerConfig,
   type RolloutTrainerOptions,
   runTable,
-} from "./options.ts";
+} from "./options/ppo-options.ts";
 import { groupReport, type Stopwatch, stepSignals } from "./report.ts";
 import { type PromptSource, RolloutTrainer } from "./rollout.ts";
 import { updateWeights } from "./update.ts";

@@ -15,7 +15,7 @@ import { ppoStatistics, quantile, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Metrics, Sample } from "./events.ts";
-import type { LossConfig } from "./options.ts";
+import type { LossConfig } from "./options/ppo-options.ts";
 import type { UpdateRecord } from "./update.ts";
 
 /** What every algorithm on prompts knows of a step. */

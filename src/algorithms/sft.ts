@@ -15,8 +15,8 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type RunConfig, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { Metrics, TrainEvent } from "./events.ts";
 import { Learner } from "./learner.ts";
-import { addAskedAdapter, loraTable } from "./lora.ts";
 import { languageModelLoss } from "./losses.ts";
+import { addAskedAdapter, loraTable } from "./options/lora.ts";
 import { problemOf } from "./trainer-state.ts";
 
 /** Every option of language-model training. */

@@ -15,7 +15,7 @@ import type { RunConfig } from "./algorithm.ts";
 import type { TrainEvent } from "./events.ts";
 import type { Learner, StepFacts } from "./learner.ts";
 import { criticLoss, ppoLoss } from "./losses.ts";
-import type { LossConfig, PassConfig } from "./options.ts";
+import type { LossConfig, PassConfig } from "./options/ppo-options.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
 export interface UpdateRecord {

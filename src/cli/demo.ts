@@ -1,6 +1,6 @@
 /** @file `valuehead demo`: the main job on the embedded model. */
 import type { Command } from "commander";
-import type { PPOConfig } from "../algorithms/options.ts";
+import type { PPOConfig } from "../algorithms/options/ppo-options.ts";
 import { readPrompts } from "../data/prompts.ts";
 import { absolutePath, exists, isDirectory, joinPath, listDirectory, packagePath } from "../platform/files.ts";
 import type { DashboardFlags } from "./dashboard.ts";

@@ -1,7 +1,7 @@
 /** @file `valuehead train --algorithm dpo`: preference pairs in, a model that prefers as they do out. */
 import { type Command, Option } from "commander";
 import { ALGORITHMS } from "../algorithms/algorithm.ts";
-import { type DPOConfig, dpoOptions, resolveDPOConfig } from "../algorithms/dpo.ts";
+import { type DPOConfig, dpoOptions, resolveDPOConfig } from "../algorithms/options/dpo-options.ts";
 import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
 import { fileSource, type OptionTable } from "../base/options.ts";

@@ -1,6 +1,6 @@
 /** @file How errors are shown, and the exit codes they mean. */
 import { type Command, CommanderError, type Option } from "commander";
-import { adviceOn, nameHere } from "../algorithms/trl-names.ts";
+import { adviceOn, nameHere } from "../algorithms/options/trl-names.ts";
 import { messageOf, type Problem, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { brief } from "../base/text.ts";

@@ -36,7 +36,7 @@ async function info(flags: { model?: string; adapter?: string; config?: string; 
   const { fetchModel } = await import("./model.ts");
   const { checkModel, openModel } = await import("../families/index.ts");
   const { tokenizerOf } = await import("../checkpoint/model-files.ts");
-  const { withAskedAdapter } = await import("../algorithms/lora.ts");
+  const { withAskedAdapter } = await import("../algorithms/options/lora.ts");
 
   const { model = file?.settings.model ?? "tiny", adapter = file?.settings.adapter } = flags;
   const found = await fetchModel(model, adapter);

@@ -9,7 +9,8 @@ import type { SamplingSizes } from "../model/memory.ts";
 import { absolutePath, isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
 import { checkSampling } from "../run/memory.ts";
-import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { checkVocabulary } from "../tokenizer/load.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { megabytes, note } from "./output.ts";
 import { Progress } from "./progress.ts";
 

@@ -1,8 +1,8 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
-import { LORA_RANK } from "../algorithms/lora.ts";
-import { ppoOptions } from "../algorithms/options.ts";
+import { LORA_RANK } from "../algorithms/options/lora.ts";
+import { ppoOptions } from "../algorithms/options/ppo-options.ts";
 import { DEVICES, type Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";

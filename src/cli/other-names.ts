@@ -1,6 +1,6 @@
 /**
  * @file What other programs call the options: transformers, TRL, vLLM, common command lines. Names are without dashes and
- * underscores, in small letters; the PPO options' names in TRL are in algorithms/trl-names.ts.
+ * underscores, in small letters; the PPO options' names in TRL are in algorithms/options/trl-names.ts.
  */
 
 /** The first of these options that a command has; either of them; or a sentence where there is no such option. */

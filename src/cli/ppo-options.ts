@@ -1,8 +1,13 @@
 /** @file The options of PPO, GRPO and RLOO as flags, made from their tables in algorithms/. */
 import type { Command } from "commander";
 import type { AlgorithmName } from "../algorithms/algorithm.ts";
-import { type Followed, resolvePpoConfig } from "../algorithms/config.ts";
-import { optionGroups, type PPOConfig, ppoOptions, type RolloutTrainerConfig } from "../algorithms/options.ts";
+import { type Followed, resolvePpoConfig } from "../algorithms/options/config.ts";
+import {
+  optionGroups,
+  type PPOConfig,
+  ppoOptions,
+  type RolloutTrainerConfig,
+} from "../algorithms/options/ppo-options.ts";
 import { fileSource, type OptionSource, type OptionTable, shown } from "../base/options.ts";
 import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";

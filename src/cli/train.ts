@@ -1,7 +1,7 @@
 /** @file `valuehead train`: PPO, GRPO and RLOO. The other algorithms are commands of their own, named by --algorithm. */
 import { type Command, Option } from "commander";
 import { ALGORITHMS } from "../algorithms/algorithm.ts";
-import type { RolloutTrainerConfig } from "../algorithms/options.ts";
+import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import { choice, count, notNegative, type OptionsOf, onOff, text } from "../base/option-values.ts";
-import type { TruncateOptions } from "../rl/truncate.ts";
+import type { TruncateOptions } from "../rl/scores.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 export const rolloutTable = {

@@ -1,7 +1,7 @@
 /** @file What a reward function is shown, and what it may answer. */
 import type { ChatMessage } from "../base/chat-messages.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { scoredTokens, type TruncateOptions } from "../rl/truncate.ts";
+import { scoredTokens, type TruncateOptions } from "../rl/scores.ts";
 import { decodeContinuation } from "../tokenizer/continuation.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 

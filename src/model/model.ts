@@ -10,7 +10,7 @@ import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { type LoRAConfig, loraConfig } from "./adapter.ts";
+import { type LoRAConfig, loraConfig, mergedMatrices } from "./adapter.ts";
 import { type AskedTokens, checkSameVocabulary, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
 import type { RowStatistics } from "./distribution.ts";
@@ -19,7 +19,6 @@ import { type Architecture, architecture, type Family, lmHeadName, type ModelCon
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type ExactKL, Head, type HeadRows, type RowLoss, type RowScores, type SeedLoss } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
-import { mergedMatrices } from "./merge.ts";
 import {
   initialize,
   initializeParameter,

@@ -1,7 +1,7 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
-import { LORA_RANK, type LoRAOptions, withAskedAdapter } from "../algorithms/lora.ts";
-import type { PPOConfig } from "../algorithms/options.ts";
+import { LORA_RANK, type LoRAOptions, withAskedAdapter } from "../algorithms/options/lora.ts";
+import type { PPOConfig } from "../algorithms/options/ppo-options.ts";
 import type { Architecture } from "../model/family.ts";
 import {
   bytesInWords,

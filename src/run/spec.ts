@@ -1,9 +1,9 @@
 /** @file What to run, and what config.json says of it. */
 import { z } from "zod";
 import type { AlgorithmName } from "../algorithms/algorithm.ts";
-import type { DPOConfig } from "../algorithms/dpo.ts";
 import type { GRPOConfig } from "../algorithms/grpo.ts";
-import type { PPOConfig } from "../algorithms/options.ts";
+import type { DPOConfig } from "../algorithms/options/dpo-options.ts";
+import type { PPOConfig } from "../algorithms/options/ppo-options.ts";
 import type { RLOOConfig } from "../algorithms/rloo.ts";
 import type { SFTConfig } from "../algorithms/sft.ts";
 import type { Device } from "../backend/devices.ts";

@@ -13,8 +13,8 @@ import {
   writeTextAtomic,
 } from "../platform/files.ts";
 import { breathe } from "../platform/worker.ts";
-import { loadTokenizer } from "../tokenizer/load.ts";
-import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { checkVocabulary, loadTokenizer } from "../tokenizer/load.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { EXPORT_LACKS, type ExportDtype, wholeModel } from "./onnx-model.ts";
 
 export type { ExportDtype } from "./onnx-model.ts";

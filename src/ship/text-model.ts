@@ -11,8 +11,8 @@ import { responseEnds } from "../sample/ends.ts";
 import { type GenerateOptions, generate } from "../sample/generate.ts";
 import { scoreTokens } from "../sample/score.ts";
 import type { ChatMessage } from "../tokenizer/chat-template.ts";
-import { loadTokenizer } from "../tokenizer/load.ts";
-import { checkVocabulary, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { checkVocabulary, loadTokenizer } from "../tokenizer/load.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** A text to go on with, or a conversation to answer. */
 export type TextPrompt = string | readonly ChatMessage[];

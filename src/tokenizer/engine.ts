@@ -2,6 +2,7 @@
  * @file A `tokenizer.json` at work: added tokens, normalizer, pre-tokenizer, model, post-processor, decoder, in the order and to
  * the letter of Hugging Face's tokenizers 0.23 (Rust). docs/decisions says why this is not left to its JavaScript relative.
  */
+import { fail } from "../base/errors.ts";
 import { type AddedToken, type Finder, isNormalized, tokenFinders } from "./added-tokens.ts";
 import { createDecoder } from "./decoders.ts";
 import { createModel } from "./models.ts";
@@ -116,4 +117,37 @@ export class Engine {
     }
     return this.#decode(tokens);
   }
+}
+
+/** Content to id of the model's vocabulary, every part of it and of the added tokens checked. */
+export function checkedVocabulary(json: TokenizerJSON, where: string): Map<string, number> {
+  const bad = (found: string, expected: string): never =>
+    fail("checkpoint", {
+      where,
+      found,
+      expected,
+      fix: "save the tokenizer again, or copy the file of the original model",
+    });
+  const vocab = json?.model?.vocab;
+  if (vocab === null || typeof vocab !== "object") return bad("no model.vocab", "a tokenizer.json with model.vocab");
+  if (json.model.type === "BPE" && !Array.isArray(json.model.merges)) {
+    return bad("a BPE model without model.merges", "the list of merges");
+  }
+  const added: unknown = json.added_tokens ?? [];
+  if (!Array.isArray(added) || !added.every((token) => typeof token?.content === "string"))
+    return bad("added_tokens that are no tokens", "a list of objects with id and content");
+  if (Array.isArray(vocab) && !vocab.every(Array.isArray))
+    return bad("a model.vocab that lists no pieces", "a list of pairs");
+  // Unigram models list [piece, score] pairs: the id is the place in the list.
+  const entries: [string, unknown][] = Array.isArray(vocab)
+    ? vocab.map((piece, id) => [String(piece[0]), id])
+    : Object.entries(vocab);
+  const tokens = added.map((token): [string, unknown] => [token.content, token.id]);
+  if (entries.length + tokens.length === 0) return bad("an empty vocabulary", "at least one token");
+  for (const [content, id] of [...entries, ...tokens]) {
+    if (!Number.isInteger(id) || (id as number) < 0) {
+      return bad(`id ${JSON.stringify(id)} for token ${JSON.stringify(content)}`, "a whole number from 0");
+    }
+  }
+  return new Map(entries as [string, number][]);
 }

@@ -161,3 +161,20 @@ async function readObject(dir: string, files: ReadonlyMap<string, string>, name:
   }
   return value;
 }
+
+/**
+ * Fails unless every id of the tokenizer has an embedding in the model. (More embeddings than ids are fine: some models
+ * round their number up.)
+ * @param vocabSize the model's `vocab_size`
+ * @param where the model, for the message
+ */
+export function checkVocabulary(tokenizer: Tokenizer, vocabSize: number, where: string): void {
+  if (tokenizer.rows > vocabSize) {
+    fail("checkpoint", {
+      where,
+      found: `a vocabulary of ${vocabSize} in the model and ${tokenizer.rows} in the tokenizer (${tokenizer.where})`,
+      expected: "a tokenizer whose ids all have an embedding",
+      fix: "use the tokenizer the model was trained with",
+    });
+  }
+}

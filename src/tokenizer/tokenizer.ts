@@ -9,7 +9,7 @@ import { withinTime } from "../platform/time-limit.ts";
 import { type ChatMessage, type ChatTemplateOptions, ChatTemplates, templatesIn } from "./chat-template.ts";
 import { decodeContinuation } from "./continuation.ts";
 import { cleanUp } from "./decoders.ts";
-import { Engine, type TokenizerJSON } from "./engine.ts";
+import { checkedVocabulary, Engine, type TokenizerJSON } from "./engine.ts";
 import { modelType } from "./models.ts";
 import { isByteLevel, resolveTokenizer, type TokenizerConfig, type TokenizerSources } from "./resolve.ts";
 import { TokenStream } from "./stream.ts";
@@ -369,54 +369,4 @@ export class Tokenizer {
       await writeAtomic(path, (sink) => sink.write(contents));
     }
   }
-}
-
-/**
- * Fails unless every id of the tokenizer has an embedding in the model. (More embeddings than ids are fine: some models
- * round their number up.)
- * @param vocabSize the model's `vocab_size`
- * @param where the model, for the message
- */
-export function checkVocabulary(tokenizer: Tokenizer, vocabSize: number, where: string): void {
-  if (tokenizer.rows > vocabSize) {
-    fail("checkpoint", {
-      where,
-      found: `a vocabulary of ${vocabSize} in the model and ${tokenizer.rows} in the tokenizer (${tokenizer.where})`,
-      expected: "a tokenizer whose ids all have an embedding",
-      fix: "use the tokenizer the model was trained with",
-    });
-  }
-}
-
-/** Content to id of the model's vocabulary, every part of it and of the added tokens checked. */
-function checkedVocabulary(json: TokenizerJSON, where: string): Map<string, number> {
-  const bad = (found: string, expected: string): never =>
-    fail("checkpoint", {
-      where,
-      found,
-      expected,
-      fix: "save the tokenizer again, or copy the file of the original model",
-    });
-  const vocab = json?.model?.vocab;
-  if (vocab === null || typeof vocab !== "object") return bad("no model.vocab", "a tokenizer.json with model.vocab");
-  if (json.model.type === "BPE" && !Array.isArray(json.model.merges)) {
-    return bad("a BPE model without model.merges", "the list of merges");
-  }
-  const added: unknown = json.added_tokens ?? [];
-  if (!Array.isArray(added) || !added.every((token) => typeof token?.content === "string"))
-    return bad("added_tokens that are no tokens", "a list of objects with id and content");
-  if (Array.isArray(vocab) && !vocab.every(Array.isArray))
-    return bad("a model.vocab that lists no pieces", "a list of pairs");
-  // Unigram models list [piece, score] pairs: the id is the place in the list.
-  const entries: [string, unknown][] = Array.isArray(vocab)
-    ? vocab.map((piece, id) => [String(piece[0]), id])
-    : Object.entries(vocab);
-  const tokens = added.map((token): [string, unknown] => [token.content, token.id]);
-  if (entries.length + tokens.length === 0) return bad("an empty vocabulary", "at least one token");
-  for (const [content, id] of [...entries, ...tokens]) {
-    if (!Number.isInteger(id) || (id as number) < 0) {
-      return bad(`id ${JSON.stringify(id)} for token ${JSON.stringify(content)}`, "a whole number from 0");
-    }
-  }
-  return new Map(entries as [string, number][]);
 }

@@ -5,8 +5,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { dpoConfig, dpoOptions } from "../../src/algorithms/dpo.ts";
 import { grpoConfig, grpoOptions } from "../../src/algorithms/grpo.ts";
+import { dpoConfig, dpoOptions } from "../../src/algorithms/options/dpo-options.ts";
 import { rlooConfig, rlooOptions } from "../../src/algorithms/rloo.ts";
 import { dpoMetrics, groupMetrics } from "../../src/rl/metrics.ts";
 import { goldenPath } from "../support/golden.ts";

@@ -1,6 +1,6 @@
 /** @file Honest runs that the audit of 0.1.0 stopped go on, the test is carried along a run, and a gap still ends one. */
 import { expect, test } from "vitest";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";

@@ -4,7 +4,7 @@
  */
 import { afterAll, describe, expect, it } from "vitest";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import type { Backend } from "../../src/backend/backend.ts";
 import { Engine } from "../../src/backend/engine.ts";
 import { OrtNode } from "../../src/backend/ort-node.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
-import { ppoConfig } from "../../src/algorithms/config.ts";
+import { ppoConfig } from "../../src/algorithms/options/config.ts";
 import { ValueheadError } from "../../src/base/errors.ts";
 import { openSafetensors } from "../../src/checkpoint/safetensors.ts";
 import { readPrompts } from "../../src/data/prompts.ts";

@@ -1,6 +1,6 @@
 /** @file Responses sampled by the caller: a step on them is a step of `train`, and one that cannot be a draw is found. */
 import { expect, test } from "vitest";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { PromptSampler } from "../../src/data/prompts.ts";
 import { builtInRewards } from "../../src/experience/reward-functions.ts";

@@ -1,6 +1,6 @@
 /** @file Runs in which nothing can be learned say so, once. */
 import { expect, test } from "vitest";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";

@@ -1,7 +1,7 @@
 /** @file Sampling in int8: near the model, the same for a row in any batch, recorded as drawn, and corrected when learned from. */
 import { afterAll, describe, expect, test } from "vitest";
-import { ppoConfig } from "../../src/algorithms/config.ts";
 import { ppoLoss } from "../../src/algorithms/losses.ts";
+import { ppoConfig } from "../../src/algorithms/options/config.ts";
 import { ask } from "../../src/experience/ask.ts";
 import { experience } from "../../src/experience/experience.ts";
 import { rescore, weightTargets } from "../../src/experience/rescore.ts";

@@ -1,6 +1,6 @@
 /** @file Runs on models whose metadata disagree: padded vocabularies, end tokens that do not exist, several end tokens. */
 import { describe, expect, test } from "vitest";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { type GPT2Config, makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";

@@ -1,13 +1,12 @@
 /** @file Options of PPO against TRL 0.11.4's own code and OpenAI's formulas; see tools/reference/ppo_options.py. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { presets } from "../../src/algorithms/presets.ts";
+import { presets } from "../../src/algorithms/options/presets.ts";
 import { isFar } from "../../src/algorithms/update.ts";
 import { AdamW } from "../../src/nn/adamw.ts";
 import { scheduleFactor } from "../../src/nn/schedules.ts";
-import { NO_MOMENTS, runningStd, shapeScores } from "../../src/rl/scores.ts";
+import { NO_MOMENTS, runningStd, scoredTokens, scoreFacts, shapeScores } from "../../src/rl/scores.ts";
 import { learningTargets, type TargetOptions } from "../../src/rl/targets.ts";
-import { scoredTokens, scoreFacts } from "../../src/rl/truncate.ts";
 import { goldenPath, maxDifference } from "../support/golden.ts";
 
 const golden = JSON.parse(readFileSync(goldenPath("ppo-options.json"), "utf8"));

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import type { Metrics } from "../../src/algorithms/events.ts";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import type { UpdateRecord } from "../../src/algorithms/update.ts";
 import { ask, pick } from "../../src/experience/ask.ts";

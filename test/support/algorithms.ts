@@ -1,7 +1,7 @@
 /** @file The algorithms that learn from responses of their own, for what must hold of all of them. */
 import type { Metrics, TrainEvent } from "../../src/algorithms/events.ts";
 import { GRPOTrainer } from "../../src/algorithms/grpo.ts";
-import type { RolloutTrainerConfig, RolloutTrainerOptions } from "../../src/algorithms/options.ts";
+import type { RolloutTrainerConfig, RolloutTrainerOptions } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { RLOOTrainer } from "../../src/algorithms/rloo.ts";
 import type { RolloutTrainer } from "../../src/algorithms/rollout.ts";

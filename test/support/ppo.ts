@@ -1,7 +1,7 @@
 /** @file A small PPO run, for tests of what holds whatever the options. */
 
 import type { Metrics } from "../../src/algorithms/events.ts";
-import type { PPOConfig } from "../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import type { CausalLMWithValueHead } from "../../src/model/model.ts";

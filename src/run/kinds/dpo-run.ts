@@ -1,6 +1,8 @@
 /** @file A DPO run: preference pairs, a policy, and the reference that it is at the beginning. */
-import { type DPOConfig, type DPOState, DPOTrainer, dpoConfig } from "../../algorithms/dpo.ts";
-import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/lora.ts";
+
+import { type DPOState, DPOTrainer } from "../../algorithms/dpo.ts";
+import { type DPOConfig, dpoConfig } from "../../algorithms/options/dpo-options.ts";
+import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/options/lora.ts";
 import { fail } from "../../base/errors.ts";
 import { stream } from "../../base/streams.ts";
 import { locate, tokenizerOf } from "../../checkpoint/model-files.ts";
@@ -9,7 +11,7 @@ import { checkModel, openModel } from "../../families/index.ts";
 import { countParameters } from "../../model/memory.ts";
 import { absolutePath } from "../../platform/files.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
-import { checkVocabulary } from "../../tokenizer/tokenizer.ts";
+import { checkVocabulary } from "../../tokenizer/load.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { dpoCheckpoint } from "../checkpoint-state.ts";
 import { type RunInputs, sumOfPairs, sumOfTokenizer } from "../inputs.ts";

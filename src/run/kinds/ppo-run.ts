@@ -1,14 +1,15 @@
 /** @file A run of PPO, GRPO or RLOO: prompts and a reward, a policy and the reference it is held to. */
+
 import type { z } from "zod";
-import { ppoConfig } from "../../algorithms/config.ts";
 import { type GRPOConfig, GRPOTrainer, grpoConfig } from "../../algorithms/grpo.ts";
-import { checkAdapters, withAskedAdapter } from "../../algorithms/lora.ts";
+import { ppoConfig } from "../../algorithms/options/config.ts";
+import { checkAdapters, withAskedAdapter } from "../../algorithms/options/lora.ts";
 import type {
   PPOConfig,
   PPOOptionName,
   RolloutTrainerConfig,
   RolloutTrainerOptions,
-} from "../../algorithms/options.ts";
+} from "../../algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../algorithms/ppo.ts";
 import { type RLOOConfig, RLOOTrainer, rlooConfig } from "../../algorithms/rloo.ts";
 import type { RolloutTrainer } from "../../algorithms/rollout.ts";
@@ -26,7 +27,7 @@ import { countParameters } from "../../model/memory.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { meanAndStandardError } from "../../rl/kl.ts";
 import { turnNotes } from "../../sample/ends.ts";
-import { checkVocabulary } from "../../tokenizer/tokenizer.ts";
+import { checkVocabulary } from "../../tokenizer/load.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { ppoCheckpoint, rolloutCheckpoint } from "../checkpoint-state.ts";
 import type { RunEvent } from "../events.ts";

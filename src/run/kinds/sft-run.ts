@@ -1,6 +1,6 @@
 /** @file A run of language-model training: text, and a model to train on or a new one. */
 
-import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/lora.ts";
+import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/options/lora.ts";
 import {
   checkSequenceLength,
   SFT_DEFAULTS,
@@ -25,7 +25,8 @@ import { absolutePath, isDirectory } from "../../platform/files.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { breathe } from "../../platform/worker.ts";
 import { responseEnds } from "../../sample/ends.ts";
-import { checkVocabulary, type Tokenizer } from "../../tokenizer/tokenizer.ts";
+import { checkVocabulary } from "../../tokenizer/load.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { restoreTrainer } from "../checkpoint.ts";
 import { sftCheckpoint } from "../checkpoint-state.ts";
 import type { RunEvent } from "../events.ts";

@@ -1,12 +1,12 @@
 /** @file PPO options: presets, names of other programs, contradictions. */
 import { describe, expect, it } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
-import { dpoOptions } from "../../../src/algorithms/dpo.ts";
 import { grpoOptions } from "../../../src/algorithms/grpo.ts";
-import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
-import { type PresetName, presets } from "../../../src/algorithms/presets.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
+import { dpoOptions } from "../../../src/algorithms/options/dpo-options.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options/ppo-options.ts";
+import { type PresetName, presets } from "../../../src/algorithms/options/presets.ts";
+import { nameHere, trlNames } from "../../../src/algorithms/options/trl-names.ts";
 import { rlooOptions } from "../../../src/algorithms/rloo.ts";
-import { nameHere, trlNames } from "../../../src/algorithms/trl-names.ts";
 
 describe("presets", () => {
   it.each(Object.keys(presets) as PresetName[])(

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { badWeights } from "../../../src/algorithms/learner.ts";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import type { Experience } from "../../../src/experience/experience.ts";
 import { checkFinite } from "../../../src/experience/finite.ts";

@@ -131,7 +131,13 @@ it("info shows config, parameter counts, tokenizer, memory and files", () => {
     expect(stdout).toContain(part);
   const [json] = jsonLines(valuehead(cwd, "info", "--model", "m", "--json").stdout);
   // 8192 x 16 + 48 x 16; 12 C^2 + 13 C; final layer norm 2 C, value head C + 1
-  expect(json.parameters).toEqual({ total: 131840 + 3280 + 49, embeddings: 131840, blocks: 3280, head: 49 });
+  expect(json.parameters).toEqual({
+    total: 131840 + 3280 + 49,
+    embeddings: 131840,
+    blocks: 3280,
+    head: 49,
+    adapter: 0,
+  });
   expect(json.tokenizer).toMatchObject({ vocabSize: 8192, eosToken: "<|endoftext|>" });
   expect(json.memory).toMatchObject({ fits: true, training: { parts: { weights: 4 * 135169 } } });
   expect(json.memory.available).toBeGreaterThan(json.memory.training.total);

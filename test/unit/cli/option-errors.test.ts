@@ -1,7 +1,7 @@
 /** @file What is said about a wrong value of every option, as the flag, in a file and in the library: read the snapshot. */
 import { describe, expect, it } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
-import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
+import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options/ppo-options.ts";
 import { sftConfig, sftOptions } from "../../../src/algorithms/sft.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";

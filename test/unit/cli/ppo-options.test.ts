@@ -1,7 +1,7 @@
 /** @file Where a PPO option comes from: flags, the config file, a preset, an earlier run. */
 import { describe, expect, it } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
-import { presets } from "../../../src/algorithms/presets.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
+import { presets } from "../../../src/algorithms/options/presets.ts";
 import { fileSource, type OptionSource } from "../../../src/base/options.ts";
 import { readPpoOptions, standing } from "../../../src/cli/ppo-options.ts";
 

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { ppoOptions } from "../../../src/algorithms/options.ts";
+import { ppoOptions } from "../../../src/algorithms/options/ppo-options.ts";
 import {
   buildCli,
   expectProblem,

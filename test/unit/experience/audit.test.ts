@@ -1,6 +1,6 @@
 /** @file Each breach of the audit, made on purpose. */
 import { describe, expect, test } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
 import { type Audited, auditRatio, auditStep, ratioTolerance } from "../../../src/experience/audit.ts";
 import type { Experience } from "../../../src/experience/experience.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";

@@ -1,8 +1,8 @@
 /** @file Sampling and scoring go on at the same time, and what goes wrong in scoring costs no more than it must. */
 import { afterAll, describe, expect, it } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
 import type { TrainEvent } from "../../../src/algorithms/events.ts";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import { encodePrompts } from "../../../src/data/encode.ts";
 import { type Responses, respondAndScore } from "../../../src/experience/collect.ts";
 import type { RewardFunction } from "../../../src/experience/reward-functions.ts";

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";

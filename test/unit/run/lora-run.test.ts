@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import { loadModel } from "../../../src/families/index.ts";
 import { run } from "../../../src/run/run.ts";
 

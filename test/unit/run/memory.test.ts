@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from "vitest";
-import { ppoConfig } from "../../../src/algorithms/config.ts";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import { ppoConfig } from "../../../src/algorithms/options/config.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { SFTTrainer, sftConfig } from "../../../src/algorithms/sft.ts";
 import type { Engine } from "../../../src/backend/engine.ts";

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { PPOConfig } from "../../../src/algorithms/options.ts";
+import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
 import { pretrainRun } from "../../../src/deprecated.ts";
 import type { RewardFunction } from "../../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
@@ -305,7 +305,13 @@ describe("a run directory that is lost while the run goes on", () => {
     expect(error?.problem.fix).toBe(
       `the run is saved as it was after step 3: go on with it in ${at("gone.rescued")} (--resume)`,
     );
-    expect(names("gone.rescued")).toEqual(["checkpoint-3", "config.json", "metrics.jsonl", "samples.jsonl"]);
+    expect(names("gone.rescued")).toEqual([
+      "checkpoint-3",
+      "config.json",
+      "events.jsonl",
+      "metrics.jsonl",
+      "samples.jsonl",
+    ]);
     expect(existsSync(at("gone"))).toBe(false);
   });
 });

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { loadTokenizer } from "../../../src/tokenizer/load.ts";
-import { checkVocabulary, Tokenizer, type TokenizerJSON } from "../../../src/tokenizer/tokenizer.ts";
+import { checkVocabulary, loadTokenizer } from "../../../src/tokenizer/load.ts";
+import { Tokenizer, type TokenizerJSON } from "../../../src/tokenizer/tokenizer.ts";
 
 let tiny: Tokenizer;
 beforeAll(async () => {

@@ -1,5 +1,5 @@
 /** @file A complete, checked config of a run on prompts from some options: presets, sources, and what follows what. */
-import { fail } from "../base/errors.ts";
+import { fail } from "../../base/errors.ts";
 import {
   librarySource,
   type OptionSource,
@@ -7,8 +7,8 @@ import {
   type Resolved,
   resolveOptions,
   shown,
-} from "../base/options.ts";
-import { defaultsOf, PPO_DEFAULTS, type PPOConfig, ppoOptions, type RolloutTrainerConfig } from "./options.ts";
+} from "../../base/options.ts";
+import { defaultsOf, PPO_DEFAULTS, type PPOConfig, ppoOptions, type RolloutTrainerConfig } from "./ppo-options.ts";
 import { type PresetName, presetNames, presets } from "./presets.ts";
 import { adviceOn, nameHere } from "./trl-names.ts";
 

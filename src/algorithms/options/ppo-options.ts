@@ -1,16 +1,16 @@
 /** @file Every option of a PPO run in one table: the groups, each from the room that reads it, in the order they are shown. */
 import type { z } from "zod";
-import { choice, count, notNegative, type OptionsOf, onOff, positive } from "../base/option-values.ts";
-import type { OptionTable } from "../base/options.ts";
-import { promptTable } from "../data/encode.ts";
-import { honestyTable, judgedTable, rewardTable, rolloutTable } from "../experience/options.ts";
-import type { RewardFunction } from "../experience/sample.ts";
-import type { CausalLMWithValueHead } from "../model/model.ts";
-import { optimizerTable } from "../nn/options.ts";
-import { advantageTable, klTable, scoreTable } from "../rl/options.ts";
-import { samplingTable } from "../sample/options.ts";
-import type { Transform } from "../sample/transforms.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { choice, count, notNegative, type OptionsOf, onOff, positive } from "../../base/option-values.ts";
+import type { OptionTable } from "../../base/options.ts";
+import { promptTable } from "../../data/encode.ts";
+import { honestyTable, judgedTable, rewardTable, rolloutTable } from "../../experience/options.ts";
+import type { RewardFunction } from "../../experience/sample.ts";
+import type { CausalLMWithValueHead } from "../../model/model.ts";
+import { optimizerTable } from "../../nn/options.ts";
+import { advantageTable, klTable, scoreTable } from "../../rl/options.ts";
+import { samplingTable } from "../../sample/options.ts";
+import type { Transform } from "../../sample/transforms.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import type { PPOConfig } from "./config-type.ts";
 import { loraTable } from "./lora.ts";
 import { presetNames } from "./presets.ts";

@@ -1,11 +1,11 @@
 /** @file LoRA as options of an algorithm: what they say of an adapter, and a model that is given it before it is trained. */
 import { z } from "zod";
-import { fail, ValueheadError } from "../base/errors.ts";
-import { count, onOff, positive } from "../base/option-values.ts";
-import { type LoRAConfig, loraConfig } from "../model/adapter.ts";
-import type { Architecture, ModelConfig } from "../model/family.ts";
-import type { CausalLMWithValueHead } from "../model/model.ts";
-import { parameterTable } from "../model/parameters.ts";
+import { fail, ValueheadError } from "../../base/errors.ts";
+import { count, onOff, positive } from "../../base/option-values.ts";
+import { type LoRAConfig, loraConfig } from "../../model/adapter.ts";
+import type { Architecture, ModelConfig } from "../../model/family.ts";
+import type { CausalLMWithValueHead } from "../../model/model.ts";
+import { parameterTable } from "../../model/parameters.ts";
 import type { PPOConfig } from "./config-type.ts";
 
 /** What `--lora` without a rank means. */
