@@ -95,6 +95,7 @@ export function contents(out: string): Map<string, Buffer> {
     if (name.startsWith("tb") || /^(events\.jsonl|report\.html)$/.test(name)) continue; // with the time in them
     const path = join(out, name);
     if (name === "config.json") all.set(name, Buffer.from(withoutCommand(readFileSync(path, "utf8"))));
+    else if (name.endsWith("README.md")) all.set(name, Buffer.from(withoutPlace(readFileSync(path, "utf8"))));
     else if (name === "metrics.jsonl") all.set(name, Buffer.from(withoutTimes(readFileSync(path, "utf8"))));
     else if (statSync(path).isFile()) all.set(name, readFileSync(path));
   }
@@ -102,6 +103,8 @@ export function contents(out: string): Map<string, Buffer> {
 }
 
 const withoutTimes = (text: string) => text.replace(/,"(time|memory)\/[^"]*":[^,}]*/g, "");
+/** A card's code names the checkpoint's directory. */
+const withoutPlace = (text: string) => text.replace(/[^\s"'`]*(?=\/checkpoint-)/g, "RUN");
 /** What was typed names the directory. */
 const withoutCommand = (text: string) => JSON.stringify({ ...JSON.parse(text), command: undefined });
 
