@@ -103,8 +103,8 @@ export function contents(out: string): Map<string, Buffer> {
 }
 
 const withoutTimes = (text: string) => text.replace(/,"(time|memory)\/[^"]*":[^,}]*/g, "");
-/** A card's code names the checkpoint's directory. */
-const withoutPlace = (text: string) => text.replace(/[^\s"'`]*(?=\/checkpoint-)/g, "RUN");
+/** The lines of a card that name the checkpoint's directory are left out. */
+const withoutPlace = (text: string) => text.replace(/^.*\/checkpoint-.*$/gm, "");
 /** What was typed names the directory. */
 const withoutCommand = (text: string) => JSON.stringify({ ...JSON.parse(text), command: undefined });
 

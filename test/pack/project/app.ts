@@ -66,6 +66,8 @@ async function ownProcess(path: string): Promise<string> {
     responseWithSpecialTokens: response,
     textWithSpecialTokens: `This${response}`,
     promptTokens: [1],
+    group: 0,
+    copy: 0,
     tokens: [2, 3],
     row: {},
   });
