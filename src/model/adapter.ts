@@ -1,6 +1,6 @@
 /**
  * @file LoRA (Hu et al. 2021, arXiv:2106.09685, section 4.1): a matrix W stays as it is, and W + s B A is what multiplies, with A
- * [r, in] and B [out, r] trained. The rows of an adapter are parameters like all others; products.ts multiplies by them. Names and
+ * [r, in] and B [out, r] trained. The rows of an adapter are parameters like all others; products.ts multiplies by them, and merging is at the end of this file. Names and
  * meaning of options: PEFT's LoraConfig.
  */
 import type { Engine } from "../backend/engine.ts";
