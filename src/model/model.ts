@@ -10,7 +10,7 @@ import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { type LoRAConfig, loraConfig, mergedMatrices } from "./adapter.ts";
+import { type LoRAConfig, loraConfig } from "./adapter.ts";
 import { type AskedTokens, checkSameVocabulary, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
 import type { RowStatistics } from "./distribution.ts";
@@ -28,6 +28,7 @@ import {
   trainedRows,
   VALUE_HEAD_NAMES,
 } from "./parameters.ts";
+import { mergedMatrices } from "./products.ts";
 import { Rows } from "./rows.ts";
 import { ValueHead } from "./value-head.ts";
 

@@ -1,9 +1,12 @@
-/** @file How a block multiplies by its weights: where they lie, or by copies stored the other way round, with an adapter's part. */
+/** @file How a block multiplies by its weights: where they lie, or by copies stored the other way round, with an adapter's part or that merged in. */
+import type { Engine } from "../backend/engine.ts";
+import { Memo } from "../base/memo.ts";
+import type { Program } from "../graph/onnx.ts";
 import { add, linear, matmul, reshape, scale, transpose } from "../graph/ops/index.ts";
-import { constant, dims, type Tensor } from "../graph/tensor.ts";
+import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
 import { adapterName } from "./adapter.ts";
 import type { Product } from "./family.ts";
-import { type Parameter, parameterInputs } from "./parameters.ts";
+import { type Parameter, type ParameterBuffer, parameterInputs } from "./parameters.ts";
 
 /** A block's parameters as inputs of a program, and how it multiplies by its matrices. */
 export interface BlockWeights {
@@ -67,3 +70,39 @@ const storedOutputsFirst = (row: Parameter): Parameter =>
   row.matrix === "in,out"
     ? { ...row, matrix: "out,in", shape: [...row.shape].reverse(), axes: [...row.axes].reverse() }
     : row;
+
+interface MergeForm {
+  /** Sizes of W as it is stored. */
+  shape: readonly number[];
+  rank: number;
+  matrix: "in,out" | "out,in";
+  scaling: number;
+}
+
+/** W [in, out] + s Aᵀ Bᵀ, or W [out, in] + s B A; A [r, in], B [out, r]. */
+function mergeProgram({ shape: [rows, columns], rank, matrix, scaling }: MergeForm): Program {
+  const [from, to] = matrix === "in,out" ? [rows, columns] : [columns, rows];
+  const w = input("w", { rows, columns });
+  const [a, b] = [input("a", { r: rank, in: from }), input("b", { out: to, r: rank })];
+  const scaled = scale(a, scaling);
+  const merged = matrix === "in,out" ? linear(scaled, b, w, { transX: true, transW: true }) : linear(b, scaled, w); // of W's shape
+  return { name: "merge", outputs: { merged } };
+}
+
+/**
+ * Overwrite the matrices of `plain` that `adapted` has an adapter for.
+ * @param adapted the base's matrices and the adapter's rows
+ * @param plain   parameters of the same names, without the adapter's; of memory of their own
+ */
+export async function mergedMatrices(engine: Engine, adapted: ParameterBuffer, plain: ParameterBuffer): Promise<void> {
+  const programs = new Memo(mergeProgram);
+  const rows = new Map(adapted.table.map((row) => [row.name, row]));
+  for (const { name, shape, matrix } of plain.table) {
+    const names = [adapterName(name, "A"), adapterName(name, "B")];
+    const adapts = rows.get(names[1])?.adapts;
+    if (!matrix || !adapts) continue;
+    const [a, b] = names.map((part) => adapted.view(part));
+    const form = { shape, rank: rows.get(names[0])?.shape[0] as number, matrix, scaling: adapts.scaling };
+    await engine.run(programs.get(form), { w: adapted.view(name), a, b }, { merged: plain.view(name) });
+  }
+}

@@ -9,7 +9,7 @@ import type { CausalLMWithValueHead } from "../../src/model/model.ts";
 import { run } from "../../src/run/run.ts";
 import type { DataSpec, RewardedSpec } from "../../src/run/spec.ts";
 import { generate } from "../../src/sample/generate.ts";
-import { familyNames, smallModel } from "../support/families.ts";
+import { smallModel, wholeFamilyNames } from "../support/families.ts";
 import { readTensors } from "../support/golden.ts";
 import { tokenizer } from "../support/ppo.ts";
 
@@ -21,7 +21,7 @@ const withHead = (family: string) =>
 const headOf = (file: string) => [...readTensors(file).keys()].filter((name) => name.includes("v_head"));
 
 beforeAll(async () => {
-  for (const family of familyNames) {
+  for (const family of wholeFamilyNames) {
     await withHead(family).savePretrained(at(`${family}-head`));
     await tokenizer.save(at(`${family}-head`));
     // Without the two rows of the value head nothing else is different.
@@ -38,7 +38,7 @@ beforeAll(async () => {
   }
 });
 
-describe.each(familyNames)("%s", (family) => {
+describe.each(wholeFamilyNames)("%s", (family) => {
   test("scores, samples and computes as with a value head, but values are 0", async () => {
     const bare = await loadModel(at(family), { threads: 2, makeValueHead: false });
     const made = await loadModel(at(family), { threads: 2 });

@@ -11,7 +11,7 @@ import { builtInRewards } from "../../src/experience/reward-functions.ts";
 import type { MetricName } from "../../src/rl/metrics.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";
-import { familyNames, smallModel } from "../support/families.ts";
+import { familyNames, smallModel, wholeFamilyNames } from "../support/families.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director"];
@@ -102,33 +102,30 @@ test("without the kept sets there are no weights: refused", () => {
 });
 
 // with LoRA: test/unit/run/lora-run.test.ts
-test.each(familyNames.filter((name) => !name.includes("LoRA")))(
-  "%s: resumed equals uninterrupted, bit for bit",
-  async (family) => {
-    const model = join(directory, family);
-    await newModel(family).savePretrained(model);
-    await tokenizer.save(model);
-    const config = { ...small, ...int8 };
-    const into = (out: string): RunSpec => ({
-      model,
-      prompts,
-      out: join(directory, `${family}-${out}`),
-      rewardName: "length",
-      config,
-      threads: 1,
-    });
-    const go = async (spec: RunSpec, signal?: AbortController) => {
-      for await (const event of run(spec, builtInRewards.length, { signal: signal?.signal }))
-        if (event.type === "step") signal?.abort();
-    };
-    await go(into("whole"));
-    await go(into("parts"), new AbortController());
-    await go({ ...into("parts"), resume: true });
-    for (const file of ["model.safetensors", "trainer.safetensors"]) {
-      const [whole, parts] = ["whole", "parts"].map((out) =>
-        readFileSync(join(directory, `${family}-${out}`, "checkpoint-2", file)),
-      );
-      expect(parts.equals(whole), file).toBe(true);
-    }
-  },
-);
+test.each(wholeFamilyNames)("%s: resumed equals uninterrupted, bit for bit", async (family) => {
+  const model = join(directory, family);
+  await newModel(family).savePretrained(model);
+  await tokenizer.save(model);
+  const config = { ...small, ...int8 };
+  const into = (out: string): RunSpec => ({
+    model,
+    prompts,
+    out: join(directory, `${family}-${out}`),
+    rewardName: "length",
+    config,
+    threads: 1,
+  });
+  const go = async (spec: RunSpec, signal?: AbortController) => {
+    for await (const event of run(spec, builtInRewards.length, { signal: signal?.signal }))
+      if (event.type === "step") signal?.abort();
+  };
+  await go(into("whole"));
+  await go(into("parts"), new AbortController());
+  await go({ ...into("parts"), resume: true });
+  for (const file of ["model.safetensors", "trainer.safetensors"]) {
+    const [whole, parts] = ["whole", "parts"].map((out) =>
+      readFileSync(join(directory, `${family}-${out}`, "checkpoint-2", file)),
+    );
+    expect(parts.equals(whole), file).toBe(true);
+  }
+});

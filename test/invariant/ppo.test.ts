@@ -11,7 +11,7 @@ import type { RunEvent } from "../../src/run/events.ts";
 import { run } from "../../src/run/run.ts";
 import type { RunSpec } from "../../src/run/spec.ts";
 import type { Transform } from "../../src/sample/transforms.ts";
-import { familyNames, smallModel } from "../support/families.ts";
+import { familyNames, smallModel, wholeFamilyNames } from "../support/families.ts";
 import { small, tokenizer, trainSmall } from "../support/ppo.ts";
 
 const prompts = ["This movie", "The acting in this film was", "I", "Well, the director", "It was about a", "Two"];
@@ -262,52 +262,49 @@ describe("a run directory", () => {
   });
 
   // with LoRA: test/unit/run/lora-run.test.ts
-  test.each(familyNames.filter((name) => !name.includes("LoRA")))(
-    "%s: resumed after an interruption equals uninterrupted, bit for bit",
-    async (family) => {
-      const [one, two] = [`${family}-whole`, `${family}-parts`];
-      await collect(spec(one, 4, family));
-      const controller = new AbortController();
-      const interrupted = await collect(spec(two, 4, family), controller.signal, (e) => {
-        if (e.type === "step" && e.step === 2) controller.abort();
-      });
-      expect(interrupted.at(-1)).toMatchObject({ type: "done", step: 2, interrupted: true });
-      const resumed = await collect({ ...spec(two, 4, family), resume: true });
-      expect(resumed.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 2 });
-      expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
+  test.each(wholeFamilyNames)("%s: resumed after an interruption equals uninterrupted, bit for bit", async (family) => {
+    const [one, two] = [`${family}-whole`, `${family}-parts`];
+    await collect(spec(one, 4, family));
+    const controller = new AbortController();
+    const interrupted = await collect(spec(two, 4, family), controller.signal, (e) => {
+      if (e.type === "step" && e.step === 2) controller.abort();
+    });
+    expect(interrupted.at(-1)).toMatchObject({ type: "done", step: 2, interrupted: true });
+    const resumed = await collect({ ...spec(two, 4, family), resume: true });
+    expect(resumed.find((e) => e.type === "loaded")).toMatchObject({ resumedAt: 2 });
+    expect(resumed.filter((e) => e.type === "step").map((e) => e.step)).toEqual([3, 4]);
 
-      const read = (out: string, file: string) => readFileSync(join(directory, out, file));
-      for (const file of ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"])
-        expect(read(two, `checkpoint-4/${file}`).equals(read(one, `checkpoint-4/${file}`)), file).toBe(true);
+    const read = (out: string, file: string) => readFileSync(join(directory, out, file));
+    for (const file of ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"])
+      expect(read(two, `checkpoint-4/${file}`).equals(read(one, `checkpoint-4/${file}`)), file).toBe(true);
 
-      const metrics = (out: string) =>
-        read(out, "metrics.jsonl")
-          .toString()
-          .trim()
-          .split("\n")
-          .map((line) => {
-            const m = JSON.parse(line);
-            for (const name of Object.keys(m)) if (/^(time|memory)\//.test(name)) delete m[name];
-            return m;
-          });
-      expect(metrics(two)).toEqual(metrics(one));
-      expect(metrics(two)).toHaveLength(4);
-      expect(read(two, "samples.jsonl").equals(read(one, "samples.jsonl"))).toBe(true);
-      const samples = read(two, "samples.jsonl")
+    const metrics = (out: string) =>
+      read(out, "metrics.jsonl")
         .toString()
         .trim()
         .split("\n")
-        .map((line) => JSON.parse(line));
-      for (const step of [1, 2, 3, 4]) {
-        const ofStep = samples.filter((sample) => sample.step === step);
-        expect(ofStep.length).toBeGreaterThanOrEqual(4); // and the best and the worst of the batch
-        expect(ofStep.length).toBeLessThanOrEqual(6);
-        const scores = ofStep.map(({ score }) => score);
-        const line = metrics(two)[step - 1];
-        expect([Math.min(...scores), Math.max(...scores)]).toEqual([line["env/reward_min"], line["env/reward_max"]]);
-      }
-    },
-  );
+        .map((line) => {
+          const m = JSON.parse(line);
+          for (const name of Object.keys(m)) if (/^(time|memory)\//.test(name)) delete m[name];
+          return m;
+        });
+    expect(metrics(two)).toEqual(metrics(one));
+    expect(metrics(two)).toHaveLength(4);
+    expect(read(two, "samples.jsonl").equals(read(one, "samples.jsonl"))).toBe(true);
+    const samples = read(two, "samples.jsonl")
+      .toString()
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    for (const step of [1, 2, 3, 4]) {
+      const ofStep = samples.filter((sample) => sample.step === step);
+      expect(ofStep.length).toBeGreaterThanOrEqual(4); // and the best and the worst of the batch
+      expect(ofStep.length).toBeLessThanOrEqual(6);
+      const scores = ofStep.map(({ score }) => score);
+      const line = metrics(two)[step - 1];
+      expect([Math.min(...scores), Math.max(...scores)]).toEqual([line["env/reward_min"], line["env/reward_max"]]);
+    }
+  });
 
   test("resumed from a checkpoint in the middle equals uninterrupted, bit for bit", async () => {
     const stop = new Error("the machine went down");

@@ -38,7 +38,10 @@ const RANGES: Readonly<Record<string, number>> = { gpt2: 0.2, llama: 0.3, qwen2:
 
 const LORA = " with LoRA";
 
-export const familyNames = ["gpt2", ...Object.keys(variants), `gpt2${LORA}`, `llama${LORA}`];
+/** Those whose directories hold whole models: an adapter in a directory names a base, which a model made here has not got. */
+export const wholeFamilyNames = ["gpt2", ...Object.keys(variants)];
+
+export const familyNames = [...wholeFamilyNames, `gpt2${LORA}`, `llama${LORA}`];
 
 /** A model with an adapter that changes what it computes, of other matrices in each block. */
 function withAdapter(model: Model): Model {
