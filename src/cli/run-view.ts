@@ -5,6 +5,7 @@ import { memoryParts } from "../model/memory.ts";
 import type { MetricName } from "../rl/metrics.ts";
 import type { RunEvent } from "../run/events.ts";
 import type { Sink } from "../run/sinks/sink.ts";
+import { type Curve, type CurveOf, Curves } from "./curves.ts";
 import { inFlags } from "./errors.ts";
 import {
   type Column,
@@ -36,6 +37,8 @@ export interface RunOutcome {
   best?: BestCheckpoint;
   /** Of the last step. */
   metrics: Metrics;
+  /** Numbers over the steps of this run, for pictures of them. */
+  curves?: readonly Curve[];
 }
 
 /** Which numbers of an algorithm people see. */
@@ -46,6 +49,8 @@ export interface Display {
   readonly rowEvery: number;
   /** Numbers that are shown as their mean over so many steps. */
   readonly averaged: readonly MetricName[];
+  /** What is drawn at the end. */
+  readonly curves: readonly CurveOf[];
   /** What stands behind the bar, beside the step and the time left. */
   facts(m: Metrics, secondsPerStep: number): string[];
   /** A line below some steps. */
@@ -65,6 +70,10 @@ export const ppoDisplay = (batchSize: number): Display => ({
   stepWidth: 6,
   rowEvery: 1,
   averaged: [],
+  curves: [
+    { title: "mean reward by step", metric: "env/reward_mean" },
+    { title: "KL to the reference, nats", metric: "objective/kl", fromZero: true },
+  ],
   facts: (m, perStep) => [
     `reward ${fixed(m["env/reward_mean"], 3)}`,
     `KL ${fixed(m["objective/kl"], 2)}`,
@@ -97,6 +106,10 @@ export const sftDisplay: Display = {
   stepWidth: 7,
   rowEvery: 50,
   averaged: ["sft/loss"],
+  curves: [
+    { title: "loss by step", metric: "sft/loss" },
+    { title: "held-out loss", metric: "eval/loss" },
+  ],
   facts: (m) => [`${fixed(m["time/tokens_per_second"], 0)} tokens/s`, `loss ${fixed(m["sft/loss"], 3)}`],
   line: (step, { "eval/loss": loss, "eval/bits_per_byte": bits }) =>
     loss === undefined
@@ -116,6 +129,10 @@ export const dpoDisplay: Display = {
   stepWidth: 6,
   rowEvery: 1,
   averaged: [],
+  curves: [
+    { title: "loss by step", metric: "dpo/loss" },
+    { title: "accuracy", metric: "dpo/accuracy" },
+  ],
   facts: (m) => [`loss ${fixed(m["dpo/loss"], 3)}`, `accuracy ${fixed(m["dpo/accuracy"], 2)}`],
   line: (step, { "eval/loss": loss, "eval/accuracy": accuracy }) =>
     loss === undefined
@@ -145,6 +162,7 @@ export class RunView implements Sink {
   #taken = 0;
   /** Of the last steps. */
   #recent: Metrics[] = [];
+  readonly #curves: Curves;
   #header = false;
 
   constructor(options: {
@@ -156,6 +174,8 @@ export class RunView implements Sink {
     command?: Command;
   }) {
     this.#display = options.display;
+    this.#curves = new Curves(options.display.curves);
+    this.outcome.curves = this.#curves.curves;
     this.#command = options.command;
     this.#json = options.json ?? false;
     this.#quiet = options.quiet ?? false;
@@ -168,7 +188,10 @@ export class RunView implements Sink {
     const { outcome } = this;
     if (event.type === "loaded") outcome.resumedAt = event.resumedAt;
     if (event.type === "evaluation") outcome[event.when] = event;
-    if (event.type === "step") outcome.metrics = event.metrics;
+    if (event.type === "step") {
+      outcome.metrics = event.metrics;
+      this.#curves.add(event.step, event.metrics);
+    }
     if (event.type === "checkpoint") outcome.best = event.best ?? outcome.best;
     if (event.type === "done") {
       const { step, interrupted, directory = "" } = event;

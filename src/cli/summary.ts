@@ -2,6 +2,7 @@
 
 import { visible } from "../base/text.ts";
 import { pairedDifference } from "../rl/compare.ts";
+import { curvesForTerminal } from "./curves.ts";
 import { INTERRUPTED } from "./interrupt.ts";
 import {
   commandLine,
@@ -52,7 +53,7 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
 }
 
 /**
- * Where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code.
+ * Pictures of the run's curves, where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code.
  * @param chat flags that make a conversation of a text, for a model that answers those
  */
 export function printEnd(
@@ -61,7 +62,7 @@ export function printEnd(
   to: (line: string) => void = print,
   chat: readonly string[] = [],
 ): void {
-  const { interrupted, step, directory, best, resumedAt } = outcome;
+  const { interrupted, step, directory, best, resumedAt, curves = [] } = outcome;
   if (interrupted) {
     process.exitCode = INTERRUPTED;
     if (directory === "") {
@@ -77,6 +78,7 @@ export function printEnd(
       `nothing was left to do: the run has taken its ${step} steps; for more of them\n  ${commandLine("train", ...resume, "--steps", `${2 * step}`)}`,
     );
   }
+  for (const line of curvesForTerminal(curves)) to(line);
   to(`\n${style.bold(`Checkpoint after step ${step}:`)} ${directory}`);
   const [prompt, text] = chat.length > 0 ? ["Hello!", "Hello!"] : ["This movie", "This movie was great."];
   to(`  ${commandLine("generate", "--model", directory, ...chat, "--prompt", prompt)}`);
