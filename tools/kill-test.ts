@@ -1,7 +1,7 @@
 /**
- * @file A run that is killed again and again ends with the same result. `npm run kill-test` kills 200 times with SIGKILL, at
- * random moments and aimed at what comes after a checkpoint got its name, the last one too; `npm run kill-test -- 50 7` 50
- * times with seed 7.
+ * @file A run that is killed again and again ends with the same result. `npm run kill-test` kills 200 times with SIGKILL, each kind
+ * of run as often as the others, at random moments and aimed at what comes after a checkpoint got its name, the last one too;
+ * `npm run kill-test -- 50 7` 50 times with seed 7.
  */
 import { existsSync, type FSWatcher, mkdtempSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,17 +10,27 @@ import { pathToFileURL } from "node:url";
 import { RNG } from "../src/base/rng.ts";
 import { differences, ended, type SmallRun, startRun, wholeRun } from "./small-run.ts";
 
-/** Kinds of runs, by the options that give a checkpoint more to hold. */
+/** Each algorithm, which is also run with an adapter. */
+const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
+  PPO: [],
+  GRPO: ["--algorithm", "grpo", "--num-generations", "4", "--score-scaling", "scale"],
+  RLOO: ["--algorithm", "rloo", "--num-generations", "2", "--epochs", "2"],
+  DPO: ["--algorithm", "dpo"],
+  "SFT on responses": ["--algorithm", "sft", "--responses"],
+  "SFT on text": ["--algorithm", "sft"],
+};
+
+const withLoRA = ([name, flags]: [string, readonly string[]]) =>
+  [`${name} with LoRA`, [...flags, "--lora", "4"]] as const;
+
+/** Kinds of runs: the algorithms, and options that give a checkpoint more to hold. */
 export const KINDS: Readonly<Record<string, readonly string[]>> = {
-  plain: [],
+  ...ALGORITHMS,
+  ...Object.fromEntries(Object.entries(ALGORITHMS).map(withLoRA)),
   "separate value model": ["--value-model", "separate"],
   int8: ["--rollout-precision", "int8"],
   scaling: ["--score-scaling", "normalize", "--score-clip", "2"],
   "one checkpoint": ["--keep-checkpoints", "1"],
-  GRPO: ["--algorithm", "grpo", "--num-generations", "4", "--score-scaling", "scale"],
-  RLOO: ["--algorithm", "rloo", "--num-generations", "2", "--epochs", "2"],
-  DPO: ["--algorithm", "dpo"],
-  "language model": ["--algorithm", "sft"],
 };
 
 export interface KillReport {
@@ -50,8 +60,8 @@ const LIFE = 1500;
 const PRUNING = 12;
 
 /**
- * Runs of the command line, each killed and resumed until it is done, until there were `kills` kills; compared with one
- * of its kind that was never killed.
+ * Runs of the command line of one kind, each killed and resumed until it is done, until there were `kills` kills; compared with
+ * one that was never killed.
  * @throws when a killed run cannot be resumed
  */
 export async function killTest(
@@ -59,7 +69,7 @@ export async function killTest(
   kills: number,
   seed: number,
   log: (line: string) => void = () => {},
-  kinds: readonly string[] = Object.keys(KINDS),
+  kind = "PPO",
 ): Promise<KillReport> {
   const rng = new RNG(seed);
   const report: KillReport = {
@@ -77,20 +87,19 @@ export async function killTest(
     differences: [],
   };
   while (report.kills < kills) {
-    const kind = kinds[report.runs % kinds.length];
-    const whole = kind === "plain" ? "whole" : `whole, ${kind}`;
+    const whole = kind === "PPO" ? "whole" : `whole, ${kind}`;
     if (!existsSync(join(run.directory, whole))) {
       const started = performance.now();
       await wholeRun(run, KINDS[kind], whole);
       log(`${whole}: ${run.steps} steps in ${((performance.now() - started) / 1000).toFixed(1)} s`);
     }
-    const out = `killed-${report.runs}`;
+    const out = `killed, ${kind}, ${report.runs}`;
     await untilDone({ run, out, flags: KINDS[kind], kills, rng, report, log });
     report.runs++;
     const found = differences(join(run.directory, whole), join(run.directory, out));
     report.differences.push(...found.map((name) => `${out}/${name}`));
     log(
-      `${out} (${kind}) is done after ${report.kills} kills in all; differs in ${found.length === 0 ? "nothing" : found.join(", ")}`,
+      `${out} is done after ${report.kills} kills in all; differs in ${found.length === 0 ? "nothing" : found.join(", ")}`,
     );
     if (found.length === 0) rmSync(join(run.directory, out), { recursive: true });
   }
@@ -187,13 +196,42 @@ async function resumeAtOnce({ run, out, flags, report, log }: Going): Promise<vo
   log(`${out}: resumed by three at once, ${refused.length} of them refused`);
 }
 
+/** One line for each kind, in Markdown. */
+function table(reports: readonly (readonly [kind: string, report: KillReport])[]): string {
+  const columns = {
+    "kind of run": 0,
+    kills: "kills",
+    "before a checkpoint": "beforeCheckpoint",
+    "files half written": "midWrite",
+    "at a checkpoint": "atCheckpoint",
+    "at the last": "atLast",
+    "lock left": "locked",
+    runs: "runs",
+    "resumed by three": "atOnce",
+    "of them refused": "refused",
+  } as const;
+  const row = (cells: readonly unknown[]) => `| ${cells.join(" | ")} |`;
+  const numbers = (report: KillReport) => Object.values(columns).flatMap((name) => (name === 0 ? [] : [report[name]]));
+  return [
+    row([...Object.keys(columns), "differs in"]),
+    row([...Object.keys(columns), ""].map(() => "---")),
+    ...reports.map(([kind, report]) => row([kind, ...numbers(report), report.differences.join(", ") || "nothing"])),
+  ].join("\n");
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const [kills = 200, seed = 1] = process.argv.slice(2).map(Number);
   const directory = mkdtempSync(join(tmpdir(), "valuehead-kill-"));
+  const kinds = Object.keys(KINDS);
+  const reports: [string, KillReport][] = [];
   try {
-    const report = await killTest({ root: process.cwd(), directory, steps: 8 }, kills, seed, console.log);
-    console.log(JSON.stringify(report));
-    if (report.differences.length > 0) process.exitCode = 1;
+    for (const [i, kind] of kinds.entries()) {
+      const share = Math.floor(((i + 1) * kills) / kinds.length) - Math.floor((i * kills) / kinds.length);
+      const run = { root: process.cwd(), directory, steps: 8 };
+      if (share > 0) reports.push([kind, await killTest(run, share, seed + i, console.log, kind)]);
+    }
+    console.log(table(reports));
+    if (reports.some(([, { differences }]) => differences.length > 0)) process.exitCode = 1;
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

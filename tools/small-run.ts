@@ -30,6 +30,8 @@ async function prepare({ root, directory }: SmallRun): Promise<void> {
     rejected: " bad",
   }));
   writeFileSync(join(directory, "pairs.jsonl"), pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(""));
+  const answers = pairs.map(({ prompt, chosen }) => `${JSON.stringify({ prompt, response: chosen })}\n`);
+  writeFileSync(join(directory, "responses.jsonl"), answers.join("").repeat(10));
   writeFileSync(join(directory, "text.txt"), prompts.repeat(20).replaceAll("\n", " good or bad.\n\n"));
 }
 
@@ -40,12 +42,13 @@ export function startRun(
   flags: readonly string[] = [],
   prefix: readonly string[] = [],
 ): ChildProcess {
-  const files = flags.includes("sft") ? "text.txt" : flags.includes("dpo") ? "pairs.jsonl" : undefined;
+  const text = flags.includes("--responses") ? "responses.jsonl" : "text.txt";
+  const files = flags.includes("sft") ? text : flags.includes("dpo") ? "pairs.jsonl" : undefined;
   const data = files ? ["--data", files] : ["--prompts", "prompts.txt", "--reward", "length"];
   const sizes = files
     ? ["--batch-size", "4", "--held-out-fraction", "0.2", "--eval-every", "2"]
     : ["--batch-size", "8", "--mini-batch-size", "4", "--max-new-tokens", "8", "--learning-rate", "1e-3"];
-  if (files === "text.txt") sizes.push("--sequence-length", "16");
+  if (flags.includes("sft")) sizes.push("--sequence-length", "16");
   const rest = ["--steps", String(run.steps), "--save-every", "1", "--threads", "1", "--json"];
   const command = [
     process.execPath,
