@@ -3,9 +3,11 @@
 import type { Metrics } from "./algorithms/events.ts";
 import { Learner } from "./algorithms/learner.ts";
 import type { PPOConfig } from "./algorithms/options/ppo-options.ts";
-import { type HeldOutLoss, heldOutLoss, SFT_DEFAULTS, type SFTConfig, sftStep } from "./algorithms/sft.ts";
+import { SFT_DEFAULTS, type SFTConfig } from "./algorithms/options/sft-options.ts";
+import { type HeldOutLoss, heldOutLoss, sftStep } from "./algorithms/sft.ts";
 import type { RNG, RNGState } from "./base/rng.ts";
 import type { TokenIds } from "./data/corpus.ts";
+import { wrapped } from "./data/packing.ts";
 import type { CorpusSampler } from "./data/sampler.ts";
 import type { ExactKL } from "./model/head.ts";
 import type { CausalLMWithValueHead } from "./model/model.ts";
@@ -66,7 +68,10 @@ export const pretrainRun = (spec: PretrainSpec, options: RunOptions = {}): Async
   run({ ...spec, algorithm: "sft" }, options);
 
 /** The old name of {@link SFTConfig}. @deprecated since 0.2: use {@link SFTConfig} */
-export type PretrainConfig = Omit<SFTConfig, "saveEvery" | "keepCheckpoints" | "keepBest">;
+export type PretrainConfig = Omit<
+  SFTConfig,
+  "saveEvery" | "keepCheckpoints" | "keepBest" | "packing" | "longExamples" | "microBatchSize" | "gradientCheckpointing"
+>;
 
 /** The old name of {@link SFT_DEFAULTS}. @deprecated since 0.2: use {@link SFT_DEFAULTS} */
 export const PRETRAIN_DEFAULTS: PretrainConfig = SFT_DEFAULTS;
@@ -94,9 +99,10 @@ export async function* pretrain(
   const { heldOut, signal } = options;
   const learner = new Learner(model, { optimizer: config, maxGradNorm: config.maxGradNorm });
   for (let step = 1; step <= config.steps && !signal?.aborted; step++) {
-    const metrics = await sftStep(learner, sampler, config, step);
+    const windows = wrapped(sampler.next(), sampler.starts, sampler.sequenceLength);
+    const metrics = await sftStep(learner, windows, { ...config, microBatchSize: 0 }, step);
     const number = (name: keyof Metrics) => metrics[name] as number;
-    const [epoch, loss, gradNorm] = [number("sft/epoch"), number("sft/loss"), number("sft/grad_norm")];
+    const [epoch, loss, gradNorm] = [sampler.epoch, number("sft/loss"), number("sft/grad_norm")];
     const [learningRate, tokensPerSecond] = [number("sft/learning_rate"), number("time/tokens_per_second")];
     yield { type: "step", step, epoch, loss, gradNorm, learningRate, tokensPerSecond };
     if (heldOut && (step === config.steps || (config.evalEvery > 0 && step % config.evalEvery === 0)))

@@ -28,6 +28,7 @@ export {
   type RolloutTrainerOptions,
 } from "./algorithms/options/ppo-options.ts";
 export { type PresetName, presets } from "./algorithms/options/presets.ts";
+export { SFT_DEFAULTS, type SFTConfig, sftConfig } from "./algorithms/options/sft-options.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./algorithms/ppo.ts";
 export {
   RLOO_DEFAULTS,
@@ -40,13 +41,10 @@ export { RolloutTrainer, type StepResult } from "./algorithms/rollout.ts";
 export {
   type HeldOutLoss,
   heldOutLoss,
-  SFT_DEFAULTS,
-  type SFTConfig,
   type SFTData,
   type SFTState,
   SFTTrainer,
   type SFTTrainerOptions,
-  sftConfig,
 } from "./algorithms/sft.ts";
 export type { RolloutState, TrainerState } from "./algorithms/trainer-state.ts";
 export type { Device } from "./backend/devices.ts";
@@ -69,6 +67,7 @@ export {
   tokenizeCorpus,
 } from "./data/corpus.ts";
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
+export type { LongExamples, Packing } from "./data/packing.ts";
 export { type EncodedPairs, encodePairs, type LongPairs, type PreferencePair, readPairs } from "./data/pairs.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
 export { type PromptResponse, readResponses } from "./data/responses.ts";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { ppoConfig } from "../src/algorithms/options/config.ts";
 import { PPO_DEFAULTS } from "../src/algorithms/options/ppo-options.ts";
-import { sftConfig } from "../src/algorithms/sft.ts";
+import { sftConfig } from "../src/algorithms/options/sft-options.ts";
 import { ValueheadError } from "../src/base/errors.ts";
 import { RNG } from "../src/base/rng.ts";
 import { openSafetensors, writeSafetensors } from "../src/checkpoint/safetensors.ts";

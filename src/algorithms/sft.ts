@@ -1,117 +1,23 @@
 /** @file Language-model training on raw text: the algorithm `sft`. `step` is all of it, from tokens to changed weights. */
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
-import { choice, count, decay, notNegative, positive, share } from "../base/option-values.ts";
-import { librarySource, type OptionSource, resolveOptions } from "../base/options.ts";
 import { type Corpus, corpusBytes, type TokenIds } from "../data/corpus.ts";
-import { CorpusSampler, type CorpusSamplerState, consecutiveWindows } from "../data/sampler.ts";
+import { type PackingOptions, type Windows, windowCount, windowSampler, windowsInOrder } from "../data/packing.ts";
+import type { CorpusSamplerState } from "../data/sampler.ts";
 import { checkWeights } from "../experience/finite.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import { HELD_OUT_BATCH } from "../model/memory.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
-import { type ScheduleName, scheduleFactor } from "../nn/schedules.ts";
+import { scheduleFactor } from "../nn/schedules.ts";
 import { residentBytes } from "../platform/memory.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { partsOf, type RunConfig, type TrainedPart, type Trainer } from "./algorithm.ts";
+import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
 import type { Metrics, TrainEvent } from "./events.ts";
 import { Learner } from "./learner.ts";
 import { languageModelLoss } from "./losses.ts";
-import { addAskedAdapter, loraTable } from "./options/lora.ts";
+import { addAskedAdapter } from "./options/lora.ts";
+import { checkSequenceLength, packingOf, SFT_DEFAULTS, type SFTConfig, sftConfig } from "./options/sft-options.ts";
 import { problemOf } from "./trainer-state.ts";
-
-/** Every option of language-model training. */
-export interface SFTConfig extends RunConfig {
-  /** Tokens per sequence, at most the model's context. Default: 256, or the context if that is shorter. */
-  sequenceLength: number;
-  /** Sequences per step. Default: 8. */
-  batchSize: number;
-  /** Optimizer steps. Default: 1000. */
-  steps: number;
-  /** AdamW's step size. Default: 0.001. */
-  learningRate: number;
-  /** Learning rate over the run. Default: "cosine". */
-  schedule: ScheduleName;
-  /** Steps of linear warm-up. Default: 100. */
-  warmupSteps: number;
-  /** The schedule ends at this share of the learning rate. Default: 0.05. */
-  finalFactor: number;
-  /** AdamW, decoupled decay of weight matrices. Default: 0.1. */
-  weightDecay: number;
-  /** AdamW, first moment. Default: 0.9. */
-  beta1: number;
-  /** AdamW, second moment. Default: 0.95. */
-  beta2: number;
-  /** AdamW, added to the root of the second moment. Default: 1e-8. */
-  epsilon: number;
-  /** Gradients are scaled down to this norm; 0: never. Default: 1. */
-  maxGradNorm: number;
-  /** Train a low-rank adapter of this rank (LoRA) and leave the weights alone; 0: train the weights. Default: 0. */
-  lora: number;
-  /** The adapter counts alpha / rank. Default: 32. */
-  loraAlpha: number;
-  /** Matrices with an adapter: all-linear, names with commas between them, or a regular expression for whole names. Default: "all-linear". */
-  loraTargets: string;
-  /** Blocks with an adapter, counted from 0, such as 0-3,6; empty: all. Default: "". */
-  loraLayers: string;
-  /** The adapter counts alpha / sqrt(rank). Default: false. */
-  loraRankStabilized: boolean;
-  /** Steps between measurements of the held-out loss; 0: only at the end. Default: 500. */
-  evalEvery: number;
-  /** Seed of everything random. Default: 0. */
-  seed: number;
-  /** Steps between checkpoints; 0: only at the end and when interrupted. Default: 500. */
-  saveEvery: number;
-  /** Checkpoints kept; older ones are deleted. Default: 2. */
-  keepCheckpoints: number;
-  /** Also keep the checkpoint with the lowest held-out loss, however old. Default: true. */
-  keepBest: boolean;
-}
-
-/** Every option: what it may be, its default, what it means. @internal */
-export const sftOptions = {
-  sequenceLength: [count(), 256, "tokens per sequence"],
-  batchSize: [count(), 8, "sequences per step"],
-  steps: [count(), 1000, "optimizer steps"],
-  learningRate: [positive, 1e-3, "AdamW's step size"],
-  schedule: [choice(["constant", "linear", "cosine"]), "cosine", "learning rate over the run"],
-  warmupSteps: [count(0), 100, "steps of linear warm-up"],
-  finalFactor: [share, 0.05, "the schedule ends at this share of the learning rate"],
-  weightDecay: [notNegative, 0.1, "AdamW, decoupled decay of weight matrices"],
-  beta1: [decay, 0.9, "AdamW, first moment"],
-  beta2: [decay, 0.95, "AdamW, second moment"],
-  epsilon: [positive, 1e-8, "AdamW, added to the root of the second moment"],
-  maxGradNorm: [notNegative, 1, "gradients are scaled down to this norm; 0: never"],
-  ...loraTable,
-  evalEvery: [count(0), 500, "steps between measurements of the held-out loss; 0: only at the end"],
-  seed: [count(0, Number.MAX_SAFE_INTEGER), 0, "seed for everything random"],
-  saveEvery: [count(0), 500, "steps between checkpoints; 0: only at the end and when interrupted"],
-  keepCheckpoints: [count(), 2, "checkpoints kept; older ones are deleted"],
-  keepBest: [
-    z.boolean().describe("true or false"),
-    true,
-    "also keep the checkpoint with the lowest held-out loss, however old",
-  ],
-} as const satisfies { [name in keyof SFTConfig]: readonly [z.ZodType<SFTConfig[name]>, SFTConfig[name], string] };
-
-/** The default of every option. */
-export const SFT_DEFAULTS: Readonly<SFTConfig> = Object.fromEntries(
-  Object.entries(sftOptions).map(([name, [, standard]]) => [name, standard]),
-) as unknown as SFTConfig;
-
-/**
- * A complete, checked config from some options.
- * @param where what errors call their origin
- * @throws config - an unknown name, a value out of range
- */
-export function sftConfig(options: Partial<SFTConfig> = {}, where = "options"): SFTConfig {
-  return resolveSFTConfig([librarySource(options as Record<string, unknown>, where)]);
-}
-
-/** The same from several sources, the later before the earlier. @internal */
-export function resolveSFTConfig(sources: readonly OptionSource[]): SFTConfig {
-  const defaults = librarySource({ ...SFT_DEFAULTS }, "defaults");
-  return resolveOptions(sftOptions, [defaults, ...sources]).values as unknown as SFTConfig;
-}
 
 /** Where language-model training is, without the weights. Plain data, safe for JSON. */
 export interface SFTState {
@@ -172,27 +78,30 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
     checkSequenceLength(this.config, context);
     checkWeights("model", model.parameters);
     addAskedAdapter(model, this.config);
-    this.#learner = new Learner(model, { optimizer: this.config, maxGradNorm: this.config.maxGradNorm });
+    const { maxGradNorm, gradientCheckpointing } = this.config;
+    this.#learner = new Learner(model, { optimizer: this.config, maxGradNorm, gradientCheckpointing });
   }
 
   /**
    * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
-   * @throws data - a text shorter than one window of sequenceLength + 1 tokens
+   * @throws data - a text shorter than one window of sequenceLength + 1 tokens, or a response longer than one: see `packing`
    * @throws numbers - a loss or gradient that is not finite
    */
   async *train(data: SFTData, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent> {
     const { config } = this;
-    const sampler = new CorpusSampler(data.train.ids, config);
+    const packing = packingOf(config, data.train.learned !== undefined);
+    const sampler = windowSampler(data.train, { ...config, ...packing });
     if (this.#corpus) sampler.setState(this.#corpus);
     while (this.stepsTaken < config.steps && !options.signal?.aborted) {
       const start = performance.now();
-      const metrics = await sftStep(this.#learner, sampler, config, this.stepsTaken + 1, data.train.learned);
+      const metrics = await sftStep(this.#learner, sampler.next(), config, this.stepsTaken + 1);
       const step = ++this.stepsTaken;
       this.#corpus = sampler.getState();
       this.#settledAt = this.#learner.optimizer.step;
       const due = step === config.steps || (config.evalEvery > 0 && step % config.evalEvery === 0);
-      const measured = data.heldOut && due ? yield* this.#measure(data.heldOut) : {};
+      const measured = data.heldOut && due ? yield* this.#measure(data.heldOut, packing) : {};
       const total = {
+        "sft/epoch": sampler.epoch,
         "time/total": (performance.now() - start) / 1000,
         "memory/resident_bytes": residentBytes(),
       };
@@ -201,10 +110,8 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < config.steps };
   }
 
-  async *#measure(heldOut: Corpus): AsyncGenerator<TrainEvent, Metrics> {
-    const { sequenceLength } = this.config;
-    const { ids, learned } = heldOut;
-    const measuring = heldOutBatches(this.model, ids, corpusBytes(heldOut), sequenceLength, HELD_OUT_BATCH, learned);
+  async *#measure(heldOut: Corpus, packing: PackingOptions): AsyncGenerator<TrainEvent, Metrics> {
+    const measuring = heldOutBatches(this.model, heldOut, corpusBytes(heldOut), packing, HELD_OUT_BATCH);
     let next = await measuring.next();
     for (; !next.done; next = await measuring.next())
       yield { type: "progress", step: this.stepsTaken, phase: "evaluate", ...next.value };
@@ -252,24 +159,24 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
 }
 
 /**
- * One step: a batch of windows, the mean loss over its tokens, one optimizer step.
- * @param learned 1 for the tokens of the corpus that count in the mean; undefined: all
+ * One step: the mean loss over what a batch of windows predicts, one optimizer step.
  * @internal
  */
 export async function sftStep(
   learner: Learner,
-  sampler: CorpusSampler,
-  config: Pick<SFTConfig, "learningRate" | "schedule" | "steps" | "warmupSteps" | "finalFactor">,
+  windows: Windows,
+  config: Pick<SFTConfig, "learningRate" | "schedule" | "steps" | "warmupSteps" | "finalFactor" | "microBatchSize">,
   step: number,
-  learned?: Uint8Array,
 ): Promise<Metrics> {
   const start = performance.now();
-  const { batchSize: B, sequenceLength: T } = sampler;
-  const asked = nextTokens(sampler.next(), B, T);
-  const counts = countedTokens(sampler.starts, T, learned);
-  const counted = counts.reduce((a, b) => a + b, 0);
-  const weight = counts.map((count) => count / Math.max(1, counted));
-  const { loss } = await learner.accumulate(asked, languageModelLoss, { weight });
+  const counted = windows.counted.reduce((a, b) => a + b, 0);
+  let loss = 0;
+  learner.discard();
+  for (const part of partsOfWindows(windows, config.microBatchSize || windows.B)) {
+    const { asked, weight } = askedTokens(part, Math.max(1, counted));
+    loss += (await learner.accumulate(asked, languageModelLoss, { weight })).loss;
+    if (learner.badScores !== undefined) break;
+  }
   failUnless(learner.badScores ?? learner.badGradient, step);
   const factor = scheduleFactor(config.schedule, step - 1, config.steps, config.warmupSteps, config.finalFactor);
   learner.optimizer.options.learningRate = config.learningRate * factor;
@@ -280,28 +187,33 @@ export async function sftStep(
     "sft/grad_norm": gradNorm,
     "sft/update_norm": updateNorm,
     "sft/learning_rate": learner.optimizer.options.learningRate,
-    "sft/epoch": sampler.epoch,
-    "time/tokens_per_second": (1000 * B * T) / (performance.now() - start),
+    "time/tokens_per_second": (1000 * windows.read) / (performance.now() - start),
   };
 }
 
-/** Which of the tokens that windows of T predict are counted, 1 or 0, given where the windows begin. [B, T] */
-function countedTokens(starts: Int32Array, T: number, learned?: Uint8Array): Float32Array {
-  const counts = new Float32Array(starts.length * T).fill(1);
-  if (learned) for (const [b, start] of starts.entries()) counts.set(learned.subarray(start + 1, start + 1 + T), b * T);
-  return counts;
+type Part = Omit<Windows, "read">;
+
+/** Windows, at most `size` at a time. */
+function* partsOfWindows({ B, T, ids, next, counted, positions }: Windows, size: number): Generator<Part> {
+  for (let b = 0; b < B; b += size) {
+    const rows = Math.min(size, B - b);
+    const part = <A extends Int32Array | Uint8Array>(all: A) => all.subarray(b * T, (b + rows) * T) as A;
+    const places = positions && { positions: part(positions) };
+    yield { B: rows, T, ids: part(ids), next: part(next), counted: part(counted), ...places };
+  }
 }
 
-/** A batch [B, T + 1] as what is asked of the model: every position predicts the next token. */
-function nextTokens(batch: Int32Array, B: number, T: number): AskedTokens {
-  const ids = new Int32Array(B * T); // [B, T]
-  const next = new Int32Array(B * T); // [B, T], one token later
-  for (let b = 0; b < B; b++) {
-    ids.set(batch.subarray(b * (T + 1), b * (T + 1) + T), b * T);
-    next.set(batch.subarray(b * (T + 1) + 1, (b + 1) * (T + 1)), b * T);
-  }
-  const rows = Int32Array.from({ length: B * T }, (_, n) => n);
-  return { tokens: { ids, B, T }, rows, ids: next, distribution: { temperature: 1 } };
+/** What is asked of the model about windows: the tokens that count, each with its weight in the mean over `count`. Never nothing. */
+function askedTokens({ B, T, ids, next, counted, positions }: Part, count: number) {
+  const learned = Array.from(counted.keys()).filter((n) => counted[n] === 1);
+  const rows = Int32Array.from(learned.length > 0 ? learned : [0]);
+  const asked: AskedTokens = {
+    tokens: { ids, B, T, ...(positions && { positions }) },
+    rows,
+    ids: rows.map((n) => next[n]),
+    distribution: { temperature: 1 },
+  };
+  return { asked, weight: Float32Array.from(rows, (n) => counted[n] / count) };
 }
 
 function failUnless(bad: string | undefined, step: number): void {
@@ -311,17 +223,6 @@ function failUnless(bad: string | undefined, step: number): void {
     found: `a number that is not finite in ${bad}`,
     expected: "finite numbers",
     fix: "resume from the last checkpoint (--resume) with a lower learningRate or a smaller maxGradNorm",
-  });
-}
-
-/** @throws config - sequences that do not fit into the model's context */
-export function checkSequenceLength({ sequenceLength }: SFTConfig, context: number, where = "options"): void {
-  if (sequenceLength <= context) return;
-  fail("config", {
-    where: `${where}, sequenceLength`,
-    found: String(sequenceLength),
-    expected: `at most ${context}, the model's context`,
-    fix: "lower sequenceLength, or give a new model a longer context",
   });
 }
 
@@ -347,7 +248,9 @@ export async function heldOutLoss(
   sequenceLength: number,
   batchSize = HELD_OUT_BATCH,
 ): Promise<HeldOutLoss> {
-  const measuring = heldOutBatches(model, ids, bytes, sequenceLength, batchSize);
+  const corpus = { ids, documentEnds: [ids.length], documentBytes: [bytes] };
+  const packing = { packing: "wrapped", longExamples: "error", sequenceLength } as const;
+  const measuring = heldOutBatches(model, corpus, bytes, packing, batchSize);
   let next = await measuring.next();
   while (!next.done) next = await measuring.next();
   return next.value;
@@ -355,22 +258,23 @@ export async function heldOutLoss(
 
 async function* heldOutBatches(
   model: CausalLMWithValueHead,
-  ids: TokenIds,
+  corpus: Corpus,
   bytes: number,
-  sequenceLength: number,
-  batchSize = HELD_OUT_BATCH,
-  learned?: Uint8Array,
+  packing: PackingOptions,
+  batchSize: number,
 ): AsyncGenerator<{ done: number; total: number }, HeldOutLoss> {
-  const total = Math.floor((ids.length - 1) / sequenceLength);
+  const total = windowCount(corpus, packing);
   let [nats, tokens, done] = [0, 0, 0];
-  for (const { ids: batch, rows, starts } of consecutiveWindows(ids, { sequenceLength, batchSize })) {
-    const { logprobs } = await model.score(nextTokens(batch, rows, sequenceLength));
-    const counts = countedTokens(starts, sequenceLength, learned);
-    for (const [i, logprob] of logprobs.entries()) nats -= counts[i] * logprob;
-    tokens += counts.reduce((a, b) => a + b, 0);
-    done += rows;
+  for (const windows of windowsInOrder(corpus, { ...packing, batchSize })) {
+    const counted = windows.counted.reduce((a, b) => a + b, 0);
+    if (counted > 0) {
+      const { logprobs } = await model.score(askedTokens(windows, counted).asked);
+      for (const logprob of logprobs) nats -= logprob;
+    }
+    tokens += counted;
+    done += windows.B;
     yield { done, total };
   }
-  const all = learned ? learned.reduce((a, b) => a + b, 0) : ids.length;
+  const all = corpus.learned ? corpus.learned.reduce((a, b) => a + b, 0) : corpus.ids.length;
   return { loss: nats / tokens, bitsPerByte: ((nats / tokens) * (all / bytes)) / Math.LN2, tokens };
 }

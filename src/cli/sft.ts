@@ -1,6 +1,6 @@
 /** @file `valuehead train --algorithm sft`, whose old name is `valuehead pretrain`. */
 import type { Command } from "commander";
-import { resolveSFTConfig, type SFTConfig, sftOptions } from "../algorithms/sft.ts";
+import { resolveSFTConfig, type SFTConfig, sftOptions } from "../algorithms/options/sft-options.ts";
 import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
 import { fileSource, type OptionSource, type OptionTable } from "../base/options.ts";

@@ -90,16 +90,7 @@ export class CorpusSampler {
    * @throws data - the state of another corpus, sequence length or seed
    */
   setState(state: CorpusSamplerState): void {
-    const own = this.getState();
-    for (const key of ["seed", "tokens", "sequenceLength"] as const) {
-      if (state[key] === own[key]) continue;
-      fail("data", {
-        where: `state of the corpus sampler, ${key}`,
-        found: String(state[key]),
-        expected: `${own[key]}`,
-        fix: "resume with the data files, tokenizer, sequence length and seed the run was started with",
-      });
-    }
+    checkSameCorpus(this.getState(), state);
     this.#epoch = state.epoch;
     this.#position = state.position;
     this.#startEpoch();
@@ -111,6 +102,19 @@ export class CorpusSampler {
     const rng = stream(this.#seed, "corpusWindows", this.#epoch);
     this.#offset = rng.int(Math.min(T, this.#ids.length - T));
     this.#order = rng.permutation(Math.floor((this.#ids.length - 1 - this.#offset) / T));
+  }
+}
+
+/** @throws data - a state of another corpus, sequence length or seed than one's own */
+export function checkSameCorpus(own: CorpusSamplerState, state: CorpusSamplerState): void {
+  for (const key of ["seed", "tokens", "sequenceLength"] as const) {
+    if (state[key] === own[key]) continue;
+    fail("data", {
+      where: `state of the corpus sampler, ${key}`,
+      found: String(state[key]),
+      expected: `${own[key]}`,
+      fix: "resume with the data files, tokenizer, sequence length and seed the run was started with",
+    });
   }
 }
 

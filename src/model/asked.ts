@@ -9,8 +9,8 @@ import { KeptSet } from "./kept-set.ts";
 
 /** Tokens whose distribution is asked for: `rows[i]` is the position (b T + t) that predicts `ids[i]`. */
 export interface AskedTokens {
-  /** Ids [B, T] row-major, right-padded to T. */
-  readonly tokens: { readonly ids: IdList; readonly B: number; readonly T: number };
+  /** Ids [B, T] row-major, right-padded to T; where a row holds several sequences, with the place of each token in its own, [B, T]. */
+  readonly tokens: { readonly ids: IdList; readonly B: number; readonly T: number; readonly positions?: Int32Array };
   /** [R] */
   readonly rows: ArrayLike<number>;
   /** [R] */
@@ -24,9 +24,12 @@ export type Limits = Pick<Sizes, "vocabSize" | "context" | "contextName">;
 
 /**
  * Token ids [B, T] as int32.
- * @throws input - ids outside the vocabulary, a length outside the context, not B times T ids
+ * @throws input - ids outside the vocabulary, a length outside the context, not B times T ids, positions that do not count
  */
-export function readTokens({ vocabSize, context, contextName }: Limits, { ids, B, T }: AskedTokens["tokens"]): Tokens {
+export function readTokens(
+  { vocabSize, context, contextName }: Limits,
+  { ids, B, T, positions }: AskedTokens["tokens"],
+): Tokens {
   for (const [name, size] of Object.entries({ B, T }))
     if (!(Number.isInteger(size) && size > 0))
       wrong(
@@ -44,7 +47,22 @@ export function readTokens({ vocabSize, context, contextName }: Limits, { ids, B
     );
   if (isList(ids) && ids.length !== B * T) wrong("token ids", `${ids.length} ids`, `${B} x ${T}`, "pass B times T ids");
   const place = (i: number) => `token ids, row ${Math.floor(i / T)}, position ${i % T}`;
-  return { ids: readIds(ids, { where: "token ids", vocabSize, place }), B, T };
+  if (positions) checkPositions(positions, B, T);
+  return { ids: readIds(ids, { where: "token ids", vocabSize, place }), B, T, ...(positions && { positions }) };
+}
+
+/** @throws input - positions that are neither 0 nor one more than the one before, or not one for each token */
+function checkPositions(positions: Int32Array, B: number, T: number): void {
+  if (positions.length !== B * T)
+    wrong("positions", `${positions.length} positions`, `${B} x ${T}`, "pass one for each token");
+  const bad = positions.findIndex((at, n) => at !== 0 && (n % T === 0 || at !== positions[n - 1] + 1));
+  if (bad >= 0)
+    wrong(
+      `positions, row ${Math.floor(bad / T)}, position ${bad % T}`,
+      String(positions[bad]),
+      bad % T === 0 ? "0" : `${positions[bad - 1] + 1}, or 0 where another sequence begins`,
+      "count the tokens of each sequence from 0",
+    );
 }
 
 /**

@@ -2,9 +2,9 @@
  * @file How a block's queries, keys and values meet: over whole sequences, with a past, or against a cache. Families hand over
  * [..., heads D] and get [..., heads D] back; heads, rotary positions and the layout in memory are here.
  */
-import { cachedAttention, concat, reshape, split, transpose } from "../graph/ops/index.ts";
+import { add, cachedAttention, concat, reshape, split, transpose } from "../graph/ops/index.ts";
 import { constant, type Dim, dims, input, type Tensor } from "../graph/tensor.ts";
-import { attention, causalBias } from "../nn/attention.ts";
+import { attention, causalBias, sequenceBias } from "../nn/attention.ts";
 import { rotaryTables, rotate } from "../nn/rotary.ts";
 import type { Architecture, Attend } from "./family.ts";
 
@@ -25,6 +25,14 @@ export function rotaryFeeds(
   return frequencies ? { ...rotaryTables(frequencies, positions) } : {};
 }
 
+/**
+ * What the input `first` is fed where rows hold several sequences: the place in its row at which each token's own begins, [B T].
+ * @param positions of the tokens within their sequences, [B, T]
+ */
+export const firstSeen = (positions: Int32Array, T: number): Record<string, Float32Array> => ({
+  first: Float32Array.from(positions, (position, n) => (n % T) - position),
+});
+
 export interface WholeSequences {
   B: number;
   T: number;
@@ -36,6 +44,8 @@ export interface WholeSequences {
   positionsByRow?: boolean;
   /** Whether the rows have masks: an input `bias` [B, 1, T, P + T]. Without it position t looks at 0 .. t, and P is 0. */
   biasByRow?: boolean;
+  /** Whether rows hold several sequences: an input `first` [B, 1, T, 1], the place at which a token's own begins, and P is 0. */
+  packed?: boolean;
   /** Whether there is an input `headMask` [H, 1, 1]. */
   headMask?: boolean;
 }
@@ -43,8 +53,10 @@ export interface WholeSequences {
 /** Attention over whole sequences: differentiable. What it saw is in `seen` once it was called. */
 export function wholeSequences(architecture: Architecture, form: WholeSequences) {
   const { heads: H, kvHeads: K, headSize: D } = architecture.sizes;
-  const { B, T, scale, P = 0, positionsByRow, biasByRow, headMask } = form;
-  const bias = biasByRow ? input("bias", dims({ B, head: 1, T, S: P + T })) : causalBias(T);
+  const { B, T, scale, P = 0, positionsByRow, biasByRow, packed, headMask } = form;
+  const causal = () =>
+    packed ? add(causalBias(T), sequenceBias(input("first", dims({ B, head: 1, T, column: 1 })))) : causalBias(T);
+  const bias = biasByRow ? input("bias", dims({ B, head: 1, T, S: P + T })) : causal();
   const rotated = rotaryInputs(architecture, dims({ rows: positionsByRow ? B : 1, head: 1, T }));
   const past =
     P > 0 ? { keys: input("pastKeys", { B, K, P, D }), values: input("pastValues", { B, K, P, D }) } : undefined;

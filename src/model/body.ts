@@ -9,25 +9,32 @@ import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
 import { elementCount, input } from "../graph/tensor.ts";
-import { rotaryFeeds, wholeSequences } from "./attend.ts";
+import { firstSeen, rotaryFeeds, wholeSequences } from "./attend.ts";
 import type { Architecture } from "./family.ts";
 import { alikeLayers, type Parameter, type ParameterBuffer, parameterTable, rowsOfBlock } from "./parameters.ts";
 import { asStored } from "./products.ts";
 import type { PickedRows, Rows } from "./rows.ts";
 
-/** Token ids of B sequences, right-padded to T, and where each token stands. */
+/** Token ids of B rows, each a sequence, right-padded to T, or several one after another. */
 export interface Tokens {
   /** int32 [B, T]; padding may be any id. */
   readonly ids: Int32Array;
-  /** Sequences. */
+  /** Rows. */
   readonly B: number;
   /** Tokens of each, padding included. */
   readonly T: number;
+  /**
+   * Where each token stands in its own sequence, [B, T]: 0 begins another, which sees nothing of those before it.
+   * undefined: a row is one sequence.
+   */
+  readonly positions?: Int32Array;
 }
 
 /** What a forward pass keeps for the backward pass. Buffers go back to the pool in {@link Body.backward}. */
 export interface Activations {
   readonly tokens: Tokens;
+  /** What blocks are fed of the tokens' places. */
+  readonly places: Readonly<Record<string, Slot>>;
   /** Nothing in the blocks below is trained: of them nothing is kept. */
   readonly from: number;
   /** The stream before each block and after the last: layers - from + 1 buffers [N, C]. */
@@ -42,6 +49,8 @@ export interface BlockForm {
   like: number;
   B: number;
   T: number;
+  /** Rows hold several sequences. */
+  packed?: boolean;
   /** The factor on q kᵀ. */
   scale: number;
   keep: Keep;
@@ -96,9 +105,10 @@ export class Body {
     let x = this.#pool.take(length);
     let y = this.#pool.take(length);
     await this.embed(params, tokens, x);
+    const places = this.#places(tokens);
     for (let layer = 0; layer < layers; layer++) {
       const { forward } = this.#block(tokens, layer, "nothing", UNTRAINED, false);
-      await this.#engine.run(forward, { x, ...this.#positions.get(tokens.T), ...params.block(layer) }, { y });
+      await this.#engine.run(forward, { x, ...places, ...params.block(layer) }, { y });
       [x, y] = [y, x];
     }
     this.#pool.release(y);
@@ -118,17 +128,18 @@ export class Body {
     const { width: C, layers } = this.#architecture.sizes;
     const from = this.#firstTrained(grads);
     const streams = [await this.hidden(params, tokens, from)];
+    const places = this.#places(tokens);
     const saved: Record<string, DeviceBuffer>[] = [];
     for (let layer = from; layer < layers; layer++) {
       const program = this.#block(tokens, layer, keep, this.#trained(grads, layer, from), false);
       const buffers = Object.fromEntries([...program.saved].map(([n, t]) => [n, this.#pool.take(elementCount(t))]));
       const y = this.#pool.take(tokens.B * tokens.T * C);
-      const feeds = { x: streams[layer - from], ...this.#positions.get(tokens.T), ...params.block(layer) };
+      const feeds = { x: streams[layer - from], ...places, ...params.block(layer) };
       await this.#engine.run(program.forward, feeds, { y, ...buffers });
       streams.push(y);
       saved.push(buffers);
     }
-    return { tokens, from, streams, saved };
+    return { tokens, places, from, streams, saved };
   }
 
   /**
@@ -146,7 +157,7 @@ export class Body {
     accumulate: boolean,
     keep: Keep = "heavy",
   ): Promise<void> {
-    const { tokens, from, streams, saved } = kept;
+    const { tokens, places, from, streams, saved } = kept;
     let dy = dHidden;
     let dx = this.#pool.take(dHidden.length);
     for (let layer = this.#architecture.sizes.layers - 1; layer >= from; layer--) {
@@ -154,7 +165,7 @@ export class Body {
       const { backward } = this.#block(tokens, layer, keep, trained, accumulate);
       const feeds = {
         x: streams[layer - from],
-        ...this.#positions.get(tokens.T),
+        ...places,
         dy,
         ...saved[layer - from],
         ...params.block(layer),
@@ -188,6 +199,11 @@ export class Body {
     }
   }
 
+  /** Rotary positions count on over a row of several sequences: only how far two tokens are apart enters. */
+  #places({ positions, T }: Tokens): Readonly<Record<string, Slot>> {
+    return { ...this.#positions.get(T), ...(positions && firstSeen(positions, T)) };
+  }
+
   #embeddings() {
     const { family, config } = this.#architecture;
     return family.embeddings(config);
@@ -206,7 +222,7 @@ export class Body {
   }
 
   #block(
-    { B, T }: Tokens,
+    { B, T, positions }: Tokens,
     layer: number,
     keep: Keep,
     trained: Pick<BlockForm, "trained" | "passesOn">,
@@ -214,7 +230,8 @@ export class Body {
   ): ForwardBackward {
     const { family, config } = this.#architecture;
     const [like, scale] = [this.#alike[layer], family.attentionScale(config, layer)];
-    return this.#programs.get({ like, B, T, scale, keep, ...trained, accumulates });
+    const packed = positions !== undefined;
+    return this.#programs.get({ like, B, T, packed, scale, keep, ...trained, accumulates });
   }
 }
 
@@ -225,11 +242,11 @@ export class Body {
 export function blockPrograms(
   architecture: Architecture,
   table: readonly Parameter[],
-  { like, B, T, scale, keep, trained, passesOn, accumulates }: BlockForm,
+  { like, B, T, packed, scale, keep, trained, passesOn, accumulates }: BlockForm,
 ): ForwardBackward {
   const { family, config, sizes } = architecture;
   const x = input("x", { N: B * T, C: sizes.width });
-  const { attend } = wholeSequences(architecture, { B, T, scale });
+  const { attend } = wholeSequences(architecture, { B, T, scale, packed });
   const { p, product } = asStored(rowsOfBlock(table, like));
   const y = family.block(config, x, p, attend, product);
   return forwardBackward(
@@ -248,7 +265,8 @@ export function blockPrograms(
 export const UNTRAINED = { trained: [], passesOn: false };
 
 /** The row of an embedding table that each token reads, int32 [B T]. */
-function embeddingRows(by: "token" | "position", { ids, T }: Tokens, first?: Int32Array): Int32Array {
+function embeddingRows(by: "token" | "position", { ids, T, positions }: Tokens, first?: Int32Array): Int32Array {
   if (by === "token") return ids;
+  if (positions) return positions;
   return Int32Array.from(ids, (_, n) => (first ? first[Math.floor(n / T)] : 0) + (n % T));
 }

@@ -114,6 +114,7 @@ function blockWork({ family, config, sizes, adapter }: Architecture, asked: Bloc
 interface Passage {
   B: number;
   T: number;
+  packed?: boolean;
   keep: Keep;
   /** Numbers of sequences that are scored together. */
   scored: readonly number[];
@@ -126,7 +127,7 @@ interface Passage {
  * share programs.
  * @param own the rows that are trained
  */
-function bodyWork(model: Architecture, own: readonly Parameter[], { B, T, keep, scored, adds }: Passage) {
+function bodyWork(model: Architecture, own: readonly Parameter[], { B, T, packed, keep, scored, adds }: Passage) {
   const { family, config, sizes } = model;
   const alike = alikeLayers(parameterTable(model));
   const embedded = family.embeddings(config).some(({ name }) => own.some((row) => row.name === name));
@@ -136,7 +137,7 @@ function bodyWork(model: Architecture, own: readonly Parameter[], { B, T, keep, 
   const add = (what: string, work: number) => programs.set(`${what}: ${work}`, work);
   let kept = B * T * sizes.width * (sizes.layers - from + 3); // a stream before each block and after the last, two gradients
   for (const [layer, like] of alike.entries()) {
-    const form = { like, B, T, scale: family.attentionScale(config, layer), accumulates: false };
+    const form = { like, B, T, packed, scale: family.attentionScale(config, layer), accumulates: false };
     const scoring = (rows: number): BlockForm => ({ ...form, B: rows, keep: "nothing", ...UNTRAINED });
     const forwards = keep === "nothing" || layer < from ? [...scored, B] : scored; // nothing is saved: the same program
     for (const rows of forwards) add("forward", blockWork(model, scoring(rows)).forward);
@@ -210,7 +211,12 @@ export const HELD_OUT_SCORED: readonly number[] = [HELD_OUT_BATCH, HELD_OUT_BATC
 /** The options of language-model training that determine its memory. */
 export interface PretrainingSizes {
   batchSize: number;
+  /** 0: the whole batch. Default 0. */
+  microBatchSize?: number;
   sequenceLength: number;
+  gradientCheckpointing?: boolean;
+  /** Whether sequences hold several documents, none of which sees another. */
+  packed?: boolean;
   /** As in {@link TrainingSizes}: {@link HELD_OUT_SCORED} where the loss is measured on a held-out text, else nothing. */
   scored?: readonly number[];
 }
@@ -218,15 +224,16 @@ export interface PretrainingSizes {
 /** The peak of language-model training, {@link trainingMemory} without a reference or responses. */
 export function pretrainingMemory(
   model: Architecture,
-  { batchSize, sequenceLength, scored }: PretrainingSizes,
+  { batchSize, microBatchSize = 0, sequenceLength, gradientCheckpointing = false, packed, scored }: PretrainingSizes,
 ): MemoryEstimate {
   const lengths = { promptTokens: 0, maxNewTokens: sequenceLength, minNewTokens: sequenceLength };
   const sizes = {
     ...lengths,
     rolloutBatchSize: 1,
     miniBatchSize: batchSize,
-    microBatchSize: 0,
-    gradientCheckpointing: false,
+    microBatchSize,
+    gradientCheckpointing,
+    packed,
     scored,
   };
   const { reference, transposed, ...others } = trainingMemory(model, sizes).parts;
@@ -277,6 +284,8 @@ export interface TrainingSizes {
   int8Rollouts?: boolean;
   /** Numbers of sequences that are scored together, each with programs of its own; default: those of a micro-batch. */
   scored?: readonly number[];
+  /** Whether rows hold several sequences. */
+  packed?: boolean;
 }
 
 /**
@@ -300,8 +309,8 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
 
   const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
   const keep = sizes.gradientCheckpointing ? "nothing" : "heavy";
-  const { scored = [micro] } = sizes;
-  const body = bodyWork(model, own, { B: micro, T: length, keep, scored, adds: adding });
+  const { scored = [micro], packed } = sizes;
+  const body = bodyWork(model, own, { B: micro, T: length, packed, keep, scored, adds: adding });
   const { promptTokens, int8Rollouts: int8 } = sizes;
   const sampling = samplingFloats(model, { rows: sizes.rolloutBatchSize, length, promptTokens, int8 });
   const sampled = sampling.cache + sampling.logits + sampling.activations;

@@ -51,3 +51,17 @@ export function causalBias(T: number): Tensor {
   const s = stored(positions, { one: 1, head: 1, row: 1, S: T });
   return clamp(times(sub(t, s), -MASKED), MASKED, 0); // 0 where s <= t; where s > t at most MASKED, cut off there
 }
+
+/**
+ * What is added to the causal bias where a row holds several sequences: position t looks at `first[t]` and after.
+ * @param first [B, 1, T, 1]
+ * @returns [B, 1, T, T]
+ */
+export function sequenceBias(first: Tensor): Tensor {
+  const T = first.sizes[2];
+  const s = stored(
+    Float32Array.from({ length: T }, (_, n) => n),
+    { one: 1, head: 1, row: 1, S: T },
+  );
+  return clamp(times(sub(s, first), -MASKED), MASKED, 0); // 0 where s >= first[t]; else at most MASKED, cut off there
+}

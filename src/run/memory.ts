@@ -137,10 +137,19 @@ export function checkPretraining(
   const need = pretrainingMemory(model, sizes);
   const limit = available + resident;
   if (need.total <= limit) return need;
-  let { batchSize } = sizes;
-  while (batchSize > 1 && pretrainingMemory(model, { ...sizes, batchSize }).total > limit)
-    batchSize = Math.floor(batchSize / 2);
-  const fits = pretrainingMemory(model, { ...sizes, batchSize }).total <= limit;
-  const fix = `${fits ? `set batchSize to ${batchSize}` : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
+  const micro = (gradientCheckpointing: boolean) => {
+    let size = sizes.microBatchSize || sizes.batchSize;
+    const takes = () => pretrainingMemory(model, { ...sizes, microBatchSize: size, gradientCheckpointing }).total;
+    while (size > 1 && takes() > limit) size = Math.floor(size / 2);
+    return takes() <= limit ? size : undefined;
+  };
+  const [plain, recomputing] = [micro(false), micro(true)];
+  const advice =
+    plain !== undefined
+      ? `set microBatchSize to ${plain}`
+      : recomputing !== undefined
+        ? `set gradientCheckpointing to true and microBatchSize to ${recomputing}`
+        : "take a smaller model or another machine";
+  const fix = `${advice}, or set ignoreMemory to try anyway`;
   return refuseForMemory("a run", need, limit, fix);
 }

@@ -2,17 +2,22 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { SFTTrainer } from "../../src/algorithms/sft.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Learner } from "../../src/algorithms/learner.ts";
+import { languageModelLoss } from "../../src/algorithms/losses.ts";
+import { SFTTrainer, sftStep } from "../../src/algorithms/sft.ts";
 import { tokenizeCorpus } from "../../src/data/corpus.ts";
+import { type LongExamples, packingNotes, windowCount, windowSampler, windowsInOrder } from "../../src/data/packing.ts";
 import { CorpusSampler } from "../../src/data/sampler.ts";
 import { run } from "../../src/run/run.ts";
 import type { SFTSpec } from "../../src/run/spec.ts";
 import { differences } from "../../tools/small-run.ts";
-import { smallModel } from "../support/families.ts";
+import { familyNames, smallModel } from "../support/families.ts";
+import { maxDifference, relativeError } from "../support/golden.ts";
 import { tokenizer } from "../support/ppo.ts";
 
-const newModel = () => smallModel("gpt2", { vocabSize: 8192, context: 48, eosTokenId: 8191 }, { threads: 2, seed: 5 });
+const newModel = (family = "gpt2") =>
+  smallModel(family, { vocabSize: 8192, context: 48, eosTokenId: 8191 }, { threads: 2, seed: 5 });
 const rows = Array.from({ length: 24 }, (_, i) => ({
   prompt: ["This movie was", "I thought that it was, all in all,", "It"][i % 3],
   response: [" great.", " a bore of two hours and more.", " is fine"][(i * 7) % 3],
@@ -20,14 +25,14 @@ const rows = Array.from({ length: 24 }, (_, i) => ({
 const config = {
   steps: 4,
   batchSize: 3,
-  sequenceLength: 16,
+  sequenceLength: 24,
   learningRate: 1e-3,
   warmupSteps: 0,
   evalEvery: 2,
   saveEvery: 2,
 };
 
-test("the loss is the mean over the tokens of responses, and what the prompts' tokens are predicted as is of no account", async () => {
+test("wrapped, the loss is the mean over the tokens of responses, and what the prompts' tokens are predicted as is of no account", async () => {
   const train = await tokenizeCorpus(rows, tokenizer);
   const learned = train.learned as Uint8Array;
   const model = newModel();
@@ -54,10 +59,131 @@ test("the loss is the mean over the tokens of responses, and what the prompts' t
   }
   expect(tokens).toBeGreaterThan(5);
   expect(tokens).toBeLessThan(0.9 * config.batchSize * T);
-  const trainer = new SFTTrainer({ model, tokenizer, config: { ...config, steps: 1 } });
+  const trainer = new SFTTrainer({ model, tokenizer, config: { ...config, steps: 1, packing: "wrapped" } });
   for await (const event of trainer.train({ train }))
     if (event.type === "step") expect(event.metrics["sft/loss"]).toBeCloseTo(nats / tokens, 5);
   model.dispose();
+});
+
+describe.each(familyNames)("of %s, packed whole", (family) => {
+  const T = config.sequenceLength;
+  const packing = { packing: "whole", longExamples: "error", sequenceLength: T } as const;
+
+  test("an example says what it says alone", async () => {
+    const train = await tokenizeCorpus(rows, tokenizer);
+    const model = newModel(family);
+    const windows = windowSampler(train, { ...packing, batchSize: 6, seed: 1 }).next();
+    const { B, ids, next } = windows;
+    const positions = windows.positions as Int32Array;
+    const begins = [...positions.keys()].filter((n) => positions[n] === 0 && positions[n + 1] === 1 && n % T < T - 1);
+    expect(begins.length).toBeGreaterThan(8);
+    const distribution = { temperature: 1 };
+    const everywhere = Int32Array.from(ids.keys());
+    const together = await model.score({ tokens: { ids, B, T, positions }, rows: everywhere, ids: next, distribution });
+    for (const from of begins) {
+      let to = from + 1;
+      while (to % T !== 0 && positions[to] === positions[to - 1] + 1) to++;
+      const alone = await model.score({
+        tokens: { ids: ids.slice(from, to), B: 1, T: to - from },
+        rows: Int32Array.from({ length: to - from }, (_, t) => t),
+        ids: next.slice(from, to),
+        distribution,
+      });
+      expect(maxDifference(together.logprobs.subarray(from, to), alone.logprobs)).toBeLessThan(1e-5);
+    }
+    model.dispose();
+  });
+
+  test("gradients are those of the examples one by one, and of parts of a batch", async () => {
+    const train = await tokenizeCorpus(rows.slice(0, 9), tokenizer);
+    const learned = train.learned as Uint8Array;
+    const model = newModel(family);
+    const before = model.parameters.data.slice();
+    const counted = learned.reduce((a, b) => a + b, 0);
+    const learner = () => new Learner(model, { optimizer: {}, maxGradNorm: 0, valueHead: false });
+    const alone = learner();
+    for (const [i, end] of train.documentEnds.entries()) {
+      const [start, n] = [train.documentEnds[i - 1] ?? 0, end - (train.documentEnds[i - 1] ?? 0)];
+      const ids = Int32Array.from(train.ids.subarray(start, end));
+      const asked = Int32Array.from({ length: n - 1 }, (_, t) => t).filter((t) => learned[start + t + 1] === 1);
+      const tokens = { ids: ids.slice(0, -1), B: 1, T: n - 1 };
+      const weight = new Float32Array(asked.length).fill(1 / counted);
+      const question = { tokens, rows: asked, ids: asked.map((t) => ids[t + 1]), distribution: { temperature: 1 } };
+      await alone.accumulate(question, languageModelLoss, { weight });
+    }
+    const want = alone.grads.data.slice();
+    const all = windowCount(train, packing);
+    const windows = windowSampler(train, { ...packing, batchSize: all, seed: 1 }).next();
+    const schedule = { schedule: "constant", steps: 1, warmupSteps: 0, finalFactor: 1, learningRate: 0 } as const;
+    for (const microBatchSize of [0, 3]) {
+      const packed = learner();
+      packed.apply = () => ({ gradNorm: 0, updateNorm: 0 }); // so that the gradient is still there
+      await sftStep(packed, windows, { ...schedule, microBatchSize }, 1);
+      expect(relativeError(packed.grads.data, want)).toBeLessThan(1e-5);
+    }
+    expect(model.parameters.data).toEqual(before);
+    model.dispose();
+  });
+});
+
+test("the windows of an epoch have every document once, at other places in the next, and go on from a state", async () => {
+  const train = await tokenizeCorpus(rows, tokenizer);
+  const options = { packing: "whole", longExamples: "error", sequenceLength: 24, batchSize: 1, seed: 3 } as const;
+  const sampler = windowSampler(train, options);
+  const epochs: string[] = [];
+  for (let epoch = 0; epoch < 2; epoch++) {
+    const found: string[] = [];
+    while (Math.floor(sampler.epoch) <= epoch && sampler.epoch < epoch + 1) {
+      const { ids, next, counted, positions = ids } = sampler.next();
+      for (let at = 0, end = 0; at < 24 && counted.subarray(at).includes(1); at = end) {
+        for (end = at + 1; end < 24 && positions[end] === positions[end - 1] + 1; ) end++;
+        found.push([ids[at], ...next.slice(at, end)].join());
+      }
+      epochs[epoch] = `${epochs[epoch] ?? ""};${ids.join()}`;
+    }
+    const documents = train.documentEnds.map((end, i) => train.ids.slice(train.documentEnds[i - 1] ?? 0, end).join());
+    expect(found.sort()).toEqual(documents.sort());
+  }
+  expect(epochs[0]).not.toBe(epochs[1]);
+  const state = JSON.parse(JSON.stringify(sampler.getState()));
+  const later = windowSampler(train, options);
+  later.setState(state);
+  expect(later.next()).toEqual(sampler.next());
+});
+
+test("a text longer than a window is cut into pieces that predict each of its tokens once", async () => {
+  const train = await tokenizeCorpus(["one two three four five six seven eight nine ten", "short"], tokenizer);
+  const options = { packing: "whole", longExamples: "error", sequenceLength: 4, batchSize: 2 } as const;
+  const predicted = [...windowsInOrder(train, options)].flatMap(({ next, counted }) =>
+    [...next].filter((_, n) => counted[n] === 1),
+  );
+  const begins = [0, train.documentEnds[0]];
+  const want = [...train.ids].filter((_, n) => !begins.includes(n));
+  expect(predicted.sort()).toEqual(want.sort());
+});
+
+test("examples longer than a window are named, left out or cut", async () => {
+  const train = await tokenizeCorpus(rows, tokenizer);
+  const lengths = train.documentEnds.map((end, i) => end - (train.documentEnds[i - 1] ?? 0));
+  const T = 12;
+  const long = lengths.filter((n) => n > T + 1);
+  const options = (longExamples: LongExamples) => ({ packing: "whole", longExamples, sequenceLength: T }) as const;
+  expect(() => windowCount(train, options("error"))).toThrow(
+    `example ${lengths.indexOf(Math.max(...lengths)) + 1}: found ${Math.max(...lengths)} tokens, the longest of ${long.length} such examples, expected at most 13`,
+  );
+  const read = (longExamples: LongExamples) =>
+    [...windowsInOrder(train, { ...options(longExamples), batchSize: 1 })].reduce((sum, w) => sum + w.read, 0);
+  const short = lengths.filter((n) => n <= T + 1);
+  const sum = (list: number[]) => list.reduce((a, n) => a + n - 1, 0);
+  expect(read("drop")).toBe(sum(short));
+  const cut = train.documentEnds.filter((end, i) => {
+    const start = train.documentEnds[i - 1] ?? 0;
+    return end - start > T + 1 && train.learned?.subarray(start, start + T + 1).includes(1);
+  });
+  expect(read("truncate")).toBe(sum(short) + T * cut.length);
+  expect(packingNotes(train, options("drop"))[1]).toBe(
+    `${long.length} of 24 examples left out (longer than 13 tokens)`,
+  );
 });
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-sft-responses-"));

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { Learner } from "../../src/algorithms/learner.ts";
 import { sftStep } from "../../src/algorithms/sft.ts";
-import type { CorpusSampler } from "../../src/data/sampler.ts";
+import { wrapped } from "../../src/data/packing.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { goldenPath, maxDifference, readTensors, tinyDir } from "../support/golden.ts";
 
@@ -25,16 +25,12 @@ test("losses, gradients and the change of every weight", async () => {
   const learner = new Learner(model, { optimizer: options, maxGradNorm, valueHead: false });
   const [B, T] = [golden.ids.length, golden.ids[0].length - 1];
   // The windows lie one after another, each with a token of its own before the next.
-  const sampler = {
-    batchSize: B,
-    sequenceLength: T,
-    epoch: 0,
-    next: () => Int32Array.from(golden.ids.flat()),
-    starts: Int32Array.from({ length: B }, (_, b) => b * (T + 1)),
-  } as unknown as CorpusSampler;
-  const config = { learningRate, schedule: "constant", steps: golden.steps, warmupSteps: 0, finalFactor: 1 } as const;
+  const starts = Int32Array.from({ length: B }, (_, b) => b * (T + 1));
+  const windows = wrapped(Int32Array.from(golden.ids.flat()), starts, T, Uint8Array.from(golden.counted.flat()));
+  const schedule = { schedule: "constant", steps: golden.steps, warmupSteps: 0, finalFactor: 1 } as const;
+  const config = { learningRate, microBatchSize: 0, ...schedule };
   for (let step = 1; step <= golden.steps; step++) {
-    const metrics = await sftStep(learner, sampler, config, step, Uint8Array.from(golden.counted.flat()));
+    const metrics = await sftStep(learner, windows, config, step);
     expect(metrics["sft/loss"]).toBeCloseTo(golden.losses[step - 1], 4);
     expect((metrics["sft/grad_norm"] as number) / golden.gradNorms[step - 1]).toBeCloseTo(1, 4);
   }

@@ -3,18 +3,18 @@
 import { adapterNote, checkAdapters, loraTable, withAskedAdapter } from "../../algorithms/options/lora.ts";
 import {
   checkSequenceLength,
+  packingOf,
   SFT_DEFAULTS,
   type SFTConfig,
-  type SFTData,
-  type SFTState,
-  SFTTrainer,
   sftConfig,
-} from "../../algorithms/sft.ts";
+} from "../../algorithms/options/sft-options.ts";
+import { type SFTData, type SFTState, SFTTrainer } from "../../algorithms/sft.ts";
 import { fail, ValueheadError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
 import { resolveModel } from "../../checkpoint/hub.ts";
 import { loadTokenizer, locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import { type Corpus, type Document, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
+import { packingNotes } from "../../data/packing.ts";
 import { readResponses } from "../../data/responses.ts";
 import type { GPT2Config } from "../../families/gpt2.ts";
 import { checkModel, familyOf, modelFromConfig, openModel } from "../../families/index.ts";
@@ -42,7 +42,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
   config: (options, where) => sftConfig(options, where),
   options: {
     free: ["steps", "evalEvery", "saveEvery", "keepCheckpoints", "keepBest"],
-    fixed: ["seed", "sequenceLength", ...Object.keys(loraTable)],
+    fixed: ["seed", "sequenceLength", "packing", "longExamples", ...Object.keys(loraTable)],
   },
   checkpoint: sftCheckpoint,
   begin: async function* (given) {
@@ -51,6 +51,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
     const { model, tokenizer, memory, notes, config } = await open(given);
     const data = yield* readData(spec, tokenizer, config.seed, signal);
     if (!data) return undefined;
+    notes.push(...packingNotes(data.train, packingOf(config, data.train.learned !== undefined)));
     const trainer = new SFTTrainer({ model, tokenizer, config });
     const before = checkpoint?.state;
     const inputs: RunInputs = {
@@ -154,10 +155,11 @@ async function open({ spec, config: asked, checkpoint }: Given) {
     const config = { ...asked, sequenceLength };
     checkSequenceLength(config, model.sizes.context, where);
     const scored = spec.heldOut !== undefined || spec.heldOutFraction ? HELD_OUT_SCORED : [];
+    const packed = packingOf(config, spec.responses ?? false).packing === "whole";
     const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
     return {
       config,
-      memory: checkPretraining(model, { ...config, scored }, { available, resident: residentBytes() }),
+      memory: checkPretraining(model, { ...config, scored, packed }, { available, resident: residentBytes() }),
     };
   };
   const source = checkpoint?.path ?? spec.model;
@@ -201,7 +203,7 @@ async function open({ spec, config: asked, checkpoint }: Given) {
   const modelConfig = newModelConfig(spec.modelConfig ?? {}, tokenizer, where);
   const fitted = await fitTo(architecture(familyOf({ model_type: modelConfig.modelType }, where), modelConfig));
   const model = modelFromConfig(modelConfig, { ...engineOf(spec), seed: asked.seed });
-  return { model, tokenizer, notes: tokenizer.notes, ...fitted };
+  return { model, tokenizer, notes: [...tokenizer.notes], ...fitted };
 }
 
 /** @throws checkpoint - a token between documents that the model does not have */

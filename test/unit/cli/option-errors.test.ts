@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/options/config.ts";
 import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options/ppo-options.ts";
-import { sftConfig, sftOptions } from "../../../src/algorithms/sft.ts";
+import { sftConfig, sftOptions } from "../../../src/algorithms/options/sft-options.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { fileSource } from "../../../src/base/options.ts";
 import { readPpoOptions } from "../../../src/cli/ppo-options.ts";

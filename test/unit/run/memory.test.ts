@@ -1,8 +1,9 @@
 import { describe, expect, it, test } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/options/config.ts";
 import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
+import { sftConfig } from "../../../src/algorithms/options/sft-options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
-import { SFTTrainer, sftConfig } from "../../../src/algorithms/sft.ts";
+import { SFTTrainer } from "../../../src/algorithms/sft.ts";
 import type { Engine } from "../../../src/backend/engine.ts";
 import { tokenizeCorpus } from "../../../src/data/corpus.ts";
 import { builtInRewards } from "../../../src/experience/reward-functions.ts";
