@@ -12,20 +12,23 @@ import warnings
 import torch
 import transformers
 import trl
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
 
 warnings.simplefilter("ignore")
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(args.threads)
 
-tokenizer = AutoTokenizer.from_pretrained(args.model)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(args.model)  # whatever class transformers 5 wrote into its config
 tokenizer.pad_token = tokenizer.eos_token
+config = AutoConfig.from_pretrained(args.model)
+if rope := getattr(config, "rope_parameters", None):  # transformers 5's name, which 4.45 passes over
+    config.rope_theta = rope["rope_theta"]
 if args.adapter:
     import peft
     from safetensors.torch import load_file
 
-    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(args.model), args.adapter, is_trainable=True)
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(args.model, config=config), args.adapter, is_trainable=True)
     model = AutoModelForCausalLMWithValueHead.from_pretrained(adapted)
     head = load_file(f"{args.adapter}/v_head.safetensors")
     model.v_head.load_state_dict({name.removeprefix("v_head."): tensor for name, tensor in head.items()})
