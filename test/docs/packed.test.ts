@@ -27,8 +27,8 @@ test("a link in a packed document leads to a packed file or to another site", ()
   const documents = packed.filter((path) => path.endsWith(".md"));
   expect(documents).toEqual(expect.arrayContaining(["README.md", "docs/ppo.md", "CONTRIBUTING.md"]));
   const broken = documents.flatMap((document) =>
-    [...text(document).matchAll(/\]\(([^)\s]+)\)/g)]
-      .map(([, target]) => target.replace(/#.*$/, ""))
+    [...text(document).matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)]
+      .map(([, link, picture]) => (link ?? picture).replace(/#.*$/, ""))
       .filter((target) => target !== "" && !/^https?:/.test(target))
       .filter((target) => !isPacked(join(dirname(document), target).replace(/\/$/, "")))
       .map((target) => `${document}: ${target}`),

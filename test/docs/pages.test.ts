@@ -11,7 +11,7 @@ const at = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.
 const BLOCK = /```ts\n([\s\S]*?)```\n\n```text\n([\s\S]*?)```/g;
 const QUOTED = /```ts (\S+)\n([\s\S]*?)```/g;
 
-const pages = ["notebook", "families", "shipping", "compare", "algorithms"];
+const pages = ["notebook", "families", "shipping", "compare", "algorithms", "from-trl"];
 
 test.each(pages)("every block of docs/%s.md prints what the page shows", async (name) => {
   const page = at(`docs/${name}.md`);

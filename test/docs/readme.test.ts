@@ -1,24 +1,17 @@
 /** @file What README.md says to type works as it stands, in an empty folder where the package is installed. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { buildCli, root, valuehead } from "../support/cli.ts";
+import { emptyProject } from "../support/project.ts";
 
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const blocks = (language: string) =>
   [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, "g"))].map(([, code]) => code);
 
-/** An empty folder that has the package, as it is here. */
-const project = mkdtempSync(join(tmpdir(), "valuehead-readme-"));
-afterAll(() => rmSync(project, { recursive: true }));
-beforeAll(() => {
-  buildCli();
-  mkdirSync(join(project, "node_modules", ".bin"), { recursive: true });
-  symlinkSync(root, join(project, "node_modules", "valuehead"));
-  symlinkSync(join("..", "valuehead", "bin", "valuehead.js"), join(project, "node_modules", ".bin", "valuehead"));
-});
+const project = emptyProject();
+beforeAll(buildCli);
 
 test("the commands in README.md make a reward and prompts, and train", () => {
   const [commands, ...others] = blocks("sh");
