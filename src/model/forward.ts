@@ -49,7 +49,7 @@ export interface ForwardInput {
   attentionMask?: IntegerMatrix;
   /** [B, T]. Default: what follows from the mask, so that padding shifts nothing; 0, 1, 2, ... without one. */
   positionIds?: IntegerMatrix;
-  /** [B, T]: token embeddings that are added, as GPT-2 uses its one table for both. Of GPT-2 only. */
+  /** Token embeddings that are added, [B, T], as GPT-2 uses its one table for both. Of GPT-2 only. */
   tokenTypeIds?: IntegerMatrix;
   /** [H] or [layers, H], multiplied with the attention probabilities of each head. */
   headMask?: FloatTensor;

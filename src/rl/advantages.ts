@@ -7,7 +7,7 @@ import { checkPadded, type Padded } from "./padded.ts";
 export interface GAEInputs {
   /** [B * T]. */
   rewards: ArrayLike<number>;
-  /** [B * T]: V_t, the value before token t was chosen. */
+  /** V_t, the value before token t was chosen, [B * T]. */
   values: ArrayLike<number>;
   /** Which of the [B, T] tokens exist. */
   batch: Padded;

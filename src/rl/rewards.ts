@@ -7,7 +7,7 @@ import { checkLength, checkPadded, type Padded } from "./padded.ts";
 
 /** What {@link rewardsFromScores} takes: B responses padded to T tokens. */
 export interface RewardInputs extends KLInputs {
-  /** [B]: the reward function's verdict on each whole response. */
+  /** The reward function's verdict on each whole response, [B]. */
   scores: ArrayLike<number>;
   /** β ≥ 0, reward per nat. */
   klCoef: number;

@@ -72,10 +72,10 @@ function optionTables(): string {
         .filter(({ name }) => groupOf(name) === title)
         .map(({ name, meaning, values, defaults }) => [
           `\`${name}\``,
-          ...algorithms.map((algorithm) => defaults.get(algorithm) ?? ""),
           `${cell(meaning)}${values && values !== "true or false" ? `. *${cell(values)}*` : ""}`,
+          ...algorithms.map((algorithm) => defaults.get(algorithm) ?? ""),
         ]);
-      return `### ${title}\n\n${inTable(["option", ...algorithms, "what it is, and what it may be"], rows)}`;
+      return `### ${title}\n\n${inTable(["option", "what it is, and what it may be", ...algorithms], rows)}`;
     })
     .join("\n\n");
 }

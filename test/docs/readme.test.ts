@@ -13,6 +13,15 @@ const blocks = (language: string) =>
 const project = emptyProject();
 beforeAll(buildCli);
 
+test("the first block is what a fresh clone needs, and nothing else", () => {
+  const [block] = /(^ {4}.*\n)+/m.exec(readme) as RegExpExecArray;
+  const commands = block
+    .trim()
+    .split("\n")
+    .map((line) => line.replace(/#.*/, "").trim());
+  expect(commands).toEqual(["npm install && npx valuehead demo --dashboard", "npm install && npm test"]);
+});
+
 test("the commands in README.md make a reward and prompts, and train", () => {
   const [commands, ...others] = blocks("sh");
   expect(others).toEqual([]);

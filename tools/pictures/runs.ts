@@ -23,10 +23,10 @@ const DEMO = [
 /** Beside the demo itself, which is the run that is well. */
 export const RUNS: readonly DocumentedRun[] = [
   { name: "too-fast", steps: 16, flags: ["--learning-rate", "2e-3"] },
-  { name: "no-penalty", steps: 40, flags: ["--kl-controller", "fixed", "--kl-coef", "0"] },
+  { name: "no-penalty", steps: 30, flags: ["--kl-controller", "fixed", "--kl-coef", "0"] },
   {
     name: "large-scores",
-    steps: 20,
+    steps: 14,
     flags: [],
     reward: `import { builtInRewards } from "valuehead";
 export default async (batch) => (await builtInRewards.positive(batch)).map((score) => 50 * score);
@@ -34,7 +34,7 @@ export default async (batch) => (await builtInRewards.positive(batch)).map((scor
   },
   {
     name: "hacked",
-    steps: 25,
+    steps: 20,
     flags: ["--kl-controller", "fixed", "--kl-coef", "0.01"],
     reward: `// Meant: enthusiasm. Measured: exclamation marks.
 export default (batch) => batch.map(({ response }) => Math.min(1, (response.match(/!/g) ?? []).length / 4));

@@ -1,8 +1,9 @@
 import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { Curves, curveLines } from "../../../src/cli/curves.ts";
 import { widthOf } from "../../../src/cli/output.ts";
-import { buildCli, root, temporaryDirectory } from "../../support/cli.ts";
+import { buildCli, root, temporaryDirectory, writeModel, writePrompts } from "../../support/cli.ts";
 
 const plain = (lines: readonly string[]) => lines.map((line) => line.replace(/[\da-f-]{36}\[\d+m/g, ""));
 const numbers = (n: number, of: (step: number) => number) => {
@@ -65,20 +66,23 @@ describe("a picture of numbers", () => {
 
 describe.skipIf(process.platform !== "linux" || spawnSync("script", ["--version"]).status !== 0)("a run", () => {
   const cwd = temporaryDirectory();
-  beforeAll(buildCli);
-  const command = `${process.execPath} ${root}/bin/valuehead.js demo --steps 3 --batch-size 8 --threads 1`;
+  beforeAll(async () => {
+    buildCli();
+    await writeModel(join(cwd, "m"));
+    writePrompts(join(cwd, "p.txt"));
+  });
+  const sizes = "--steps 3 --batch-size 4 --max-new-tokens 4 --no-eval --threads 1";
+  const command = `${process.execPath} ${root}/bin/valuehead.js train --model m --prompts p.txt --reward length ${sizes}`;
 
   test("ends with pictures in a terminal, and with none where its output goes elsewhere", () => {
-    const inTerminal = spawnSync("script", ["-qec", `stty cols 90; ${command} --out a`, "/dev/null"], {
-      cwd,
-      encoding: "utf8",
-    });
+    const script = `stty cols 90; ${command} --out a`;
+    const inTerminal = spawnSync("script", ["-qec", script, "/dev/null"], { cwd, encoding: "utf8" });
     expect(inTerminal.status, inTerminal.stdout).toBe(0);
     expect(inTerminal.stdout).toMatch(/mean reward by step.*KL to the reference, nats/);
     expect(inTerminal.stdout).toMatch(/│.*▁.*│.*▁/);
     const piped = spawnSync("bash", ["-c", `${command} --out c`], { cwd, encoding: "utf8" });
     expect(piped.status, piped.stderr).toBe(0);
-    expect(piped.stdout).toContain("Mean reward");
+    expect(piped.stdout).toContain("Checkpoint after step 3");
     expect(piped.stdout).not.toContain("▁");
   });
 });
