@@ -1,20 +1,21 @@
 /** @file What a run drives: the trainer of an algorithm, which takes steps, says what it did, and can be saved between them. */
+import type { SequenceClassifier } from "../model/classifier/classifier.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** The algorithms, by the names that run, command line and config.json know. */
-export type AlgorithmName = "ppo" | "grpo" | "rloo" | "dpo" | "sft";
+export type AlgorithmName = "ppo" | "grpo" | "rloo" | "dpo" | "sft" | "reward";
 
-export const ALGORITHMS: readonly AlgorithmName[] = ["ppo", "grpo", "rloo", "dpo", "sft"];
+export const ALGORITHMS: readonly AlgorithmName[] = ["ppo", "grpo", "rloo", "dpo", "sft", "reward"];
 
 /** A model that is trained, with its optimizer. */
 export interface TrainedPart {
   /** Where it is in a checkpoint: "" is the checkpoint itself, and the model that is loaded from it; others have a directory. */
   readonly name: string;
   /** Its weights are changed in place. */
-  readonly model: CausalLMWithValueHead;
+  readonly model: CausalLMWithValueHead | SequenceClassifier;
   /** Of the weights that are trained; its moments are saved beside them. */
   readonly optimizer: AdamW;
 }

@@ -3,6 +3,7 @@ import { firstBadParameter, isBad } from "../experience/finite.ts";
 import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
+import type { OutputLoss, SequenceClassifier } from "../model/classifier/classifier.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows, VALUE_HEAD_NAMES } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
@@ -34,9 +35,9 @@ export interface StepFacts {
 }
 
 /** A model that is trained in place: gradients of one or more parts add up, then the optimizer steps once. */
-export class Learner {
+export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = CausalLMWithValueHead> {
   /** Trained in place. */
-  readonly model: CausalLMWithValueHead;
+  readonly model: Model;
   /** Its learning rate may be changed at any time. */
   readonly optimizer: AdamW;
   /** Of the parameters that are trained. Between optimizer steps its memory is free for other uses. @internal */
@@ -52,7 +53,7 @@ export class Learner {
   #norm?: number;
 
   /** @param model weights of its own; those of frozen layers may be another model's */
-  constructor(model: CausalLMWithValueHead, options: LearnerOptions) {
+  constructor(model: Model, options: LearnerOptions) {
     const { table } = model.parameters;
     const names = namesAbove(model, table, options.frozenLayers ?? 0);
     if (options.valueHead === false) for (const name of VALUE_HEAD_NAMES) names.delete(name);
@@ -72,13 +73,40 @@ export class Learner {
    * @internal
    */
   async accumulate(
+    this: Learner<CausalLMWithValueHead>,
     asked: AskedTokens,
     loss: RowLoss | SeedLoss,
     inputs: Readonly<Record<string, Float32Array>>,
   ): Promise<RowScores & { loss: number }> {
-    const add = this.#parts++ > 0;
-    const result = await this.model.lossAndGradients(asked, loss, inputs, this.grads, add, this.#keep);
-    this.#bad ??= badScores(result, this.model.parameters);
+    return this.#add(
+      (add) => this.model.lossAndGradients(asked, loss, inputs, this.grads, add, this.#keep),
+      ({ logprobs, values, entropies }) => ({ "log-probs": logprobs, values, entropies }),
+    );
+  }
+
+  /**
+   * The same for a loss of a classifier's outputs for some texts.
+   * @returns outputs by the weights as they are, [B, L], and the loss
+   * @internal
+   */
+  async accumulateOutputs(
+    this: Learner<SequenceClassifier>,
+    texts: readonly Int32Array[],
+    loss: OutputLoss,
+  ): Promise<{ outputs: Float32Array; loss: number }> {
+    return this.#add(
+      (add) => this.model.lossAndGradients(texts, loss, this.grads, add, this.#keep),
+      ({ outputs }) => ({ outputs }),
+    );
+  }
+
+  /** @param scoresIn what is looked at where the loss is not finite */
+  async #add<Result extends { loss: number }>(
+    pass: (adds: boolean) => Promise<Result>,
+    scoresIn: (result: Result) => Readonly<Record<string, Float32Array>>,
+  ): Promise<Result> {
+    const result = await pass(this.#parts++ > 0);
+    this.#bad ??= badScores(result.loss, scoresIn(result), this.model.parameters);
     this.#norm = undefined;
     return result;
   }
@@ -126,19 +154,19 @@ export class Learner {
 }
 
 /** What is not finite in the forward pass of a minibatch, in words; undefined when all is well. */
-function badScores(scores: RowScores & { loss: number }, weights: ParameterBuffer): string | undefined {
-  if (!isBad(scores.loss)) return undefined;
+function badScores(
+  loss: number,
+  scores: Readonly<Record<string, Float32Array>>,
+  weights: ParameterBuffer,
+): string | undefined {
+  if (!isBad(loss)) return undefined;
   const weight = firstBadParameter(weights);
   if (weight !== undefined) return `the weight ${weight}`;
-  for (const [name, array] of [
-    ["log-probs", scores.logprobs],
-    ["values", scores.values],
-    ["entropies", scores.entropies],
-  ] as const) {
+  for (const [name, array] of Object.entries(scores)) {
     const bad = array.find(isBad);
-    if (bad !== undefined) return `the ${name} of the minibatch (${bad}), so in the loss (${scores.loss})`;
+    if (bad !== undefined) return `the ${name} of the minibatch (${bad}), so in the loss (${loss})`;
   }
-  return `the loss (${scores.loss})`;
+  return `the loss (${loss})`;
 }
 
 /**

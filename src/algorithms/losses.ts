@@ -172,8 +172,8 @@ export interface DPOLossOptions {
 }
 
 /** log(1 / (1 + e^-x)) without overflow. */
-const logSigmoid = (x: number) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
-const sigmoid = (x: number) => Math.exp(logSigmoid(x));
+export const logSigmoid = (x: number) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
+export const sigmoid = (x: number) => Math.exp(logSigmoid(x));
 
 /**
  * The loss of one pair and its derivative, as functions of d = (log pi - log pi_ref)(chosen) - the same of rejected; with s = sigmoid:

@@ -30,6 +30,8 @@ export const STREAMS = {
   heldOutPrompts: 11,
   /** Which preference pairs are held out. */
   heldOutPairs: 12,
+  /** Which judgements (pairs, scores, labels) a reward model never learns from. */
+  heldOutJudgements: 13,
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */

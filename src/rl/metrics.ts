@@ -156,6 +156,24 @@ export const dpoMetrics = {
   "time/total": "seconds of the whole step",
 } as const satisfies Record<string, string>;
 
+/** The same for reward models and classifiers. "Output" of a text: what the model says of it, of pairs and scores one number. */
+export const rewardMetrics = {
+  "reward/loss": "mean over the judgements of the step of the loss",
+  "reward/accuracy":
+    "share of the pairs whose chosen text has the higher output, or of the texts whose label has the highest; not for scores",
+  "reward/margin": "mean output of the chosen texts less that of the rejected ones; for pairs",
+  "reward/mean": "mean output; for pairs and scores",
+  "reward/grad_norm": "Euclidean norm of the gradient before clipping",
+  "reward/update_norm": "Euclidean norm of the change of the weights",
+  "reward/learning_rate": "learning rate of the step",
+  "reward/epoch": "passes over the judgements so far, with the part of the current one",
+  "eval/loss": "the loss on the held-out judgements; in the steps that measure it, as are the next three",
+  "eval/accuracy": "share of the held-out pairs in the right order, or of the held-out texts with the right label",
+  "eval/margin": "mean output of the held-out chosen texts less that of the rejected ones; for pairs",
+  "eval/correlation": "correlation (Pearson) of outputs and scores of the held-out texts; for scores",
+  "time/total": "seconds of the whole step",
+} as const satisfies Record<string, string>;
+
 /** The same for language-model training. "Batch" is all sequences of a step. */
 export const sftMetrics = {
   "sft/loss": "mean over the batch of -log p(next token), nats per token; with responses over their tokens alone",
@@ -171,11 +189,12 @@ export const sftMetrics = {
   "memory/resident_bytes": "resident memory of the process at the end of the step, all threads together",
 } as const satisfies Record<string, string>;
 
-/** A name of {@link metrics}, {@link groupMetrics}, {@link dpoMetrics} or {@link sftMetrics}. */
+/** A name of {@link metrics}, {@link groupMetrics}, {@link dpoMetrics}, {@link rewardMetrics} or {@link sftMetrics}. */
 export type MetricName =
   | keyof typeof metrics
   | keyof typeof groupMetrics
   | keyof typeof dpoMetrics
+  | keyof typeof rewardMetrics
   | keyof typeof sftMetrics;
 
 /** What a step says in numbers. */
