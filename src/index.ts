@@ -28,8 +28,10 @@ export {
   type RolloutTrainerOptions,
 } from "./algorithms/options/ppo-options.ts";
 export { type PresetName, presets } from "./algorithms/options/presets.ts";
+export { REWARD_DEFAULTS, type RewardConfig, rewardConfig } from "./algorithms/options/reward-options.ts";
 export { SFT_DEFAULTS, type SFTConfig, sftConfig } from "./algorithms/options/sft-options.ts";
 export { PPOTrainer, type PPOTrainerOptions } from "./algorithms/ppo.ts";
+export { type RewardData, type RewardState, RewardTrainer, type RewardTrainerOptions } from "./algorithms/reward.ts";
 export {
   RLOO_DEFAULTS,
   type RLOOConfig,
@@ -67,6 +69,16 @@ export {
   tokenizeCorpus,
 } from "./data/corpus.ts";
 export { type EncodedPrompts, encodePrompts, type PromptOptions, type PromptsGiven } from "./data/encode.ts";
+export {
+  type EncodedJudgements,
+  type EncodeJudgementOptions,
+  encodeJudgements,
+  type Judged,
+  type Judgement,
+  type JudgementKind,
+  type LongTexts,
+  readJudgements,
+} from "./data/judgements.ts";
 export type { LongExamples, Packing } from "./data/packing.ts";
 export { type EncodedPairs, encodePairs, type LongPairs, type PreferencePair, readPairs } from "./data/pairs.ts";
 export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompts.ts";
@@ -91,7 +103,9 @@ export {
   resolveReward,
   type TextReward,
 } from "./experience/reward-functions.ts";
+export { type ModelReward, type ModelRewardOptions, modelReward } from "./experience/rewards/model-reward.ts";
 export type { TokenRecord } from "./experience/token-record.ts";
+export { type LoadClassifierOptions, loadClassifier } from "./families/classifier.ts";
 export {
   type GPT2Config,
   makeConfig,
@@ -104,6 +118,8 @@ export { type LlamaConfig, type LlamaType, makeLlamaConfig } from "./families/ll
 export { type Adapts, LORA_DEFAULTS, type LoRAConfig } from "./model/adapter.ts";
 export type { AskedTokens } from "./model/asked.ts";
 export type { Tokens } from "./model/body.ts";
+export { type ClassifierOptions, type OutputLoss, SequenceClassifier } from "./model/classifier/classifier.ts";
+export type { ClassifierConfig, ProblemType } from "./model/classifier/labels.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
 export type { ModelConfig, ParameterInit, Sizes, ValueHeadConfig } from "./model/family.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
@@ -130,7 +146,7 @@ export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKL } from "./rl/kl.ts";
 export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
-export { dpoMetrics, groupMetrics, type MetricName, metrics, sftMetrics } from "./rl/metrics.ts";
+export { dpoMetrics, groupMetrics, type MetricName, metrics, rewardMetrics, sftMetrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";
 export { type RewardInputs, rewardsFromScores } from "./rl/rewards.ts";
 export type { RunningMoments } from "./rl/scores.ts";
@@ -149,9 +165,11 @@ export type {
   DataSpec,
   DPOSpec,
   GRPOSpec,
+  JudgementSource,
   PairSource,
   PromptSpec,
   RewardedSpec,
+  RewardModelSpec,
   RLOOSpec,
   RunSpec,
   SFTSpec,

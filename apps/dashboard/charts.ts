@@ -1,5 +1,5 @@
 /** @file Which curves there are, and which belong together. What nobody put anywhere gets a chart of its own. */
-import { dpoMetrics, groupMetrics, metrics, sftMetrics } from "../../src/rl/metrics.ts";
+import { dpoMetrics, groupMetrics, metrics, rewardMetrics, sftMetrics } from "../../src/rl/metrics.ts";
 import type { RunData } from "../../src/run/page/data.ts";
 import { bytes, duration, number } from "./format.ts";
 
@@ -104,6 +104,14 @@ export const GROUPS: readonly ChartGroup[] = [
     title: "How it is learned",
     charts: [
       { title: "Policy loss", series: [s("ppo/loss/policy", "policy"), s("policy/loss", "policy")] },
+      {
+        title: "Loss of the reward model",
+        series: [s("reward/loss", "training")],
+      },
+      {
+        title: "Accuracy of the reward model",
+        series: [s("reward/accuracy", "training"), s("eval/accuracy", "held out")],
+      },
       { title: "Value loss", series: [s("ppo/loss/value", "value")] },
       {
         title: "Clip fraction",
@@ -144,6 +152,7 @@ export const GROUPS: readonly ChartGroup[] = [
           s("sft/grad_norm", "norm"),
           s("update/grad_norm", "norm"),
           s("dpo/grad_norm", "norm"),
+          s("reward/grad_norm", "norm"),
         ],
       },
       {
@@ -157,6 +166,7 @@ export const GROUPS: readonly ChartGroup[] = [
           s("sft/learning_rate", "rate"),
           s("update/learning_rate", "rate"),
           s("dpo/learning_rate", "rate"),
+          s("reward/learning_rate", "rate"),
         ],
       },
     ],
@@ -235,7 +245,13 @@ export function groupsOf(runs: readonly RunData[]): ChartGroup[] {
   return [...groups, { title: "All other numbers", charts: others }].filter(({ charts }) => charts.length > 0);
 }
 
-const MEANINGS: Readonly<Record<string, string>> = { ...dpoMetrics, ...groupMetrics, ...sftMetrics, ...metrics };
+const MEANINGS: Readonly<Record<string, string>> = {
+  ...rewardMetrics,
+  ...dpoMetrics,
+  ...groupMetrics,
+  ...sftMetrics,
+  ...metrics,
+};
 
 /** What a metric is, in a sentence; empty for one of the user's own. */
 export const meaningOf = (metric: string): string => MEANINGS[metric] ?? "";

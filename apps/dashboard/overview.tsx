@@ -59,6 +59,8 @@ function figures(run: RunData): { name: string; value: string; note?: string }[]
     { name: "Entropy, nats", metric: "policy/entropy" },
     { name: "Loss", metric: "sft/loss" },
     { name: "Loss", metric: "dpo/loss" },
+    { name: "Loss", metric: "reward/loss" },
+    { name: "Held-out accuracy", metric: "eval/accuracy" },
     { name: "Held-out loss", metric: "eval/loss" },
     { name: "Audit, log M", metric: "audit/log_martingale" },
   ].flatMap(({ name, metric }) => {

@@ -2,8 +2,8 @@
 import { firstBadParameter, isBad } from "../experience/finite.ts";
 import type { Keep } from "../graph/partition.ts";
 import type { AskedTokens } from "../model/asked.ts";
-import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { OutputLoss, SequenceClassifier } from "../model/classifier/classifier.ts";
+import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows, VALUE_HEAD_NAMES } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";

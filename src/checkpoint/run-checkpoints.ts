@@ -74,8 +74,8 @@ async function namedBest(directory: string): Promise<string | undefined> {
 async function isRunConfig(path: string): Promise<boolean> {
   if (!(await exists(path))) return false;
   const json = (await readJson(path).catch(() => undefined)) as Record<string, unknown> | null | undefined;
+  const { reward, algorithm, options } = json ?? {};
   return (
-    (typeof json?.reward === "string" || json?.algorithm === "sft" || json?.algorithm === "dpo") &&
-    typeof json.options === "object"
+    (typeof reward === "string" || ["sft", "dpo", "reward"].includes(String(algorithm))) && typeof options === "object"
   );
 }

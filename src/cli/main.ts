@@ -17,11 +17,14 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     load: () => import("./demo.ts"),
   },
   train: {
-    summary: "PPO, or --algorithm grpo, rloo, dpo, sft: a model, prompts and a reward in, a better model out",
+    summary: "PPO, or --algorithm grpo, rloo, dpo, sft, reward: a model, prompts and a reward in, a better model out",
     load: () => import("./train.ts"),
   },
   generate: { summary: "write responses to prompts", load: () => import("./generate.ts") },
-  score: { summary: "log-probability, value and greedy next token for every token", load: () => import("./score.ts") },
+  score: {
+    summary: "log-probability, value and greedy next token for every token; what a reward model says",
+    load: () => import("./score.ts"),
+  },
   pretrain: { summary: "language-model training on text files: train --algorithm sft", load: () => import("./sft.ts") },
   compare: {
     summary: "two models on the same prompts: reward, KL, length, diversity",

@@ -13,7 +13,7 @@ import { asUsage } from "./errors.ts";
 import { addOptions, flag, flagSource } from "./options.ts";
 
 /** The algorithms whose responses are rewarded. */
-export type RewardedAlgorithm = Exclude<AlgorithmName, "sft" | "dpo">;
+export type RewardedAlgorithm = Exclude<AlgorithmName, "sft" | "dpo" | "reward">;
 
 /** The options of an algorithm. */
 export interface OptionSet<Config> {

@@ -140,6 +140,30 @@ export const dpoDisplay: Display = {
       : `held-out pairs after step ${step}: loss ${fixed(loss, 4)}, accuracy ${fixed(accuracy, 3)}`,
 };
 
+export const rewardDisplay: Display = {
+  columns: [
+    { title: "loss", width: 10, text: (m) => fixed(m["reward/loss"], 4) },
+    { title: "accuracy", width: 10, text: (m) => fixed(m["reward/accuracy"], 3) },
+    { title: "margin", width: 9, keep: 4, text: (m) => fixed(m["reward/margin"], 3) },
+    { title: "grad norm", width: 11, keep: 1, text: (m) => fixed(m["reward/grad_norm"], 3) },
+    { title: "epoch", width: 8, keep: 2, text: (m) => fixed(m["reward/epoch"], 2) },
+    { title: "seconds", width: 9, keep: 3, text: (m) => fixed(m["time/total"], 1) },
+  ],
+  stepWidth: 6,
+  rowEvery: 10,
+  averaged: ["reward/loss", "reward/accuracy", "reward/margin"],
+  facts: (m) => [
+    `loss ${fixed(m["reward/loss"], 3)}`,
+    ...(m["reward/accuracy"] === undefined ? [] : [`accuracy ${fixed(m["reward/accuracy"], 2)}`]),
+  ],
+  line: (step, m) => {
+    if (m["eval/loss"] === undefined) return undefined;
+    const accuracy = m["eval/accuracy"] === undefined ? "" : `, accuracy ${fixed(m["eval/accuracy"], 3)}`;
+    const correlation = m["eval/correlation"] === undefined ? "" : `, correlation ${fixed(m["eval/correlation"], 3)}`;
+    return `held out, after step ${step}: loss ${fixed(m["eval/loss"], 4)}${accuracy}${correlation}`;
+  },
+};
+
 const PHASES = {
   respond: "sampling",
   score: "scoring",
@@ -236,6 +260,9 @@ export class RunView implements Sink {
     note(`${thousands(parameters)} parameters loaded, run directory ${this.#out}${resuming}`);
     const { pairs, heldOutPairs = 0 } = event;
     if (pairs !== undefined) note(`${thousands(pairs)} pairs, ${thousands(heldOutPairs)} held out`);
+    const { judgements, heldOutJudgements = 0, kind } = event;
+    if (judgements !== undefined)
+      note(`${thousands(judgements)} ${kind ?? "judgements"}, ${thousands(heldOutJudgements)} held out`);
     if (tokens !== undefined) note(`${thousands(tokens)} tokens of text, ${thousands(heldOutTokens)} held out`);
     note(`memory: about ${megabytes(memory.total)} at most (${memoryParts(memory)})`);
   }
@@ -275,7 +302,8 @@ export class RunView implements Sink {
     const { averaged, rowEvery } = this.#display;
     const shown: Metrics = { ...this.outcome.metrics };
     const over = this.#recent.slice(-rowEvery);
-    for (const name of averaged) shown[name] = over.reduce((sum, m) => sum + (m[name] ?? 0), 0) / over.length;
+    for (const name of averaged)
+      if (shown[name] !== undefined) shown[name] = over.reduce((sum, m) => sum + (m[name] ?? 0), 0) / over.length;
     return shown;
   }
 

@@ -1,6 +1,7 @@
 /** @file `valuehead score`. */
 import type { Command } from "commander";
 import { visible } from "../base/text.ts";
+import type { ModelFiles } from "../checkpoint/model-files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
   addEngineOptions,
@@ -18,6 +19,7 @@ import {
   type Column,
   fittingColumns,
   fixed,
+  note,
   padEnd,
   padStart,
   print,
@@ -51,7 +53,7 @@ export function define(command: Command): void {
   addModelOption(command);
   command
     .option("--text <text>", "the text to score; may be given several times", collect)
-    .option("--json", "one JSON object per text and line: text, tokens");
+    .option("--json", "one JSON object per text and line: text, tokens; of a classifier: text, outputs");
   addOptions(command, chatTable);
   addEngineOptions(command);
   addIgnoreMemoryOption(command);
@@ -62,6 +64,10 @@ async function score(flags: ScoreFlags): Promise<void> {
   const given = flags.text ?? [];
   required({ name: "text", value: flags.text, placeholder: "TEXT", expected: "the text to score" });
   const engine = readEngine(flags);
+  const { fetchModel } = await import("./model.ts");
+  const { isClassifier } = await import("../families/classifier.ts");
+  const files = await fetchModel(flags.model ?? "tiny", flags.adapter);
+  if (await isClassifier(files)) return judge(flags, given, engine, files);
   const { scoreTokens } = await import("../sample/score.ts");
   const { inConversation } = await import("../data/chat.ts");
   const { openModel } = await import("./model.ts");
@@ -89,6 +95,41 @@ async function score(flags: ScoreFlags): Promise<void> {
     if (flags.json) printJson({ text, tokens });
     else printTable(tokens);
   }
+}
+
+/** What a reward model or classifier says of each text. */
+async function judge(
+  flags: ScoreFlags,
+  texts: readonly string[],
+  engine: ReturnType<typeof readEngine>,
+  files: ModelFiles,
+): Promise<void> {
+  const { openClassifier } = await import("../families/classifier.ts");
+  const { judgedIds } = await import("../experience/rewards/model-reward.ts");
+  const { tokenizerOf } = await import("../checkpoint/model-files.ts");
+  const { inConversation } = await import("../data/chat.ts");
+  const chat = readFlags<ChatFlags>(chatTable, flags);
+  const model = await openClassifier(files, engine);
+  const tokenizer = await tokenizerOf(files);
+  for (const text of model.notes) note(`note: ${text}`);
+  const asked = texts.map((text) => inConversation({ prompt: text, row: {} }, chat).messages ?? text);
+  const outputs = await model.outputs(asked.map((text) => judgedIds(text, model, tokenizer, files.directory)));
+  const { labels } = model;
+  texts.forEach((text, i) => {
+    const row = Array.from(outputs.subarray(i * labels.length, (i + 1) * labels.length));
+    if (flags.json) printJson({ text, outputs: Object.fromEntries(labels.map((label, l) => [label, row[l]])) });
+    else {
+      print(style.bold(shorten(visible(text), terminalWidth())));
+      const width = Math.max(...labels.map(widthOf));
+      // Of several labels the share of each, too: the softmax of their logits.
+      const most = Math.max(...row);
+      const sum = row.reduce((total, x) => total + Math.exp(x - most), 0);
+      labels.forEach((label, l) => {
+        const share = labels.length > 1 ? `  ${fixed(Math.exp(row[l] - most) / sum, 4)}` : "";
+        print(`  ${padEnd(visible(label), width)} ${padStart(fixed(row[l], 4), 10)}${share}`);
+      });
+    }
+  });
 }
 
 /** So many tokens before one decide how it reads: whether it has a space in front. */

@@ -55,12 +55,14 @@ export function printComparison({ before, after }: RunOutcome, shown: number): v
 /**
  * Pictures of the run's curves, where the checkpoint is and what can be done with it; for an interrupted run how to go on. Sets the exit code.
  * @param chat flags that make a conversation of a text, for a model that answers those
+ * @param judges it is a reward model or a classifier, which writes nothing
  */
 export function printEnd(
   outcome: RunOutcome,
   resume: readonly string[],
   to: (line: string) => void = print,
   chat: readonly string[] = [],
+  judges = false,
 ): void {
   const { interrupted, step, directory, best, resumedAt, curves = [] } = outcome;
   if (interrupted) {
@@ -80,12 +82,18 @@ export function printEnd(
   }
   for (const line of curvesForTerminal(curves)) to(line);
   to(`\n${style.bold(`Checkpoint after step ${step}:`)} ${directory}`);
+  if (judges) {
+    to(`  ${commandLine("score", "--model", directory, "--text", "This movie was great.")}`);
+    to(`  as a reward: --reward model:${directory}`);
+  }
   const [prompt, text] = chat.length > 0 ? ["Hello!", "Hello!"] : ["This movie", "This movie was great."];
-  to(`  ${commandLine("generate", "--model", directory, ...chat, "--prompt", prompt)}`);
-  to(`  ${commandLine("score", "--model", directory, ...chat, "--text", text)}`);
+  if (!judges) {
+    to(`  ${commandLine("generate", "--model", directory, ...chat, "--prompt", prompt)}`);
+    to(`  ${commandLine("score", "--model", directory, ...chat, "--text", text)}`);
+  }
   if (best && best.step !== step) {
     const steps = best.overSteps === 1 ? "in its step" : `over ${best.overSteps} steps`;
     if (best.heldOutLoss === undefined) to(`Best mean reward (${fixed(best.rewardMean, 3)} ${steps}): ${best.path}`);
-    else to(`Lowest held-out loss (${fixed(best.heldOutLoss, 4)} nats per token): ${best.path}`);
+    else to(`Lowest held-out loss (${fixed(best.heldOutLoss, 4)}${judges ? "" : " nats per token"}): ${best.path}`);
   }
 }

@@ -5,7 +5,7 @@ import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts"
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { absolutePath, joinPath, STDIN } from "../platform/files.ts";
+import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
 import { type DashboardFlags, listen } from "./dashboard.ts";
@@ -48,12 +48,13 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
   const algorithm = await algorithmOf(argv);
   if (algorithm === "sft") return (await import("./sft.ts")).define(command);
   if (algorithm === "dpo") return (await import("./dpo.ts")).define(command);
+  if (algorithm === "reward") return (await import("./reward.ts")).define(command);
   const options = await optionSet(algorithm);
   command
     .addOption(
       new Option(
         "--algorithm <name>",
-        "ppo, grpo and rloo learn from a reward, dpo from preference pairs, sft from text; each has its own --help (default: ppo)",
+        "ppo, grpo and rloo learn from a reward, dpo from preference pairs, sft from text, reward trains a reward model; each has its own --help (default: ppo)",
       ).choices([...ALGORITHMS]),
     )
     .option("--model <model>", "a model directory, a run directory, a hub id, or tiny (embedded) (default: tiny)")
@@ -62,7 +63,7 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option(
       "--reward <name or module>",
-      "positive, negative, length, the path of a module (./reward.mjs), or a check: regex:PATTERN, json, exact:COLUMN, combine:{...}",
+      "positive, negative, length, a reward model (model:DIR, model:DIR#LABEL), the path of a module (./reward.mjs), or a check: regex:PATTERN, json, exact:COLUMN, combine:{...}",
     )
     .option("--config <file>", "options, model, prompts, reward and out as JSON, or a run's config.json; flags win")
     .option(
@@ -174,7 +175,8 @@ async function namedReward(
   return earlier.reward === undefined ? undefined : recordedReward(earlier.reward, joinPath(out ?? "", "config.json"));
 }
 
-const REWARDS = "positive, negative, length, the path of a module, or a check (regex:, json, exact, combine:)";
+const REWARDS =
+  "positive, negative, length, a reward model (model:DIR), the path of a module, or a check (regex:, json, exact, combine:)";
 
 /** Flags over the file over the run that is resumed. */
 function readConfig(
@@ -242,6 +244,17 @@ export async function readPromptsFrom(
   return readPrompts(path, { column, columnOption: "--prompt-column", onNote });
 }
 
+/** A reward model's directory as a whole path, and that of a run as the checkpoint that it means today. */
+async function placedReward(name: string): Promise<string> {
+  const { isModelReward, namedModel } = await import("../experience/rewards/model-reward.ts");
+  if (!isModelReward(name)) return name;
+  const { fetchModel } = await import("./model.ts");
+  const { id, label } = namedModel(name);
+  if (!(await isDirectory(id))) return name;
+  const { directory } = await fetchModel(id);
+  return `model:${absolutePath(directory)}${label === undefined ? "" : `#${label}`}`;
+}
+
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */
 export async function followRun(
   spec: RewardedSpec,
@@ -257,9 +270,11 @@ export async function followRun(
   const { groupDisplay, ppoDisplay, RunView } = await import("./run-view.ts");
   const { steps, batchSize, rewardTimeout } = resolve([librarySource({ ...spec.config }, "options")]).config;
   const display = (spec.algorithm ?? "ppo") === "ppo" ? ppoDisplay : groupDisplay;
-  const rewardName = isRewardPath(spec.rewardName) ? absolutePath(spec.rewardName) : spec.rewardName;
+  const rewardName = isRewardPath(spec.rewardName)
+    ? absolutePath(spec.rewardName)
+    : await placedReward(spec.rewardName);
   const view = new RunView({ ...flags, display: display(batchSize), out: spec.out, steps, command });
-  const { reward, close } = await openReward(spec.rewardName, {
+  const { reward, close } = await openReward(isRewardPath(spec.rewardName) ? spec.rewardName : rewardName, {
     loadTimeout: rewardTimeout,
     onOutput: (bytes) => {
       view.progress.clear();

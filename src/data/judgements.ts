@@ -238,7 +238,8 @@ export function encodeJudgements(
   if (targets.length === 0)
     fail("data", {
       where: `${judgements.length} ${judgements.length === 1 ? one : many}`,
-      found: equal > 0 ? "the same text twice in all of them" : long > 0 ? "none that fits into the context" : "nothing",
+      found:
+        equal > 0 ? "the same text twice in all of them" : long > 0 ? "none that fits into the context" : "nothing",
       expected: "at least one to learn from",
       fix: equal > 0 ? "look at how chosen and rejected were made" : "give shorter ones",
     });
@@ -281,6 +282,13 @@ function indexOf(label: string | number | boolean, names: readonly string[]): nu
   return named >= 0 || !isIndex(label) ? named : Number(label);
 }
 
+/** Whether all labels of some judgements are among these names, or numbers of them. */
+export const haveLabels = (judgements: readonly Judgement[], names: readonly string[]): boolean =>
+  judgements.every((judgement) => {
+    const place = "label" in judgement ? indexOf(judgement.label, names) : -1;
+    return place >= 0 && place < names.length;
+  });
+
 /** The names of the labels: those that are given, or those that there are. */
 function namesOf(
   judgements: readonly Judgement[],
@@ -302,6 +310,9 @@ function namesOf(
 
 function foundNames(labels: readonly (string | number | boolean)[]): readonly string[] {
   if (labels.every(isIndex))
-    return Array.from({ length: labels.reduce<number>((most, label) => Math.max(most, Number(label)), 0) + 1 }, (_, i) => `LABEL_${i}`);
+    return Array.from(
+      { length: labels.reduce<number>((most, label) => Math.max(most, Number(label)), 0) + 1 },
+      (_, i) => `LABEL_${i}`,
+    );
   return [...new Set(labels.map(String))].sort();
 }

@@ -4,6 +4,7 @@ import { editDistance, nearest } from "../base/nearest.ts";
 import { whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import { importModule } from "../platform/modules.ts";
 import { CHECKS, checkNamed, isCheck } from "./checkable.ts";
+import { isModelReward, modelReward, namedModel } from "./rewards/model-reward.ts";
 import type { RewardFunction, RewardSample } from "./sample.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
@@ -44,17 +45,25 @@ export const builtInRewards: Readonly<Record<BuiltInReward, TextReward>> = {
   length: lengthReward(20),
 };
 
-/** Whether a reward is named by the path of a module: anything with a slash, or ending as JavaScript and TypeScript files do, but checks. */
+/** Whether a reward is named by the path of a module: anything with a slash, or ending as JavaScript and TypeScript files do, but checks and models. */
 export const isRewardPath = (nameOrPath: string): boolean =>
-  !Object.hasOwn(builtInRewards, nameOrPath) && !isCheck(nameOrPath) && /[/\\]|\.[cm]?[jt]s$/.test(nameOrPath);
+  !Object.hasOwn(builtInRewards, nameOrPath) &&
+  !isCheck(nameOrPath) &&
+  !isModelReward(nameOrPath) &&
+  /[/\\]|\.[cm]?[jt]s$/.test(nameOrPath);
 
 /**
- * The built-in reward of that name, a check (`regex:PATTERN`, `json`, `exact:COLUMN`, `combine:{...}`), or the default export of the module at that path (anything with a slash or ending in
+ * The built-in reward of that name, a check (`regex:PATTERN`, `json`, `exact:COLUMN`, `combine:{...}`), a reward model (`model:DIR`,
+ * `model:DIR#LABEL`), or the default export of the module at that path (anything with a slash or ending in
  * .js, .mjs, .cjs, .ts, .mts or .cts). The module is loaded and runs in this process: {@link rewardProcess} has it run elsewhere.
  *
  * Throws `usage` for an unknown name or a missing file, `reward` when the module fails to load or has no default function.
  */
 export async function resolveReward(nameOrPath: string): Promise<RewardFunction> {
+  if (isModelReward(nameOrPath)) {
+    const { id, label } = namedModel(nameOrPath);
+    return modelReward(id, { label });
+  }
   if (!isRewardPath(nameOrPath)) return rewardNamed(nameOrPath);
   let module: Record<string, unknown>;
   try {
@@ -84,10 +93,21 @@ export async function resolveReward(nameOrPath: string): Promise<RewardFunction>
 }
 
 /** A reward of this library by its name, or a check. @throws usage - an unknown name, a check that cannot be read */
-const rewardNamed = (name: string): RewardFunction =>
-  Object.hasOwn(builtInRewards, name)
-    ? builtInRewards[name as BuiltInReward]
-    : (checkNamed(name, rewardNamed) ?? unknownName(name));
+function rewardNamed(name: string): RewardFunction {
+  if (Object.hasOwn(builtInRewards, name)) return builtInRewards[name as BuiltInReward];
+  if (isModelReward(name)) return loadedLater(name);
+  return checkNamed(name, rewardNamed) ?? unknownName(name);
+}
+
+/** A reward model among others that are combined: it is loaded when it is first asked. */
+function loadedLater(name: string): RewardFunction {
+  namedModel(name); // report a wrong name at once
+  let loading: Promise<RewardFunction> | undefined;
+  return async (batch, context) => {
+    loading ??= resolveReward(name);
+    return (await loading)(batch, context);
+  };
+}
 
 /** The default export; of a CommonJS module, whose whole `exports` Node calls its default, what that has under the name. */
 function defaultOf({ default: value }: Record<string, unknown>): unknown {
@@ -101,7 +121,7 @@ function unknownName(name: string): never {
   return fail("usage", {
     where: "reward",
     found: JSON.stringify(name),
-    expected: `${names.join(", ")}, the path of a module (./reward.mjs), or ${CHECKS}`,
+    expected: `${names.join(", ")}, a reward model (model:DIR), the path of a module (./reward.mjs), or ${CHECKS}`,
     fix: editDistance(name, closest) <= 3 ? `did you mean ${closest}?` : "choose one of the names or give a path",
   });
 }

@@ -134,7 +134,14 @@ async function readWeights(
   const tokenizer = head && (await tokenizerOf(files).catch(() => undefined));
   const weights = await openWeights(files.base);
   try {
-    const { made, classifier, wanted, names, isNew, ignored, other } = await found(base, json, path, weights, head, tokenizer);
+    const { made, classifier, wanted, names, isNew, ignored, other } = await found(
+      base,
+      json,
+      path,
+      weights,
+      head,
+      tokenizer,
+    );
     const parameters = new ParameterBuffer(parameterTable(made));
     await loadParameters(
       weights,
@@ -152,7 +159,9 @@ async function readWeights(
         `${weights.name} has ${instead}: a new one with ${outputs}, N(0, ${made.config.initializerRange}), was made`,
       );
     }
-    const unused = ignored.filter((name) => !isValueHead(name) && !/(^|\.)lm_head\./.test(name) && !name.endsWith(SCORE));
+    const unused = ignored.filter(
+      (name) => !isValueHead(name) && !/(^|\.)lm_head\./.test(name) && !name.endsWith(SCORE),
+    );
     if (unused.length > 0)
       notes.push(`${weights.name}: not used: ${unused.slice(0, 5).join(", ")}${unused.length > 5 ? ", ..." : ""}`);
     const { directory } = files;
@@ -160,4 +169,11 @@ async function readWeights(
   } finally {
     await weights.close();
   }
+}
+
+/** The labels of a classifier; undefined: it is a language model. */
+export async function labelsIn(files: ModelFiles): Promise<readonly string[] | undefined> {
+  if (!(await isClassifier(files))) return undefined;
+  const { json, path } = await readConfig(files);
+  return readLabels(json, path).labels;
 }

@@ -1,9 +1,10 @@
 /** @file What a checkpoint says beside weights and moments: trainer.json, every field with its limits. */
 import { z } from "zod";
 import { dpoStateSchema } from "../algorithms/dpo.ts";
+import { rewardStateSchema } from "../algorithms/reward.ts";
 import { sftStateSchema } from "../algorithms/sft.ts";
 import { rolloutStateSchema, trainerStateSchema } from "../algorithms/trainer-state.ts";
-import { dpoInputs, ppoInputs, type RunInputs, sftInputs } from "./inputs.ts";
+import { dpoInputs, ppoInputs, type RunInputs, rewardInputs, sftInputs } from "./inputs.ts";
 
 const count = z.number().int().min(0);
 
@@ -32,6 +33,8 @@ const heldOutLoss = z.number().optional();
 export const sftCheckpoint = checkpointSchema(sftStateSchema, sftInputs).extend({ heldOutLoss });
 
 export const dpoCheckpoint = checkpointSchema(dpoStateSchema, dpoInputs).extend({ heldOutLoss });
+
+export const rewardCheckpoint = checkpointSchema(rewardStateSchema, rewardInputs).extend({ heldOutLoss });
 
 /** Of any algorithm. */
 export type CheckpointState = Omit<z.infer<typeof sftCheckpoint>, "trainer" | "inputs"> & {

@@ -1,6 +1,7 @@
 /** @file What a run says while it goes on: all that is known of it outside, in one stream. */
 import type { BestCheckpoint, TrainEvent } from "../algorithms/events.ts";
 import type { CorpusProgress } from "../data/corpus.ts";
+import type { JudgementKind } from "../data/judgements.ts";
 import type { RewardSample } from "../experience/reward-functions.ts";
 import type { MemoryEstimate } from "../model/memory.ts";
 
@@ -31,6 +32,10 @@ export type RunEvent =
       /** Of DPO: pairs that are learned from, and pairs that are held out. */
       pairs?: number;
       heldOutPairs?: number;
+      /** Of a reward model: judgements that are learned from, judgements that are held out, and what they are. */
+      judgements?: number;
+      heldOutJudgements?: number;
+      kind?: JudgementKind;
       /** Of a resumed run: the best checkpoint so far. */
       best?: BestCheckpoint;
     }

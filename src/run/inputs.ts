@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { asPrompt, type PromptGiven } from "../data/chat.ts";
 import type { Corpus } from "../data/corpus.ts";
+import type { EncodedJudgements } from "../data/judgements.ts";
 import type { EncodedPairs } from "../data/pairs.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { fileSize, readText } from "../platform/files.ts";
@@ -61,8 +62,22 @@ export const dpoInputs = z.strictObject({
   device,
 });
 
+/** What a reward model learns from. */
+export const rewardInputs = z.strictObject({
+  /** Of the judgements that are learned from, as token ids and numbers. */
+  data: sum,
+  judgements: z.number().int().min(1),
+  /** Of the judgements that the held-out loss is measured on. */
+  evaluation: sum.optional(),
+  tokenizer: sum,
+  threads: z.number().int().min(1),
+  device,
+});
+
 /** What a run of any algorithm learns from. */
-export type RunInputs = Partial<z.infer<typeof ppoInputs> & z.infer<typeof sftInputs> & z.infer<typeof dpoInputs>> & {
+export type RunInputs = Partial<
+  z.infer<typeof ppoInputs> & z.infer<typeof sftInputs> & z.infer<typeof dpoInputs> & z.infer<typeof rewardInputs>
+> & {
   tokenizer: string;
   threads: number;
 };
@@ -91,6 +106,15 @@ function* pairsAsIds({ prompts, chosen, rejected }: EncodedPairs): Generator<str
 
 /** Of preference pairs as token ids. */
 export const sumOfPairs = (pairs: EncodedPairs): string => sha256Of(pairsAsIds(pairs));
+
+function* judgementsAsIds({ kind, texts, targets, labels }: EncodedJudgements): Generator<string> {
+  yield `${JSON.stringify([kind, labels])}\n`;
+  for (const ids of texts) yield `${ids.join()}\n`;
+  yield targets.join();
+}
+
+/** Of judgements as token ids and numbers. */
+export const sumOfJudgements = (judgements: EncodedJudgements): string => sha256Of(judgementsAsIds(judgements));
 
 function* weights({ parameters }: CausalLMWithValueHead): Generator<string | Uint8Array> {
   for (const { name, shape } of parameters.table) {
@@ -135,9 +159,11 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
     changes.push({
       what: "data",
       now:
-        now.pairs === undefined
-          ? `a text of ${now.dataTokens} tokens that is not that of the run`
-          : `${now.pairs} pairs that are not those of the run`,
+        now.pairs !== undefined
+          ? `${now.pairs} pairs that are not those of the run`
+          : now.judgements !== undefined
+            ? `${now.judgements} judgements that are not those of the run`
+            : `a text of ${now.dataTokens} tokens that is not that of the run`,
     });
   if (before.evaluation !== undefined && differs("evaluation")) {
     const of =
@@ -145,7 +171,9 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
         ? "other evaluation prompts"
         : before.pairs
           ? "other held-out pairs"
-          : "another held-out text";
+          : before.judgements
+            ? "other held-out judgements"
+            : "another held-out text";
     changes.push({ what: "evaluation", now: of });
   }
   if (differs("reference"))

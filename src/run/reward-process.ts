@@ -12,6 +12,7 @@ import {
   type RewardSample,
   resolveReward,
 } from "../experience/reward-functions.ts";
+import type { ModelReward } from "../experience/rewards/model-reward.ts";
 import { type Child, type Ending, startChild } from "../platform/child.ts";
 import { absolutePath } from "../platform/files.ts";
 import { writeToStderr } from "../platform/output.ts";
@@ -71,14 +72,17 @@ export async function rewardProcess(path: string, options: RewardProcessOptions 
 }
 
 /**
- * A built-in reward by its name, here, or that of a module by its path, in a process of its own.
+ * A built-in reward or a reward model by its name, here, or that of a module by its path, in a process of its own.
  * @throws usage, reward - as {@link resolveReward} and {@link rewardProcess}
  */
 export async function openReward(
   nameOrPath: string,
   options: RewardProcessOptions = {},
 ): Promise<{ reward: RewardFunction; close: () => Promise<void> }> {
-  if (!isRewardPath(nameOrPath)) return { reward: await resolveReward(nameOrPath), close: async () => {} };
+  if (!isRewardPath(nameOrPath)) {
+    const reward = await resolveReward(nameOrPath);
+    return { reward, close: async () => (reward as Partial<ModelReward>).dispose?.() };
+  }
   const reward = await rewardProcess(nameOrPath, options);
   return { reward, close: reward.close };
 }

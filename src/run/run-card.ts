@@ -40,6 +40,7 @@ export async function runCard(out: string, step: number, sources: CardSources): 
     data: dataOf(said),
     reward: said.reward === undefined ? undefined : baseName(said.reward),
     options: Object.fromEntries(changed),
+    labels: said.labels,
     messages: said.conversations ? exampleOf(options as { system?: string }) : undefined,
     metrics,
     adapter,
@@ -65,8 +66,8 @@ const lastParts = (path: string) => joinPath(baseName(parentDirectory(path)), ba
 function dataOf(record: Partial<RunRecord> & { prompts?: number }): string[] {
   const files = (paths: readonly (string | null | undefined)[]) =>
     paths.flatMap((path) => (path ? [`\`${baseName(path)}\``] : [])).join(", ");
-  const { prompts, promptsPath, data, pairsPath, conversations } = record;
-  const named = files([promptsPath, pairsPath, ...(data ?? [])]);
+  const { prompts, promptsPath, data, pairsPath, judgementsPath, conversations } = record;
+  const named = files([promptsPath, pairsPath, judgementsPath, ...(data ?? [])]);
   const counted = prompts === undefined ? "" : `${prompts} prompts${conversations ? " (conversations)" : ""}`;
   const words = [counted, named && (counted ? `from ${named}` : named)].filter(Boolean).join(" ");
   return words ? [words] : [];

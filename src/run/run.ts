@@ -14,6 +14,7 @@ import type { RunInputs } from "./inputs.ts";
 import type { RunKind } from "./kind.ts";
 import { dpoRun } from "./kinds/dpo-run.ts";
 import { grpoRun, ppoRun, rlooRun } from "./kinds/ppo-run.ts";
+import { rewardRun } from "./kinds/reward-run.ts";
 import { sftRun } from "./kinds/sft-run.ts";
 import { RunLogs } from "./logs.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions, SaveRequests } from "./options.ts";
@@ -29,7 +30,7 @@ import { type AnyRunSpec, type DataSpec, type RewardedSpec, recordIn, refuseOthe
  * @throws code - what a sink has thrown, when the run has ended and is saved
  */
 export function run(spec: RewardedSpec, reward: RewardFunction, options?: RunOptions): AsyncGenerator<RunEvent>;
-/** Language-model training and DPO need no reward. */
+/** Language-model training, DPO and the training of reward models need no reward. */
 export function run(spec: DataSpec, options?: RunOptions): AsyncGenerator<RunEvent>;
 export function run(spec: RewardedSpec | DataSpec, ...rest: RewardAndOptions): AsyncGenerator<RunEvent> {
   const { reward, options } = rewardAndOptions(rest);
@@ -53,6 +54,7 @@ export async function* lockedRun(
 ): AsyncGenerator<RunEvent> {
   if (spec.algorithm === "dpo") yield* inDirectory(spec, dpoRun, asked);
   else if (spec.algorithm === "sft") yield* inDirectory(spec, sftRun, asked);
+  else if (spec.algorithm === "reward") yield* inDirectory(spec, rewardRun, asked);
   else if (spec.algorithm === "grpo") yield* inDirectory(spec, grpoRun(reward ?? noReward()), asked);
   else if (spec.algorithm === "rloo") yield* inDirectory(spec, rlooRun(reward ?? noReward()), asked);
   else yield* inDirectory(spec, ppoRun(reward ?? noReward()), asked);

@@ -4,12 +4,14 @@ import type { AlgorithmName } from "../algorithms/algorithm.ts";
 import type { GRPOConfig } from "../algorithms/grpo.ts";
 import type { DPOConfig } from "../algorithms/options/dpo-options.ts";
 import type { PPOConfig } from "../algorithms/options/ppo-options.ts";
+import type { RewardConfig } from "../algorithms/options/reward-options.ts";
 import type { SFTConfig } from "../algorithms/options/sft-options.ts";
 import type { RLOOConfig } from "../algorithms/rloo.ts";
 import type { Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import type { PromptGiven } from "../data/chat.ts";
 import type { Document } from "../data/corpus.ts";
+import type { Judgement } from "../data/judgements.ts";
 import type { PreferencePair } from "../data/pairs.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
@@ -44,7 +46,7 @@ export interface PromptSpec extends AnyRunSpec {
   adapter?: string;
   /** What is answered: texts or conversations, alone or with the other columns of their rows. */
   prompts: readonly PromptGiven[];
-  /** A built-in name or the path of a module; here it only names the reward in errors and in config.json. */
+  /** A built-in name, a reward model's (`model:DIR`) or the path of a module; here it only names the reward in errors and in config.json. */
   rewardName: string;
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly PromptGiven[] };
@@ -100,8 +102,29 @@ export interface DPOSpec extends AnyRunSpec {
   where?: string;
 }
 
+/** A file of judgements, or judgements themselves. */
+export type JudgementSource = string | readonly Judgement[];
+
+/** A run that trains a reward model or a classifier. */
+export interface RewardModelSpec extends AnyRunSpec {
+  /** Tells it from a PPO run. */
+  algorithm: "reward";
+  /** The language model or classifier that it begins with: a directory, a hub id, or "tiny". */
+  model: string;
+  /** What is learned from: a file as {@link readJudgements} reads it, or judgements. */
+  data: JudgementSource;
+  /** Judgements never learned from: the loss on them is measured. */
+  heldOut?: JudgementSource;
+  /** Or this share of the judgements. Above 0, below 1. */
+  heldOutFraction?: number;
+  /** Options; what is not given has its default, or is as it was in a run that is resumed. */
+  config?: Partial<RewardConfig>;
+  /** What errors call the origin of `config`. */
+  where?: string;
+}
+
 /** A run that is not rewarded. */
-export type DataSpec = SFTSpec | DPOSpec;
+export type DataSpec = SFTSpec | DPOSpec | RewardModelSpec;
 
 /** A file of text, or texts (or prompts with responses) themselves. */
 export type TextSource = string | readonly Document[];
@@ -174,6 +197,11 @@ export interface RunRecord {
   /** Of a DPO run: whole paths; null for pairs that came from elsewhere. */
   pairsPath?: string | null;
   heldOutPairs?: string | null;
+  /** Of a run that trains a reward model: whole paths; null for judgements that came from elsewhere. */
+  judgementsPath?: string | null;
+  heldOutJudgements?: string | null;
+  /** The name of each output. */
+  labels?: readonly string[];
   /** Of a model from scratch. */
   tokenizer?: string | null;
   modelConfig?: Readonly<Record<string, unknown>> | null;
@@ -220,6 +248,15 @@ const dpoRecord = z.looseObject({
   heldOutFraction: z.number().min(0).max(1).optional(),
 });
 
+const rewardRecord = z.looseObject({
+  algorithm: z.literal("reward"),
+  model: z.string(),
+  options: object,
+  judgementsPath: text,
+  heldOutJudgements: text,
+  heldOutFraction: z.number().min(0).max(1).optional(),
+});
+
 /** What config.json of a run says, or nothing where there is none that can be read. */
 export async function recordIn(out: string): Promise<Partial<RunRecord>> {
   const json = (await readJson(joinPath(out, CONFIG_FILE)).catch(() => null)) as Partial<RunRecord> | null;
@@ -232,7 +269,7 @@ export async function readRunConfig(out: string): Promise<RunRecord | undefined>
   if (await isUnwritten(out)) return undefined;
   const path = joinPath(out, CONFIG_FILE);
   const json = await readJson(path);
-  const record = [ppoRecord, sftRecord, dpoRecord]
+  const record = [ppoRecord, sftRecord, dpoRecord, rewardRecord]
     .map((schema) => schema.safeParse(json))
     .find(({ success }) => success);
   if (!record)

@@ -48,7 +48,7 @@ async function serve(parent: ReturnType<typeof parentChannel>): Promise<void> {
       });
       parent.post({ type: "score", id, batch } satisfies ToParent);
     });
-  const reward = spec.algorithm === "sft" || spec.algorithm === "dpo" ? undefined : ask;
+  const reward = ["sft", "dpo", "reward"].includes(spec.algorithm ?? "ppo") ? undefined : ask;
   try {
     for await (const event of lockedRun(spec, reward, { signal: controller.signal, saves, lockId })) {
       if (left) break; // the run ends as if its iterator had been left here

@@ -24,6 +24,8 @@ export interface CardFacts {
   messages?: readonly { role: string; content: string }[];
   /** Numbers of the last step, by name. */
   metrics: Readonly<Record<string, number>>;
+  /** Of a reward model or a classifier: the name of each output. Undefined: it is a language model. */
+  labels?: readonly string[];
   /** Whether the directory holds an adapter for its base model instead of whole weights. */
   adapter: boolean;
   /** Version of this library. */
@@ -39,7 +41,7 @@ const ALGORITHMS: Readonly<Record<string, string>> = {
   rloo: "RLOO (REINFORCE leave-one-out, Ahmadian et al. 2024)",
   dpo: "DPO (direct preference optimization, Rafailov et al. 2023)",
   sft: "supervised training on text",
-  "reward-model": "a Bradley-Terry loss on preference pairs",
+  reward: "a reward model: a Bradley-Terry loss on preference pairs, or scores or labels learned",
 };
 
 /** Built-in rewards in words. */
@@ -56,7 +58,8 @@ const SHOWN = [
   ["objective/entropy", "entropy, nats per response"],
   ["tokens/responses_len_mean", "mean length of responses, tokens"],
   ["eval/loss", "loss on held-out data"],
-  ["eval/accuracy", "share of held-out pairs put in the right order"],
+  ["eval/accuracy", "share of held-out pairs put in the right order, or of held-out texts with the right label"],
+  ["eval/correlation", "correlation with the scores of held-out texts"],
 ] as const;
 
 /** A value in YAML: JSON is YAML. */
@@ -69,10 +72,10 @@ const tagsOf = (algorithm: string) => [
   ...(["ppo", "grpo", "rloo"].includes(algorithm) ? ["reinforcement-learning", "rlhf"] : []),
 ];
 
-function frontMatter({ algorithm, baseModel, onHub, adapter }: CardFacts): string {
+function frontMatter({ algorithm, baseModel, onHub, adapter, labels }: CardFacts): string {
   const lines = [
     `library_name: ${adapter ? "peft" : "transformers"}`,
-    "pipeline_tag: text-generation",
+    `pipeline_tag: ${labels ? "text-classification" : "text-generation"}`,
     ...(onHub && baseModel !== null ? [`base_model: ${yaml(baseModel)}`] : []),
     ...(onHub && baseModel !== null ? [`base_model_relation: ${adapter ? "adapter" : "finetune"}`] : []),
     "tags:",
@@ -112,6 +115,38 @@ console.log(generated_text.at(-1).content);`,
   };
 }
 
+/** How a text is judged, in each of the languages. */
+const judging = (
+  id: string,
+  labels: readonly string[],
+) => `In Node, with valuehead, as a reward (${labels.length > 1 ? "the logit of a label" : "its one output"}):
+
+\`\`\`ts
+import { encodeJudgements, loadClassifier, loadTokenizer } from "valuehead";
+
+const judge = await loadClassifier(${JSON.stringify(id)});
+const tokenizer = await loadTokenizer(judge.directory!);
+const { endOfText } = judge.classifier;
+const given = [{ text: "This movie was great.", score: 0 }]; // the score is not read
+const { texts } = encodeJudgements(given, tokenizer, judge.sizes, { endOfText });
+console.log(judge.labels, await judge.outputs(texts));
+\`\`\`
+
+\`\`\`sh
+npx valuehead train --prompts prompts.txt --reward ${shellQuote(`model:${id}${labels.length > 1 ? `#${labels.at(-1)}` : ""}`)} --out run
+\`\`\`
+
+In Python, with transformers:
+
+\`\`\`python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(${JSON.stringify(id)})
+model = AutoModelForSequenceClassification.from_pretrained(${JSON.stringify(id)})
+print(model(**tokenizer("This movie was great.", return_tensors="pt")).logits)
+\`\`\`
+`;
+
 /** The text of a card. Its code runs as it stands where `id` can be opened. */
 export function modelCard(facts: CardFacts): string {
   const { id, algorithm, step, baseModel, onHub, data, reward, options, metrics, adapter, version } = facts;
@@ -131,7 +166,7 @@ export function modelCard(facts: CardFacts): string {
   return `${frontMatter(facts)}
 # ${base.startsWith("[") ? (baseModel as string).split("/").at(-1) : baseModel === null ? "A language model" : baseModel.split("/").at(-1)}, ${algorithm.toUpperCase()}, step ${step}
 
-${adapter ? "An adapter for a" : "A"} causal language model, trained with valuehead ${version}.
+${facts.labels ? (facts.labels.length > 1 ? `A classifier of texts (${facts.labels.join(", ")})` : "A reward model") : `${adapter ? "An adapter for a" : "A"} causal language model`}, trained with valuehead ${version}.
 
 | | |
 |---|---|
@@ -151,7 +186,13 @@ for facts: see the limits of the model it was trained from.
 
 ## Use it
 
-In Node, with valuehead:
+${facts.labels ? judging(id, facts.labels) : writing(facts, use, python)}
+<!-- valuehead: the code opens ${JSON.stringify(id)} -->
+`;
+}
+
+const writing = ({ id, adapter }: CardFacts, use: ReturnType<typeof usage>, python: readonly string[]) =>
+  `In Node, with valuehead:
 
 \`\`\`ts
 import { generate, loadModel, loadTokenizer } from "valuehead";
@@ -183,10 +224,7 @@ import { pipeline } from "@huggingface/transformers";
 const write = await pipeline("text-generation", "./onnx-model", { dtype: "fp32" });
 ${use.js}
 \`\`\`
-
-<!-- valuehead: the code opens ${JSON.stringify(id)} -->
 `;
-}
 
 /** What the code of a card opens; undefined for a card of another origin. */
 const openedBy = (card: string): string | undefined => {
@@ -200,5 +238,6 @@ export function cardFor(card: string, id: string): string {
   if (old === undefined) return card;
   return card
     .replaceAll(JSON.stringify(old), () => JSON.stringify(id))
-    .replaceAll(`--model ${shellQuote(old)} `, () => `--model ${shellQuote(id)} `);
+    .replaceAll(`--model ${shellQuote(old)} `, () => `--model ${shellQuote(id)} `)
+    .replaceAll(`model:${old}`, () => `model:${id}`);
 }

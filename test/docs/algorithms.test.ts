@@ -7,8 +7,9 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { grpoConfig, grpoOptions } from "../../src/algorithms/grpo.ts";
 import { dpoConfig, dpoOptions } from "../../src/algorithms/options/dpo-options.ts";
+import { rewardConfig, rewardOptions } from "../../src/algorithms/options/reward-options.ts";
 import { rlooConfig, rlooOptions } from "../../src/algorithms/rloo.ts";
-import { dpoMetrics, groupMetrics } from "../../src/rl/metrics.ts";
+import { dpoMetrics, groupMetrics, rewardMetrics } from "../../src/rl/metrics.ts";
 import { goldenPath } from "../support/golden.ts";
 
 const path = fileURLToPath(new URL("../../docs/algorithms.md", import.meta.url));
@@ -38,15 +39,15 @@ describe("TRL's options", () => {
   const [, section] = page.split("## From TRL's options to these");
   const rows = [...section.matchAll(/^\| `(\w+)` \| (\w+) \| (?:`(\w+)`)? ?\| /gm)].map(([, name, of, here]) => ({
     name,
-    of: of === "both" ? ["GRPO", "RLOO"] : [of.toUpperCase()],
+    of: of === "both" ? ["GRPO", "RLOO"] : [of === "reward" ? "Reward" : of.toUpperCase()],
     here,
   }));
   const [, without] = section.split("Without a counterpart:");
   const left = [...without.matchAll(/`(\w+)`/g)].map(([, name]) => name);
   const known: Record<string, object> = JSON.parse(readFileSync(goldenPath("trl-1.16-options.json"), "utf8"));
 
-  test("all of GRPOConfig, RLOOConfig and DPOConfig, each once", () => {
-    for (const config of ["GRPO", "RLOO", "DPO"]) {
+  test("all of GRPOConfig, RLOOConfig, DPOConfig and RewardConfig, each once", () => {
+    for (const config of ["GRPO", "RLOO", "DPO", "Reward"]) {
       const listed = rows.filter(({ of }) => of.includes(config)).map(({ name }) => name);
       const rest = left.filter((name) => name in known[config]);
       expect([...listed, ...rest].sort(), config).toEqual(Object.keys(known[config]).sort());
@@ -60,6 +61,7 @@ describe("TRL's options", () => {
     GRPO: [grpoConfig, grpoOptions],
     RLOO: [rlooConfig, rlooOptions],
     DPO: [dpoConfig, dpoOptions],
+    Reward: [rewardConfig, rewardOptions],
   } as const;
   const named = rows.flatMap(({ name, of, here }) =>
     here === undefined || here === name
@@ -76,6 +78,7 @@ describe("TRL's options", () => {
 test.each([
   ["metrics", groupMetrics],
   ["dpoMetrics", dpoMetrics],
+  ["rewardMetrics", rewardMetrics],
 ])("the table of %s is that of the source", (name, metrics) => {
   const cell = (meaning: string) => meaning.replaceAll("|", "\\|");
   const rows = Object.entries(metrics).map(([metric, meaning]) => `| \`${metric}\` | ${cell(meaning)} |`);

@@ -86,10 +86,7 @@ export function resolveRewardConfig(sources: readonly OptionSource[]): RewardCon
   const defaults = librarySource({ ...REWARD_DEFAULTS }, "defaults");
   const { values } = resolveOptions(rewardOptions, [defaults, ...sources], (name, write) => {
     const here = nameHere(name, (known) => Object.hasOwn(rewardOptions, known)) as keyof RewardConfig | undefined;
-    if (here) return `it is called ${write(here)} here: ${rewardOptions[here][2]}`;
-    return /^(use_peft|lora)/.test(name.replaceAll("-", "_"))
-      ? "leave it out: a reward model is trained whole; freeze layers (frozenLayers) to train less of it"
-      : adviceOn(name);
+    return here ? `it is called ${write(here)} here: ${rewardOptions[here][2]}` : adviceOn(name);
   });
   return values as unknown as RewardConfig;
 }

@@ -1,5 +1,5 @@
 /**
- * @file What other programs call the options: TRL of all versions, for PPO, GRPO, RLOO and DPO, and lm-human-preferences. One name
+ * @file What other programs call the options: TRL of all versions, for PPO, GRPO, RLOO, DPO and reward models, and lm-human-preferences. One name
  * may mean another option in another algorithm: then all of them are here, in the order they are looked for.
  */
 
@@ -74,7 +74,9 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   scale_rewards: "advantageScaling",
   loss_type: ["lengthNormalization", "loss"],
   label_smoothing: "labelSmoothing",
-  truncation_mode: "longPairs",
+  truncation_mode: ["longPairs", "longTexts"],
+  center_rewards_coefficient: "centerRewards",
+  max_length: "longTexts",
   normalize_advantages: "normalizeAdvantages",
   reward_clip_range: "scoreClip",
   entropy_coef: "entropyCoef",
@@ -106,6 +108,7 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
 
 /** What TRL and PEFT have of LoRA and this library does not: said of an unknown option. */
 const notHere: Readonly<Record<string, string>> = {
+  lora: "leave it out: a reward model is trained whole; frozenLayers trains less of it",
   lora_dropout: "leave it out: only the value head has dropout, an adapter has none (as lora_dropout 0)",
   lora_modules_to_save: "leave it out: beside an adapter the value head is trained, and nothing else",
   use_dora: "leave it out: DoRA is not supported",

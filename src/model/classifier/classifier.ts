@@ -18,7 +18,14 @@ import { joinPath, makeDirectory, writeTextAtomic } from "../../platform/files.t
 import type { LoRAConfig } from "../adapter.ts";
 import { readTokens } from "../asked.ts";
 import { Body, type Tokens } from "../body.ts";
-import { type Architecture, architecture, type Family, type ModelConfig, type ParameterRow, type Sizes } from "../family.ts";
+import {
+  type Architecture,
+  architecture,
+  type Family,
+  type ModelConfig,
+  type ParameterRow,
+  type Sizes,
+} from "../family.ts";
 import { type Parameter, type ParameterBuffer, parameterInputs, parameterTable } from "../parameters.ts";
 import { Rows } from "../rows.ts";
 import { type ClassifierConfig, labelsToJson } from "./labels.ts";
@@ -100,7 +107,9 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> implements 
   readonly #rows: Rows;
   readonly #body: Body;
   readonly #topRows: readonly Parameter[];
-  readonly #programs = new Memo((B: number): Program => ({ name: "classifier", outputs: { outputs: this.#top(B).outputs } }));
+  readonly #programs = new Memo(
+    (B: number): Program => ({ name: "classifier", outputs: { outputs: this.#top(B).outputs } }),
+  );
 
   /** @internal */
   constructor(loaded: LoadedClassifier<C>, options: ClassifierOptions = {}) {
@@ -239,7 +248,13 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> implements 
     for (const [b, text] of texts.entries()) {
       ids.set(text, b * T);
       // As in transformers a text of nothing but padding is pooled at its first token.
-      const last = padTokenId === null ? text.length - 1 : Math.max(0, text.findLastIndex((id) => id !== padTokenId));
+      const last =
+        padTokenId === null
+          ? text.length - 1
+          : Math.max(
+              0,
+              text.findLastIndex((id) => id !== padTokenId),
+            );
       rows[b] = b * T + last;
     }
     return { tokens: readTokens(this.sizes, { ids, B: texts.length, T }), rows };

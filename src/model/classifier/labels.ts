@@ -30,7 +30,10 @@ const defaultLabels = (count: number) => Array.from({ length: count }, (_, i) =>
  * @param where what errors call it
  * @throws config - labels that are no list of names
  */
-export function readLabels(json: JsonObject, where: string): Pick<ClassifierConfig, "labels" | "problem" | "endOfText"> {
+export function readLabels(
+  json: JsonObject,
+  where: string,
+): Pick<ClassifierConfig, "labels" | "problem" | "endOfText"> {
   const { id2label, num_labels: count, problem_type: problem, append_eos_token: endOfText } = json;
   const wrong = (field: string, found: unknown, expected: string): never =>
     fail("config", { where: `${where}, ${field}`, found: brief(found), expected, fix: `correct ${field}` });
@@ -42,7 +45,8 @@ export function readLabels(json: JsonObject, where: string): Pick<ClassifierConf
   if (id2label == null) return { labels: defaultLabels((count as number | undefined) ?? 2), ...rest };
   const names = isObject(id2label) ? Object.entries(id2label).sort(([a], [b]) => Number(a) - Number(b)) : [];
   const isList = names.length > 0 && names.every(([id, name], i) => Number(id) === i && typeof name === "string");
-  if (!isList) wrong("id2label", id2label, 'the name of each output by its number from 0: {"0": "negative", "1": "positive"}');
+  if (!isList)
+    wrong("id2label", id2label, 'the name of each output by its number from 0: {"0": "negative", "1": "positive"}');
   // As in transformers, where the two differ the number counts.
   if (count !== undefined && count !== names.length) return { labels: defaultLabels(count as number), ...rest };
   return { labels: names.map(([, name]) => name as string), ...rest };

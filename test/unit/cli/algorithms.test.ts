@@ -123,7 +123,7 @@ describe("what is wrong reads well", () => {
     [["--algorithm", "grpo", "--scale-rewards", "none"], "--scale-rewards", "it is called --advantage-scaling here"],
     [["--algorithm", "dpo", "--label_smoothing", "0"], "--label_smoothing", "it is called --label-smoothing here"],
     [["--algorithm", "dpo", "--data", "p.txt", "--out", "x"], "p.txt", "write one {"],
-    [["--algorithm", "gpro"], "gpro", "Allowed choices are ppo, grpo, rloo, dpo, sft"],
+    [["--algorithm", "gpro"], "gpro", "Allowed choices are ppo, grpo, rloo, dpo, sft, reward"],
   ])("%j", (args, ...words) => {
     const { status, stderr } = valuehead(cwd, "train", ...args);
     expect(status).not.toBe(0);
