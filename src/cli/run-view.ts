@@ -152,6 +152,10 @@ export const rewardDisplay: Display = {
   stepWidth: 6,
   rowEvery: 10,
   averaged: ["reward/loss", "reward/accuracy", "reward/margin"],
+  curves: [
+    { title: "loss by step", metric: "reward/loss" },
+    { title: "accuracy", metric: "reward/accuracy" },
+  ],
   facts: (m) => [
     `loss ${fixed(m["reward/loss"], 3)}`,
     ...(m["reward/accuracy"] === undefined ? [] : [`accuracy ${fixed(m["reward/accuracy"], 2)}`]),

@@ -7,6 +7,7 @@ import { ALGORITHMS, type AlgorithmName } from "../../src/algorithms/algorithm.t
 import { grpoOptions } from "../../src/algorithms/grpo.ts";
 import { dpoOptions } from "../../src/algorithms/options/dpo-options.ts";
 import { optionGroups, ppoOptions } from "../../src/algorithms/options/ppo-options.ts";
+import { rewardOptions } from "../../src/algorithms/options/reward-options.ts";
 import { sftOptions } from "../../src/algorithms/options/sft-options.ts";
 import { rlooOptions } from "../../src/algorithms/rloo.ts";
 import { type OptionTable, shown } from "../../src/base/options.ts";
@@ -21,6 +22,7 @@ const tables: Readonly<Record<AlgorithmName, OptionTable>> = {
   rloo: rlooOptions,
   dpo: dpoOptions,
   sft: sftOptions,
+  reward: rewardOptions,
 };
 const algorithms = ALGORITHMS.filter((name) => name in tables);
 /** Those that begin a table of their own: options of one algorithm or two stand after all others. */
