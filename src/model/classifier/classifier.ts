@@ -55,7 +55,10 @@ export function classifierArchitecture<C extends ModelConfig>(
 export interface OutputLoss {
   /** Printed in errors. */
   readonly name: string;
-  /** @param outputs [B, L] */
+  /**
+   * The loss, and its derivative by each output.
+   * @param outputs [B, L]
+   */
   seeds(outputs: Float32Array): { loss: number; seeds: Float32Array };
 }
 
@@ -82,7 +85,7 @@ const BATCH = 32;
 const LENGTH_MULTIPLE = 8;
 
 /** A sequence classifier, or a reward model where it has one output. {@link loadClassifier} opens one. */
-export class SequenceClassifier<C extends ModelConfig = ModelConfig> implements Architecture<C> {
+export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
   /** The architecture. @internal */
   readonly family: Family<C>;
   /** The model's config, under the names of its family. */

@@ -3,10 +3,13 @@ import { fail } from "../../base/errors.ts";
 import { brief } from "../../base/text.ts";
 import { isObject, type JsonObject } from "../../checkpoint/config-json.ts";
 
-/** What the outputs of a classifier mean: transformers' names. */
-export const PROBLEM_TYPES = ["regression", "single_label_classification", "multi_label_classification"] as const;
-/** One of {@link PROBLEM_TYPES}: numbers; logits of labels of which one is right; logits of labels that are each right or wrong. */
-export type ProblemType = (typeof PROBLEM_TYPES)[number];
+/** What the outputs mean, in transformers' names: numbers; logits of labels of which one is right; logits of labels that are each right or wrong. */
+export type ProblemType = "regression" | "single_label_classification" | "multi_label_classification";
+const PROBLEM_TYPES: readonly ProblemType[] = [
+  "regression",
+  "single_label_classification",
+  "multi_label_classification",
+];
 
 /** A classifier's part of config.json. */
 export interface ClassifierConfig {
