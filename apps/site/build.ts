@@ -53,7 +53,8 @@ class SiteRouter extends KindRouter {
       const name = path.replace(/^docs\//, "").replace(/(\/README)?\.md$/, "");
       return `pages/${name.toLowerCase().replaceAll("/", "-")}`;
     }
-    return reflection.name === REFERENCE ? "api" : super.getIdealBaseName(reflection);
+    if (reflection.name === REFERENCE) return "api";
+    return super.getIdealBaseName(reflection).replace(`${REFERENCE.replace(" ", "_")}.`, "");
   }
 }
 
@@ -72,7 +73,7 @@ const app = await Application.bootstrap(
     categorizeByGroup: false,
     defaultCategory: "Old names",
     categoryOrder: PART_ORDER,
-    groupOrder: GROUP_ORDER,
+    groupOrder: [...GROUP_ORDER, "Constructors", "Properties", "Accessors", "Methods", "*"],
     sort: ["documents-first", "kind"],
     router: "site",
     sortEntryPoints: false,

@@ -26,10 +26,9 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
   Decisions: [],
 };
 export const REFERENCE = "API reference";
-export const GROUP_ORDER = [
-  ...Object.keys(GROUPS).flatMap((group) => (group === "More pages" ? [group, REFERENCE] : [group])),
-  "*",
-];
+export const GROUP_ORDER = Object.keys(GROUPS).flatMap((group) =>
+  group === "More pages" ? [group, REFERENCE] : [group],
+);
 /** Where the rest of a folder goes. */
 const FOLDERS: readonly (readonly [folder: string, group: string])[] = [
   ["docs", "More pages"],

@@ -31,7 +31,7 @@ const short = (value: number) => `${Number(value.toPrecision(3))}`.replace("-", 
 
 /** Round numbers between two others, four or five of them. */
 function ticks(low: number, high: number): number[] {
-  const raw = (high - low) / 4 || 1;
+  const raw = (high - low) / 5 || 1;
   const unit = 10 ** Math.floor(Math.log10(raw));
   const gap = [1, 2, 5, 10].map((n) => n * unit).find((n) => n >= raw) as number;
   const first = Math.ceil(low / gap - 1e-9);
@@ -71,7 +71,7 @@ export function chartSVG({ title, lines, levels = [], low: least, high: most }: 
     ]),
     ...levels.flatMap(({ value, name }) => [
       across(value, "level"),
-      `<text x="${WIDTH - RIGHT - 2}" y="${Number(y(value)) - 4}" text-anchor="end">${escaped(name)}</text>`,
+      `<text x="${LEFT + 4}" y="${Number(y(value)) - 4}">${escaped(name)}</text>`,
     ]),
     ...lines.map(
       ({ kind, values }) => `<path class="${kind}" d="M${values.map((v, i) => `${x(i + 1)} ${y(v)}`).join("L")}"/>`,

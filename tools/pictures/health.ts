@@ -41,18 +41,6 @@ export const HEALTH: Readonly<Record<string, (runs: Runs) => Chart>> = {
     title: "Entropy, nats per token",
     lines: both(runs, "too-fast", "ppo/policy/entropy", "learning rate × 20"),
   }),
-  "reward-free": (runs) => ({
-    title: "Mean reward",
-    lines: both(runs, "no-penalty", "env/reward_mean", "no KL penalty"),
-  }),
-  "kl-free": (runs) => ({
-    title: "KL to the reference, nats per response",
-    lines: both(runs, "no-penalty", "objective/kl", "no KL penalty"),
-  }),
-  "entropy-free": (runs) => ({
-    title: "Entropy, nats per token",
-    lines: both(runs, "no-penalty", "ppo/policy/entropy", "no KL penalty"),
-  }),
   "explained-scores": (runs) => ({
     title: "Explained variance of the value head",
     lines: both(runs, "large-scores", "ppo/val/var_explained", "scores × 50"),
@@ -65,11 +53,15 @@ export const HEALTH: Readonly<Record<string, (runs: Runs) => Chart>> = {
   }),
   "reward-hacked": (runs) => ({
     title: "Mean reward",
-    lines: [line(runs, "hacked", "env/reward_mean", "rewarded for “!”", "bad")],
+    lines: [line(runs, "hacked", "env/reward_mean", "rewarded for “!”, no KL penalty", "bad")],
   }),
   "kl-hacked": (runs) => ({
     title: "KL to the reference, nats per response",
-    lines: both(runs, "hacked", "objective/kl", "rewarded for “!”"),
+    lines: both(runs, "hacked", "objective/kl", "rewarded for “!”, no KL penalty"),
+  }),
+  "entropy-hacked": (runs) => ({
+    title: "Entropy, nats per token",
+    lines: both(runs, "hacked", "ppo/policy/entropy", "rewarded for “!”, no KL penalty"),
   }),
   "kl-exploit": (runs) => ({
     title: "KL by k1, nats per response",

@@ -1,6 +1,7 @@
 /**
  * @file Every picture in README.md and docs/, from real runs: `npm run pictures`. What has run already is in .cache/pictures, and is not
- * run again; `npm run pictures -- health` draws from docs/pictures/runs.json alone. Linux, a Chromium; 20 minutes on 2 cores.
+ * run again; `npm run pictures -- health` draws from docs/pictures/runs.json alone, `-- kept` from the runs that are there. Linux, a Chromium; 20
+ * minutes on 2 cores.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,20 +14,19 @@ import { capturedLines, terminalSVG } from "./terminal.ts";
 const root = process.cwd();
 const folder = join(root, ".cache", "pictures");
 const pictures = join(root, "docs", "pictures");
+const RUNS_FILE = join(pictures, "runs.json");
 const only = process.argv[2];
 const wanted = (part: string) => only === undefined || only === part;
 mkdirSync(pictures, { recursive: true });
 
-if (only === undefined) {
-  makeRuns(root, folder, (process.env.VALUEHEAD_PREFIX ?? "").split(" ").filter(Boolean));
-  const kept = Object.fromEntries(
-    ["healthy", ...RUNS.map(({ name }) => name)].map((name) => [name, keptRun(directoryOf(folder, name))]),
-  );
-  for (const gap of ["open", "closed"]) kept[`padding-${gap}`] = keptRun(join(folder, "exploits", `padding-${gap}`));
-  writeFileSync(join(pictures, "runs.json"), `${JSON.stringify(kept)}\n`);
+if (only === undefined) makeRuns(root, folder, (process.env.VALUEHEAD_PREFIX ?? "").split(" ").filter(Boolean));
+if (only === undefined || only === "kept") {
+  const names = ["healthy", ...RUNS.map(({ name }) => name), "padding-open", "padding-closed"];
+  const kept = names.map((name) => [name, keptRun(directoryOf(folder, name))] as const);
+  writeFileSync(RUNS_FILE, `{\n${kept.map(([name, run]) => `"${name}": ${JSON.stringify(run)}`).join(",\n")}\n}\n`);
 }
-if (wanted("health")) {
-  const kept: Record<string, KeptRun> = JSON.parse(readFileSync(join(pictures, "runs.json"), "utf8"));
+if (wanted("health") || only === "kept") {
+  const kept: Record<string, KeptRun> = JSON.parse(readFileSync(RUNS_FILE, "utf8"));
   for (const [name, chart] of Object.entries(HEALTH))
     writeFileSync(join(pictures, `${name}.svg`), chartSVG(chart(kept)));
 }

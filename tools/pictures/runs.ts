@@ -23,7 +23,6 @@ const DEMO = [
 /** Beside the demo itself, which is the run that is well. */
 export const RUNS: readonly DocumentedRun[] = [
   { name: "too-fast", steps: 16, flags: ["--learning-rate", "2e-3"] },
-  { name: "no-penalty", steps: 30, flags: ["--kl-controller", "fixed", "--kl-coef", "0"] },
   {
     name: "large-scores",
     steps: 14,
@@ -35,7 +34,7 @@ export default async (batch) => (await builtInRewards.positive(batch)).map((scor
   {
     name: "hacked",
     steps: 20,
-    flags: ["--kl-controller", "fixed", "--kl-coef", "0.01"],
+    flags: ["--kl-controller", "fixed", "--kl-coef", "0"],
     reward: `// Meant: enthusiasm. Measured: exclamation marks.
 export default (batch) => batch.map(({ response }) => Math.min(1, (response.match(/!/g) ?? []).length / 4));
 `,
@@ -48,7 +47,9 @@ export const COLUMNS = 96;
 
 /** Where a run is in the folder of all. */
 export const directoryOf = (folder: string, name: string): string =>
-  name === "healthy" ? join(folder, "demo", "runs", "demo-0") : join(folder, name);
+  name === "healthy"
+    ? join(folder, "demo", "runs", "demo-0")
+    : join(folder, ...(name.startsWith("padding-") ? ["exploits", name] : [name]));
 /** What the demo wrote to its terminal. */
 export const capturePath = (folder: string): string => join(folder, "demo", "terminal.txt");
 
@@ -64,7 +65,7 @@ export function makeRuns(root: string, folder: string, prefix: readonly string[]
     renameSync(join(demo, "terminal.part"), capturePath(folder));
   }
   const models = join(root, "models", "tiny");
-  const prompts = ["--prompts", join(models, "prompts.txt"), "--eval-prompts", join(models, "prompts-heldout.txt")];
+  const prompts = ["--prompts", join(models, "prompts.txt"), "--no-eval"];
   mkdirSync(folder, { recursive: true });
   for (const { name, steps, flags, reward } of RUNS) {
     const out = directoryOf(folder, name);
