@@ -1,6 +1,6 @@
 /**
- * @file The layer rule: a folder of src/ imports only from folders above it, only platform/ and cli/ know Node and
- * only backend/ knows ONNX Runtime, nothing imports what threads and processes start with, and files do not import each
+ * @file The layer rule: a folder of src/ imports only from folders above it, only platform/ and cli/ know Node,
+ * only backend/ knows ONNX Runtime and only distributed/ knows NATS, nothing imports what threads and processes start with, and files do not import each
  * other in circles (but for the operations, whose gradients are operations).
  */
 
@@ -21,6 +21,7 @@ export const LAYERS: readonly string[] = [
   "experience",
   "algorithms",
   "ship",
+  "distributed",
   "run",
   "deprecated",
   "index",
@@ -31,6 +32,7 @@ export const LAYERS: readonly string[] = [
 const NATIVE: readonly { packages: RegExp; rooms: readonly string[] }[] = [
   { packages: /^node:/, rooms: ["platform", "cli"] },
   { packages: /^onnxruntime/, rooms: ["backend"] },
+  { packages: /^@nats-io\//, rooms: ["distributed"] },
 ];
 /** What a thread or process starts with: it acts as soon as it is loaded. */
 const ENTRY = /-main\.ts$/;

@@ -108,8 +108,9 @@ export function contents(out: string): Map<string, Buffer> {
 const withoutTimes = (text: string) => text.replace(/,"(time|memory)\/[^"]*":[^,}]*/g, "");
 /** The lines of a card that name the checkpoint's directory are left out. */
 const withoutPlace = (text: string) => text.replace(/^.*\/checkpoint-.*$/gm, "");
-/** What was typed names the directory. */
-const withoutCommand = (text: string) => JSON.stringify({ ...JSON.parse(text), command: undefined });
+/** What was typed names the directory, and workers have a name of the run at random. */
+const withoutCommand = (text: string) =>
+  JSON.stringify({ ...JSON.parse(text), command: undefined, workers: undefined });
 
 /** Names of files that only one of two runs has or that differ. */
 export function differences(a: string, b: string): string[] {

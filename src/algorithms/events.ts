@@ -1,5 +1,6 @@
 /** @file What a run says while it goes on. Everything that shows a run, terminal or page, reads these and nothing else. */
 import type { ChatMessage } from "../base/chat-messages.ts";
+import type { WorkerFacts } from "../experience/parts/parts.ts";
 import type { TokenRecord } from "../experience/token-record.ts";
 import type { Metrics } from "../rl/metrics.ts";
 
@@ -56,5 +57,7 @@ export type TrainEvent =
   | { type: "warning"; step: number; message: string }
   /** Something the user has chosen and should be told of. */
   | { type: "note"; step: number; message: string }
+  /** Of a step that workers took part in: who they are, and how many parts of the step the trainer answered itself. */
+  | { type: "workers"; step: number; here: number; workers: WorkerFacts[] }
   /** The last event: all steps done, or stopped early after `step`. */
   | { type: "done"; step: number; interrupted: boolean; directory?: string };

@@ -202,7 +202,7 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
     const { scores, moments } = this.shape(given, data);
 
     // 4 reference: asked about the same tokens under the same kept sets
-    const { refLogprobs } = await scoreReference(model, reference, data, passes, false);
+    const { refLogprobs } = await scoreReference(model, reference, data, passes, false, answered.reference);
     this.checkFinite(data, answered, { "log-probs": logprobs, "reference log-probs": refLogprobs });
     clock.lap("time/forward_pass");
     const kl = klEstimates(logprobs, refLogprobs, batch);

@@ -1,7 +1,7 @@
 /** @file PPO. `takeStep` is the algorithm: prompts, responses, scores, rewards, advantages, updates, report; rollout.ts is around it. */
 import { stream } from "../base/streams.ts";
 import type { Answered } from "../experience/collect.ts";
-import { scoreReference } from "../experience/reference.ts";
+import { scoreReference, wantsExactKl } from "../experience/reference.ts";
 import { rescore, weightTargets } from "../experience/rescore.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type KLController, klController } from "../rl/controllers.ts";
@@ -54,8 +54,9 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     const { scores, moments } = this.shape(given, data);
 
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
-    const wantsExact = config.klPenalty === "exact" || config.klLog === "exact";
-    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, passes, wantsExact);
+    const wantsExact = wantsExactKl(config);
+    const asked = answered.reference;
+    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, passes, wantsExact, asked);
     this.checkFinite(data, answered, { "log-probs": logprobs, values, "reference log-probs": refLogprobs });
     clock.lap("time/ppo/forward_pass");
     const kl = klEstimates(logprobs, refLogprobs, batch, exactKl);

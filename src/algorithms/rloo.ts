@@ -87,7 +87,7 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
     const { scores, moments } = this.shape(given, data);
 
     // 4 rewards = score - beta KL of the response; the reference is asked about the same tokens under the same kept sets
-    const { refLogprobs } = await scoreReference(model, reference, data, passes, false);
+    const { refLogprobs } = await scoreReference(model, reference, data, passes, false, answered.reference);
     this.checkFinite(data, answered, { "log-probs": logprobs, "reference log-probs": refLogprobs });
     clock.lap("time/forward_pass");
     const kl = klEstimates(logprobs, refLogprobs, batch);

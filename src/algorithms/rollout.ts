@@ -15,12 +15,14 @@ import {
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { Passes } from "../experience/ask.ts";
 import { type Audited, auditStep } from "../experience/audit.ts";
-import { type Answered, collect, type Place, type Responder } from "../experience/collect.ts";
+import { type Answered, collect, type Helped } from "../experience/collect.ts";
 import type { Experience } from "../experience/experience.ts";
 import { nameExtreme } from "../experience/extremes.ts";
 import { checkFinite, checkWeights } from "../experience/finite.ts";
 import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
+import type { Crew, Place, Responder } from "../experience/parts/parts.ts";
+import { wantsExactKl } from "../experience/reference.ts";
 import { rolloutRemarks } from "../experience/rescore.ts";
 import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
 import type { RewardFunction } from "../experience/sample.ts";
@@ -40,6 +42,7 @@ import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
+import { passSizes, samplingAs } from "./asking.ts";
 import type { TrainEvent } from "./events.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
 import { adapterNote, addAskedAdapter } from "./options/lora.ts";
@@ -222,7 +225,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   protected async *answers(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent, StepAnswers> {
     const asked = "sampler" in source ? this.#nextPrompts(source) : undefined;
     const answered = asked
-      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads)
+      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads, this.#helped)
       : (source as Answered);
     this.#judged = answered;
     return { ...answered, prompts: asked ? asked.state : this.#promptState };
@@ -244,7 +247,15 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 
   /** How a batch goes through a model. @internal */
   protected passes({ adjustments }: Pick<Passes, "adjustments">): Passes {
-    return { adjustments, partSize: this.config.microBatchSize || this.config.miniBatchSize };
+    return { adjustments, ...passSizes(this.config) };
+  }
+
+  /** Others who may answer prompts. @internal */
+  crew?: Crew;
+
+  get #helped(): Helped | undefined {
+    const { crew, reference, config } = this;
+    return crew && { crew, reference, passes: passSizes(config), wantsExact: wantsExactKl(config) };
   }
 
   /** Whether tokens can be draws from the policy, this step's and all before. @internal */
@@ -286,10 +297,8 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 
   /** How responses are sampled, all but the random streams. */
   sampling(): GenerateOptions {
-    const { stop: strings, ...config } = this.config;
-    const stop = strings.length > 0 ? { strings, tokenizer: this.tokenizer } : undefined;
-    const [eosTokenId, transforms, drawable] = [this.#ends, this.#transforms, this.#drawable];
-    return { ...config, stop, eosTokenId, transforms, drawable };
+    const [transforms, drawable] = [this.#transforms, this.#drawable];
+    return { ...samplingAs(this.config, this.tokenizer, this.eosTokenIds), transforms, drawable };
   }
 
   /** Who answers prompts, and who judges: the reward function is shown a response as far as truncateToken. @internal */

@@ -32,6 +32,8 @@ export const STREAMS = {
   heldOutPairs: 12,
   /** Which judgements (pairs, scores, labels) a reward model never learns from. */
   heldOutJudgements: 13,
+  /** Which responses of a worker are scored again; then the step and the part. */
+  spotCheck: 14,
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */

@@ -39,6 +39,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandMod
     summary: "the page of a run or several, live or finished: curves, samples token by token, the audit",
     load: () => import("./view.ts"),
   },
+  worker: {
+    summary: "answer prompts for runs on other machines, over a NATS server: train --workers",
+    load: () => import("./worker.ts"),
+  },
   merge: { summary: "a LoRA adapter and its base as one model", load: () => import("./merge.ts") },
   info: { summary: "configuration, parameters and memory use of a model", load: () => import("./info.ts") },
 };

@@ -5,6 +5,7 @@ import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts"
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
+import { withoutSecrets } from "../distributed/bus.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";
@@ -32,13 +33,14 @@ import {
 } from "./ppo-options.ts";
 import { algorithmOf, resumedDirectory } from "./resumed.ts";
 import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
+import { addWorkersOptions, type WorkersFlags, workersOf } from "./workers-options.ts";
 
 export const FINISHING = "finishing this step, then saving";
 
 /** Responses shown before and after. */
 const SHOWN = 4;
 
-export interface TrainFlags extends RunSettings, RunFlags {
+export interface TrainFlags extends RunSettings, RunFlags, WorkersFlags {
   out?: string;
   config?: string;
 }
@@ -74,6 +76,7 @@ export async function define(command: Command, argv: readonly string[] = []): Pr
   addRunDirectoryOptions(command);
   addTellingOptions(command);
   addEngineOptions(command);
+  addWorkersOptions(command);
   addAlgorithmOptions(command, options);
   command.action((flags: TrainFlags) => train(flags, command, algorithm, options));
 }
@@ -95,6 +98,7 @@ async function train(
   options: OptionSet<RolloutTrainerConfig>,
 ): Promise<void> {
   const engine = readEngine(flags);
+  const workers = workersOf(flags);
   checkFlags(options.table, flags);
   const file = flags.config === undefined ? undefined : await readConfigFile(flags.config);
   const settings = await readSettings(flags, file, algorithm);
@@ -113,6 +117,7 @@ async function train(
   };
   const spec = { algorithm, config, ...data } as RewardedSpec;
   if (flags.ignoreMemory) spec.ignoreMemory = true;
+  if (workers) spec.workers = workers;
   if (flags.allowChange) spec.allowChange = flags.allowChange;
 
   const outcome = await followRun(spec, flags, command);
@@ -121,6 +126,7 @@ async function train(
   const { isRewardPath } = await import("../experience/reward-functions.ts");
   const from = settings.prompts === STDIN ? ["--prompts", STDIN] : [];
   if (isRewardPath(reward)) from.push("--reward", reward); // --resume runs no module without a word
+  if (workers) from.push("--workers", withoutSecrets(workers.server));
   const isChat = prompts.prompts.some((prompt) => typeof prompt === "object" && "messages" in prompt);
   const chat = chatFlags(config, isChat);
   printEnd(outcome, ["--resume", out, ...from], flags.json ? () => {} : undefined, chat);

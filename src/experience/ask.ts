@@ -11,6 +11,11 @@ export interface Passes {
   readonly adjustments: Adjustments;
   /** Responses in a forward pass. */
   readonly partSize: number;
+  /**
+   * Responses that were sampled together: no forward pass has some of two such parts, so that whoever sampled one can score it too, and
+   * gets the same bits. Default: all.
+   */
+  readonly sampledTogether?: number;
 }
 
 /** Values do not ask what could be drawn. */
@@ -66,16 +71,20 @@ export function ask(
   };
 }
 
-/** All rows of a batch, as questions of `partSize` rows each. */
+/** All rows of a batch, as questions of at most `partSize` rows each. */
 export function* askInParts(
   data: Experience,
-  { adjustments, partSize }: Passes,
+  { adjustments, partSize, sampledTogether }: Passes,
   nPositions: number,
 ): Generator<ReturnType<typeof ask>> {
   const { rows } = data.batch;
-  for (let start = 0; start < rows; start += partSize) {
-    const part = Array.from({ length: Math.min(partSize, rows - start) }, (_, i) => start + i);
-    yield ask(data, part, nPositions, adjustments);
+  const together = sampledTogether ?? rows;
+  for (let begin = 0; begin < rows; begin += together) {
+    const end = Math.min(rows, begin + together);
+    for (let start = begin; start < end; start += partSize) {
+      const part = Array.from({ length: Math.min(partSize, end - start) }, (_, i) => start + i);
+      yield ask(data, part, nPositions, adjustments);
+    }
   }
 }
 

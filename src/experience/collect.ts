@@ -4,19 +4,32 @@ import type { Prompt } from "../data/prompts.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { ParameterBuffer } from "../model/parameters.ts";
 import type { Draws } from "../rl/draws.ts";
-import { type GenerateOptions, generate, type Rollout } from "../sample/generate.ts";
+import type { GenerateOptions, Rollout } from "../sample/generate.ts";
 import { decodingWeights } from "../sample/precision.ts";
-import type { Adjustments } from "../sample/transforms.ts";
+import { samplingOptions } from "../sample/token-sampler.ts";
+import { Adjustments } from "../sample/transforms.ts";
+import type { DecodingWeights } from "../sample/weights.ts";
+import type { Passes } from "./ask.ts";
 import { type Experience, experience } from "./experience.ts";
-import type { HonestyConfig, RewardConfig, RolloutConfig } from "./options.ts";
+import type { HonestyConfig, RolloutConfig } from "./options.ts";
+import {
+  type AnsweredPart,
+  type CollectEvent,
+  type Crew,
+  drawPart,
+  joinExperience,
+  joinReference,
+  type Part,
+  type Place,
+  partSize,
+  partsOfStep,
+  type Responder,
+  samplesOf,
+} from "./parts/parts.ts";
 import { limiter } from "./patience.ts";
-import { groupPlace, type Reader, type RewardFunction, type RewardSample, readSample } from "./sample.ts";
+import { type ReferenceScores, scoreReference } from "./reference.ts";
+import type { RewardSample } from "./sample.ts";
 import { computeScores } from "./score.ts";
-
-/** Where the answers to a step's prompts are. */
-export type CollectEvent =
-  | { type: "progress"; step: number; phase: "respond" | "score"; done: number; total: number }
-  | { type: "warning"; step: number; message: string };
 
 /** A batch of experience, as text, and what the reward function said. */
 export interface Answered {
@@ -27,18 +40,8 @@ export interface Answered {
   readonly scores: readonly number[];
   /** Of token ids that came without a record of how they were drawn. */
   readonly draws?: Draws;
-}
-
-/** Who answers, and who judges. */
-export interface Responder {
-  readonly model: CausalLMWithValueHead;
-  /** What the reward function is shown of responses. */
-  readonly reader: Reader;
-  readonly reward: RewardFunction;
-  readonly rewardName: string;
-  readonly config: RewardConfig & Pick<RolloutConfig, "rolloutBatchSize">;
-  /** How responses are sampled, all but the random streams. */
-  readonly sampling: GenerateOptions;
+  /** What the reference says of them, where whoever answered asked it already. */
+  readonly reference?: ReferenceScores;
 }
 
 export interface Responses {
@@ -48,20 +51,18 @@ export interface Responses {
   readonly scores: number[];
 }
 
-/** Which step it is, and how its random streams are named. */
-export interface Place {
-  readonly step: number;
-  /** The name of a prompt's random stream, by its place. A prompt with its stream gets the same response whenever it is asked. */
-  readonly streamOf: (place: number) => number | readonly number[];
-  /** How many prompts in a row are the same one, each for a response of its own. Default 1. */
-  readonly copies?: number;
-  /** Told when sampling and when scoring is done. */
-  readonly lap?: (name: "respond" | "score") => void;
+/** Others who may answer, and what they ask the reference. */
+export interface Helped {
+  readonly crew: Crew;
+  readonly reference: CausalLMWithValueHead;
+  readonly passes: Omit<Passes, "adjustments">;
+  readonly wantsExact: boolean;
 }
 
 /**
  * Responses to a batch of prompts as experience, with their scores.
  * @param scratch memory that is free while responses are drawn, as for {@link decodingWeights}
+ * @param helped  who else may answer; undefined: nobody
  * @throws reward - as {@link respondAndScore}
  */
 export async function* collect(
@@ -71,11 +72,14 @@ export async function* collect(
   { prompts, queries }: Pick<PromptBatch, "prompts" | "queries">,
   place: Place,
   scratch: ParameterBuffer,
+  helped?: Helped,
 ): AsyncGenerator<CollectEvent, Answered> {
   const { model, config, sampling } = responder;
-  const rows = Math.min(queries.length, partSize(config, place));
-  const form = { precision: config.rolloutPrecision, rows, steps: sampling.maxNewTokens };
-  const weights = decodingWeights(model, form, scratch);
+  const make = () => decodingWeights(model, decodingForm(config, sampling, queries.length, place.copies), scratch);
+  const parts = partsOfStep(config, prompts, queries, place);
+  const answers = helped && (yield* askCrew(responder, parts, place, helped, make));
+  if (answers) return answers;
+  const weights = make();
   const lap: Place["lap"] = (done) => {
     if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
     place.lap?.(done);
@@ -86,9 +90,59 @@ export async function* collect(
   return { data, adjustments: rollouts[0].adjustments, episodes: samples, scores };
 }
 
-/** Responses sampled, and rewarded, at a time: whole groups, so that a reward sees all that it may compare. */
-const partSize = ({ rolloutBatchSize: size }: Pick<RolloutConfig, "rolloutBatchSize">, { copies = 1 }: Place) =>
-  Math.max(copies, size - (size % copies));
+/** The weights that a step's responses are drawn with. */
+export const decodingForm = (
+  config: Pick<RolloutConfig, "rolloutBatchSize" | "rolloutPrecision">,
+  { maxNewTokens }: Pick<GenerateOptions, "maxNewTokens">,
+  total: number,
+  copies?: number,
+) => ({
+  precision: config.rolloutPrecision,
+  rows: Math.min(total, partSize(config, copies)),
+  steps: maxNewTokens,
+});
+
+/** Have others answer the parts of a step; undefined: nobody is there. */
+async function* askCrew(
+  responder: Responder & { readonly config: Pick<HonestyConfig, "maskReplay"> },
+  parts: readonly Part[],
+  { step, lap }: Place,
+  { crew, reference, passes, wantsExact }: Helped,
+  make: () => DecodingWeights,
+): AsyncGenerator<CollectEvent, Answered | undefined> {
+  const { model, reward, rewardName, config, sampling } = responder;
+  const { rewardTimeout, rewardRetries } = config;
+  const adjustments = new Adjustments(samplingOptions(sampling), model.sizes.vocabSize);
+  const judge = (samples: readonly RewardSample[]) =>
+    computeScores(reward, [...samples], rewardName, { rewardTimeout, rewardRetries });
+  let weights: DecodingWeights | undefined;
+  const here = async (part: Part): Promise<AnsweredPart> => {
+    weights ??= make();
+    const data = experience([await drawPart(responder, part, weights)], config.maskReplay);
+    const samples = samplesOf(responder, part, data.responses);
+    const scoring = judge(samples);
+    scoring.catch(() => {}); // thrown below
+    const asked = await scoreReference(model, reference, data, { ...passes, adjustments }, wantsExact);
+    return { data, samples, scores: await scoring, reference: asked };
+  };
+  const read = (part: Part, { responses }: Experience) => samplesOf(responder, part, responses);
+  let answered: readonly AnsweredPart[] | undefined;
+  try {
+    answered = yield* crew.answer({ step, parts, here, read, judge });
+  } finally {
+    weights?.release();
+  }
+  if (!answered) return undefined;
+  lap?.("respond");
+  lap?.("score");
+  return {
+    data: joinExperience(answered.map(({ data }) => data)),
+    adjustments,
+    episodes: answered.flatMap(({ samples }) => samples),
+    scores: answered.flatMap(({ scores }) => scores),
+    reference: joinReference(answered),
+  };
+}
 
 /** Milliseconds between signs of life: a program whose only work is a Promise that stays open would just end. */
 const ALIVE = 1000;
@@ -103,9 +157,8 @@ export async function* respondAndScore(
   ids: readonly Int32Array[],
   place: Place,
 ): AsyncGenerator<CollectEvent, Responses> {
-  const { step, streamOf, copies = 1, lap } = place;
+  const { step, lap } = place;
   const total = ids.length;
-  const size = partSize(config, place);
   const rollouts: Rollout[] = [];
   const samples: RewardSample[] = [];
   const scores: Promise<number[]>[] = [];
@@ -119,13 +172,14 @@ export async function* respondAndScore(
     wake();
   };
   const call = { rewardTimeout, rewardRetries, signal: failed.signal, onRetry };
-  for (let start = 0; start < total && !failed.signal.aborted; start += size) {
-    const part = ids.slice(start, start + size);
-    const streams = part.map((_, i) => streamOf(start + i));
-    const rollout = await generate(model, part, { ...sampling, streams, rawLogprobs: false });
-    const answered = rollout.responses.map(({ tokens }, i) => {
-      return readSample(reader, prompts[start + i], part[i], tokens, groupPlace(start + i, copies));
-    });
+  for (const part of partsOfStep(config, prompts, ids, place)) {
+    if (failed.signal.aborted) break;
+    const rollout = await drawPart({ model, sampling }, part);
+    const answered = samplesOf(
+      { reader },
+      part,
+      rollout.responses.map(({ tokens }) => tokens),
+    );
     const scoring = inTurn(() => {
       failed.signal.throwIfAborted();
       return computeScores(reward, answered, rewardName, call);
@@ -134,7 +188,7 @@ export async function* respondAndScore(
     scores.push(scoring);
     rollouts.push(rollout);
     samples.push(...answered);
-    yield { type: "progress", step, phase: "respond", done: start + part.length, total };
+    yield { type: "progress", step, phase: "respond", done: part.start + part.queries.length, total };
     yield* retries.splice(0);
   }
   lap?.("respond");

@@ -133,7 +133,8 @@ export function experienceFromBytes(bytes: Uint8Array): Experience {
 }
 
 /** Arrays that share no memory with the bytes. */
-function readArrays(bytes: Uint8Array): Arrays {
+function readArrays(given: Uint8Array): Arrays {
+  const bytes = new Uint8Array(given.buffer, given.byteOffset, given.byteLength); // a Buffer's slice is no copy
   const broken = (found: string): never =>
     fail("data", {
       where: "experienceFromBytes",

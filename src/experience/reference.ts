@@ -10,9 +10,16 @@ export interface ReferenceScores {
   readonly exactKl?: Float32Array;
 }
 
+/** Whether an algorithm needs the exact KL. */
+export function wantsExactKl(config: object): boolean {
+  const { klPenalty, klLog } = config as { klPenalty?: string; klLog?: string };
+  return klPenalty === "exact" || klLog === "exact";
+}
+
 /**
  * The reference's log-probs, and the exact KL if wanted, in parts.
  * @param wantsExact one more forward pass of the policy and two heads instead of one
+ * @param given      what it says already, where it was asked
  */
 export async function scoreReference(
   model: CausalLMWithValueHead,
@@ -20,7 +27,9 @@ export async function scoreReference(
   data: Experience,
   passes: Passes,
   wantsExact: boolean,
+  given?: ReferenceScores,
 ): Promise<ReferenceScores> {
+  if (given) return given;
   const { rows, width } = data.batch;
   const refLogprobs = new Float32Array(rows * width);
   const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;

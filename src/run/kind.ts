@@ -39,7 +39,7 @@ export interface Begun {
   changes: readonly string[];
   /** Measure the model, the same way before and after; undefined: there is nothing to measure it on. */
   evaluate?(when: "before" | "after"): AsyncGenerator<RunEvent>;
-  dispose(): void;
+  dispose(): void | Promise<void>;
 }
 
 /** How a run of an algorithm is set up. */

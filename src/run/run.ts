@@ -212,7 +212,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
   } finally {
     const there = (await lost().catch(messageOf)) === undefined;
     await logs.close();
-    begun.dispose();
+    await begun.dispose();
     if (there) await report(spec.out).catch(() => {}); // without one the run is whole
   }
 }

@@ -13,6 +13,7 @@ import type { PromptGiven } from "../data/chat.ts";
 import type { Document } from "../data/corpus.ts";
 import type { Judgement } from "../data/judgements.ts";
 import type { PreferencePair } from "../data/pairs.ts";
+import type { WorkersSpec } from "../distributed/employer.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
 import { isUnwritten } from "./checkpoint.ts";
@@ -50,6 +51,8 @@ export interface PromptSpec extends AnyRunSpec {
   rewardName: string;
   /** Prompts never trained on: responses to them are scored before and after. */
   evaluation?: { prompts: readonly PromptGiven[] };
+  /** A NATS server through which workers on other machines take part. */
+  workers?: WorkersSpec;
 }
 
 /** A PPO run. */
@@ -180,6 +183,8 @@ export interface RunRecord {
   options: Readonly<Record<string, unknown>>;
   /** Of a PPO run. */
   reward?: string;
+  /** The name of the run on the server of its workers. */
+  workers?: { run: string };
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;

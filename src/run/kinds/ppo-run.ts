@@ -20,10 +20,14 @@ import { strftime } from "../../base/strftime.ts";
 import { locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import type { PromptGiven } from "../../data/chat.ts";
 import { type EncodedPrompts, encodePrompts } from "../../data/encode.ts";
-import { type Responder, respondAndScore } from "../../experience/collect.ts";
+import type { RemoteCrew } from "../../distributed/crew.ts";
+import type { WorkersSpec } from "../../distributed/employer.ts";
+import { respondAndScore } from "../../experience/collect.ts";
+import type { Responder } from "../../experience/parts/parts.ts";
 import type { RewardFunction } from "../../experience/reward-functions.ts";
 import { checkModel, openModel } from "../../families/index.ts";
 import { countParameters } from "../../model/memory.ts";
+import { randomId } from "../../platform/hash.ts";
 import { availableBytes, residentBytes } from "../../platform/memory.ts";
 import { meanAndStandardError } from "../../rl/kl.ts";
 import { turnNotes } from "../../sample/ends.ts";
@@ -42,7 +46,7 @@ import {
 import type { Beginning, Begun, RunKind } from "../kind.ts";
 import { checkMemory, type MemoryOptions } from "../memory.ts";
 import { filesAt, modelRecord } from "../model-of.ts";
-import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec } from "../spec.ts";
+import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec, recordIn } from "../spec.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
 export const FREE_OPTIONS: readonly PPOOptionName[] = [
@@ -228,6 +232,9 @@ async function begin<Config extends RolloutTrainerConfig>(
     const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
+  const run = spec.workers && ((await recordIn(spec.out)).workers?.run ?? randomId().slice(0, 8));
+  const crew = spec.workers && (await openCrew(spec.workers, trainer, of, { ...spec, run: run as string, inputs }));
+  if (crew) trainer.crew = crew;
   const made = checkpoint ? [] : trainer.notes;
   const ends = config.stopAtEos ? trainer.eosTokenIds : [];
   const chatNotes = turnNotes(chats, tokenizer, ends);
@@ -243,6 +250,7 @@ async function begin<Config extends RolloutTrainerConfig>(
       ...(checkpoint ? { model: spec.model, adapter: spec.adapter } : await modelRecord(spec, began)),
       reward: spec.rewardName,
       prompts: spec.prompts.length,
+      ...(run !== undefined && { workers: { run } }),
       ...(chats.length > 0 && { conversations: chats.length }),
     },
     loaded: {
@@ -257,8 +265,23 @@ async function begin<Config extends RolloutTrainerConfig>(
     },
     changes,
     evaluate: evaluation && ((when) => evaluate(evaluation, trainer, when)),
-    dispose: () => model.dispose(),
+    dispose: async () => {
+      await crew?.close();
+      model.dispose();
+    },
   };
+}
+
+/** Workers that answer a trainer's prompts. The clients of their server are only loaded here. */
+async function openCrew<Config extends RolloutTrainerConfig>(
+  workers: WorkersSpec,
+  trainer: RolloutTrainer<Config>,
+  { algorithm, values }: OnPrompts<Config>,
+  { run, model, inputs }: { run: string; model: string; inputs: RunInputs },
+): Promise<RemoteCrew> {
+  const { RemoteCrew } = await import("../../distributed/crew.ts");
+  const reward = { name: inputs.reward ?? "", file: inputs.rewardFile };
+  return RemoteCrew.open(workers, trainer, { run, algorithm, modelName: model, values, reward });
 }
 
 /** `2026-11-26T22:07:00`, of this machine's zone: `new Date` of it is the same moment there, and the same day anywhere. */

@@ -1,0 +1,74 @@
+/** @file A step while workers answer it: which parts are here, whose they are, and which are still to come. */
+import type { AnsweredPart, CrewStep, Part } from "../experience/parts/parts.ts";
+import type { Expected } from "./check.ts";
+
+/** A step while it is answered. */
+export class GoingStep {
+  readonly step: CrewStep;
+  readonly expected: Expected;
+  version = "";
+  readonly answers: (AnsweredPart | undefined)[];
+  readonly #by: (string | undefined)[];
+  /** Parts that the trainer does, because a worker failed at them. */
+  readonly mine = new Set<number>();
+  /** Parts whose responses are here and whose scores are not. */
+  readonly judging = new Set<number>();
+  failure?: { error: unknown };
+
+  constructor(step: CrewStep, expected: Expected) {
+    this.step = step;
+    this.expected = expected;
+    this.answers = new Array(step.parts.length).fill(undefined);
+    this.#by = new Array(step.parts.length).fill(undefined);
+  }
+
+  has = (index: number): boolean => this.answers[index] !== undefined || this.judging.has(index);
+
+  get isDone(): boolean {
+    return this.answers.every((answer) => answer !== undefined);
+  }
+
+  /** Responses that are answered. */
+  get answered(): number {
+    return this.answers.reduce((n, answer) => n + (answer?.samples.length ?? 0), 0);
+  }
+
+  answer({ index }: Part, answer: AnsweredPart, by?: string): void {
+    this.judging.delete(index);
+    this.answers[index] = answer;
+    this.#by[index] = by;
+  }
+
+  /** The first part that is to be done: those that workers failed at before others. */
+  next(): Part | undefined {
+    const open = this.step.parts.filter(({ index }) => !this.has(index));
+    return open.find(({ index }) => this.mine.has(index)) ?? open[0];
+  }
+
+  /** Take back what a worker did. @returns how many parts */
+  forget(worker: string): number {
+    let count = 0;
+    this.#by.forEach((by, index) => {
+      if (by !== worker) return;
+      this.answers[index] = undefined;
+      this.#by[index] = undefined;
+      this.mine.add(index);
+      count++;
+    });
+    return count;
+  }
+
+  throwIfFailed(): void {
+    if (this.failure) throw this.failure.error;
+  }
+}
+
+/** Whether JSON has a word for everything in a row: no bigint, no date, nothing undefined. */
+export function isPlain(value: unknown): boolean {
+  if (value === null || typeof value === "string" || typeof value === "boolean") return true;
+  if (typeof value === "number") return Number.isFinite(value) && !Object.is(value, -0);
+  if (Array.isArray(value)) return value.every(isPlain);
+  if (typeof value !== "object") return false;
+  const prototype = Object.getPrototypeOf(value);
+  return (prototype === Object.prototype || prototype === null) && Object.values(value).every(isPlain);
+}

@@ -1,0 +1,97 @@
+/** @file Who works for a run: who was heard of, and what they did. */
+import type { WorkerFacts } from "../experience/parts/parts.ts";
+import type { Presence } from "./messages.ts";
+
+interface Entry {
+  facts: { -readonly [K in keyof WorkerFacts]: WorkerFacts[K] };
+  seenAt: number;
+  failures: number;
+}
+
+export class Roster {
+  readonly #entries = new Map<string, Entry>();
+  /** Milliseconds after which one who is not heard of is taken for lost. */
+  readonly #patience: number;
+
+  constructor(patience: number) {
+    this.#patience = patience;
+  }
+
+  /** A sign of life. */
+  hear({ worker, state }: Presence): "joined" | "left" | undefined {
+    const entry = this.#entries.get(worker);
+    if (entry?.facts.state === "refused") return undefined;
+    const now = performance.now();
+    if (!entry) {
+      if (state !== "ready") return undefined;
+      const facts = {
+        name: worker,
+        state: "ready" as const,
+        tasks: 0,
+        responses: 0,
+        seconds: 0,
+        busy: 0,
+        late: 0,
+        failed: 0,
+      };
+      this.#entries.set(worker, { facts, seenAt: now, failures: 0 });
+      return "joined";
+    }
+    entry.seenAt = now;
+    const before = entry.facts.state;
+    entry.facts.state = state === "ready" ? "ready" : "gone";
+    if (before === entry.facts.state) return undefined;
+    return state === "ready" ? "joined" : "left";
+  }
+
+  /** Those who can be given work. */
+  ready(): WorkerFacts[] {
+    const now = performance.now();
+    return Array.from(this.#entries.values())
+      .filter(({ facts, seenAt }) => facts.state === "ready" && now - seenAt <= this.#patience)
+      .map(({ facts }) => facts);
+  }
+
+  /** Those who fell silent since the last time this was asked. */
+  lost(): string[] {
+    const now = performance.now();
+    const silent = Array.from(this.#entries.values()).filter(
+      ({ facts, seenAt }) => facts.state === "ready" && now - seenAt > this.#patience,
+    );
+    for (const { facts } of silent) facts.state = "gone";
+    return silent.map(({ facts }) => facts.name);
+  }
+
+  done(worker: string, responses: number, { seconds, busy }: { seconds: number; busy: number }): void {
+    const facts = this.#entries.get(worker)?.facts;
+    if (!facts) return;
+    facts.tasks++;
+    facts.responses += responses;
+    facts.seconds += seconds;
+    facts.busy += busy;
+  }
+
+  late(worker: string): void {
+    const facts = this.#entries.get(worker)?.facts;
+    if (facts) facts.late++;
+  }
+
+  /** @returns how often in all */
+  failed(worker: string): number {
+    const facts = this.#entries.get(worker)?.facts;
+    if (!facts) return 1;
+    return ++facts.failed;
+  }
+
+  refuse(worker: string, why: string): void {
+    const entry = this.#entries.get(worker);
+    const facts = entry?.facts ?? { name: worker, tasks: 0, responses: 0, seconds: 0, busy: 0, late: 0, failed: 0 };
+    this.#entries.set(worker, { facts: { ...facts, state: "refused", why }, seenAt: performance.now(), failures: 0 });
+  }
+
+  isRefused = (worker: string): boolean => this.#entries.get(worker)?.facts.state === "refused";
+
+  facts(): WorkerFacts[] {
+    return Array.from(this.#entries.values(), ({ facts }) => ({ ...facts }));
+  }
+}

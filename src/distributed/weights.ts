@@ -1,0 +1,172 @@
+/**
+ * @file Weights on their way to workers: what is trained, tensor by tensor, each with its SHA-256. A version is named by these sums, so it
+ * is what it is called, wherever it comes from; an object holds the tensors that changed since the version before.
+ */
+import { z } from "zod";
+import type { CausalLMWithValueHead } from "../model/model.ts";
+import { namesAbove } from "../model/parameters.ts";
+import { sha256Of } from "../platform/hash.ts";
+import type { Bus } from "./bus.ts";
+import { frame, unframe } from "./messages.ts";
+
+const sum = z.string().regex(/^[0-9a-f]{64}$/);
+const manifestSchema = z.object({
+  /** In the order of the model's table; `at` is the version whose object holds it. */
+  tensors: z
+    .array(z.object({ name: z.string().max(1000), sha256: sum, at: z.union([sum, z.literal("")]) }))
+    .max(100_000),
+  /** Which of them are in this object, one after another. */
+  here: z.array(z.number().int().min(0)),
+});
+type Tensors = z.infer<typeof manifestSchema>["tensors"];
+
+type Store = Pick<Bus, "putObject" | "getObject" | "deleteObject">;
+
+/** The name of a version: what is in it, not where it lies. */
+const versionOf = (tensors: Tensors) => sha256Of(tensors.map(({ name, sha256 }) => `${name} ${sha256}\n`));
+const objectOf = (version: string) => `weights-${version}`;
+
+const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+export const sumOfTensor = (view: Float32Array): string => sha256Of([bytesOf(view)]);
+
+/** Names of what workers need beside the reference: what is trained, and what differs from the reference otherwise. */
+export function namesToSend(
+  model: CausalLMWithValueHead,
+  reference: CausalLMWithValueHead,
+  frozenLayers: number,
+): { names: string[]; onlyTrained: boolean } {
+  const { table } = model.parameters;
+  const trained = namesAbove(model, table, frozenLayers);
+  const differs = (name: string) => {
+    if (!reference.parameters.has(name)) return true;
+    const [mine, theirs] = [model.parameters.view(name), reference.parameters.view(name)];
+    return mine !== theirs && sumOfTensor(mine) !== sumOfTensor(theirs);
+  };
+  const others = table.filter(({ name }) => !trained.has(name) && differs(name)).map(({ name }) => name);
+  const names = table.map(({ name }) => name).filter((name) => trained.has(name) || others.includes(name));
+  return { names, onlyTrained: others.length === 0 };
+}
+
+/** The trainer's side: publishes a model's weights as they are. */
+export class WeightsSender {
+  readonly #model: CausalLMWithValueHead;
+  readonly #names: readonly string[];
+  #tensors: Tensors = [];
+  #version = "";
+  /** Versions whose objects are on the server, the newest last. */
+  #kept: string[] = [];
+  /** Bytes of the last object. */
+  bytes = 0;
+
+  constructor(model: CausalLMWithValueHead, names: readonly string[]) {
+    this.#model = model;
+    this.#names = names;
+  }
+
+  /** Put what changed since the last time on the server. @returns the version */
+  async send(bus: Store, run: string): Promise<string> {
+    const { parameters } = this.#model;
+    const before = new Map(this.#tensors.map((tensor) => [tensor.name, tensor]));
+    const sums = this.#names.map((name) => ({ name, sha256: sumOfTensor(parameters.view(name)), at: "" }));
+    const version = versionOf(sums);
+    if (version === this.#version) return version;
+    const here: number[] = [];
+    sums.forEach((tensor, i) => {
+      const old = before.get(tensor.name);
+      if (old?.sha256 === tensor.sha256) tensor.at = old.at === "" ? this.#version : old.at;
+      else here.push(i);
+    });
+    const body = here.map((i) => bytesOf(parameters.view(sums[i].name)));
+    const object = frame({ tensors: sums, here }, body);
+    await bus.putObject(run, objectOf(version), object);
+    this.bytes = object.length;
+    this.#tensors = sums;
+    this.#version = version;
+    const needed = new Set([version, this.#kept[this.#kept.length - 1], ...sums.map(({ at }) => at)]);
+    for (const old of this.#kept) if (!needed.has(old)) await bus.deleteObject(run, objectOf(old));
+    this.#kept = [...this.#kept.filter((old) => needed.has(old)), version];
+    return version;
+  }
+
+  /** Send everything anew the next time: the server may have lost it. */
+  forget(): void {
+    this.#tensors = [];
+    this.#version = "";
+  }
+}
+
+/** A weights object that is not what its name says. */
+export class WrongWeights extends Error {}
+
+/** A worker's side: brings a model to a version. */
+export class WeightsReceiver {
+  readonly #model: CausalLMWithValueHead;
+  readonly #sums = new Map<string, string>();
+  /** The version that the model has now. */
+  version = "";
+  /** Bytes fetched so far. */
+  bytes = 0;
+
+  constructor(model: CausalLMWithValueHead) {
+    this.#model = model;
+  }
+
+  /**
+   * Nothing of the model changes unless all of it is there and right.
+   * @throws WrongWeights - tensors that the model does not have, or whose SHA-256 is another
+   */
+  async load(bus: Store, run: string, version: string): Promise<void> {
+    if (version === this.version) return;
+    const { tensors, here } = await this.#fetch(bus, run, version);
+    if (versionOf(tensors) !== version)
+      throw new WrongWeights(`weights of another version than ${version.slice(0, 12)}`);
+    const missing = tensors.filter(({ name, sha256 }) => this.#sums.get(name) !== sha256);
+    const found = new Map(here);
+    for (const at of new Set(missing.filter(({ name }) => !found.has(name)).map((tensor) => tensor.at)))
+      if (at !== "")
+        for (const [name, bytes] of (await this.#fetch(bus, run, at)).here)
+          if (!found.has(name)) found.set(name, bytes);
+    const { parameters } = this.#model;
+    const checked = missing.map(({ name, sha256 }) => {
+      const bytes = found.get(name);
+      if (!parameters.has(name)) throw new WrongWeights(`a tensor ${name}, which the model does not have`);
+      if (bytes === undefined) throw new WrongWeights(`no bytes of ${name}`);
+      const view = parameters.view(name);
+      if (bytes.length !== view.byteLength || sha256Of([bytes]) !== sha256)
+        throw new WrongWeights(`${name} with another SHA-256 than it should have`);
+      return { name, sha256, view, bytes };
+    });
+    this.version = "";
+    for (const { name, sha256, view, bytes } of checked) {
+      bytesOf(view).set(bytes);
+      this.#sums.set(name, sha256);
+    }
+    this.version = version;
+  }
+
+  async #fetch(bus: Store, run: string, version: string): Promise<{ tensors: Tensors; here: Map<string, Uint8Array> }> {
+    const object = await bus.getObject(run, objectOf(version));
+    if (!object) throw new WrongWeights(`no weights ${version.slice(0, 12)} on the server`);
+    this.bytes += object.length;
+    let tensors: Tensors;
+    let here: number[];
+    let body: Uint8Array;
+    try {
+      ({
+        header: { tensors, here },
+        body,
+      } = unframe(manifestSchema, object));
+    } catch (error) {
+      throw new WrongWeights(`an object that holds no weights (${(error as Error).message})`);
+    }
+    let at = 0;
+    const found = new Map<string, Uint8Array>();
+    for (const i of here) {
+      const name = tensors[i]?.name ?? "";
+      const size = this.#model.parameters.has(name) ? this.#model.parameters.view(name).byteLength : 0;
+      found.set(name, body.subarray(at, at + size));
+      at += size;
+    }
+    return { tensors, here: found };
+  }
+}

@@ -1,0 +1,338 @@
+/**
+ * @file A worker: takes tasks of the newest run on a server, answers them as the trainer would, and gives the answers back. It joins and
+ * leaves whenever it likes; a task that it does not finish goes to another.
+ */
+import type { JsMsg } from "@nats-io/jetstream";
+import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
+import { fail, messageOf } from "../base/errors.ts";
+import { plainError } from "../base/thrown.ts";
+import { VERSION } from "../base/version.ts";
+import { limiter } from "../experience/patience.ts";
+import { isRewardPath, type RewardFunction, resolveReward } from "../experience/reward-functions.ts";
+import { randomId } from "../platform/hash.ts";
+import { machine, thisProcess } from "../platform/process.ts";
+import { Bus, namesOf, type ServerSpec, withoutSecrets } from "./bus.ts";
+import { Desk, type DeskOptions } from "./desk.ts";
+import {
+  controlFromBytes,
+  type Job,
+  jobFromBytes,
+  type Presence,
+  presenceToBytes,
+  type Result,
+  resultToBytes,
+  type Task,
+  taskFromBytes,
+} from "./messages.ts";
+
+export interface WorkerOptions extends ServerSpec, DeskOptions {
+  /** The only run that is worked for; default: the one that was started last. */
+  run?: string;
+  /** Judges responses; without it the reward of the run does where it has a name, and the trainer where it is a module. */
+  reward?: { name: string; file?: string; judge: RewardFunction };
+  signal: AbortSignal;
+}
+
+export type WorkerEvent =
+  | { type: "note" | "warning"; message: string }
+  | { type: "waiting" }
+  | { type: "loading"; run: string; file: string; done: number; total: number }
+  | { type: "joined"; run: string; model: string; algorithm: string; judges: boolean }
+  | { type: "task"; run: string; step: number; part: number; responses: number; seconds: number; busy: number }
+  | { type: "left"; run: string; why: string };
+
+/** Milliseconds between signs of life, and between looks for a newer run. */
+const HEARTBEAT = 1000;
+const LOOK = 2000;
+/** Milliseconds before a task that could not be done is offered again. */
+const AGAIN = 1000;
+
+const wait = (ms: number, signal: AbortSignal) =>
+  new Promise<void>((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done);
+  });
+
+/**
+ * Work until `signal` aborts: tasks that were taken are finished first.
+ * @throws engine, usage - no clients, no server, a refusal by the server or by the trainer; a reward that is not the run's
+ */
+export async function work(options: WorkerOptions, tell: (event: WorkerEvent) => void): Promise<void> {
+  const { signal } = options;
+  const { host, pid } = thisProcess();
+  const name = `${host.replace(/[^\w.-]/g, "-").replace(/^\W+/, "w")}-${pid}-${randomId().slice(0, 4)}`.slice(-90);
+  const bus = await Bus.connect(options, `valuehead worker ${name}`);
+  tell({ type: "note", message: `worker ${name} at ${withoutSecrets(options.server)}` });
+  const seen = new Set<string>();
+  let waits = false;
+  try {
+    while (!signal.aborted) {
+      const job = await newestJob(bus, options.run).catch(() => undefined);
+      if (!job || seen.has(job.session)) {
+        if (!waits) tell({ type: "waiting" });
+        waits = true;
+        await wait(HEARTBEAT, signal);
+        continue;
+      }
+      waits = false;
+      checkJob(job, options);
+      const shift = new Shift(bus, name, job, options, tell);
+      const why = await shift.work();
+      if (why === "over") seen.add(job.session);
+      tell({ type: "left", run: job.run, why: ENDINGS[why] });
+    }
+  } finally {
+    await bus.close();
+  }
+}
+
+/** The job that was announced last; undefined: there is none. */
+async function newestJob(bus: Bus, only?: string): Promise<Job | undefined> {
+  let newest: Job | undefined;
+  for (const run of only === undefined ? await bus.runs() : [only]) {
+    const bytes = await bus.last(run, namesOf(run).job);
+    if (!bytes) continue;
+    let job: Job;
+    try {
+      job = jobFromBytes(bytes);
+    } catch {
+      continue; // of another version, or of somebody else
+    }
+    if (job.run === run && !job.ended && (!newest || job.startedAt > newest.startedAt)) newest = job;
+  }
+  return newest;
+}
+
+/** @throws usage - a job that this worker cannot do */
+function checkJob({ run, version, reward }: Job, options: WorkerOptions): void {
+  if (version !== VERSION)
+    fail("usage", {
+      where: `run ${run}`,
+      found: `a trainer of version ${version}`,
+      expected: `version ${VERSION}, which this worker is of`,
+      fix: `npm install valuehead@${version}`,
+    });
+  const { reward: own } = options;
+  if (own?.file !== undefined && reward.file !== undefined && own.file !== reward.file)
+    fail("usage", {
+      where: `--reward ${own.name}`,
+      found: "another file than the trainer's reward: its SHA-256 differs",
+      expected: `the file that the run was started with (${reward.name})`,
+      fix: "copy that file here, or leave --reward out: the trainer judges then",
+    });
+}
+
+type Ending = "over" | "newer" | "stopped";
+
+const ENDINGS: Readonly<Record<Ending, string>> = {
+  over: "it has ended",
+  newer: "a newer run has begun",
+  stopped: "this worker leaves",
+};
+
+/** A worker at work for one run. */
+class Shift {
+  readonly #bus: Bus;
+  readonly #job: Job;
+  readonly #options: WorkerOptions;
+  readonly #tell: (event: WorkerEvent) => void;
+  readonly #name: string;
+  #state: Presence["state"] = "loading";
+  #refused?: string;
+  #judge?: RewardFunction;
+  /** Only one task uses the engine at a time; judges work beside it. */
+  readonly #engine = limiter(1);
+  readonly #going = new Set<Promise<void>>();
+
+  constructor(bus: Bus, name: string, job: Job, options: WorkerOptions, tell: (event: WorkerEvent) => void) {
+    this.#bus = bus;
+    this.#name = name;
+    this.#job = job;
+    this.#options = options;
+    this.#tell = tell;
+  }
+
+  async work(): Promise<Ending> {
+    const { run, session, reward, model, algorithm } = this.#job;
+    const own = isRewardPath(reward.name) ? undefined : await resolveReward(reward.name);
+    this.#judge = this.#options.reward?.judge ?? own;
+    if (!this.#judge)
+      this.#tell({
+        type: "note",
+        message: `the run's reward is a module (${reward.name}), which is not here: the trainer judges. Give a copy of it with --reward`,
+      });
+    const names = namesOf(run);
+    const stop = this.#bus.subscribe(names.control, (bytes) => {
+      try {
+        const control = controlFromBytes(bytes);
+        if (control.worker === this.#name && control.session === session) this.#refused = control.why;
+      } catch {
+        // anybody may say anything
+      }
+    });
+    const heart = setInterval(() => this.#sign(), HEARTBEAT);
+    let desk: Desk | undefined;
+    try {
+      desk = await Desk.set(this.#bus, this.#job, this.#options, (file, done, total) =>
+        this.#tell({ type: "loading", run, file, done, total }),
+      );
+      this.#state = "ready";
+      this.#sign();
+      this.#tell({ type: "joined", run, model, algorithm, judges: this.#judge !== undefined });
+      const ending = await this.#takeTasks(desk);
+      await Promise.all(this.#going);
+      return ending;
+    } finally {
+      this.#state = "leaving";
+      this.#sign();
+      clearInterval(heart);
+      stop();
+      desk?.dispose();
+    }
+  }
+
+  #sign(): void {
+    const { run, session } = this.#job;
+    const { cpu, arch } = machine();
+    const presence: Presence = {
+      worker: this.#name,
+      session,
+      state: this.#state,
+      host: thisProcess().host,
+      cpu,
+      arch,
+      threads: this.#options.threads ?? this.#job.threads,
+      judges: this.#judge !== undefined,
+    };
+    this.#bus.say(namesOf(run).presence, presenceToBytes(presence));
+  }
+
+  async #takeTasks(desk: Desk): Promise<Ending> {
+    const { run, session } = this.#job;
+    const { signal } = this.#options;
+    const { rewardConcurrency } = this.#job.config as unknown as RolloutTrainerConfig;
+    let lookedAt = performance.now();
+    while (!signal.aborted) {
+      if (this.#refused !== undefined) this.#leaveRefused(this.#refused);
+      if (performance.now() - lookedAt > LOOK) {
+        lookedAt = performance.now();
+        const newest = await newestJob(this.#bus, this.#options.run).catch(() => this.#job); // the server is away: wait for it
+        if (newest?.session !== session) return (await this.#isOver()) ? "over" : "newer";
+      }
+      // One more than are judged at a time: it is drawn meanwhile.
+      if (this.#going.size > rewardConcurrency) {
+        await Promise.race(this.#going);
+        continue;
+      }
+      let message: JsMsg | null;
+      try {
+        message = await this.#bus.nextTask(run);
+      } catch {
+        await wait(HEARTBEAT / 4, signal); // the server is away, or the run is over
+        lookedAt = Number.NEGATIVE_INFINITY;
+        continue;
+      }
+      if (!message) continue;
+      await this.#begin(desk, message);
+    }
+    return "stopped";
+  }
+
+  /** Whether the trainer has ended, or another has taken its place. */
+  async #isOver(): Promise<boolean> {
+    const { run, session } = this.#job;
+    const bytes = await this.#bus.last(run, namesOf(run).job).catch(() => undefined);
+    if (!bytes) return true;
+    const job = jobFromBytes(bytes);
+    return job.ended === true || job.session !== session;
+  }
+
+  #leaveRefused(why: string): never {
+    return fail("audit", {
+      where: `worker ${this.#name}`,
+      found: `a refusal by the trainer of run ${this.#job.run}: ${why}`,
+      expected: "the numbers that the trainer gets itself",
+      fix: "look for broken memory, another build of ONNX Runtime or a changed library on this machine",
+    });
+  }
+
+  /** Draw a task's responses; judging and giving back go on while the next is drawn. */
+  async #begin(desk: Desk, message: JsMsg): Promise<void> {
+    const { run, session, ackWait } = this.#job;
+    const started = performance.now();
+    let task: Task;
+    try {
+      const bytes = await this.#bus.open(run, message.data);
+      if (!bytes) throw new Error("a message that leads nowhere");
+      task = taskFromBytes(bytes);
+    } catch (error) {
+      this.#tell({
+        type: "warning",
+        message: `a task that cannot be read is left out: ${messageOf(error).slice(0, 200)}`,
+      });
+      return message.term();
+    }
+    if (task.session !== session) return message.term(); // of a trainer that is gone
+    const alive = setInterval(() => message.working(), (1000 * ackWait) / 3);
+    const { index } = task.part;
+    const of = { session, step: task.step, version: task.version, index, worker: this.#name };
+    let drawn: Awaited<ReturnType<Desk["draw"]>>;
+    try {
+      drawn = await this.#engine(() => desk.draw(task));
+    } catch (error) {
+      clearInterval(alive);
+      this.#tell({ type: "warning", message: `a task failed: ${messageOf(error)}` });
+      const seconds = (performance.now() - started) / 1000;
+      await this.#give(message, { ...of, seconds, busy: seconds, error: plainError(error) });
+      return;
+    }
+    const busy = (performance.now() - started) / 1000;
+    const finish = async () => {
+      let result: Result;
+      try {
+        const scores = this.#judge && task.judge ? await desk.judge(this.#judge, drawn.samples) : undefined;
+        result = {
+          ...of,
+          seconds: (performance.now() - started) / 1000,
+          busy,
+          ...(scores && { scores }),
+          answer: drawn.answer,
+        };
+      } catch (error) {
+        this.#tell({ type: "warning", message: `a task failed: ${messageOf(error)}` });
+        result = { ...of, seconds: (performance.now() - started) / 1000, busy, error: plainError(error) };
+      } finally {
+        clearInterval(alive);
+      }
+      const { seconds } = result;
+      await this.#give(message, result);
+      const responses = task.part.queries.length;
+      this.#tell({ type: "task", run, step: task.step, part: index, responses, seconds, busy });
+    };
+    const going = finish().finally(() => this.#going.delete(going));
+    this.#going.add(going);
+  }
+
+  /** Store a result, then acknowledge its task. Where it cannot be stored, somebody else gets the task. */
+  async #give(message: JsMsg, result: Result): Promise<void> {
+    const { run } = this.#job;
+    try {
+      const name = `result-${result.session}-${result.step}-${result.index}-${this.#name}`;
+      const sealed = await this.#bus.seal(run, name, resultToBytes(result));
+      await this.#bus.publish(`${namesOf(run).result}.${result.step}`, sealed);
+      message.ack();
+    } catch (error) {
+      this.#tell({
+        type: "warning",
+        message: `a result could not be stored (${messageOf(error)}): its task goes to another`,
+      });
+      message.nak(AGAIN);
+    }
+  }
+}
