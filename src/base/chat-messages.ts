@@ -47,6 +47,9 @@ export function checkedMessages(given: unknown, where = "messages"): ChatMessage
       return bad(`${place}, role`, brief(role), "who speaks: system, user or assistant", "give each message a role");
     }
     if (content === undefined) {
+      const meant = ["text", "value", "message"].find((name) => typeof fields[name] === "string");
+      if (meant)
+        return bad(`${place}, content`, `nothing, and a field ${meant}`, "a text", `rename ${meant} to content`);
       if (Object.keys(fields).length > 1) return fields as ChatMessage;
       return bad(`${place}, content`, "nothing", "a text", "give the message a content");
     }

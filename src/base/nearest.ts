@@ -15,9 +15,12 @@ export function editDistance(a: string, b: string): number {
 /** Characters of a word that are compared; nothing longer is a typing error. */
 const LONGEST = 64;
 
-/** The candidate with the smallest edit distance, ignoring case. */
+/** The candidate with the smallest edit distance, ignoring case; of several, one with the same letters. */
 export function nearest(word: string, candidates: readonly string[]): string {
   const short = word.slice(0, LONGEST).toLowerCase();
-  const distances = new Map(candidates.map((candidate) => [candidate, editDistance(short, candidate.toLowerCase())]));
+  const letters = (text: string) => [...text].sort().join("");
+  const distance = (candidate: string) =>
+    editDistance(short, candidate) - (letters(short) === letters(candidate) ? 0.5 : 0);
+  const distances = new Map(candidates.map((candidate) => [candidate, distance(candidate.toLowerCase())]));
   return [...candidates].sort((a, b) => (distances.get(a) as number) - (distances.get(b) as number))[0];
 }

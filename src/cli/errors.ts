@@ -103,12 +103,25 @@ function usageProblem(error: CommanderError, command?: Command): Problem {
       const found = `${brief(word)} with no option before it`;
       return { where: program, found, expected: "options, each with its dashes and its value", fix: help };
     }
-    default: {
-      const found = error.message.replace(/^error: /, "");
-      return { where: program, found, expected: "a command and its options", fix: help };
+    case "commander.invalidArgument": {
+      const [, flags, given, choices] =
+        /^error: option '([^']*)' argument '([\s\S]*)' is invalid\. Allowed choices are (.*)\.$/.exec(error.message) ??
+        [];
+      if (choices === undefined) return otherwise(error, program, help);
+      const fix = given === "" ? help : `did you mean ${nearest(given, choices.split(", "))}?`;
+      return { where: flags.replace(/[ ,].*/, ""), found: brief(given), expected: `one of ${choices}`, fix };
     }
+    default:
+      return otherwise(error, program, help);
   }
 }
+
+const otherwise = (error: CommanderError, program: string, help: string): Problem => ({
+  where: program,
+  found: error.message.replace(/^error: /, ""),
+  expected: "a command and its options",
+  fix: help,
+});
 
 /** The problem of an option without its value. */
 export function missingValue(option?: Option): Problem {

@@ -28,7 +28,14 @@ function jsonOrText(text: string): unknown {
   }
 }
 
-const numberOrNone = (text: string) => (/^(none|null)$/i.test(text) ? null : numberOrText(text));
+const isNone = (text: string) => /^(none|null)$/i.test(text);
+const numberOrNone = (text: string) => (isNone(text) ? null : numberOrText(text));
+
+interface Choice {
+  options: string[];
+}
+/** What a nullable option may be besides null. */
+const unwrapped = (values: object) => (values as { unwrap(): object }).unwrap();
 
 /** For options that may be given several times. */
 export const collect = (text: string, before: string[] = []): string[] => [...before, text];
@@ -67,10 +74,13 @@ export function addOptions(
     else if (name === "bannedTokens") command.option(`${flag(name)} <id>`, text, collectNumbers);
     else if (Array.isArray(general)) command.option(`${flag(name)} <text>`, text, collect);
     else if (typeof general === "object" && general !== null) command.option(`${flag(name)} <json>`, text, jsonOrText);
-    else if (general === null) command.option(`${flag(name)} <number>`, text, numberOrNone);
+    else if ("unwrap" in values && "options" in unwrapped(values)) {
+      const option = new Option(`${flag(name)} <name>`, text).choices([...(unwrapped(values) as Choice).options]);
+      command.addOption(option.argParser((name) => (isNone(name) ? null : name)));
+    } else if (general === null) command.option(`${flag(name)} <number>`, text, numberOrNone);
     else if (typeof general === "number") command.option(`${flag(name)} <number>`, text, numberOrText);
     else if ("options" in values) {
-      const option = new Option(`${flag(name)} <name>`, text).choices([...(values as { options: string[] }).options]);
+      const option = new Option(`${flag(name)} <name>`, text).choices([...(values as Choice).options]);
       command.addOption(option.argParser((name) => name)); // what may be chosen is in the help; checked with all others
     } else command.option(`${flag(name)} <text>`, text);
   }

@@ -1,8 +1,9 @@
 /** @file Text files to one array of token ids, for language-model training. */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
+import { shorten } from "../base/text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { encodeResponse, type PromptResponse } from "./responses.ts";
+import { encodeResponse, looksLikeResponse, type PromptResponse } from "./responses.ts";
 import { openTable, type Row, textOf } from "./tables.ts";
 
 /** Token ids, in two bytes each where the vocabulary allows it. */
@@ -71,7 +72,17 @@ async function* texts(
   column: string,
   option?: string,
 ): AsyncGenerator<string, void, undefined> {
-  for await (const row of rows) yield textOf(row, [column], option) ?? "";
+  for await (const row of rows) {
+    const { where, value } = row;
+    if (typeof value === "object" && !Object.hasOwn(value, column) && looksLikeResponse(value))
+      fail("data", {
+        where,
+        found: `a prompt with its response (${shorten(Object.keys(value).join(", "), 200)})`,
+        expected: `a text, in the column ${column}`,
+        fix: `${option ? "add --responses" : "read the file with readResponses"} to learn the responses, or name the column of a text`,
+      });
+    yield textOf(row, [column], option) ?? "";
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 /** @file Prompts with the responses that are to be learned: reading them from a file, and as token ids. */
-import { type ChatMessage, checkedMessages } from "../base/chat-messages.ts";
+import { type ChatMessage, checkedMessages, textOfMessage } from "../base/chat-messages.ts";
 import { fail } from "../base/errors.ts";
 import { brief } from "../base/text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -36,10 +36,18 @@ export async function* readResponses(paths: readonly string[]): AsyncGenerator<P
   }
 }
 
+/** Whether a row looks like one of these rather than like a text. */
+export const looksLikeResponse = (row: Readonly<Record<string, unknown>>): boolean =>
+  (row.prompt !== undefined && RESPONSES.some((name) => row[name] !== undefined)) || Array.isArray(row.messages);
+
+/** Whether nothing is said in a response. */
+export const isEmptyResponse = ({ response }: PromptResponse): boolean =>
+  (typeof response === "string" ? response : response.map(textOfMessage).join("")).trim() === "";
+
 /** @throws data - not a prompt with a response */
 export function checkedResponse(row: unknown, where: string): PromptResponse {
   const fields = (typeof row === "object" && row !== null ? row : {}) as Readonly<Record<string, unknown>>;
-  if (fields.prompt === undefined && Array.isArray(fields.messages)) {
+  if (fields.prompt === undefined && fields.messages !== undefined && fields.messages !== null) {
     const messages = checkedMessages(fields.messages, `${where}, messages`);
     if (messages.length < 2 || messages[messages.length - 1].role !== "assistant")
       fail("data", {

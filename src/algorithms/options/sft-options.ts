@@ -71,7 +71,7 @@ export const sftOptions = {
   packing: [
     choice(["whole", "wrapped"]).nullable().describe("whole or wrapped, or null for what fits the data"),
     null,
-    "documents side by side of which none sees another, or cut where a sequence ends; none: whole with --responses, else wrapped",
+    "how documents share sequences: whole, none seeing another, or wrapped, cut where one ends; none: whole with --responses, else wrapped",
   ],
   longExamples: [
     choice(["error", "drop", "truncate"]),

@@ -104,7 +104,7 @@ async function pairsOf(
   if (count === 0 || count === all.length)
     fail("data", {
       where: "heldOutFraction",
-      found: `${heldOutFraction} of ${all.length} pairs, which is ${count}`,
+      found: `${heldOutFraction} of ${all.length} ${all.length === 1 ? "pair" : "pairs"}, which is ${count}`,
       expected: "at least one pair on either side",
       fix: "change heldOutFraction, or give more pairs",
     });

@@ -15,7 +15,7 @@ import { resolveModel } from "../../checkpoint/hub.ts";
 import { loadTokenizer, locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import { type Corpus, type Document, heldOut, readCorpus, tokenizing } from "../../data/corpus.ts";
 import { packingNotes } from "../../data/packing.ts";
-import { readResponses } from "../../data/responses.ts";
+import { isEmptyResponse, readResponses } from "../../data/responses.ts";
 import type { GPT2Config } from "../../families/gpt2.ts";
 import { checkModel, familyOf, modelFromConfig, openModel } from "../../families/index.ts";
 import type { LlamaConfig } from "../../families/llama.ts";
@@ -49,7 +49,7 @@ export const sftRun: RunKind<SFTSpec, SFTConfig> = {
     const { spec, checkpoint, signal, compare } = given;
     compare({ threads: spec.threads, device: spec.device }); // soon: before any text is read
     const { model, tokenizer, memory, notes, config } = await open(given);
-    const data = yield* readData(spec, tokenizer, config.seed, signal);
+    const data = yield* readData(spec, tokenizer, config.seed, signal, notes);
     if (!data) return undefined;
     notes.push(...packingNotes(data.train, packingOf(config, data.train.learned !== undefined)));
     const trainer = new SFTTrainer({ model, tokenizer, config });
@@ -113,14 +113,19 @@ async function* readData(
   tokenizer: Tokenizer,
   seed: number,
   signal: AbortSignal,
+  notes: string[],
 ): AsyncGenerator<RunEvent, SFTData | undefined> {
   const read = async function* (sources: readonly TextSource[]): AsyncGenerator<RunEvent, Corpus> {
-    const steps = tokenizing(documents(sources, spec, signal), tokenizer);
+    const found = { empty: 0 };
+    const steps = tokenizing(documents(sources, spec, signal, found), tokenizer);
     let next = await steps.next();
     for (; !next.done; next = await steps.next()) {
       yield { type: "reading", ...next.value };
       await breathe();
     }
+    const { length } = next.value.documentEnds;
+    if (found.empty > 0)
+      notes.push(`${found.empty} of ${length} responses say nothing: of them the end of text alone is learned`);
     return next.value;
   };
   const train = yield* read(spec.data);
@@ -136,10 +141,12 @@ async function* documents(
   sources: readonly TextSource[],
   spec: SFTSpec,
   signal: AbortSignal,
+  found: { empty: number },
 ): AsyncGenerator<Document> {
   const read = (path: string) => (spec.responses ? readResponses([path]) : readCorpus([path], spec));
   for (const source of sources) {
     for await (const document of typeof source === "string" ? read(source) : source) {
+      if (typeof document === "object" && isEmptyResponse(document)) found.empty++;
       yield document;
       if (signal.aborted) return;
     }

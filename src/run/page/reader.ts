@@ -1,9 +1,9 @@
 /** @file A run directory as the page sees it: all that is there, then what is added. Files that are missing or broken are no errors. */
-import { shellQuote } from "../../base/shell.ts";
 import { absolutePath, baseName, joinPath, readJson } from "../../platform/files.ts";
 import { type Line, Tail } from "../../platform/live/tail.ts";
 import { isLocked } from "../../platform/lock.ts";
 import { pairedDifference } from "../../rl/compare.ts";
+import { commandOf } from "./again.ts";
 import {
   type Evaluations,
   type LoggedEvent,
@@ -186,19 +186,6 @@ export class RunReader {
     if (last) return "cut off";
     return data.steps.length > 0 ? "unknown" : "waiting";
   }
-}
-
-/** config.json says everything; threads too, for other sums have other last bits. */
-function commandOf(directory: string, config: Json): string | undefined {
-  const { promptsPath, data, threads, options, algorithm = "ppo" } = config;
-  if (typeof options !== "object" || (algorithm === "ppo" && typeof promptsPath !== "string")) return undefined;
-  if (algorithm !== "ppo" && !Array.isArray(data)) return undefined;
-  if (algorithm === "sft") return undefined;
-  const path = absolutePath(directory);
-  const count = typeof threads === "number" ? ["--threads", String(threads)] : [];
-  return ["valuehead", "train", "--config", joinPath(path, "config.json"), "--out", `${path}-again`, ...count]
-    .map(shellQuote)
-    .join(" ");
 }
 
 function evaluationsOf(json: Json | null): Evaluations {

@@ -1,13 +1,23 @@
 /** @file `train --algorithm`: each has its own options, help, runs and resuming. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { buildCli, jsonLines, temporaryDirectory, valuehead, writeModel, writePrompts } from "../../support/cli.ts";
+import { RunReader } from "../../../src/run/page/reader.ts";
+import {
+  buildCli,
+  jsonLines,
+  runPrinted,
+  temporaryDirectory,
+  valuehead,
+  writeModel,
+  writePrompts,
+} from "../../support/cli.ts";
 
 const cwd = temporaryDirectory();
 const at = (...parts: string[]) => join(cwd, ...parts);
 beforeAll(async () => {
   buildCli();
+  mkdirSync(at("elsewhere"));
   await writeModel(at("m"));
   writePrompts(at("p.txt"));
   const pairs = Array.from({ length: 8 }, (_, i) => ({ prompt: `Film ${i}`, chosen: " is good", rejected: " is bad" }));
@@ -40,6 +50,20 @@ const own = {
   dpo: { has: ["--data", "--beta", "--label-smoothing"], not: ["--prompts", "--reward", "--max-new-tokens"] },
 };
 
+/** The command for a run, typed in another directory, gives its numbers once more. */
+async function expectAgain(out: string) {
+  const reader = new RunReader(at(out));
+  await reader.read();
+  const { command, steps, columns } = reader.data;
+  const [{ status, stderr }] = runPrinted(at("elsewhere"), `${command} --quiet --steps ${steps.length}`);
+  expect([status, stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  const again = new RunReader(at(`${out}-again`));
+  await again.read();
+  const kept = (all: typeof columns) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => !/^(time|memory)\//.test(name)));
+  expect(kept(again.data.columns)).toEqual(kept(columns));
+}
+
 describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
   it("shows its own options", () => {
     const { stdout } = valuehead(cwd, "train", "--algorithm", algorithm, "--help");
@@ -47,7 +71,7 @@ describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
     for (const flag of own[algorithm].not) expect(stdout).not.toContain(`${flag} `);
   });
 
-  it("trains, and --resume knows what the run is", () => {
+  it("trains, is made again by the command that its page shows, and --resume knows what the run is", async () => {
     const first = valuehead(
       cwd,
       "train",
@@ -61,6 +85,7 @@ describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
     );
     expect([first.status, first.stderr.match(/error:.*/)]).toEqual([0, null]);
     expect(JSON.parse(readFileSync(at(algorithm, "config.json"), "utf8")).algorithm).toBe(algorithm);
+    await expectAgain(algorithm);
     const more = valuehead(cwd, "train", "--resume", algorithm, "--steps", "3", "--json");
     expect([more.status, more.stderr]).toEqual([0, ""]);
     const events = jsonLines(more.stdout);
@@ -85,7 +110,16 @@ describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
   });
 });
 
-it("sft learns responses alone, and --resume knows it", () => {
+it("sft learns a new model from text, and is made again", async () => {
+  const model = { nEmbd: 8, nLayer: 1, nHead: 1, nPositions: 16 };
+  writeFileSync(at("new.json"), JSON.stringify({ model, training: { steps: 2, batchSize: 2, sequenceLength: 8 } }));
+  const made = ["--data", "p.txt", "--held-out", "p.txt", "--tokenizer", "m", "--config", "new.json", "--out", "new"];
+  const { status, stderr } = valuehead(cwd, "train", "--algorithm", "sft", ...made, "--quiet");
+  expect([status, stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  await expectAgain("new");
+});
+
+it("sft learns responses alone, and --resume knows it", async () => {
   const rows = Array.from(
     { length: 12 },
     (_, i) => `${JSON.stringify({ prompt: `${i} + 1 =`, response: ` ${i + 1}` })}\n`,
@@ -108,6 +142,7 @@ it("sft learns responses alone, and --resume knows it", () => {
   expect([first.status, first.stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
   const more = valuehead(cwd, "train", "--resume", "answers", "--steps", "2", "--quiet");
   expect([more.status, more.stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  await expectAgain("answers");
   const wrong = valuehead(
     cwd,
     "train",
@@ -123,7 +158,7 @@ describe("what is wrong reads well", () => {
     [["--algorithm", "grpo", "--scale-rewards", "none"], "--scale-rewards", "it is called --advantage-scaling here"],
     [["--algorithm", "dpo", "--label_smoothing", "0"], "--label_smoothing", "it is called --label-smoothing here"],
     [["--algorithm", "dpo", "--data", "p.txt", "--out", "x"], "p.txt", "write one {"],
-    [["--algorithm", "gpro"], "gpro", "Allowed choices are ppo, grpo, rloo, dpo, sft, reward"],
+    [["--algorithm", "gpro"], "gpro", "one of ppo, grpo, rloo, dpo, sft, reward", "did you mean grpo?"],
   ])("%j", (args, ...words) => {
     const { status, stderr } = valuehead(cwd, "train", ...args);
     expect(status).not.toBe(0);
