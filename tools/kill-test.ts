@@ -16,6 +16,7 @@ const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
   GRPO: ["--algorithm", "grpo", "--num-generations", "4", "--score-scaling", "scale"],
   RLOO: ["--algorithm", "rloo", "--num-generations", "2", "--epochs", "2"],
   DPO: ["--algorithm", "dpo"],
+  "reward model": ["--algorithm", "reward"],
   "SFT on responses": ["--algorithm", "sft", "--responses"],
   "SFT on text": ["--algorithm", "sft"],
 };

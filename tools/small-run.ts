@@ -43,7 +43,11 @@ export function startRun(
   prefix: readonly string[] = [],
 ): ChildProcess {
   const text = flags.includes("--responses") ? "responses.jsonl" : "text.txt";
-  const files = flags.includes("sft") ? text : flags.includes("dpo") ? "pairs.jsonl" : undefined;
+  const files = flags.includes("sft")
+    ? text
+    : flags.some((flag) => /^(dpo|reward)$/.test(flag))
+      ? "pairs.jsonl"
+      : undefined;
   const data = files ? ["--data", files] : ["--prompts", "prompts.txt", "--reward", "length"];
   const sizes = files
     ? ["--batch-size", "4", "--held-out-fraction", "0.2", "--eval-every", "2"]

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import type { Num, RunData } from "../../src/run/page/data.ts";
-import { type ChartSpec, formatOf, meaningOf } from "./charts.ts";
+import { type ChartSpec, formatOf, isLabelled, meaningOf } from "./charts.ts";
 import { badSteps } from "./findings.ts";
 import { number } from "./format.ts";
 import { getState, setState, subscribe, useStore } from "./store.ts";
@@ -217,6 +217,7 @@ export function Chart({ spec, height = 190 }: Props) {
           range: (u, min, max) =>
             (getState().range?.slice() as [number, number]) ?? (u.data[0].length > 1 ? [min, max] : [min - 1, max + 1]),
         },
+        y: { range: (_, low, high) => (low === high ? around(low) : uPlot.rangeNum(low, high, 0.1, true)) },
       },
       cursor: {
         y: false,
@@ -331,7 +332,7 @@ export function Chart({ spec, height = 190 }: Props) {
         {drawn.curves.map(({ label, colour }, c) => (
           <span class="key" key={label + c}>
             <i style={{ background: colour }} />
-            {(drawn.curves.length > 1 || runs.length > 1) && <span class="label">{label}</span>}
+            {(drawn.curves.length > 1 || runs.length > 1 || isLabelled(spec)) && <span class="label">{label}</span>}
             <b
               class="num"
               data-metric={spec.series[drawn.curves[c].place].metric}
@@ -372,6 +373,10 @@ export function Chart({ spec, height = 190 }: Props) {
     </figure>
   );
 }
+
+/** What is shown of a curve that never moves. */
+const around = (x: number | null): [number, number] =>
+  x === null || x === 0 ? [0, 1] : [x - 0.1 * Math.abs(x), x + 0.1 * Math.abs(x)];
 
 /** For axes: short, the same number of digits throughout. */
 function compact(x: number): string {

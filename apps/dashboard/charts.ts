@@ -11,6 +11,10 @@ export interface Series {
 export interface ChartSpec {
   readonly title: string;
   readonly unit?: string;
+  /** It is of runs that have this metric. */
+  readonly when?: string;
+  /** Whether a curve that is alone has its name beside it; default: where there may be others. */
+  readonly labelled?: boolean;
   readonly series: readonly Series[];
   /** The series that stands for all where several runs are shown; default: the first. */
   readonly lead?: string;
@@ -97,21 +101,52 @@ export const GROUPS: readonly ChartGroup[] = [
         series: [s("tokens/responses_len_mean", "mean")],
         band: { error: "tokens/responses_len_std", times: 1, label: "± 1 standard deviation" },
       },
-      { title: "Loss", unit: "nats per token", series: [s("sft/loss", "training"), s("eval/loss", "held out")] },
+      { title: "Spread of scores within a group", series: [s("group/std_scores", "standard deviation")] },
+      {
+        title: "Groups with equal scores",
+        unit: "share: they teach nothing",
+        series: [s("group/equal_scores", "share")],
+      },
+      {
+        title: "Loss",
+        unit: "nats per token",
+        when: "sft/loss",
+        series: [s("sft/loss", "training"), s("eval/loss", "held out")],
+      },
+      ...["dpo", "reward"].flatMap((name): ChartSpec[] => [
+        { title: "Loss", when: `${name}/loss`, series: [s(`${name}/loss`, "training"), s("eval/loss", "held out")] },
+        {
+          title: "Accuracy",
+          unit: name === "dpo" ? "share of pairs told apart" : "share judged right",
+          when: `${name}/accuracy`,
+          series: [s(`${name}/accuracy`, "training"), s("eval/accuracy", "held out")],
+          lines: name === "dpo" ? [{ label: "0.5: chance", at: 0.5 }] : [],
+        },
+        {
+          title: "Margin: chosen less rejected",
+          when: `${name}/margin`,
+          series: [s(`${name}/margin`, "training"), s("eval/margin", "held out")],
+          lines: [{ label: "0", at: 0 }],
+        },
+      ]),
+      {
+        title: "Rewards β (log π − log π ref)",
+        series: [s("dpo/rewards_chosen", "chosen"), s("dpo/rewards_rejected", "rejected")],
+        lines: [{ label: "0: as likely as before", at: 0 }],
+      },
+      {
+        title: "Log-probs of responses",
+        unit: "nats per response",
+        series: [s("dpo/logps_chosen", "chosen"), s("dpo/logps_rejected", "rejected")],
+      },
+      { title: "Output of the model", series: [s("reward/mean", "mean")] },
+      { title: "Correlation with held-out scores", series: [s("eval/correlation", "Pearson's")] },
     ],
   },
   {
     title: "How it is learned",
     charts: [
       { title: "Policy loss", series: [s("ppo/loss/policy", "policy"), s("policy/loss", "policy")] },
-      {
-        title: "Loss of the reward model",
-        series: [s("reward/loss", "training")],
-      },
-      {
-        title: "Accuracy of the reward model",
-        series: [s("reward/accuracy", "training"), s("eval/accuracy", "held out")],
-      },
       { title: "Value loss", series: [s("ppo/loss/value", "value")] },
       {
         title: "Clip fraction",
@@ -144,6 +179,7 @@ export const GROUPS: readonly ChartGroup[] = [
         series: [s("ppo/val/var_explained", "explained")],
         lines: [{ label: "0: a constant", at: 0 }],
       },
+      { title: "Spread of advantages", series: [s("group/advantages_std", "standard deviation")] },
       { title: "Values and returns", series: [s("ppo/returns/mean", "returns"), s("ppo/val/mean", "values")] },
       {
         title: "Gradient norm",
@@ -157,7 +193,13 @@ export const GROUPS: readonly ChartGroup[] = [
       },
       {
         title: "Size of an update",
-        series: [s("ppo/update_norm", "norm"), s("sft/update_norm", "norm"), s("update/norm", "norm")],
+        series: [
+          s("ppo/update_norm", "norm"),
+          s("sft/update_norm", "norm"),
+          s("update/norm", "norm"),
+          s("dpo/update_norm", "norm"),
+          s("reward/update_norm", "norm"),
+        ],
       },
       {
         title: "Learning rate",
@@ -218,28 +260,39 @@ export const GROUPS: readonly ChartGroup[] = [
   },
 ];
 
-const KNOWN = new Set(
-  GROUPS.flatMap(({ charts }) =>
-    charts.flatMap(({ series, band, lines = [] }) => [
-      ...series.map(({ metric }) => metric),
-      ...(band ? ("error" in band ? [band.error] : [band.low, band.high]) : []),
-      ...lines.flatMap((line) => ("metric" in line ? [line.metric] : [])),
-    ]),
-  ),
-);
+/** Metrics that a chart shows. */
+const shownBy = ({ series, band, lines = [] }: ChartSpec): string[] => [
+  ...series.map(({ metric }) => metric),
+  ...(band ? ("error" in band ? [band.error] : [band.low, band.high]) : []),
+  ...lines.flatMap((line) => ("metric" in line ? [line.metric] : [])),
+];
+
+/** Whether a curve that is alone is named. */
+export const isLabelled = ({ labelled, series }: ChartSpec): boolean =>
+  labelled ?? new Set(series.map(({ label }) => label)).size > 1;
+
+/** Whether some of the runs have numbers for a chart. */
+export function isShown({ when, series }: ChartSpec, runs: readonly RunData[]): boolean {
+  const has = (metric: string) => runs.some(({ columns }) => columns[metric]?.some((x) => x !== null));
+  return when === undefined ? series.some(({ metric }) => has(metric)) : has(when);
+}
 
 /** The groups with the charts that some run has numbers for, and one for all other numbers. */
 export function groupsOf(runs: readonly RunData[]): ChartGroup[] {
   const has = (metric: string) => runs.some(({ columns }) => columns[metric]?.some((x) => x !== null));
   const groups = GROUPS.map(({ title, charts }) => ({
     title,
-    charts: charts.flatMap((chart) => {
-      const series = chart.series.filter(({ metric }) => has(metric));
-      return series.length > 0 ? [{ ...chart, series }] : [];
-    }),
+    charts: charts
+      .filter((chart) => isShown(chart, runs))
+      .map((chart) => ({
+        ...chart,
+        labelled: isLabelled(chart),
+        series: chart.series.filter(({ metric }) => has(metric)),
+      })),
   }));
+  const known = new Set(groups.flatMap(({ charts }) => charts.flatMap(shownBy)));
   const names = [...new Set(runs.flatMap(({ columns }) => Object.keys(columns)))].filter(
-    (name) => !KNOWN.has(name) && has(name),
+    (name) => !known.has(name) && has(name),
   );
   const others = names.sort().map((name) => one(name, name));
   return [...groups, { title: "All other numbers", charts: others }].filter(({ charts }) => charts.length > 0);

@@ -21,6 +21,10 @@ export function mean(values: Column): number | undefined {
   return numbers.length > 0 ? numbers.reduce((a, b) => a + b, 0) / numbers.length : undefined;
 }
 
+/** The first of some metrics that a run has: algorithms call the same thing by names of their own. */
+const anyColumn = (run: RunData, ...names: string[]): Column =>
+  run.columns[names.find((name) => run.columns[name] !== undefined) ?? ""] ?? [];
+
 export const lastOf = (values: Column): number | undefined => values.findLast(isNumber);
 
 /** How many steps count as the beginning and as the end of a run. */
@@ -167,8 +171,8 @@ function healthFindings(run: RunData): Finding[] {
       text: `The controller aims at ${number(target, 3)}. Far from the starting model, text may score well and read badly: look at samples. A lower learning rate or a shorter klHorizon hold it closer.`,
       step: since(run, (i) => (column(run, "objective/kl")[i] ?? 0) > 2 * target),
     });
-  const entropy = column(run, "ppo/policy/entropy");
-  const [first, last] = [mean(entropy.slice(0, n)), end("ppo/policy/entropy")];
+  const entropy = anyColumn(run, "ppo/policy/entropy", "policy/entropy");
+  const [first, last] = [mean(entropy.slice(0, n)), mean(entropy.slice(-n))];
   if (first !== undefined && last !== undefined && run.steps.length >= 10 && last < first / 4)
     findings.push({
       kind: "warn",
@@ -176,11 +180,11 @@ function healthFindings(run: RunData): Finding[] {
       text: "The policy has all but stopped to vary: it says nearly the same each time. Compare samples of early and late steps.",
       step: since(run, (i) => (entropy[i] ?? Number.POSITIVE_INFINITY) < first / 4),
     });
-  const clipped = end("ppo/policy/clipfrac");
+  const clipped = mean(anyColumn(run, "ppo/policy/clipfrac", "policy/clipfrac").slice(-n));
   if (clipped !== undefined && clipped > 0.3)
     findings.push({
       kind: "warn",
-      title: `${number(100 * clipped, 2)} % of tokens are clipped`,
+      title: `${number(100 * clipped, 2)} % of ${run.config?.algorithm === "rloo" ? "responses" : "tokens"} are clipped`,
       text: "The updates of a step go further than the clip range allows for: a lower learning rate or fewer epochs learn as much from the same samples.",
     });
   const explained = end("ppo/val/var_explained");
@@ -190,12 +194,62 @@ function healthFindings(run: RunData): Finding[] {
       title: `The value head is worse than a constant (explained variance ${number(explained, 2)})`,
       text: "Advantages are then noisier than they need be. It is usual in the first steps; later, raise vfCoef or the learning rate.",
     });
-  const skipped = lastOf(column(run, "ppo/skipped_updates"));
+  const equal = end("group/equal_scores");
+  if (equal !== undefined && equal > 0.5)
+    findings.push({
+      kind: "warn",
+      title: `${number(100 * equal, 2)} % of the groups have equal scores`,
+      text: "Answers to a prompt are compared with each other: where all score alike nothing is learned. Prompts that are neither always nor never answered well, a finer reward, or more generations help.",
+      step: since(run, (i) => (column(run, "group/equal_scores")[i] ?? 0) > 0.5),
+    });
+  const skipped = lastOf(anyColumn(run, "ppo/skipped_updates", "update/skipped"));
   if (skipped)
     findings.push({
       kind: "warn",
       title: `${plural(skipped, "optimizer step")} left out`,
       text: "A loss or a gradient was not finite there.",
+    });
+  return findings;
+}
+
+/** Of what learns from examples. */
+function lossFindings(run: RunData): Finding[] {
+  const findings: Finding[] = [];
+  const losses = anyColumn(run, "sft/loss", "dpo/loss", "reward/loss");
+  const n = edge(losses.length);
+  const [from, to] = [mean(losses.slice(0, n)), mean(losses.slice(-n))];
+  if (from !== undefined && to !== undefined && losses.length >= 5)
+    findings.push({
+      kind: "info",
+      title: `The loss went from ${number(from, 3)} to ${number(to, 3)}`,
+      text: `Means over the first and the last ${plural(n, "step")}, on what is learned.`,
+    });
+  const heldOut = column(run, "eval/loss").flatMap((loss, i) => (isNumber(loss) ? [{ loss, step: run.steps[i] }] : []));
+  const accuracy = lastOf(column(run, "eval/accuracy"));
+  const told =
+    accuracy === undefined ? "" : ` ${number(100 * accuracy, 3)} % of held-out examples are judged right at the end.`;
+  if (heldOut.length >= 2) {
+    const [first, last] = [heldOut[0], heldOut[heldOut.length - 1]];
+    const best = heldOut.reduce((a, b) => (b.loss < a.loss ? b : a));
+    const rose = last.loss > best.loss + 0.02 * Math.abs(best.loss);
+    findings.push({
+      kind: rose ? "warn" : last.loss < first.loss ? "good" : "info",
+      title: rose
+        ? `The held-out loss rose from step ${best.step} on, from ${number(best.loss, 3)} to ${number(last.loss, 3)}`
+        : `The held-out loss went from ${number(first.loss, 3)} to ${number(last.loss, 3)}`,
+      text: rose
+        ? `What is learned since then helps with the examples that are learned, and with no others: more data, fewer steps or a lower learning rate. The best checkpoint is the one nearest step ${best.step}.${told}`
+        : `On examples never learned from, measured ${plural(heldOut.length, "time")}.${told}`,
+      step: rose ? best.step : undefined,
+    });
+  }
+  const chosen = mean(column(run, "dpo/rewards_chosen").slice(-n));
+  if (chosen !== undefined && chosen < -0.1)
+    findings.push({
+      kind: "warn",
+      title: `Chosen responses became less likely, too (reward ${number(chosen, 3)})`,
+      text: "The policy prefers them because the rejected ones fell further, not because it says them more often. A lower learning rate, a larger beta or fewer steps hold it closer to the starting model.",
+      step: since(run, (i) => (column(run, "dpo/rewards_chosen")[i] ?? 0) < -0.1),
     });
   return findings;
 }
@@ -235,7 +289,13 @@ function endFindings(run: RunData): Finding[] {
 /** All findings, what is bad first. */
 export function findings(run: RunData): Finding[] {
   if (run.steps.length === 0) return endFindings(run);
-  const all = [...auditFindings(run), ...endFindings(run), ...rewardFindings(run), ...healthFindings(run)];
+  const all = [
+    ...auditFindings(run),
+    ...endFindings(run),
+    ...rewardFindings(run),
+    ...lossFindings(run),
+    ...healthFindings(run),
+  ];
   const order = ["bad", "warn", "good", "info"];
   return all.sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
 }

@@ -1,7 +1,8 @@
 /** @file A response under the lens: token by token, coloured by one of its numbers. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Num, RunData, SampleDetail } from "../../src/run/page/data.ts";
+import type { Num, RunData, SampleDetail, SampleRow } from "../../src/run/page/data.ts";
 import { number, visiblePiece } from "./format.ts";
+import { hasGroups } from "./groups.tsx";
 import { sampleDetail } from "./source.ts";
 import { setState } from "./store.ts";
 import { heat } from "./theme.ts";
@@ -94,6 +95,9 @@ export function Lens({ run, place, index }: { run: RunData; place: number; index
     [run, index, run.samples.length],
   );
   if (!row) return null;
+  const grouped = hasGroups(run);
+  const group = grouped ? others.filter(({ sample }) => sample.step === row.step) : [];
+  const earlier = grouped ? others.filter(({ sample }) => sample.step !== row.step) : others;
   const pieces = detail?.pieces ?? [];
   const available = detail ? MEASURES.filter(({ of }) => of(detail)?.some((x) => x !== null)) : [];
   const measure = available.find(({ name }) => name === by) ?? available[0];
@@ -232,21 +236,33 @@ export function Lens({ run, place, index }: { run: RunData; place: number; index
           )}
         </>
       )}
+      {group.length > 0 && (
+        <>
+          <h3>Other answers of its group</h3>
+          <Answers answers={group} place={place} />
+        </>
+      )}
       <h3>The same prompt at other steps</h3>
-      {others.length === 0 ? (
+      {earlier.length === 0 ? (
         <p class="faint">No other response to this prompt was written down. More are with a higher logSamples.</p>
       ) : (
-        <ul class="others">
-          {others.slice(0, 30).map(({ sample, i }) => (
-            <li key={i}>
-              <button type="button" class="plain" onClick={() => setState({ lens: { run: place, index: i } })}>
-                <span class="num step">step {sample.step}</span>{" "}
-                <span class="num score">{number(sample.score, 3)}</span> {sample.response}
-              </button>
-            </li>
-          ))}
-        </ul>
+        <Answers answers={earlier} place={place} />
       )}
     </section>
+  );
+}
+
+function Answers({ answers, place }: { answers: readonly { sample: SampleRow; i: number }[]; place: number }) {
+  return (
+    <ul class="others">
+      {answers.slice(0, 30).map(({ sample, i }) => (
+        <li key={i}>
+          <button type="button" class="plain" onClick={() => setState({ lens: { run: place, index: i } })}>
+            <span class="num step">step {sample.step}</span> <span class="num score">{number(sample.score, 3)}</span>{" "}
+            {sample.response}
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }

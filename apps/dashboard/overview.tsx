@@ -1,7 +1,7 @@
 /** @file The first thing to read: what happened, in words, and the four curves that matter most. */
 import type { RunData } from "../../src/run/page/data.ts";
 import { Chart } from "./chart.tsx";
-import { AUDIT, type ChartSpec, ENTROPY, GROUPS, KL, REWARD } from "./charts.ts";
+import { AUDIT, ENTROPY, GROUPS, isShown, KL, REWARD } from "./charts.ts";
 import { column, type Finding, findings, lastOf } from "./findings.ts";
 import { duration, number, signed, withError } from "./format.ts";
 import { setState, useStore } from "./store.ts";
@@ -60,8 +60,11 @@ function figures(run: RunData): { name: string; value: string; note?: string }[]
     { name: "Loss", metric: "sft/loss" },
     { name: "Loss", metric: "dpo/loss" },
     { name: "Loss", metric: "reward/loss" },
-    { name: "Held-out accuracy", metric: "eval/accuracy" },
     { name: "Held-out loss", metric: "eval/loss" },
+    { name: "Accuracy", metric: "dpo/accuracy" },
+    { name: "Accuracy", metric: "reward/accuracy" },
+    { name: "Held-out accuracy", metric: "eval/accuracy" },
+    { name: "Groups with equal scores", metric: "group/equal_scores" },
     { name: "Audit, log M", metric: "audit/log_martingale" },
   ].flatMap(({ name, metric }) => {
     const value = last(metric);
@@ -141,16 +144,20 @@ function BeforeAfter({ run }: { run: RunData }) {
 const spreadOver = (length: number, most: number): number[] =>
   Array.from({ length: Math.min(length, most) }, (_, i) => Math.floor((i * length) / Math.min(length, most)));
 
-const LOSSES = GROUPS.flatMap(({ charts }) => charts).filter(({ title }) =>
-  /^(Loss|Gradient norm|Learning rate|Time per phase)$/.test(title),
-);
+/** Of runs without a reward: what they learn, then how. */
+const LEARNED = [
+  ...GROUPS[0].charts,
+  ...GROUPS.flatMap(({ charts }) => charts).filter(({ title }) =>
+    /^(Gradient norm|Learning rate|Time per phase)$/.test(title),
+  ),
+];
 
 export function Overview({ run }: { run: RunData }) {
   const revision = useStore((s) => s.revision);
   void revision;
   const found = findings(run);
   const rewarded = run.columns["env/reward_mean"] !== undefined;
-  const has = ({ series }: ChartSpec) => series.some(({ metric }) => run.columns[metric]);
+  const charts = (rewarded ? [REWARD, KL, AUDIT, ENTROPY] : LEARNED).filter((spec) => isShown(spec, [run])).slice(0, 4);
   return (
     <>
       <section class="card" aria-labelledby="happened">
@@ -173,7 +180,7 @@ export function Overview({ run }: { run: RunData }) {
         </dl>
       )}
       <div class="charts two">
-        {(rewarded ? [REWARD, KL, AUDIT, ENTROPY] : LOSSES).filter(has).map((spec) => (
+        {charts.map((spec) => (
           <Chart spec={spec} key={spec.title} height={220} />
         ))}
       </div>

@@ -3,6 +3,7 @@ import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
+import type { RunData } from "../../src/run/page/data.ts";
 import { Audit } from "./audit.tsx";
 import { Chart } from "./chart.tsx";
 import { groupsOf } from "./charts.ts";
@@ -241,6 +242,10 @@ function Theme() {
   );
 }
 
+/** Whether a run has answers of its own to show and to audit; others learn from what is written. */
+const drawsText = ({ config, samples, columns }: RunData): boolean =>
+  samples.length > 0 || !/^(dpo|sft|reward)$/.test(String(config?.algorithm)) || "env/reward_mean" in columns;
+
 function Page() {
   const data = useStore((s) => s.data);
   const problem = useStore((s) => s.problem);
@@ -248,6 +253,8 @@ function Page() {
   const focus = useStore((s) => s.focus);
   useStore((s) => s.revision);
   const run = data?.runs[focus];
+  const tabs = TABS.filter((name) => !/^(samples|audit)$/.test(name) || !data || data.runs.some(drawsText));
+  const shown = tabs.includes(tab) ? tab : "overview";
   return (
     <>
       <header>
@@ -264,8 +271,8 @@ function Page() {
         </div>
         <div class="bar second">
           <nav aria-label="Parts of the page">
-            {TABS.map((name) => (
-              <a key={name} href={`#${name}`} aria-current={name === tab ? "page" : undefined}>
+            {tabs.map((name) => (
+              <a key={name} href={`#${name}`} aria-current={name === shown ? "page" : undefined}>
                 {TITLES[name]}
               </a>
             ))}
@@ -277,11 +284,11 @@ function Page() {
       <main id="main">
         {problem && <p class="card lead bad">{problem}</p>}
         {!data && !problem && <p class="lead faint">Reading the run …</p>}
-        {run && tab === "overview" && <Overview run={run} key={focus} />}
-        {run && tab === "charts" && <Charts />}
-        {run && tab === "samples" && <Samples run={run} place={focus} key={focus} />}
-        {run && tab === "audit" && <Audit run={run} key={focus} />}
-        {run && tab === "run" && <Run run={run} key={focus} />}
+        {run && shown === "overview" && <Overview run={run} key={focus} />}
+        {run && shown === "charts" && <Charts />}
+        {run && shown === "samples" && <Samples run={run} place={focus} key={focus} />}
+        {run && shown === "audit" && <Audit run={run} key={focus} />}
+        {run && shown === "run" && <Run run={run} key={focus} />}
       </main>
     </>
   );

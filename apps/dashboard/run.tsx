@@ -22,7 +22,8 @@ function Command({ label, text }: { label: string; text: string }) {
   );
 }
 
-const shown = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+const shown = (value: unknown): string =>
+  value === null || value === "" ? "none" : typeof value === "string" ? value : JSON.stringify(value);
 
 function Table({ entries, label }: { entries: readonly (readonly [string, unknown])[]; label: string }) {
   return (
@@ -97,7 +98,11 @@ function said(event: Readonly<Record<string, unknown>>): string {
   if (typeof event.message === "string") return event.message;
   if (event.type === "error") return `${event.where}: found ${event.found}, expected ${event.expected}. ${event.fix}`;
   if (event.type === "loaded")
-    return `${Number(event.parameters).toLocaleString("en-US")} parameters${event.resumedAt ? `, resumed after step ${event.resumedAt}` : ""}`;
+    return [
+      `${Number(event.parameters).toLocaleString("en-US")} parameters`,
+      ...(event.resumedAt ? [`resumed after step ${event.resumedAt}`] : []),
+      ...(Array.isArray(event.notes) ? event.notes.map(String) : []),
+    ].join("; ");
   if (event.type === "evaluation")
     return `held-out mean score ${event.when} training: ${Number(event.mean).toFixed(3)}`;
   return typeof event.directory === "string" ? event.directory : "";

@@ -2,10 +2,12 @@
 import { useMemo, useState } from "preact/hooks";
 import type { RunData, SampleRow } from "../../src/run/page/data.ts";
 import { number, plural } from "./format.ts";
+import { Groups, groupsOfSamples, hasGroups } from "./groups.tsx";
 import { Lens } from "./lens.tsx";
 import { setState, useStore } from "./store.ts";
 
 const PAGE = 50;
+const GROUPS_PER_PAGE = 20;
 const COLUMNS = [
   { name: "step", label: "Step" },
   { name: "score", label: "Score" },
@@ -61,7 +63,8 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
   const lens = useStore((s) => s.lens);
   const range = useStore((s) => s.range);
   const [words, setWords] = useState("");
-  const [kind, setKind] = useState<"all" | "best" | "worst">("all");
+  const grouped = hasGroups(run);
+  const [kind, setKind] = useState<"all" | "groups" | "best" | "worst">(grouped ? "groups" : "all");
   const [sort, setSort] = useState<{ by: SortBy; down: boolean }>({ by: "step", down: true });
   const [page, setPage] = useState(0);
   const matching = useMemo(() => {
@@ -69,7 +72,7 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
     const rows: { sample: SampleRow; index: number }[] = [];
     run.samples.forEach((sample, index) => {
       if (range && (sample.step < range[0] || sample.step > range[1])) return;
-      if (kind !== "all" && sample.picked !== kind) return;
+      if (kind !== "all" && kind !== "groups" && sample.picked !== kind) return;
       if (
         wanted &&
         !sample.response.toLowerCase().includes(wanted) &&
@@ -87,7 +90,9 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
       return (x === null || y === null ? compare(x, y) : sign * (x - y)) || sign * (a.index - b.index);
     });
   }, [matching, sort]);
-  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  const groups = useMemo(() => (kind === "groups" ? groupsOfSamples(matching) : []), [matching, kind]);
+  const perPage = kind === "groups" ? GROUPS_PER_PAGE : PAGE;
+  const pages = Math.max(1, Math.ceil((kind === "groups" ? groups : found).length / perPage));
   const at = Math.min(page, pages - 1);
   const shown = found.slice(at * PAGE, (at + 1) * PAGE);
   const open = lens?.run === place ? lens.index : undefined;
@@ -109,6 +114,7 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
           <label>
             <span class="visually-hidden">Which samples</span>
             <select value={kind} onChange={(e) => (setKind(e.currentTarget.value as typeof kind), setPage(0))}>
+              {grouped && <option value="groups">side by side, by group</option>}
               <option value="all">all samples</option>
               <option value="best">best of each step</option>
               <option value="worst">worst of each step</option>
@@ -120,54 +126,58 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
           </span>
         </div>
         <Histogram rows={found.map(({ sample }) => sample)} />
-        <div class="scroll" tabIndex={0} role="region" aria-label="Table of samples">
-          <table class="grid">
-            <thead>
-              <tr>
-                {COLUMNS.map(({ name, label }) => (
-                  <th
-                    scope="col"
-                    key={name}
-                    aria-sort={sort.by === name ? (sort.down ? "descending" : "ascending") : "none"}
-                  >
-                    <button
-                      type="button"
-                      class="plain"
-                      onClick={() => (setSort({ by: name, down: sort.by === name ? !sort.down : true }), setPage(0))}
+        {kind === "groups" ? (
+          <Groups run={run} place={place} groups={groups.slice(at * perPage, (at + 1) * perPage)} open={open} />
+        ) : (
+          <div class="scroll" tabIndex={0} role="region" aria-label="Table of samples">
+            <table class="grid">
+              <thead>
+                <tr>
+                  {COLUMNS.map(({ name, label }) => (
+                    <th
+                      scope="col"
+                      key={name}
+                      aria-sort={sort.by === name ? (sort.down ? "descending" : "ascending") : "none"}
                     >
-                      {label} <span aria-hidden="true">{sort.by === name ? (sort.down ? "↓" : "↑") : ""}</span>
-                    </button>
+                      <button
+                        type="button"
+                        class="plain"
+                        onClick={() => (setSort({ by: name, down: sort.by === name ? !sort.down : true }), setPage(0))}
+                      >
+                        {label} <span aria-hidden="true">{sort.by === name ? (sort.down ? "↓" : "↑") : ""}</span>
+                      </button>
+                    </th>
+                  ))}
+                  <th scope="col" class="wide">
+                    Prompt and response
                   </th>
-                ))}
-                <th scope="col" class="wide">
-                  Prompt and response
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {shown.map(({ sample, index }) => (
-                <tr
-                  key={index}
-                  class={index === open ? "on" : ""}
-                  onClick={() => setState({ lens: { run: place, index } })}
-                >
-                  <td class="num">{sample.step}</td>
-                  <td class="num">{number(sample.score, 3)}</td>
-                  <td class="num">{number(sample.kl, 3)}</td>
-                  <td class="num">{number(sample.advantage, 3)}</td>
-                  <td class="num">{sample.length}</td>
-                  <td class="wide">
-                    <button type="button" class="plain open">
-                      <span class="prompt">{run.prompts[sample.prompt]}</span>
-                      <span>{sample.response || <i class="faint">(nothing)</i>}</span>
-                      {sample.picked && <span class={`tag ${sample.picked}`}>{sample.picked}</span>}
-                    </button>
-                  </td>
                 </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+              </thead>
+              <tbody>
+                {shown.map(({ sample, index }) => (
+                  <tr
+                    key={index}
+                    class={index === open ? "on" : ""}
+                    onClick={() => setState({ lens: { run: place, index } })}
+                  >
+                    <td class="num">{sample.step}</td>
+                    <td class="num">{number(sample.score, 3)}</td>
+                    <td class="num">{number(sample.kl, 3)}</td>
+                    <td class="num">{number(sample.advantage, 3)}</td>
+                    <td class="num">{sample.length}</td>
+                    <td class="wide">
+                      <button type="button" class="plain open">
+                        <span class="prompt">{run.prompts[sample.prompt]}</span>
+                        <span>{sample.response || <i class="faint">(nothing)</i>}</span>
+                        {sample.picked && <span class={`tag ${sample.picked}`}>{sample.picked}</span>}
+                      </button>
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
         {pages > 1 && (
           <div class="row pager">
             <button type="button" disabled={at === 0} onClick={() => setPage(at - 1)}>

@@ -10,22 +10,26 @@ export interface Colours {
 
 /** Of the theme that is in force. */
 export function colours(): Colours {
-  const style = getComputedStyle(document.documentElement);
-  const value = (name: string) => style.getPropertyValue(name).trim();
-  return {
+  // The sheet has both themes in one value; as the colour of an element it is the one in force.
+  const probe = document.documentElement.appendChild(document.createElement("i"));
+  const value = (name: string) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const found = {
     series: Array.from({ length: 8 }, (_, i) => value(`--s${i}`)),
     muted: value("--muted"),
     grid: value("--grid"),
     line: value("--line"),
     bad: value("--bad"),
   };
+  probe.remove();
+  return found;
 }
 
-/** #rrggbb, see-through. */
-export function withAlpha(hex: string, alpha: number): string {
-  const part = (i: number) => Number.parseInt(hex.slice(i, i + 2), 16);
-  return `rgba(${part(1)}, ${part(3)}, ${part(5)}, ${alpha})`;
-}
+/** rgb(r, g, b), see-through. */
+export const withAlpha = (rgb: string, alpha: number): string =>
+  rgb.replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
 
 /** A number as a background for a token: from `low` (blue) over 0 (none) to `high` (orange). Text stays readable on it. */
 export function heat(x: number | null | undefined, low: number, middle: number, high: number): string {

@@ -10,7 +10,7 @@ import { RunReader } from "../../src/run/page/reader.ts";
 import { LARGEST_REPORT, reportOf, writeReport } from "../../src/run/page/report.ts";
 import { chromium, openBrowser } from "../support/browser.ts";
 import { buildPage } from "../support/cli.ts";
-import { metricsAt, sampleAt, writePageRun } from "../support/page-run.ts";
+import { lossAt, metricsAt, sampleAt, writeOtherRun, writePageRun } from "../support/page-run.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-page-"));
 const at = (name: string) => join(directory, name);
@@ -143,6 +143,61 @@ describe.skipIf(!chromium)("the page", () => {
     }
     expect(page.trouble).toEqual([]);
     await page.close();
+  });
+
+  test("of GRPO the answers to a prompt are side by side, best first, and the lens says which compete", async () => {
+    writeOtherRun(at("grpo"), "grpo");
+    const page = await visit(`${(await serve("grpo")).url}#samples`);
+    const first = page.locator(".groups li").first();
+    expect(await first.locator("h3").textContent()).toMatch(/step 16\s*Opening 16:\s*3 answers, mean score 0\.50/);
+    expect(await first.locator(".group-answers b").allTextContents()).toEqual(["0.90", "0.40", "0.20"]);
+    await first.locator("button").nth(1).click();
+    expect(await page.locator(".lens h3").allTextContents()).toContain("Other answers of its group");
+    expect(await page.locator(".lens .others .score").allTextContents()).toEqual(["0.20", "0.90"]);
+    await page.click('nav a[href="#overview"]');
+    const said = await page.locator(".finding h3").allTextContents();
+    expect(said).toContain("75 % of the groups have equal scores");
+    expect(said).toContain("50 % of tokens are clipped");
+    await page.click('nav a[href="#charts"]');
+    expect(asNumber(await value(page, "group/std_scores"))).toBe(4);
+    expect(page.trouble).toEqual([]);
+    await page.close();
+  });
+
+  test.each(["sft", "dpo"] as const)(
+    "of %s there is what it learns, and neither samples nor an audit",
+    async (algorithm) => {
+      writeOtherRun(at(algorithm), algorithm);
+      const page = await visit(`${(await serve(algorithm)).url}#audit`);
+      expect(await page.locator("nav a").allTextContents()).toEqual(["Overview", "Charts", "Run"]);
+      const said = await page.locator(".finding h3").allTextContents();
+      expect(said).toContain("The held-out loss rose from step 8 on, from 1.20 to 1.60");
+      expect(said.some((title) => title.startsWith("Chosen responses became less likely"))).toBe(algorithm === "dpo");
+      const last = lossAt(algorithm, 16);
+      const titles = await page.locator(".chart h3").allTextContents();
+      expect(titles[0]).toBe(algorithm === "sft" ? "Lossnats per token" : "Loss");
+      await page.click('nav a[href="#charts"]');
+      for (const [name, x] of Object.entries(last))
+        if (!/^(time|step)/.test(name)) expect(asNumber(await value(page, name)), name).toBeCloseTo(x, 3);
+      expect(await page.locator(".more").count()).toBe(0); // nothing is left over for a list without names
+      expect(page.trouble).toEqual([]);
+      await page.close();
+    },
+  );
+
+  test("colours are those of the system, unless others are chosen", async () => {
+    const { url } = await serve("honest");
+    for (const system of ["light", "dark"] as const) {
+      const page = await visit(url, { colorScheme: system });
+      const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+      const colours = { light: "rgb(247, 247, 245)", dark: "rgb(19, 20, 23)" };
+      expect(await background()).toBe(colours[system]);
+      const other = system === "light" ? "dark" : "light";
+      await page.selectOption(".theme select", other);
+      expect(await background()).toBe(colours[other]);
+      expect(page.trouble).toEqual([]);
+      await page.close();
+    }
   });
 
   test("samples are sorted and searched", async () => {

@@ -30,6 +30,7 @@ test.each([
   ["RLOO with LoRA", 1],
   ["DPO", 1],
   ["DPO with LoRA", 1],
+  ["reward model", 1],
   ["SFT on responses", 1],
   ["SFT on text", 2],
 ])("so does one of the kind %s", async (kind, kills) => {

@@ -133,3 +133,49 @@ export function writePageRun(directory: string, run: PageRun): void {
     JSON.stringify({ prompts: "x", before: answers((i) => 0.1 * i), after: answers((i) => 0.1 * i + 0.2 + 0.01 * i) }),
   );
 }
+
+/** Numbers of a run that learns from examples: the held-out loss is lowest at step 8 and rises from there. */
+export function lossAt(algorithm: "sft" | "dpo", step: number): Record<string, number> {
+  const heldOut = step <= 8 ? 2 - 0.1 * step : 1.2 + 0.05 * (step - 8);
+  const measured: Record<string, number> = step % 2 === 0 ? { "eval/loss": heldOut } : {};
+  const own: Record<string, number> =
+    algorithm === "sft"
+      ? { "sft/loss": 2.5 / step, "sft/learning_rate": 1e-3 }
+      : {
+          "dpo/loss": 0.7 / step,
+          "dpo/accuracy": 0.5 + 0.02 * step,
+          "dpo/margin": 0.25 * step,
+          "dpo/rewards_chosen": -0.125 * step,
+          "dpo/rewards_rejected": -0.375 * step,
+          ...((step % 2 === 0 ? { "eval/accuracy": 0.75, "eval/margin": 0.2 * step } : {}) as Record<string, number>),
+        };
+  return { step, ...own, ...measured, "time/total": 1 };
+}
+
+/** Write the run directory of another algorithm: 16 steps; groups of 3 answers where answers compete. */
+export function writeOtherRun(directory: string, algorithm: "sft" | "dpo" | "grpo"): void {
+  mkdirSync(directory, { recursive: true });
+  const steps = Array.from({ length: 16 }, (_, i) => i + 1);
+  const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
+  const grouped = (step: number) => ({
+    ...Object.fromEntries(
+      Object.entries(metricsAt(step, { steps: 16, samplesPerStep: 3 })).filter(([n]) => !/^ppo/.test(n)),
+    ),
+    "policy/entropy": 3,
+    "policy/clipfrac": 0.5,
+    "group/std_scores": 0.25 * step,
+    "group/equal_scores": 0.75,
+  });
+  write("metrics.jsonl", lines(steps.map((step) => (algorithm === "grpo" ? grouped(step) : lossAt(algorithm, step)))));
+  const samples = steps.flatMap((step) =>
+    [0.2, 0.9, 0.4].map((score, i) => ({
+      ...sampleAt(step, i + 1, { steps: 16, samplesPerStep: 3 }),
+      prompt: `Opening ${step}:`,
+      score,
+    })),
+  );
+  write("samples.jsonl", algorithm === "grpo" ? lines(samples) : "");
+  write("events.jsonl", lines([{ time: "2026-01-01T00:00:00.000Z", type: "done", step: 16, interrupted: false }]));
+  const options = { steps: 16, ...(algorithm === "grpo" ? { numGenerations: 3 } : {}) };
+  write("config.json", JSON.stringify({ algorithm, model: "tiny", options }));
+}

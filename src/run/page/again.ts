@@ -24,18 +24,25 @@ export function commandOf(directory: string, config: Json): string | undefined {
 
 /** The flags for what --config does not take from a config.json: of what learns from prompts, none. */
 function dataOf(config: Json): string[] | undefined {
-  const { algorithm = "ppo", promptsPath, pairsPath, data, responses } = config;
-  const one = (flag: string, name: string) => (typeof config[name] === "string" ? [flag, config[name]] : []);
+  const { algorithm = "ppo", promptsPath, data, responses } = config;
+  const one = (flag: string, name: string): string[] => {
+    const value = config[name];
+    return typeof value === "string" ? [flag, value] : [];
+  };
   const several = (flag: string, name: string) => {
     const list = config[name];
     return Array.isArray(list) && list.length > 0 ? [flag, ...list.map(String)] : [];
   };
   const fraction = config.heldOutFraction ? ["--held-out-fraction", String(config.heldOutFraction)] : [];
   const learned = [...one("--model", "model"), ...one("--adapter", "adapter")];
-  if (algorithm === "dpo")
-    return typeof pairsPath === "string"
-      ? [...learned, "--data", pairsPath, ...one("--held-out", "heldOutPairs"), ...fraction]
-      : undefined;
+  for (const [name, path, heldOut] of [
+    ["dpo", "pairsPath", "heldOutPairs"],
+    ["reward", "judgementsPath", "heldOutJudgements"],
+  ])
+    if (algorithm === name) {
+      const found = one("--data", path);
+      return found.length > 0 ? [...learned, ...found, ...one("--held-out", heldOut), ...fraction] : undefined;
+    }
   if (algorithm === "sft")
     return Array.isArray(data)
       ? [
