@@ -16,7 +16,6 @@ const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
   GRPO: ["--algorithm", "grpo", "--num-generations", "4", "--score-scaling", "scale"],
   RLOO: ["--algorithm", "rloo", "--num-generations", "2", "--epochs", "2"],
   DPO: ["--algorithm", "dpo"],
-  "reward model": ["--algorithm", "reward"],
   "SFT on responses": ["--algorithm", "sft", "--responses"],
   "SFT on text": ["--algorithm", "sft"],
 };
@@ -28,6 +27,7 @@ const withLoRA = ([name, flags]: [string, readonly string[]]) =>
 export const KINDS: Readonly<Record<string, readonly string[]>> = {
   ...ALGORITHMS,
   ...Object.fromEntries(Object.entries(ALGORITHMS).map(withLoRA)),
+  "reward model": ["--algorithm", "reward"],
   "separate value model": ["--value-model", "separate"],
   int8: ["--rollout-precision", "int8"],
   scaling: ["--score-scaling", "normalize", "--score-clip", "2"],
