@@ -135,6 +135,8 @@ export type { ValueHead } from "./model/value-head.ts";
 export type { AdamW, AdamWOptions, NamedViews, TrainedRow } from "./nn/adamw.ts";
 export type { Rope } from "./nn/rotary.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
+export { packDirectory } from "./platform/archive.ts";
+export { type BrowserFiles, setBrowserFiles } from "./platform/package.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
 export type { Interval } from "./rl/compare.ts";
 export { pairedDifference } from "./rl/compare.ts";

@@ -5,3 +5,6 @@ export type Device = "cpu" | "wasm";
 
 /** Every one of them. */
 export const DEVICES = ["cpu", "wasm"] as const satisfies readonly Device[];
+
+/** What computes where nothing is said; in a browser wasm. */
+export const DEFAULT_DEVICE: Device = "cpu";

@@ -6,13 +6,13 @@ import { workingBytes } from "../graph/work.ts";
 import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
 import type { Backend, Executable, Slots } from "./backend.ts";
-import { DEVICES, type Device } from "./devices.ts";
+import { DEFAULT_DEVICE, DEVICES, type Device } from "./devices.ts";
 import { OrtNode } from "./ort-node.ts";
 import { OrtWeb } from "./ort-web.ts";
 
 /** What computes, on how many threads, and what is kept. */
 export interface EngineOptions {
-  /** What computes. Default: cpu. */
+  /** What computes. Default: cpu; in a browser wasm. */
   device?: Device;
   /** Threads inside one operation. Default: the cores this process may use. */
   threads?: number;
@@ -61,14 +61,14 @@ export class Engine {
    * @throws engine - its package is not installed
    */
   constructor(options: EngineOptions = {}) {
-    const { device = "cpu", threads = availableCores(), profile } = options;
+    const { device = DEFAULT_DEVICE, threads = availableCores(), profile } = options;
     this.#maxSessions = options.maxSessions ?? 96;
     if (!Object.hasOwn(BACKENDS, device))
       fail("config", {
         where: "device",
         found: describe(device),
         expected: DEVICES.join(" or "),
-        fix: "name one of them, or leave it out: cpu",
+        fix: `name one of them, or leave it out: ${DEFAULT_DEVICE}`,
       });
     this.#backend = BACKENDS[device]({ threads, profile });
   }

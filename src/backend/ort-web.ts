@@ -1,48 +1,18 @@
 /**
- * @file The WebAssembly backend, and the only file that knows onnxruntime-web, which is installed by those who want it.
+ * @file The WebAssembly backend: onnxruntime-web, in Node for those who install it (web-runtime.ts) and in browsers.
  *
  * - A run copies its inputs into WebAssembly's memory and its results out of it. Results written into a caller's buffer never
  *   reach it (version 1.30.0): they are taken as they come, and copied.
  * - The memory of its buffers could be shown, but is not: what works here needs no memory of the host.
  */
 import type { InferenceSession, Tensor } from "onnxruntime-common";
-import { fail, messageOf } from "../base/errors.ts";
 import { type ONNXModel, type Program, writeOnnx } from "../graph/onnx.ts";
-import { packageRequire } from "../platform/package.ts";
 import type { Backend, DeviceBuffer, Executable, HostArray, Slot, Slots } from "./backend.ts";
 import { engineError, tensorsOf } from "./slots.ts";
+import { loadRuntime, type Runtime, sessionError } from "./web-runtime.ts";
 
-type Runtime = typeof import("onnxruntime-common");
-
-const PACKAGE = "onnxruntime-web";
-/** The one whose behaviour was measured. */
-const VERSION = "1.30.0";
 /** What it would print is in the error that is thrown. */
 const QUIET = { logSeverityLevel: 4 } as const;
-
-/**
- * @param threads the first to load it decides for the process
- * @throws engine - it is not installed
- */
-function load(threads: number): Runtime {
-  let runtime: Runtime;
-  try {
-    runtime = packageRequire()(PACKAGE);
-  } catch (cause) {
-    return fail(
-      "engine",
-      {
-        where: 'device "wasm"',
-        found: messageOf(cause).split("\n")[0],
-        expected: `the package ${PACKAGE}, which the CPU does not need and npm therefore does not install by itself`,
-        fix: `npm install --ignore-scripts ${PACKAGE}@${VERSION}`,
-      },
-      cause,
-    );
-  }
-  runtime.env.wasm.numThreads ??= threads;
-  return runtime;
-}
 
 class WebBuffer implements DeviceBuffer {
   readonly #data: HostArray;
@@ -66,22 +36,33 @@ class WebBuffer implements DeviceBuffer {
 
 const memoryOf = (slot: Slot) => WebBuffer.memoryOf(slot) as HostArray;
 
-/** ONNX Runtime on WebAssembly, in a Node process. */
+/** ONNX Runtime on WebAssembly, in a Node process or a browser. */
 export class OrtWeb implements Backend {
   readonly name = "wasm";
   /** It has the kernels of the CPU. */
   readonly lacks: ReadonlySet<string> = new Set();
   readonly threads: number;
-  readonly #runtime: Runtime;
+  readonly #runtime: Runtime | Promise<Runtime>;
 
-  /** @throws engine - onnxruntime-web is not installed */
+  /**
+   * @param options.threads the first backend of a process, page or worker decides for all of its own
+   * @throws engine - onnxruntime-web is not installed
+   */
   constructor({ threads }: { threads: number }) {
-    this.#runtime = load(threads);
-    this.threads = this.#runtime.env.wasm.numThreads ?? threads;
+    this.#runtime = loadRuntime();
+    if (!(this.#runtime instanceof Promise)) this.#runtime.env.wasm.numThreads ??= threads;
+    this.threads = this.#runtime instanceof Promise ? threads : (this.#runtime.env.wasm.numThreads ?? threads);
+  }
+
+  async #loaded(): Promise<Runtime> {
+    const runtime = await this.#runtime;
+    runtime.env.wasm.numThreads ??= this.threads;
+    return runtime;
   }
 
   async compile(program: Program): Promise<Executable> {
-    const model = writeOnnx(program, { lacks: this.lacks });
+    const model = writeOnnx(program, { lacks: this.lacks }); // before anything is awaited: its numbers may change
+    const runtime = await this.#loaded();
     const options: InferenceSession.SessionOptions = {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
@@ -89,11 +70,11 @@ export class OrtWeb implements Backend {
       ...QUIET,
       extra: { session: { set_denormal_as_zero: "1" } },
     };
-    const session = await this.#runtime.InferenceSession.create(model.bytes, options).catch((cause) =>
-      engineError(`building ${program.name}`, cause),
+    const session = await runtime.InferenceSession.create(model.bytes, options).catch((cause) =>
+      sessionError(`building ${program.name}`, cause),
     );
     return {
-      run: (feeds, fetches, free = {}) => this.#run(session, model, feeds, fetches, free),
+      run: (feeds, fetches, free = {}) => this.#run(runtime, session, model, feeds, fetches, free),
       dispose: () => {
         session.release().catch(() => {}); // nothing can be done about it, and nobody waits
       },
@@ -101,14 +82,15 @@ export class OrtWeb implements Backend {
   }
 
   async #run(
+    { Tensor }: Runtime,
     session: InferenceSession,
     model: ONNXModel,
     feeds: Slots,
     fetches: Slots,
     free: Readonly<Record<string, number>>,
   ): Promise<void> {
-    const inputs = tensorsOf<Tensor>(this.#runtime.Tensor, model, "inputs", feeds, WebBuffer.memoryOf, free);
-    tensorsOf<Tensor>(this.#runtime.Tensor, model, "outputs", fetches, WebBuffer.memoryOf, free); // checked, not given
+    const inputs = tensorsOf<Tensor>(Tensor, model, "inputs", feeds, WebBuffer.memoryOf, free);
+    tensorsOf<Tensor>(Tensor, model, "outputs", fetches, WebBuffer.memoryOf, free); // checked, not given
     const results = await session.run(inputs, QUIET).catch((cause) => engineError(`running ${model.name}`, cause));
     for (const name of model.outputs.keys()) memoryOf(fetches[name]).set(results[name].data as HostArray);
   }

@@ -61,3 +61,13 @@ function checkDepth(value: unknown, depth: number): void {
   if (depth === MAX_DEPTH) throw tooDeep();
   for (const inner of Array.isArray(value) ? value : Object.values(value)) checkDepth(inner, depth + 1);
 }
+
+/** Whether a text is JSON. */
+export function isJson(text: string): boolean {
+  try {
+    parseJson(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -31,3 +31,8 @@ export function brief(value: unknown, width = 60): string {
 }
 
 const isOddNumber = (value: unknown) => typeof value === "number" && !Number.isFinite(value);
+
+/** What is there already, as something that comes. */
+export async function* each<T>(items: readonly T[]): AsyncGenerator<T, void, undefined> {
+  yield* items;
+}

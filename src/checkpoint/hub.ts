@@ -24,10 +24,13 @@ import {
 } from "../platform/files.ts";
 import { tokenizerFiles } from "../tokenizer/load.ts";
 import { guardedFetch, HubSilence } from "./hub-fetch.ts";
+import { EMBEDDED, looksLikePath } from "./hub-id.ts";
 import { conversionAdvice, pickledAdapterAdvice } from "./no-weights.ts";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, VALUE_HEAD_FILE } from "./peft.ts";
 import { checkpointOfRun } from "./run-checkpoints.ts";
 import { INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
+
+export { EMBEDDED, looksLikePath };
 
 /** How far the download of one file is. */
 export interface DownloadProgress {
@@ -73,10 +76,6 @@ interface Repository {
   folder: string;
 }
 
-/** What cannot be a hub id and can only be meant as a path. */
-export const looksLikePath = (id: string) =>
-  /^[./~]|[\\]|^[A-Za-z]:|\/$|\/.*\//.test(id) || id.endsWith(".safetensors") || id.endsWith(".bin");
-
 function parseId(id: string, cacheDir: string): Repository {
   const [, name = "", revision = "main"] = /^([^@]*)(?:@(.*))?$/s.exec(id) ?? [];
   const rightName = /^[\w.-]+(\/[\w.-]+)?$/.test(name) && name.length <= 96;
@@ -119,9 +118,6 @@ async function findInCache(repository: Repository): Promise<string | null> {
   const snapshot = joinPath(repository.folder, "snapshots", commit);
   return (await isComplete(snapshot)) ? snapshot : null;
 }
-
-/** The model that comes with the package. */
-export const EMBEDDED = "tiny";
 
 /**
  * The local directory of a model, downloading it when needed: only the config, the tokenizer and the safetensors weights,

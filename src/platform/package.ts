@@ -77,3 +77,19 @@ export function packageRequire(): NodeJS.Require {
     return requireHere(); // a bundle that brings the package's dependencies without the package
   }
 }
+
+/** Where the pieces of the package are served from, for a browser. */
+export interface BrowserFiles {
+  /** The folder `models/` of the package. */
+  models?: string | URL;
+  /** The module of the package that runs in a worker: `dist/browser/worker.js`. */
+  worker?: string | URL;
+  /** The folder `dist/` of onnxruntime-web. */
+  runtime?: string | URL;
+}
+
+/**
+ * In a browser: say where the package's files are served from, before anything is loaded. What is left out lies beside the
+ * code as in node_modules. In Node it does nothing: files are found by the package's name.
+ */
+export function setBrowserFiles(_files: BrowserFiles): void {}

@@ -36,7 +36,7 @@ export function buildCli(): void {
   const main = join(root, "dist", "cli", "main.js");
   const left = existsSync(join(root, "dist"))
     ? readdirSync(join(root, "dist"), { recursive: true, encoding: "utf8" })
-        .filter((name) => name.endsWith(".js") && !/^dashboard[\\/]/.test(name))
+        .filter((name) => name.endsWith(".js") && !/^(dashboard|browser|playground)[\\/]/.test(name))
         .filter((name) => !existsSync(join(root, "src", name.replace(/\.js$/, ".ts"))))
     : [];
   if (left.length > 0) rmSync(join(root, "dist"), { recursive: true });
