@@ -174,13 +174,15 @@ export class RewardTrainer implements Trainer<RewardData, RewardState> {
 async function rewardStep(
   learner: Learner<SequenceClassifier>,
   data: EncodedJudgements,
-  batch: readonly number[],
+  drawn: readonly number[],
   config: RewardConfig,
   step: number,
 ): Promise<Metrics> {
   const { batchSize, microBatchSize } = config;
   let loss = 0;
   const outputs: number[] = [];
+  const lengthOf = (i: number) => Math.max(...textsOf(data, [i]).map(({ length }) => length));
+  const batch = [...drawn].sort((a, b) => lengthOf(a) - lengthOf(b)); // texts of one pass are about as long: little is padding
   learner.discard();
   for (let start = 0; start < batchSize; start += microBatchSize || batchSize) {
     const part = batch.slice(start, start + (microBatchSize || batchSize));

@@ -228,7 +228,10 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
     const json = this.family.writeConfig(config as C);
     const [name] = json.architectures as [string];
     const architectures = [name.replace(/(LMHeadModel|ForCausalLM)$/, "ForSequenceClassification")];
-    return { ...json, architectures, ...labelsToJson(this.classifier) };
+    const { pad_token_id, ...said } = labelsToJson(this.classifier);
+    // Last, wherever they were in what was read: a config that is read and written again is the same.
+    const others = Object.entries(json).filter(([name]) => !Object.hasOwn(said, name));
+    return { ...Object.fromEntries(others), architectures, pad_token_id, ...said };
   }
 
   /** Texts side by side, right-padded, and the row of [B T] where each is pooled. */
