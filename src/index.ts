@@ -107,6 +107,7 @@ export {
   type TextReward,
 } from "./experience/reward-functions.ts";
 export { type ModelReward, type ModelRewardOptions, modelReward } from "./experience/rewards/model-reward.ts";
+export { type ONNXRewardOptions, onnxReward } from "./experience/rewards/onnx-reward.ts";
 export type { TokenRecord } from "./experience/token-record.ts";
 export { type LoadClassifierOptions, loadClassifier } from "./families/classifier.ts";
 export {

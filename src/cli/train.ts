@@ -255,10 +255,10 @@ async function placedReward(name: string): Promise<string> {
   const { isModelReward, namedModel } = await import("../experience/rewards/model-reward.ts");
   if (!isModelReward(name)) return name;
   const { fetchModel } = await import("./model.ts");
-  const { id, label } = namedModel(name);
+  const { form, id, label } = namedModel(name);
   if (!(await isDirectory(id))) return name;
-  const { directory } = await fetchModel(id);
-  return `model:${absolutePath(directory)}${label === undefined ? "" : `#${label}`}`;
+  const directory = form === "onnx" ? id : (await fetchModel(id)).directory;
+  return `${form}:${absolutePath(directory)}${label === undefined ? "" : `#${label}`}`;
 }
 
 /** Run in a worker and show it. Model and reward are made independent of the working directory, so that any can resume. */

@@ -5,6 +5,7 @@ import { whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import { importModule } from "../platform/modules.ts";
 import { CHECKS, checkNamed, isCheck } from "./checkable.ts";
 import { isModelReward, modelReward, namedModel } from "./rewards/model-reward.ts";
+import { onnxReward } from "./rewards/onnx-reward.ts";
 import type { RewardFunction, RewardSample } from "./sample.ts";
 import { sentiment, wordsOf } from "./sentiment.ts";
 
@@ -54,15 +55,15 @@ export const isRewardPath = (nameOrPath: string): boolean =>
 
 /**
  * The built-in reward of that name, a check (`regex:PATTERN`, `json`, `exact:COLUMN`, `combine:{...}`), a reward model (`model:DIR`,
- * `model:DIR#LABEL`), or the default export of the module at that path (anything with a slash or ending in
+ * `model:DIR#LABEL`; in ONNX form `onnx:DIR`), or the default export of the module at that path (anything with a slash or ending in
  * .js, .mjs, .cjs, .ts, .mts or .cts). The module is loaded and runs in this process: {@link rewardProcess} has it run elsewhere.
  *
  * Throws `usage` for an unknown name or a missing file, `reward` when the module fails to load or has no default function.
  */
 export async function resolveReward(nameOrPath: string): Promise<RewardFunction> {
   if (isModelReward(nameOrPath)) {
-    const { id, label } = namedModel(nameOrPath);
-    return modelReward(id, { label });
+    const { form, id, label } = namedModel(nameOrPath);
+    return form === "onnx" ? onnxReward(id, { label }) : modelReward(id, { label });
   }
   if (!isRewardPath(nameOrPath)) return rewardNamed(nameOrPath);
   let module: Record<string, unknown>;

@@ -3,7 +3,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { pathToFileURL } from "node:url";
-import { fail } from "../base/errors.ts";
+import { fail, messageOf } from "../base/errors.ts";
 import { placeOf } from "../base/thrown.ts";
 import { inheritedFlags } from "./child.ts";
 import { codeOf } from "./file-errors.ts";
@@ -40,6 +40,28 @@ export async function importModule(path: string): Promise<Record<string, unknown
         fix: "rename or compile the module, or use a newer Node",
       },
       error,
+    );
+  }
+}
+
+/**
+ * An optional peer dependency, which npm does not install by itself.
+ * @param wanted what needs it, for errors
+ * @throws engine - it is not installed, or does not load
+ */
+export async function importPackage<Module>(name: string, wanted: string): Promise<Module> {
+  try {
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Module;
+  } catch (cause) {
+    return fail(
+      "engine",
+      {
+        where: wanted,
+        found: messageOf(cause).split("\n")[0],
+        expected: `the package ${name}, which nothing else needs and npm therefore does not install by itself`,
+        fix: `npm install ${name}`,
+      },
+      cause,
     );
   }
 }

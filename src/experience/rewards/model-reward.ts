@@ -24,22 +24,20 @@ export interface ModelReward extends RewardFunction {
   dispose(): void;
 }
 
-const KIND = "model:";
+/** Whether a reward is named as a model: `model:DIR`, `model:DIR#label`, or of one in ONNX form `onnx:DIR`. */
+export const isModelReward = (name: string): boolean => /^(model|onnx):/.test(name);
 
-/** Whether a reward is named as a model's directory or hub id: `model:DIR`, `model:DIR#label`. */
-export const isModelReward = (name: string): boolean => name.startsWith(KIND);
-
-/** What `model:DIR#label` names. */
-export function namedModel(name: string): { id: string; label?: string } {
-  const [, id, label] = /^model:(.*?)(?:#([^#/\\]*))?$/s.exec(name) ?? [];
-  if (!id)
-    fail("usage", {
+/** What `model:DIR#label` or `onnx:DIR#label` names. */
+export function namedModel(name: string): { form: "model" | "onnx"; id: string; label?: string } {
+  const [, form, id, label] = /^(model|onnx):(.*?)(?:#([^#/\\]*))?$/s.exec(name) ?? [];
+  if (!id || (form !== "model" && form !== "onnx"))
+    return fail("usage", {
       where: "reward",
       found: JSON.stringify(name),
-      expected: "model:DIR or model:DIR#LABEL",
+      expected: "model:DIR or model:DIR#LABEL; onnx:DIR for one in ONNX form",
       fix: "name the directory or hub id of a reward model or classifier",
     });
-  return label ? { id, label } : { id };
+  return label ? { form, id, label } : { form, id };
 }
 
 /**
@@ -90,14 +88,20 @@ export function judgedIds(text: Judged, model: SequenceClassifier, tokenizer: To
   return ids.subarray(-model.sizes.context);
 }
 
-function labelPlace(labels: readonly string[], label: string | number | undefined, id: string): number {
+/** The place of the label that was named. @throws usage - there is no such label, or several and none was named */
+export function labelPlace(
+  labels: readonly string[],
+  label: string | number | undefined,
+  id: string,
+  form: "model" | "onnx" = "model",
+): number {
   if (label === undefined) {
     if (labels.length === 1) return 0;
     return fail("usage", {
       where: `reward model ${id}`,
       found: `${labels.length} labels, and none named`,
       expected: `one of ${labels.slice(0, 20).join(", ")}, whose logit is the score`,
-      fix: `write model:${id}#${labels.at(-1)}`,
+      fix: `write ${form}:${id}#${labels.at(-1)}`,
     });
   }
   const named = labels.indexOf(String(label));
@@ -109,6 +113,6 @@ function labelPlace(labels: readonly string[], label: string | number | undefine
     where: `reward model ${id}`,
     found: `the label ${JSON.stringify(label)}`,
     expected: `one of ${labels.slice(0, 20).join(", ")}, or a number from 0 to ${labels.length - 1}`,
-    fix: `write model:${id}#${labels.at(-1)}`,
+    fix: `write ${form}:${id}#${labels.at(-1)}`,
   });
 }
