@@ -1,6 +1,5 @@
 /** @file The page: its head, its tabs, and what the tabs show. */
 import { render } from "preact";
-import { useEffect } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import type { RunData } from "../../src/run/page/data.ts";
@@ -13,6 +12,7 @@ import { Run } from "./run.tsx";
 import { Samples } from "./samples.tsx";
 import { ask, isReport, mayAsk, start, takeToken } from "./source.ts";
 import { getState, setState, TABS, type Tab, useStore } from "./store.ts";
+import { applyTheme, Theme } from "./theme-choice.tsx";
 
 const TITLES: Record<Tab, string> = {
   overview: "Overview",
@@ -216,32 +216,6 @@ function Charts() {
   );
 }
 
-function Theme() {
-  const theme = useStore((s) => s.theme);
-  useEffect(() => {
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-  }, [theme]);
-  return (
-    <label class="theme">
-      <span class="visually-hidden">Colours</span>
-      <select
-        value={theme}
-        onChange={(e) => {
-          const chosen = e.currentTarget.value as typeof theme;
-          if (chosen === "auto") delete document.documentElement.dataset.theme;
-          else document.documentElement.dataset.theme = chosen;
-          setState({ theme: chosen });
-        }}
-      >
-        <option value="auto">Auto</option>
-        <option value="light">Light</option>
-        <option value="dark">Dark</option>
-      </select>
-    </label>
-  );
-}
-
 /** Whether a run has answers of its own to show and to audit; others learn from what is written. */
 const drawsText = ({ config, samples, columns }: RunData): boolean =>
   samples.length > 0 || !/^(dpo|sft|reward)$/.test(String(config?.algorithm)) || "env/reward_mean" in columns;
@@ -306,7 +280,6 @@ addEventListener("hashchange", () => {
   takeToken();
   setState({ revision: getState().revision + 1 });
 });
-const theme = getState().theme;
-if (theme !== "auto") document.documentElement.dataset.theme = theme;
+applyTheme(getState().theme);
 render(<Page />, document.getElementById("page") as HTMLElement);
 void start();

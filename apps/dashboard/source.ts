@@ -1,8 +1,7 @@
 /** @file Where the data comes from: the server that served the page, or the page itself, in a report. */
 import type { PageData, RunChange, SampleDetail } from "../../src/run/page/data.ts";
+import { embedded, unpacked } from "./embedded.ts";
 import { apply, getState, setState } from "./store.ts";
-
-const embedded = document.getElementById("data")?.textContent ?? undefined;
 
 /** Whether the page is a file that carries its data. */
 export const isReport = embedded !== undefined;
@@ -36,12 +35,6 @@ export async function ask(what: "stop" | "save"): Promise<void> {
   setState({ asked: answer?.ok ? said[what] : answer ? refused : "The run does not answer any more." });
 }
 
-async function unpacked(base64: string): Promise<PageData> {
-  const bytes = Uint8Array.from(atob(base64.trim()), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
-}
-
 async function fetchData(): Promise<void> {
   const answer = await fetch("/data");
   if (!answer.ok) throw new Error(await answer.text());
@@ -50,7 +43,7 @@ async function fetchData(): Promise<void> {
 
 export async function start(): Promise<void> {
   try {
-    if (embedded !== undefined) return setState({ data: await unpacked(embedded), revision: 1 });
+    if (embedded !== undefined) return setState({ data: await unpacked<PageData>(embedded), revision: 1 });
     await fetchData();
     listen();
   } catch (error) {

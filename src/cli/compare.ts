@@ -4,9 +4,11 @@ import { fail } from "../base/errors.ts";
 import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import { visible } from "../base/text.ts";
+import { VERSION } from "../base/version.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { Architecture } from "../model/family.ts";
 import type { Interval } from "../rl/compare.ts";
+import type { ComparisonData } from "../run/page/compare-page.ts";
 import type { Comparison, Measure } from "../ship/compare.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
@@ -24,7 +26,9 @@ import {
   samplingTable,
 } from "./options.ts";
 import {
+  commandLine,
   fixed,
+  megabytes,
   note,
   padEnd,
   padStart,
@@ -55,6 +59,7 @@ interface CompareFlags {
   reward?: string;
   ignoreMemory?: boolean;
   json?: boolean;
+  html?: string;
 }
 
 interface Options extends SamplingFlags, ChatFlags {
@@ -73,6 +78,7 @@ export function define(command: Command): void {
     .option("--prompt-column <name>", PROMPT_COLUMN)
     .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)");
   addOptions(command, table);
+  command.option("--html <file>", "also write a page of it into one HTML file that opens from disk");
   command.option("--json", "everything as one JSON object: a, b, difference, kl, samples");
   addEngineOptions(command);
   addIgnoreMemoryOption(command);
@@ -92,6 +98,7 @@ async function compareCommand(a: string, b: string | undefined, flags: CompareFl
     { name: "reward", value: flags.reward, placeholder: "NAME", expected: "what judges responses" },
   );
   const engine = readEngine(flags);
+  if (flags.html !== undefined) await checkPlace(flags.html);
   const { readPromptsFrom } = await import("./train.ts");
   const { compareModels } = await import("../ship/compare.ts");
   const { openReward } = await import("../run/reward-process.ts");
@@ -117,11 +124,50 @@ async function compareCommand(a: string, b: string | undefined, flags: CompareFl
       onProgress: ({ phase, done, total }) =>
         progress.show(done, total, phase === "kl" ? "KL" : `${phase.toUpperCase()}: ${done} of ${total} responses`),
     }).finally(progress.clear);
-    if (flags.json) printJson({ models: { a: first.name, b: second.name }, ...found });
+    const names = { a: first.name, b: second.name };
+    if (flags.html !== undefined)
+      await writePage(flags.html, { comparison: found, models: names, asked: askedOf(flags, options) });
+    if (flags.json) printJson({ models: names, ...found });
     else printComparison(found, [first.name, second.name], options.show);
   } finally {
     await close();
   }
+}
+
+/** @throws usage - a place where no page can be written: said before anything is computed */
+async function checkPlace(file: string): Promise<void> {
+  const { absolutePath, isDirectory, parentDirectory } = await import("../platform/files.ts");
+  const path = absolutePath(file);
+  const expected = "a file to write the page into, in a directory that is there";
+  if (await isDirectory(path))
+    fail("usage", {
+      where: "--html",
+      found: `${file}, a directory`,
+      expected,
+      fix: "name a file: --html compare.html",
+    });
+  if (!(await isDirectory(parentDirectory(path))))
+    fail("usage", {
+      where: "--html",
+      found: `${file}, and no directory ${parentDirectory(path)}`,
+      expected,
+      fix: "make the directory, or name another file",
+    });
+}
+
+/** What the page says of how it was asked. */
+const askedOf = ({ prompts, reward }: CompareFlags, { show: _, limit, ...options }: Options) => ({
+  prompts,
+  ...(limit > 0 && { limit }),
+  reward,
+  ...options,
+});
+
+async function writePage(file: string, found: Pick<ComparisonData, "comparison" | "models" | "asked">): Promise<void> {
+  const { writeComparison } = await import("../run/page/compare-page.ts");
+  const command = commandLine(...process.argv.slice(2));
+  const bytes = await writeComparison(file, { version: VERSION, written: new Date().toISOString(), ...found, command });
+  note(`${file}  ${megabytes(bytes)}`);
 }
 
 /** How the first of these that is a run, or a checkpoint of one, made conversations of its prompts: the default here. */

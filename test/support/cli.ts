@@ -24,7 +24,7 @@ const newestOf = (folder: string): number =>
 
 /** Bundle the page to dist/dashboard unless it is there and newer than its source. */
 export function buildPage(): void {
-  const page = join(root, "dist", "dashboard", "page-main.js");
+  const page = join(root, "dist", "dashboard", "compare-main.js");
   const newest = Math.max(newestOf(join(root, "apps")), statSync(join(root, "src", "rl", "metrics.ts")).mtimeMs);
   if (existsSync(page) && statSync(page).mtimeMs > newest) return;
   const { status, stderr } = spawnSync("npm", ["run", "-s", "build:page"], { cwd: root, encoding: "utf8" });

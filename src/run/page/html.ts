@@ -1,12 +1,15 @@
 /** @file The page's document: as it is served, and as a report that carries everything in itself. */
 import { exists, packagePath, readText } from "../../platform/files.ts";
 
-const BUNDLE = ["dist", "dashboard", "page-main"] as const;
+/** The page of runs, and that of a comparison. */
+type Bundle = "page-main" | "compare-main";
 
-const bundled = (extension: string) => packagePath(...BUNDLE.slice(0, -1), `${BUNDLE[2]}.${extension}`);
+const bundled = (extension: string, bundle: Bundle = "page-main") =>
+  packagePath("dist", "dashboard", `${bundle}.${extension}`);
 
-/** Code or style of the page, as it was built. */
-export const pageFile = (extension: "js" | "css"): Promise<string> => readText(bundled(extension));
+/** Code or style of a page, as it was built. */
+export const pageFile = (extension: "js" | "css", bundle?: Bundle): Promise<string> =>
+  readText(bundled(extension, bundle));
 
 /** Whether the page was built: a checkout of the source may have none. */
 export async function pageIsBuilt(): Promise<boolean> {
@@ -49,12 +52,12 @@ export const servedPage = (title: string): string =>
  * As a file: nothing is loaded from anywhere, and the policy in its head forbids it.
  * @param data the page's data, gzipped, in base64
  */
-export async function wholePage(title: string, data: string): Promise<string> {
+export async function wholePage(title: string, data: string, bundle?: Bundle): Promise<string> {
   const policy =
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
   return document(
     title,
-    `<meta http-equiv="Content-Security-Policy" content="${policy}">\n<link rel="icon" href="data:,">\n<style>${await pageFile("css")}</style>`,
-    `<script type="text/plain" id="data">${data}</script>\n<script type="module">${inScript(await pageFile("js"))}</script>`,
+    `<meta http-equiv="Content-Security-Policy" content="${policy}">\n<link rel="icon" href="data:,">\n<style>${await pageFile("css", bundle)}</style>`,
+    `<script type="text/plain" id="data">${data}</script>\n<script type="module">${inScript(await pageFile("js", bundle))}</script>`,
   );
 }

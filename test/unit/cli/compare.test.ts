@@ -1,5 +1,5 @@
 /** @file `valuehead compare`: the table, the texts beside each other, JSON, and what it refuses. */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import {
@@ -47,6 +47,16 @@ test("a model and a run of it: a table with intervals, and texts", () => {
   expect(stdout).toMatch(/^distinct-2 +[\d.]+ +[\d.]+ {2}-?[\d.]+ \[/m);
   expect(stdout).toMatch(/^KL\(B \|\| A\) of responses, nats: [\d.]+ \[-?[\d.]+, [\d.]+\]$/m);
   expect(stdout).toContain("6 prompts, 2 responses each");
+});
+
+test("--html writes a page, and a place where it cannot is refused at once", () => {
+  const { status, stderr } = valuehead(cwd, "compare", "m", "run", ...asked, "--limit", "2", "--html", "c.html");
+  expect(status, stderr).toBe(0);
+  expect(stderr).toContain("c.html  ");
+  expect(readFileSync(join(cwd, "c.html"), "utf8")).toMatch(/^<!doctype html>[\s\S]*<title>m and run<\/title>/);
+  const refused = valuehead(cwd, "compare", "m", "run", ...asked, "--html", "nowhere/c.html");
+  expect(refused.status).toBe(2);
+  expectProblem(refused.stderr, "--html", "nowhere/c.html, and no directory");
 });
 
 test("--json has it all, --limit takes the first prompts", () => {
