@@ -15,7 +15,7 @@ import type { EncodedPairs } from "../data/pairs.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import { ask } from "../experience/ask.ts";
 import { padded } from "../experience/experience.ts";
-import { checkWeights, FINITE_FIX } from "../experience/finite.ts";
+import { checkWeights, failUnlessFinite } from "../experience/finite.ts";
 import { packKept } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { adamOptions } from "../nn/options.ts";
@@ -258,9 +258,9 @@ async function dpoStep(
       sums.logpsRejected += now[2 * p + 1] / batchSize;
     }
   }
-  failUnless(learner.badScores ?? learner.badGradient, step);
+  failUnlessFinite(learner.badScores ?? learner.badGradient, `DPO step ${step}`);
   const { gradNorm, updateNorm, spoiled } = learner.apply();
-  failUnless(spoiled, step);
+  failUnlessFinite(spoiled, `DPO step ${step}`);
   return {
     "dpo/loss": sums.loss,
     "dpo/accuracy": sums.correct,
@@ -338,14 +338,4 @@ function checkReference({ train, heldOut }: DPOReference, data: DPOData): void {
         expected: `the ${said.length / 2} that the reference was asked about`,
         fix: "go on with the pairs it began with, or begin anew",
       });
-}
-
-function failUnless(bad: string | undefined, step: number): void {
-  if (bad === undefined) return;
-  fail("numbers", {
-    where: `DPO step ${step}`,
-    found: `a number that is not finite in ${bad}`,
-    expected: "finite numbers",
-    fix: FINITE_FIX,
-  });
 }

@@ -12,7 +12,7 @@ import { fail } from "../base/errors.ts";
 import { count } from "../base/option-values.ts";
 import { type EncodedJudgements, type JudgementKind, refuseEqualTargets } from "../data/judgements.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
-import { checkWeights, FINITE_FIX } from "../experience/finite.ts";
+import { checkWeights, failUnlessFinite } from "../experience/finite.ts";
 import type { OutputLoss, SequenceClassifier } from "../model/classifier/classifier.ts";
 import { adamOptions } from "../nn/options.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
@@ -191,9 +191,9 @@ async function rewardStep(
     loss += result.loss;
     outputs.push(...result.outputs);
   }
-  failUnless(learner.badScores ?? learner.badGradient, step);
+  failUnlessFinite(learner.badScores ?? learner.badGradient, `reward step ${step}`);
   const { gradNorm, updateNorm, spoiled } = learner.apply();
-  failUnless(spoiled, step);
+  failUnlessFinite(spoiled, `reward step ${step}`);
   const { accuracy, margin, mean } = summary(data, batch, outputs);
   return {
     "reward/loss": loss,
@@ -270,15 +270,5 @@ function checkOutputs({ labels }: SequenceClassifier, data: EncodedJudgements): 
     found: `a model with ${labels.length} outputs (${labels.slice(0, 8).join(", ")}), and ${data.kind === "labels" ? `${wanted} labels` : data.kind}`,
     expected: WANTED[data.kind],
     fix: `open the model with loadClassifier(id, { head: { labels: [...] } }), with ${wanted} of them`,
-  });
-}
-
-function failUnless(bad: string | undefined, step: number): void {
-  if (bad === undefined) return;
-  fail("numbers", {
-    where: `reward step ${step}`,
-    found: `a number that is not finite in ${bad}`,
-    expected: "finite numbers",
-    fix: FINITE_FIX,
   });
 }

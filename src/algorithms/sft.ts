@@ -1,10 +1,9 @@
 /** @file Language-model training on raw text: the algorithm `sft`. `step` is all of it, from tokens to changed weights. */
 import { z } from "zod";
-import { fail } from "../base/errors.ts";
 import { type Corpus, corpusBytes, type TokenIds } from "../data/corpus.ts";
 import { type PackingOptions, type Windows, windowCount, windowSampler, windowsInOrder } from "../data/packing.ts";
 import type { CorpusSamplerState } from "../data/sampler.ts";
-import { checkWeights } from "../experience/finite.ts";
+import { checkWeights, failUnlessFinite } from "../experience/finite.ts";
 import type { AskedTokens } from "../model/asked.ts";
 import { HELD_OUT_BATCH } from "../model/memory.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
@@ -17,7 +16,7 @@ import { Learner } from "./learner.ts";
 import { languageModelLoss } from "./losses.ts";
 import { addAskedAdapter } from "./options/lora.ts";
 import { checkSequenceLength, packingOf, SFT_DEFAULTS, type SFTConfig, sftConfig } from "./options/sft-options.ts";
-import { problemOf } from "./trainer-state.ts";
+import { checkState } from "./trainer-state.ts";
 
 /** Where language-model training is, without the weights. Plain data, safe for JSON. */
 export interface SFTState {
@@ -144,14 +143,7 @@ export class SFTTrainer implements Trainer<SFTData, SFTState> {
    * @throws checkpoint - a state that no trainer can have been in
    */
   setState(state: SFTState): void {
-    const problem = problemOf(sftStateSchema, state);
-    if (problem !== undefined)
-      fail("checkpoint", {
-        where: "SFTTrainer, setState",
-        found: problem.replace(/^found /, ""),
-        expected: "what getState() returned",
-        fix: "pass the state as it was saved",
-      });
+    checkState(state, "SFT", sftStateSchema);
     this.stepsTaken = state.step;
     this.#corpus = state.corpus;
     this.#settledAt = this.#learner.optimizer.step;
@@ -177,11 +169,11 @@ export async function sftStep(
     loss += (await learner.accumulate(asked, languageModelLoss, { weight })).loss;
     if (learner.badScores !== undefined) break;
   }
-  failUnless(learner.badScores ?? learner.badGradient, step);
+  failUnlessFinite(learner.badScores ?? learner.badGradient, `step ${step}`);
   const factor = scheduleFactor(config.schedule, step - 1, config.steps, config.warmupSteps, config.finalFactor);
   learner.optimizer.options.learningRate = config.learningRate * factor;
   const { gradNorm, updateNorm, spoiled } = learner.apply();
-  failUnless(spoiled, step);
+  failUnlessFinite(spoiled, `step ${step}`);
   return {
     "sft/loss": loss,
     "sft/grad_norm": gradNorm,
@@ -214,16 +206,6 @@ function askedTokens({ B, T, ids, next, counted, positions }: Part, count: numbe
     distribution: { temperature: 1 },
   };
   return { asked, weight: Float32Array.from(rows, (n) => counted[n] / count) };
-}
-
-function failUnless(bad: string | undefined, step: number): void {
-  if (bad === undefined) return;
-  fail("numbers", {
-    where: `step ${step}`,
-    found: `a number that is not finite in ${bad}`,
-    expected: "finite numbers",
-    fix: "resume from the last checkpoint (--resume) with a lower learningRate or a smaller maxGradNorm",
-  });
 }
 
 /** What a model says of text that it does not learn from. */

@@ -55,3 +55,19 @@ export function firstBadParameter(buffer: ParameterBuffer): string | undefined {
 /** What may keep numbers finite. */
 export const FINITE_FIX =
   "resume from the last checkpoint (--resume) with a lower learningRate or a smaller maxGradNorm";
+
+/**
+ * Ends training where a step met a number that is not finite.
+ * @param bad   what is not finite, in words; undefined: all is well
+ * @param where what errors call the step
+ * @throws numbers
+ */
+export function failUnlessFinite(bad: string | undefined, where: string): void {
+  if (bad === undefined) return;
+  fail("numbers", {
+    where,
+    found: `a number that is not finite in ${bad}`,
+    expected: "finite numbers",
+    fix: FINITE_FIX,
+  });
+}

@@ -22,7 +22,7 @@ const answer = (who: string, i: number, reward: number) => ({
   length: 8,
   ended: i % 2 === 0,
 });
-const same = (mean: number) => ({ mean, low: mean - 0.5, high: mean + 0.5 });
+const same = (mean: number) => ({ mean, standardError: 0.25, low: mean - 0.5, high: mean + 0.5 });
 const all = (mean: number) => ({
   reward: same(mean),
   length: same(mean),
@@ -35,10 +35,10 @@ const comparison: Comparison = {
   b: all(2.5),
   difference: {
     ...all(1.25),
-    length: { mean: 0.25, low: -0.25, high: 0.75 },
-    distinct2: { mean: -0.5, low: -0.75, high: -0.25 },
+    length: { mean: 0.25, standardError: 0.25, low: -0.25, high: 0.75 },
+    distinct2: { mean: -0.5, standardError: 0.125, low: -0.75, high: -0.25 },
   },
-  kl: { mean: 3.5, low: 3, high: 4 },
+  kl: { mean: 3.5, standardError: 0.25, low: 3, high: 4 },
   samples: Array.from({ length: N }, (_, i) => ({
     prompt: `Prompt ${i}:`,
     a: [answer("A", i, i / 128)],

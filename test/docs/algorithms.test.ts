@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 import { grpoConfig, grpoOptions } from "../../src/algorithms/grpo.ts";
 import { dpoConfig, dpoOptions } from "../../src/algorithms/options/dpo-options.ts";
 import { rewardConfig, rewardOptions } from "../../src/algorithms/options/reward-options.ts";
+import { sftConfig, sftOptions } from "../../src/algorithms/options/sft-options.ts";
 import { rlooConfig, rlooOptions } from "../../src/algorithms/rloo.ts";
 import { dpoMetrics, groupMetrics, rewardMetrics } from "../../src/rl/metrics.ts";
 import { goldenPath } from "../support/golden.ts";
@@ -46,10 +47,10 @@ describe("TRL's options", () => {
   const left = [...without.matchAll(/`(\w+)`/g)].map(([, name]) => name);
   const known: Record<string, object> = JSON.parse(readFileSync(goldenPath("trl-1.16-options.json"), "utf8"));
 
-  test("all of GRPOConfig, RLOOConfig, DPOConfig and RewardConfig, each once", () => {
-    for (const config of ["GRPO", "RLOO", "DPO", "Reward"]) {
+  test("all of GRPOConfig, RLOOConfig, DPOConfig, SFTConfig and RewardConfig, each once", () => {
+    for (const config of ["GRPO", "RLOO", "DPO", "SFT", "Reward"]) {
       const listed = rows.filter(({ of }) => of.includes(config)).map(({ name }) => name);
-      const rest = left.filter((name) => name in known[config]);
+      const rest = left.filter((name) => name in known[config] && !listed.includes(name));
       expect([...listed, ...rest].sort(), config).toEqual(Object.keys(known[config]).sort());
     }
     const all = Object.values(known).flatMap((options) => Object.keys(options));
@@ -61,6 +62,7 @@ describe("TRL's options", () => {
     GRPO: [grpoConfig, grpoOptions],
     RLOO: [rlooConfig, rlooOptions],
     DPO: [dpoConfig, dpoOptions],
+    SFT: [sftConfig, sftOptions],
     Reward: [rewardConfig, rewardOptions],
   } as const;
   const named = rows.flatMap(({ name, of, here }) =>

@@ -115,7 +115,7 @@ describe.each(familyNames)("of %s, packed whole", (family) => {
     const all = windowCount(train, packing);
     const windows = windowSampler(train, { ...packing, batchSize: all, seed: 1 }).next();
     const schedule = { schedule: "constant", steps: 1, warmupSteps: 0, finalFactor: 1, learningRate: 0 } as const;
-    for (const microBatchSize of [0, 3]) {
+    for (const microBatchSize of [0, 1, 3]) {
       const packed = learner();
       packed.apply = () => ({ gradNorm: 0, updateNorm: 0 }); // so that the gradient is still there
       await sftStep(packed, windows, { ...schedule, microBatchSize }, 1);

@@ -1,5 +1,5 @@
 """Every PPO option of TRL 0.11.4 and 1.9.0, the last with a PPOTrainer, and its default: test/golden/trl-options.json; and those
-of GRPO, RLOO, DPO and reward models in 1.16.0: test/golden/trl-1.16-options.json.
+of GRPO, RLOO, DPO, SFT and reward models in 1.16.0: test/golden/trl-1.16-options.json.
 
 Read from the wheels, of which nothing is run:
     for v in 0.11.4 1.9.0 1.16.0; do pip download --no-deps trl==$v; done
@@ -31,5 +31,5 @@ golden = pathlib.Path(__file__).resolve().parents[2] / "test" / "golden"
 *old, new = sys.argv[1:]
 out = {version: options(wheel, FILES[version]) for version, wheel in zip(FILES, old, strict=True)}
 (golden / "trl-options.json").write_text(json.dumps(out, indent=1) + "\n")
-others = {name: options(new, f"trl/trainer/{name.lower()}_config.py", f"{name}Config") for name in ("GRPO", "RLOO", "DPO", "Reward")}
+others = {name: options(new, f"trl/trainer/{name.lower()}_config.py", f"{name}Config") for name in ("GRPO", "RLOO", "DPO", "Reward", "SFT")}
 (golden / "trl-1.16-options.json").write_text(json.dumps(others, indent=1) + "\n")

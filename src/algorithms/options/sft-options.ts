@@ -8,6 +8,7 @@ import type { ScheduleName } from "../../nn/schedules.ts";
 import type { RunConfig } from "../algorithm.ts";
 import { loraTable } from "./lora.ts";
 import { passTable } from "./ppo-options.ts";
+import { adviceOn, nameHere } from "./trl-names.ts";
 
 /** Every option of language-model training. */
 export interface SFTConfig extends RunConfig {
@@ -120,7 +121,11 @@ export function sftConfig(options: Partial<SFTConfig> = {}, where = "options"): 
 /** The same from several sources, the later before the earlier. @internal */
 export function resolveSFTConfig(sources: readonly OptionSource[]): SFTConfig {
   const defaults = librarySource({ ...SFT_DEFAULTS }, "defaults");
-  return resolveOptions(sftOptions, [defaults, ...sources]).values as unknown as SFTConfig;
+  const { values } = resolveOptions(sftOptions, [defaults, ...sources], (name, write) => {
+    const here = nameHere(name, (option) => Object.hasOwn(sftOptions, option)) as keyof SFTConfig | undefined;
+    return here ? `it is called ${write(here)} here: ${sftOptions[here][2]}` : adviceOn(name);
+  });
+  return values as unknown as SFTConfig;
 }
 
 /** What packs documents into windows, with its default for what is learned. */

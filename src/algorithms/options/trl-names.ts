@@ -1,5 +1,5 @@
 /**
- * @file What other programs call the options: TRL of all versions, for PPO, GRPO, RLOO, DPO and reward models, and lm-human-preferences. One name
+ * @file What other programs call the options: TRL of all versions, for PPO, GRPO, RLOO, DPO, SFT and reward models, and lm-human-preferences. One name
  * may mean another option in another algorithm: then all of them are here, in the order they are looked for.
  */
 
@@ -10,7 +10,7 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   warmup_steps: "warmupSteps",
   adam_beta1: "beta1",
   adam_beta2: "beta2",
-  adam_epsilon: "adamEpsilon",
+  adam_epsilon: ["adamEpsilon", "epsilon"],
   weight_decay: "weightDecay",
   max_grad_norm: "maxGradNorm",
   total_episodes: "steps",
@@ -74,9 +74,12 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   scale_rewards: "advantageScaling",
   loss_type: ["lengthNormalization", "loss"],
   label_smoothing: "labelSmoothing",
-  truncation_mode: ["longPairs", "longTexts"],
+  truncation_mode: ["longPairs", "longTexts", "longExamples"],
   center_rewards_coefficient: "centerRewards",
-  max_length: "longTexts",
+  max_length: ["longTexts", "sequenceLength"],
+  max_seq_length: "sequenceLength",
+  packing_strategy: "packing",
+  completion_only_loss: "responses",
   normalize_advantages: "normalizeAdvantages",
   reward_clip_range: "scoreClip",
   entropy_coef: "entropyCoef",
@@ -111,6 +114,9 @@ const notHere: Readonly<Record<string, string>> = {
   lora: "leave it out: a reward model is trained whole; frozenLayers trains less of it",
   lora_dropout: "leave it out: only the value head has dropout, an adapter has none (as lora_dropout 0)",
   lora_modules_to_save: "leave it out: beside an adapter the value head is trained, and nothing else",
+  padding_free: "leave it out: examples packed whole need no padding, and none sees another",
+  eval_packing: "leave it out: what is held out is packed as what is learned",
+  assistant_only_loss: "leave it out: of a conversation with --responses its last message is learned",
   use_dora: "leave it out: DoRA is not supported",
   init_lora_weights: "leave it out: A is drawn as PEFT draws it, and B is 0",
   load_in_4bit: "leave it out: weights are fp32",

@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from "vitest";
 import { ppoConfig } from "../../../src/algorithms/options/config.ts";
 import type { PPOConfig } from "../../../src/algorithms/options/ppo-options.ts";
-import { sftConfig } from "../../../src/algorithms/options/sft-options.ts";
+import { type SFTConfig, sftConfig } from "../../../src/algorithms/options/sft-options.ts";
 import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { SFTTrainer } from "../../../src/algorithms/sft.ts";
 import type { Engine } from "../../../src/backend/engine.ts";
@@ -102,19 +102,27 @@ describe("the working memory of a step", () => {
   );
 });
 
-test.each([true, false])("language-model training, with an adapter, a held-out text: %s", async (heldOut) => {
+test.each<[boolean, Partial<SFTConfig>]>([
+  [true, {}],
+  [false, {}],
+  [false, { packing: "whole" }],
+])("language-model training, with an adapter, a held-out text: %s, %j", async (heldOut, more) => {
   const sizes = { hiddenSize: 64, numHiddenLayers: 3, numAttentionHeads: 4, intermediateSize: 200, vocabSize: 8192 };
   const model = modelFromConfig(makeLlamaConfig({ ...sizes, maxPositionEmbeddings: 160 }), { threads: 1 });
   model.addAdapter({ rank: 4, alpha: 8 });
   const compiled = programsOf(model.engine);
-  const config = sftConfig({ steps: 1, batchSize: 4, sequenceLength: 48, evalEvery: 1 });
+  const config = sftConfig({ steps: 1, batchSize: 4, sequenceLength: 48, evalEvery: 1, ...more });
   const learner = model as unknown as CausalLMWithValueHead;
   const train = await tokenizeCorpus(["This film was not what I thought. ".repeat(300)], tokenizer);
   const trainer = new SFTTrainer({ model: learner, tokenizer, config });
   for await (const _ of trainer.train({ train, ...(heldOut ? { heldOut: train } : {}) }));
   model.dispose();
   const estimated =
-    pretrainingMemory(learner, { ...config, scored: heldOut ? HELD_OUT_SCORED : [] }).parts["working memory"] / 1.2;
+    pretrainingMemory(learner, {
+      ...config,
+      packed: config.packing === "whole",
+      scored: heldOut ? HELD_OUT_SCORED : [],
+    }).parts["working memory"] / 1.2;
   expect(estimated / compiled()).toBeGreaterThan(0.9);
   expect(estimated / compiled()).toBeLessThan(heldOut ? 1.2 : 1.1); // the last windows are taken to be as many as they can be
 });
