@@ -50,9 +50,9 @@ export function Audit({ run }: { run: RunData }) {
         {(crossed || said) && (
           <>
             <p>
-              PPO learns from probabilities. If text is sampled in one way and scored in another, the difference looks
-              like a reward, and the policy learns to earn it: numbers rise while answers do not get better. That is
-              what happened here.
+              Training learns from probabilities. If text is sampled in one way and scored in another, the difference
+              looks like a reward, and the policy learns to earn it: numbers rise while answers do not get better. That
+              is what happened here.
             </p>
             {said && (
               <dl class="said">

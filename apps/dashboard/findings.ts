@@ -82,7 +82,7 @@ function auditFindings(run: RunData): Finding[] {
       text:
         `The audit's evidence grew from step ${crossed.since} and reached its bound at step ${crossed.step} ` +
         `(log M = ${number(crossed.log, 3)}, bound ${number(crossed.bound, 3)}). In an honest run chance alone does that once in a million runs. ` +
-        `What the model learned since then is not to be trusted: it may be paid for the gap, and not for better answers. ${said ? `Likely cause: ${said.fix}` : ""}`,
+        `What the model learned since then is not to be trusted: it may be paid for the gap, and not for better answers. ${said ? `Likely cause: ${said.fix.replace(/\.?$/, ".")}` : ""}`,
     });
   } else if (said) {
     findings.push({

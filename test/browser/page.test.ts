@@ -212,8 +212,14 @@ describe.skipIf(!chromium)("the page", () => {
     await page.close();
   });
 
-  test.each(["light", "dark"] as const)("axe finds nothing serious, %s, wide and narrow", async (colorScheme) => {
-    const { url } = await serve("open", "honest");
+  test.each([
+    ["light", "open", "honest"],
+    ["dark", "open", "honest"],
+    ["light", "grpo"],
+    ["dark", "grpo"],
+  ] as const)("axe finds nothing serious, %s, wide and narrow: %s", async (colorScheme, ...names) => {
+    writeOtherRun(at("grpo"), "grpo");
+    const { url } = await serve(...names);
     for (const width of [1440, 390]) {
       const page = await visit(url, { colorScheme, viewport: { width, height: 900 } });
       await page.addScriptTag({ path: axe }).catch(() => page.evaluate(readFileSync(axe, "utf8")));
@@ -223,7 +229,7 @@ describe.skipIf(!chromium)("the page", () => {
         }, tab);
         await page.waitForTimeout(150);
         if (tab === "samples") {
-          await page.locator("tbody button.open").first().click();
+          await page.locator(".group-answers button, tbody button.open").first().click();
           await page.waitForSelector(".token");
         }
         // biome-ignore lint/suspicious/noExplicitAny: axe is loaded in the page
