@@ -146,6 +146,11 @@ function missingTensors(weights: Weights, missing: readonly string[]): never {
     const found = "the tensors of a PEFT adapter (lora_*)";
     fail("checkpoint", { where: weights.name, found, expected: "those of a model of this config", fix });
   }
+  if (missing.length === 1 && missing[0] === LM_HEAD && names.some((name) => /(^|\.)score\.weight$/.test(name))) {
+    const found = `score.weight and no ${LM_HEAD}: a classifier or reward model, which writes nothing`;
+    const fix = "judge with it: --reward model:DIR in train, or valuehead score";
+    fail("checkpoint", { where: weights.name, found, expected: "a language model", fix });
+  }
   if (missing.length === 1 && missing[0] === LM_HEAD) {
     const found = `no ${LM_HEAD}, and tie_word_embeddings = false in config.json`;
     const fix = "if the head is the token embedding, set tie_word_embeddings to true; otherwise save the model again";

@@ -76,7 +76,10 @@ export function define(command: Command): void {
     .argument("[b]", MODEL)
     .option("--prompts <file>", PROMPT_FILES)
     .option("--prompt-column <name>", PROMPT_COLUMN)
-    .option("--reward <name or module>", "positive, negative, length, or the path of a module (./reward.mjs)");
+    .option(
+      "--reward <name or module>",
+      "positive, negative, length, a reward model (model:DIR, model:DIR#LABEL), or the path of a module (./reward.mjs)",
+    );
   addOptions(command, table);
   command.option("--html <file>", "also write a page of it into one HTML file that opens from disk");
   command.option("--json", "everything as one JSON object: a, b, difference, kl, samples");

@@ -42,6 +42,16 @@ async function info(flags: { model?: string; adapter?: string; config?: string; 
   const found = await fetchModel(model, adapter);
   const { directory } = found;
   const tokenizer = await tokenizerOf(found).catch(() => undefined); // a model without one is still a model
+  const { isClassifier, openClassifier } = await import("../families/classifier.ts");
+  if (await isClassifier(found)) {
+    const { countParameters } = await import("../model/memory.ts");
+    const judge = await openClassifier(found, { device });
+    const said = { directory, ...judge.classifier, parameters: countParameters(judge).total };
+    for (const text of [...judge.notes, ...(tokenizer?.notes ?? [])]) note(`note: ${text}`);
+    if (flags.json) return printJson(said);
+    print(style.bold(judge.labels.length > 1 ? "A classifier of texts" : "A reward model"));
+    return printFacts(Object.entries(said).map(([name, value]) => [name, JSON.stringify(value) ?? "none"]));
+  }
   const architecture = await checkModel(found);
   const available = (await availableBytes()) + residentBytes();
   const least = samplingMemory(architecture, { rows: 1, length: 1 });

@@ -65,9 +65,13 @@ export async function checkClassifier(
   }
 }
 
-/** Whether a directory holds a classifier rather than a language model: whether its weights have the matrix on top. */
+/**
+ * Whether a directory holds a classifier rather than a language model: whether its weights have the matrix on top. What cannot be read is
+ * none: whoever opens it as a language model says what is wrong.
+ */
 export async function isClassifier({ base }: Pick<ModelFiles, "base">): Promise<boolean> {
-  const weights = await openWeights(base);
+  const weights = await openWeights(base).catch(() => undefined);
+  if (!weights) return false;
   try {
     return new TensorNames(weights.tensors, { prefix: "" }).find(SCORE, []) !== undefined;
   } finally {

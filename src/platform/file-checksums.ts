@@ -12,7 +12,8 @@ export const CHECKSUMS_FILE = "SHA256SUMS";
 /** Takes bytes with `update`, gives their SHA-256 with `digest("hex")`. */
 export const sha256 = () => createHash("sha256");
 
-async function sha256OfFile(path: string): Promise<string> {
+/** @throws checkpoint - a file that cannot be read */
+export async function sha256OfFile(path: string): Promise<string> {
   const hash = sha256();
   try {
     for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(piece);

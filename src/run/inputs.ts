@@ -4,8 +4,10 @@ import { asPrompt, type PromptGiven } from "../data/chat.ts";
 import type { Corpus } from "../data/corpus.ts";
 import type { EncodedJudgements } from "../data/judgements.ts";
 import type { EncodedPairs } from "../data/pairs.ts";
+import { isModelReward, namedModel } from "../experience/rewards/model-reward.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
-import { fileSize, readText } from "../platform/files.ts";
+import { sha256OfFile } from "../platform/file-checksums.ts";
+import { fileSize, isDirectory, joinPath, listDirectory, readText } from "../platform/files.ts";
 import { sha256Of } from "../platform/hash.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Changeable } from "./options.ts";
@@ -130,8 +132,15 @@ export const sumOfWeights = (model: CausalLMWithValueHead): string => sha256Of(w
 
 export const sumOfTokenizer = (tokenizer: Tokenizer): string => sha256Of([tokenizer.fingerprint]);
 
-/** The checksum of a reward's module; undefined for a name that is no path. */
+/** The checksum of a reward's module or of a reward model's files; undefined for a name that is no path. */
 export async function sumOfRewardFile(rewardName: string): Promise<string | undefined> {
+  if (isModelReward(rewardName)) {
+    const { id } = namedModel(rewardName);
+    const names = (await isDirectory(id)) ? await listDirectory(id) : [];
+    const files = names.filter((name) => /\.(safetensors|onnx)$|^(config|tokenizer)\.json$/.test(name)).sort();
+    const sums = await Promise.all(files.map((name) => sha256OfFile(joinPath(id, name))));
+    return files.length > 0 ? sha256Of(sums) : undefined;
+  }
   if (!/[/\\.]/.test(rewardName) || (await fileSize(rewardName)) === null) return undefined;
   return sha256Of([await readText(rewardName).catch(() => "")]);
 }

@@ -21,7 +21,8 @@ export function sha256() {
 
 const PIECE = 1 << 22;
 
-async function sha256OfFile(path: string): Promise<string> {
+/** @throws checkpoint - a file that cannot be read */
+export async function sha256OfFile(path: string): Promise<string> {
   const hash = sha256();
   const file = await openFile(path);
   for (let at = 0; at < file.size; at += PIECE) hash.update(await file.read(at, Math.min(PIECE, file.size - at)));

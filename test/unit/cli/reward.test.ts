@@ -155,3 +155,15 @@ it("a language model is no judge, and says how to make one", () => {
   expect(stderr).toContain("no score.weight: a language model, and no classifier");
   expect(stderr).toContain("--algorithm reward");
 });
+
+it("info says what it is, and a run tells when its judge is not what it was", () => {
+  const said = JSON.parse(valuehead(cwd, "info", "--model", "judge", "--json").stdout);
+  expect(said).toMatchObject({ labels: ["negative", "positive"], problem: "single_label_classification" });
+  writeFileSync(
+    at("judge", "checkpoint-6", "tokenizer.json"),
+    readFileSync(at("m", "tokenizer.json"), "utf8").concat(" "),
+  );
+  const more = train("--resume", "run", "--steps", "3", "--quiet");
+  expect(more.status).toBe(0);
+  expect(more.stderr).toContain("the reward's file is not what it was when the run was saved: model:");
+});
