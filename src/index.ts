@@ -125,7 +125,7 @@ export type { Tokens } from "./model/body.ts";
 export { type ClassifierOptions, type OutputLoss, SequenceClassifier } from "./model/classifier/classifier.ts";
 export type { ClassifierConfig, ProblemType } from "./model/classifier/labels.ts";
 export type { Adjustment, Bias, Distribution, RowStatistics, Tilt } from "./model/distribution.ts";
-export type { ModelConfig, ParameterInit, Sizes, ValueHeadConfig } from "./model/family.ts";
+export type { BasePrecision, ModelConfig, ParameterInit, Sizes, ValueHeadConfig } from "./model/family.ts";
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
 export type { ExactKL, RowScores } from "./model/head.ts";
 export { KeptSet } from "./model/kept-set.ts";

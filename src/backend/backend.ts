@@ -5,7 +5,7 @@
 import type { Program } from "../graph/onnx.ts";
 
 /** Memory of the host: what weights lie in, what is returned to a caller. */
-export type HostArray = Float32Array | Int32Array;
+export type HostArray = Float32Array | Int32Array | Int8Array;
 
 /** Memory of a backend, on the host or on a GPU. Only the backend that made it can look inside. */
 export interface DeviceBuffer {

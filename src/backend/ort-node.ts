@@ -95,7 +95,7 @@ export interface SessionOptions {
 /** A compiled program. Inputs are read where they lie and outputs are written where the caller wants them. */
 export class Session {
   readonly #session: NativeSession;
-  readonly #model: ONNXModel;
+  readonly #model: Omit<ONNXModel, "bytes">;
   readonly #sentinel: boolean;
   readonly #profiling: boolean;
 
@@ -103,8 +103,9 @@ export class Session {
     const { binding } = loadNative();
     const traps = { ...ALL_HANDLED, ...options.traps };
     this.#sentinel = traps.sentinel && zeroCopyWorks();
-    this.#model = writeOnnx(program, { sentinel: this.#sentinel, lacks: options.lacks });
-    if (traps.refuseScatterND && this.#model.opTypes.has("ScatterND"))
+    const { bytes, ...model } = writeOnnx(program, { sentinel: this.#sentinel, lacks: options.lacks });
+    this.#model = model; // without the bytes: weights that are compiled in are in the session
+    if (traps.refuseScatterND && model.opTypes.has("ScatterND"))
       fail("engine", {
         where: `building ${program.name}`,
         found: "ScatterND, which loses updates to repeated indices on two threads",
@@ -113,7 +114,7 @@ export class Session {
       });
     this.#profiling = options.profile !== undefined;
     this.#session = new binding.InferenceSession();
-    const { buffer, byteOffset, byteLength } = this.#model.bytes;
+    const { buffer, byteOffset, byteLength } = bytes;
     try {
       this.#session.loadModel(buffer, byteOffset, byteLength, {
         executionProviders: ["cpu"],

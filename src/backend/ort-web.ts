@@ -61,7 +61,7 @@ export class OrtWeb implements Backend {
   }
 
   async compile(program: Program): Promise<Executable> {
-    const model = writeOnnx(program, { lacks: this.lacks }); // before anything is awaited: its numbers may change
+    const { bytes, ...model } = writeOnnx(program, { lacks: this.lacks }); // before anything is awaited: its numbers may change
     const runtime = await this.#loaded();
     const options: InferenceSession.SessionOptions = {
       executionProviders: ["wasm"],
@@ -70,7 +70,7 @@ export class OrtWeb implements Backend {
       ...QUIET,
       extra: { session: { set_denormal_as_zero: "1" } },
     };
-    const session = await runtime.InferenceSession.create(model.bytes, options).catch((cause) =>
+    const session = await runtime.InferenceSession.create(bytes, options).catch((cause) =>
       sessionError(`building ${program.name}`, cause),
     );
     return {
@@ -84,7 +84,7 @@ export class OrtWeb implements Backend {
   async #run(
     { Tensor }: Runtime,
     session: InferenceSession,
-    model: ONNXModel,
+    model: Omit<ONNXModel, "bytes">,
     feeds: Slots,
     fetches: Slots,
     free: Readonly<Record<string, number>>,

@@ -15,7 +15,7 @@ export type TensorClass<T> = new (type: string, data: HostArray, dims: readonly 
  */
 export function tensorsOf<T>(
   Tensor: TensorClass<T>,
-  model: ONNXModel,
+  model: Omit<ONNXModel, "bytes">,
   what: "inputs" | "outputs",
   given: Slots,
   memoryOf: (slot: Slot | undefined) => unknown,
@@ -38,8 +38,8 @@ const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, 
 });
 
 function checkMemory(where: string, type: TensorType, data: unknown): asserts data is HostArray {
-  const right = type.dtype === "float32" ? data instanceof Float32Array : data instanceof Int32Array;
-  if (right && (data as HostArray).length === elementCount(type)) return;
+  const kind = { float32: Float32Array, int32: Int32Array, int8: Int8Array, int64: BigInt64Array }[type.dtype];
+  if (data instanceof kind && (data as HostArray).length === elementCount(type)) return;
   fail("engine", {
     where,
     found: data === undefined ? "nothing" : `${(data as object).constructor.name} of ${(data as HostArray).length}`,
@@ -50,7 +50,7 @@ function checkMemory(where: string, type: TensorType, data: unknown): asserts da
 
 /** The memory of a slot where the host can see it. */
 export const hostMemory = (backend: Backend, slot: Slot): HostArray | undefined =>
-  slot instanceof Float32Array || slot instanceof Int32Array ? slot : backend.host(slot);
+  ArrayBuffer.isView(slot) ? slot : backend.host(slot);
 
 /** What the runtime threw, as an error of this library. */
 export function engineError(where: string, cause: unknown): never {

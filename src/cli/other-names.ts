@@ -60,6 +60,7 @@ const spellings: readonly (readonly [names: string, meaning: Meaning])[] = [
   ["gradclip gradnorm clipgrad clipgradnorm gradientclipping gradientclipval maxgradientnorm", ["maxGradNorm"]],
   ["wd", ["weightDecay"]],
   ["lorarank lorar rank peft usepeft uselora qlora", ["lora"]],
+  ["loadin8bit loadineightbit quantizebase baseint8 int8base qloraprecision", ["basePrecision"]],
   ["loramodules loratarget loratargetmodules targetmodules", ["loraTargets"]],
   ["adaptername adapterpath adapternameorpath loraadapter lorapath loraweights peftmodel peftpath", ["adapter"]],
   ["warmup numwarmupsteps warmupratio", ["warmupSteps"]],

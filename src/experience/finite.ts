@@ -49,7 +49,7 @@ export function checkWeights(what: string, weights: ParameterBuffer): void {
 
 /** The first parameter with a number that is not finite. */
 export function firstBadParameter(buffer: ParameterBuffer): string | undefined {
-  return buffer.table.find((p) => buffer.view(p.name).some(isBad))?.name;
+  return buffer.table.find(({ name }) => buffer.has(name) && buffer.view(name).some(isBad))?.name;
 }
 
 /** What may keep numbers finite. */

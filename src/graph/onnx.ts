@@ -102,7 +102,16 @@ export function writeOnnx(program: Program, options: WriteOptions = {}): ONNXMod
     graph.initializer.push(create(TensorProtoSchema, { ...tensorHeader(tensor), rawData }));
   }
   const bytes = toBinary(ModelProtoSchema, { ...model, graph });
-  return { name: program.name, bytes, inputs, outputs, free: program.free ?? [], opTypes };
+  const types = (tensors: ReadonlyMap<string, TensorType>) =>
+    new Map([...tensors].map(([name, { dtype, shape }]) => [name, { dtype, shape }])); // no tensors: the graph, and what is stored in it, can go
+  return {
+    name: program.name,
+    bytes,
+    inputs: types(inputs),
+    outputs: types(outputs),
+    free: program.free ?? [],
+    opTypes,
+  };
 }
 
 /** A program as ONNX: its graph, the model around it, and the numbers that belong into the graph. */

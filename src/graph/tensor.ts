@@ -4,7 +4,7 @@
  */
 import { fail } from "../base/errors.ts";
 
-/** int8: {@link stored} weights only. int64: inputs of exported models only, which nothing here runs. */
+/** int8: weights only. int64: inputs of exported models only, which nothing here runs. */
 export type DType = "float32" | "int32" | "int64" | "int8";
 
 /** One axis: `{ name: "T", size: 128 }`. */

@@ -163,6 +163,9 @@ export interface Family<C extends ModelConfig = ModelConfig> {
   normed(config: C, x: Tensor, p: Readonly<Record<string, Tensor>>): Tensor;
 }
 
+/** fp32: as they are. int8: whole numbers from -127 to 127 times a scale for each output; what they are multiplied with stays in fp32. */
+export type BasePrecision = "fp32" | "int8";
+
 /** Everything about a model but its weights. A model is one, too. */
 export interface Architecture<C extends ModelConfig = ModelConfig> {
   readonly family: Family<C>;
@@ -170,6 +173,8 @@ export interface Architecture<C extends ModelConfig = ModelConfig> {
   readonly sizes: Sizes;
   /** What is trained beside frozen matrices; undefined: the weights are what they are. */
   readonly adapter?: LoRAConfig;
+  /** How the matrices of the blocks are held under an adapter. Default fp32. */
+  readonly basePrecision?: BasePrecision;
 }
 
 export const architecture = <C extends ModelConfig>(

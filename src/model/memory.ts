@@ -6,7 +6,6 @@ import { Memo } from "../base/memo.ts";
 import type { Keep } from "../graph/partition.ts";
 import { elementCount } from "../graph/tensor.ts";
 import { workingBytes } from "../graph/work.ts";
-import type { LoRAConfig } from "./adapter.ts";
 import { type BlockForm, blockPrograms, UNTRAINED } from "./body.ts";
 import type { Architecture, ModelConfig } from "./family.ts";
 import { chunksOf } from "./head.ts";
@@ -42,6 +41,13 @@ export function countParameters(model: Architecture): ParameterCounts {
   }
   return counts;
 }
+
+/** What all parameters take, counted in fp32 numbers: a matrix held in int8 has a byte for each, and its scales. */
+const weightFloats = (model: Architecture): number =>
+  parameterTable(model).reduce((sum, { rounded, matrix, shape, start, end }) => {
+    const outputs = shape[matrix === "in,out" ? 1 : 0];
+    return sum + (rounded ? (end - start) / 4 + outputs : end - start);
+  }, 0);
 
 /** Numbers in the matrices of all blocks. */
 const matrixFloats = (model: Architecture): number =>
@@ -88,15 +94,15 @@ interface BlockWork {
 /** Of a longer sequence each pair of tokens is taken to need what it needs in this one. */
 const LONGEST_BUILT = 2048;
 
-type Works = Memo<BlockForm & { adapter?: LoRAConfig }, BlockWork>;
+type Works = Memo<BlockForm & Pick<Architecture, "adapter" | "basePrecision">, BlockWork>;
 const works = new WeakMap<ModelConfig, Works>();
 
 /** A block's programs are built, so that whatever a family or an adapter does is in it, and not run. Options that are tried share them. */
-function blockWork({ family, config, sizes, adapter }: Architecture, asked: BlockForm): BlockWork {
+function blockWork({ family, config, sizes, adapter, basePrecision }: Architecture, asked: BlockForm): BlockWork {
   const build: Works =
     works.get(config) ??
-    new Memo(({ adapter, ...form }) => {
-      const model = { family, config, sizes, adapter };
+    new Memo(({ adapter, basePrecision, ...form }) => {
+      const model = { family, config, sizes, adapter, basePrecision };
       const T = Math.min(form.T, LONGEST_BUILT);
       const more = (form.T / T) ** 2;
       const { forward, backward, saved } = blockPrograms(model, parameterTable(model), { ...form, T });
@@ -107,7 +113,7 @@ function blockWork({ family, config, sizes, adapter }: Architecture, asked: Bloc
       };
     }, 512);
   works.set(config, build);
-  return build.get({ ...asked, adapter });
+  return build.get({ ...asked, adapter, basePrecision });
 }
 
 /** B sequences of T tokens through all blocks, and back to the lowest that is trained. */
@@ -177,8 +183,9 @@ function samplingFloats(model: Architecture, { rows, length, promptTokens = leng
  * (sample/weights.ts); in training it lies in the gradients' buffer.
  */
 export function samplingMemory(model: Architecture, sizes: SamplingSizes): MemoryEstimate {
-  const weights = countParameters(model).total;
-  const transposed = sizes.rows > 1 && !sizes.int8 ? transposedFloats(model) : 0;
+  const weights = weightFloats(model);
+  const ofBase = model.basePrecision === "int8" ? matrixFloats(model) : sizes.rows > 1 ? transposedFloats(model) : 0;
+  const transposed = sizes.int8 ? 0 : ofBase;
   const floats = { weights, ...samplingFloats(model, sizes), ...(transposed > 0 ? { transposed } : {}) };
   return estimate(floats, PROCESS_BYTES.sampling);
 }
@@ -201,7 +208,10 @@ const int8Copy = (model: Architecture) =>
 
 /** A copy of the matrices that are not stored as decoding wants them. */
 const transposedFloats = (model: Architecture): number =>
-  parameterTable(model).reduce((sum, { matrix, start, end }) => sum + (matrix === "in,out" ? end - start : 0), 0);
+  parameterTable(model).reduce(
+    (sum, { matrix, rounded, start, end }) => sum + (matrix === "in,out" && !rounded ? end - start : 0),
+    0,
+  );
 
 /** Windows of a held-out text that are scored together. */
 export const HELD_OUT_BATCH = 16;
@@ -299,7 +309,7 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const micro = sizes.microBatchSize || miniBatchSize;
   const ragged = sizes.minNewTokens < maxNewTokens;
   const length = Math.min(context, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
-  const weights = countParameters(model).total;
+  const weights = weightFloats(model);
   const table = parameterTable(model);
   const own = trainedRows(table, namesAbove(model, table, frozenLayers));
   const trained = own.at(-1)?.end ?? 0;
@@ -334,7 +344,9 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));
   // The copy lies in the gradients' buffer where that has room for it. That of a base is made once, and stays.
-  const transposed = frozenLayers > 0 && !model.adapter ? transposedFloats(model) : 0;
+  // One in fp32 of a base in int8 takes turns with what the blocks keep.
+  const inFloats = model.basePrecision === "int8" && !int8 ? matrixFloats(model) : 0;
+  const transposed = inFloats + (frozenLayers > 0 && !model.adapter ? transposedFloats(model) : 0);
   const kept = model.adapter && !int8 ? transposedFloats(model) : 0;
   const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(

@@ -8,6 +8,7 @@ import { type GenerationConfig, generationFromConfig, saveGenerationConfig } fro
 import { saveParameters } from "../checkpoint/weights.ts";
 import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
+import { quantize, quantizeTransposed } from "../nn/quantized.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type LoRAConfig, loraConfig } from "./adapter.ts";
@@ -15,7 +16,15 @@ import { type AskedTokens, checkSameVocabulary, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
 import type { RowStatistics } from "./distribution.ts";
 import { drawableIds } from "./drawable.ts";
-import { type Architecture, architecture, type Family, lmHeadName, type ModelConfig, type Sizes } from "./family.ts";
+import {
+  type Architecture,
+  architecture,
+  type BasePrecision,
+  type Family,
+  lmHeadName,
+  type ModelConfig,
+  type Sizes,
+} from "./family.ts";
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type ExactKL, Head, type HeadRows, type RowLoss, type RowScores, type SeedLoss } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
@@ -67,6 +76,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   parameters: ParameterBuffer;
   /** The adapter it has; undefined: none. */
   adapter?: LoRAConfig;
+  /** How the matrices of the base are held. */
+  basePrecision: BasePrecision;
   /** What runs its programs; may be shared with other models. */
   readonly engine: Engine;
   /** @internal */
@@ -100,6 +111,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.sizes = sizes;
     this.parameters = loaded.parameters;
     this.adapter = loaded.adapter;
+    this.basePrecision = loaded.basePrecision ?? "fp32";
     this.engine = options.engine ?? new Engine(options);
     this.pool = new BufferPool(this.engine.backend);
     this.rows = new Rows(sizes.width, this.engine);
@@ -128,7 +140,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
-    const entries = this.parameters.table.map((p) => ({ ...p, data: this.parameters.view(p.name) }));
+    const { table } = this.parameters;
+    const entries = table.map((p) => ({ ...p, data: p.rounded ? NO_NUMBERS : this.parameters.view(p.name) }));
     if (this.adapter) await saveAdapter(directory, this.adapter, entries, this.baseName);
     else {
       await saveParameters(directory, entries);
@@ -183,12 +196,47 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   }
 
   /**
+   * Hold the matrices of the blocks in int8, as whole numbers and one scale for each output, in place of fp32: a quarter of their
+   * memory. From now on the base is the rounded one, for training, sampling and the reference alike; products by it are in fp32.
+   * Embeddings, norms, biases, heads and the adapter stay as they are.
+   * @throws usage - the model has no adapter
+   */
+  roundBase(): this {
+    this.#requireAdapter("roundBase");
+    if (this.basePrecision === "int8") return this;
+    const { family, config, adapter, parameters: before } = this;
+    const ofBase = parameterTable({ ...architecture(family, config), basePrecision: "int8" });
+    const rounded = new Map(
+      ofBase.flatMap(({ name, rounded, matrix, shape: [rows, columns] }) => {
+        if (!rounded) return [];
+        const round = matrix === "in,out" ? quantize : quantizeTransposed;
+        return [[name, round(before.view(name), rows, columns)]];
+      }),
+    );
+    const floats = new Set(ofBase.flatMap(({ name, rounded }) => (rounded ? [] : [name])));
+    const base = new ParameterBuffer(ofBase, undefined, trainedRows(ofBase, floats));
+    base.rounded = rounded;
+    for (const name of floats) base.view(name).set(before.view(name));
+    const made = { ...architecture(family, config, adapter), basePrecision: "int8" as const };
+    const table = parameterTable(made);
+    const own = trainedRows(table, namesAbove(made, table, 0));
+    this.parameters = new ParameterBuffer(table, base, own);
+    for (const { name } of own) this.parameters.view(name).set(before.view(name));
+    this.basePrecision = "int8";
+    this.body = new Body(this, this.engine, this.pool, this.rows);
+    return this;
+  }
+
+  /**
    * The base without the adapter: what PPO measures the KL against. It shares the base's memory and has a value head of its own.
    * @throws usage - the model has no adapter
    */
   withoutAdapter(): CausalLMWithValueHead<C> {
     this.#requireAdapter("withoutAdapter");
-    return this.#copy(architecture(this.family, this.config), new Set(VALUE_HEAD_NAMES));
+    return this.#copy(
+      { ...architecture(this.family, this.config), basePrecision: this.basePrecision },
+      new Set(VALUE_HEAD_NAMES),
+    );
   }
 
   /**
@@ -225,16 +273,16 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
 
   /** A model on the same engine, with memory of its own for the parameters named and this one's for the others. */
   #copy(
-    { family, config, sizes, adapter }: Architecture<C>,
+    { family, config, sizes, adapter, basePrecision }: Architecture<C>,
     names: ReadonlySet<string>,
     { baseName }: Pick<Loaded<C>, "baseName"> = this,
   ): CausalLMWithValueHead<C> {
     const { generationConfig, drawable } = this;
-    const table = parameterTable({ family, config, sizes, adapter });
+    const table = parameterTable({ family, config, sizes, adapter, basePrecision });
     const own = trainedRows(table, names);
     const parameters = new ParameterBuffer(table, this.parameters, own);
-    for (const { name } of own) parameters.view(name).set(this.parameters.view(name));
-    const copy = { family, config, sizes, adapter, parameters, generationConfig, drawable, baseName };
+    for (const { name } of own) this.parameters.copyTo(name, parameters.view(name));
+    const copy = { family, config, sizes, adapter, basePrecision, parameters, generationConfig, drawable, baseName };
     return new CausalLMWithValueHead(copy, { engine: this.engine });
   }
 
@@ -371,6 +419,9 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.pool.clear();
   }
 }
+
+/** Of a base's matrix in int8: only the names of a base are in what is saved of an adapter. */
+const NO_NUMBERS = new Float32Array();
 
 /** Has the seeds for its gradient. */
 const LINEAR: RowLoss = {

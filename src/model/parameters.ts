@@ -5,7 +5,9 @@
 import { fail, messageOf } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
+import { dequantize } from "../graph/ops/index.ts";
 import { dims, input, type Tensor } from "../graph/tensor.ts";
+import { dequantized, type QuantizedMatrix } from "../nn/quantized.ts";
 import { type Adapts, adapterRows } from "./adapter.ts";
 import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
 import { valueHeadWidth } from "./value-head.ts";
@@ -28,6 +30,8 @@ export interface Parameter {
   readonly decay: boolean;
   /** How a matrix of a block is stored: x W or x Wᵀ. */
   readonly matrix?: "in,out" | "out,in";
+  /** Held in int8, as [in, out], whatever `matrix` says of checkpoints. */
+  readonly rounded?: boolean;
   /** Of a row of an adapter: which part it is. */
   readonly adapts?: Adapts;
   /** Where it lies in the flat buffer, in elements. */
@@ -47,7 +51,7 @@ export const VALUE_HEAD_NAMES = VALUE_HEAD.map(({ name }) => name);
 const LAYER = "{layer}.";
 
 /** The table for a model, in flat-buffer order: what the family says, the value head, the adapter. */
-export function parameterTable({ family, config, sizes, adapter }: Architecture): readonly Parameter[] {
+export function parameterTable({ family, config, sizes, adapter, basePrecision }: Architecture): readonly Parameter[] {
   const axisSizes: Record<string, number> = { ...family.axes(config), L: valueHeadWidth(config, sizes.width) };
   const head = config.summaryUseProj && config.valueHead !== false ? VALUE_HEAD : [];
   const patterns = [...family.table(config), ...head];
@@ -64,7 +68,8 @@ export function parameterTable({ family, config, sizes, adapter }: Architecture)
     const name = pattern.replace("{layer}", String(layer));
     const short = pattern.slice(pattern.includes(LAYER) ? pattern.indexOf(LAYER) + LAYER.length : 0);
     const axes = axesText.split(",");
-    return { name, layer, short, shape: axes.map((axis) => axisSizes[axis]), axes, init, decay, matrix };
+    const rounded = (matrix && basePrecision === "int8") || undefined;
+    return { name, layer, short, shape: axes.map((axis) => axisSizes[axis]), axes, init, decay, matrix, rounded };
   });
   return placed([...rows, ...(adapter ? adapterRows(rows, adapter) : [])]);
 }
@@ -126,8 +131,18 @@ export function headRows(model: Architecture, table: readonly Parameter[]): read
 
 /** Parameters as inputs of a program, by their short names; inputs are named with `prefix` in front. */
 export function parameterInputs(rows: readonly Parameter[], prefix = ""): Record<string, Tensor> {
-  return Object.fromEntries(rows.map((row) => [row.short, input(prefix + row.short, rowDims(row))]));
+  return Object.fromEntries(
+    rows.map((row) => [row.short, row.rounded ? roundedInput(row, prefix) : input(prefix + row.short, rowDims(row))]),
+  );
 }
+
+/** A matrix that is held in int8, as [in, out]. */
+function roundedInput(row: Parameter, prefix: string): Tensor {
+  const axes = row.matrix === "in,out" ? rowDims(row) : [...rowDims(row)].reverse();
+  return dequantize(input(prefix + row.short, axes, "int8"), input(prefix + scalesOf(row.short), [axes[1]]));
+}
+
+const scalesOf = (short: string) => `${short}.scales`;
 
 /** The axes of a parameter; one that comes twice, as in [C, C], has another name the second time. */
 export const rowDims = ({ axes, shape }: Parameter) =>
@@ -141,6 +156,8 @@ export class ParameterBuffer {
   readonly data: Float32Array;
   readonly #views: ReadonlyMap<string, Float32Array>;
   readonly #blocks: ReadonlyMap<number | undefined, readonly Parameter[]>;
+  /** Those that the table says are held in int8, [in, out], by name. @internal */
+  rounded: ReadonlyMap<string, QuantizedMatrix>;
 
   /**
    * @param table  all rows
@@ -149,15 +166,17 @@ export class ParameterBuffer {
    */
   constructor(table: readonly Parameter[], shared?: ParameterBuffer, own: readonly Parameter[] = table) {
     this.table = table;
+    this.rounded = shared?.rounded ?? new Map();
     this.data = room(own.at(-1)?.end ?? 0);
     const mine = new Map(own.map(({ name, start, end }) => [name, this.data.subarray(start, end)]));
-    this.#views = new Map(table.map(({ name }) => [name, mine.get(name) ?? (shared as ParameterBuffer).view(name)]));
+    const inFloats = table.filter((row) => !row.rounded);
+    this.#views = new Map(inFloats.map(({ name }) => [name, mine.get(name) ?? (shared as ParameterBuffer).view(name)]));
     const blocks = new Map<number | undefined, Parameter[]>();
     for (const row of table) blocks.set(row.layer, [...(blocks.get(row.layer) ?? []), row]);
     this.#blocks = blocks;
   }
 
-  /** Whether there is a parameter of that name. */
+  /** Whether there is a parameter of that name, in fp32. */
   has(name: string): boolean {
     return this.#views.has(name);
   }
@@ -172,10 +191,39 @@ export class ParameterBuffer {
     return view;
   }
 
-  /** Those of a block's parameters that it has, by their short names, each key with `prefix` in front. */
-  block(layer: number, prefix = ""): Record<string, Float32Array> {
+  /** The numbers of a parameter, however it is held, put where they are wanted. */
+  copyTo(name: string, to: Float32Array): void {
+    const row = this.table.find((one) => one.name === name);
+    if (row?.rounded) dequantized(this.rounded.get(name) as QuantizedMatrix, row.matrix === "in,out", to);
+    else to.set(this.view(name));
+  }
+
+  /** A matrix held in int8, in fp32 and as [out, in]. */
+  copyOutputsFirst(name: string, to: Float32Array): void {
+    dequantized(this.rounded.get(name) as QuantizedMatrix, false, to);
+  }
+
+  /** What a parameter is held in: its numbers, or whole numbers and their scales. @internal */
+  held(name: string): readonly (Float32Array | Int8Array)[] {
+    const rounded = this.rounded.get(name);
+    return rounded ? [rounded.data, rounded.scales] : [this.view(name)];
+  }
+
+  /** Those of a block's parameters that it has, by the names of {@link parameterInputs}, each key with `prefix` in front. */
+  block(layer: number, prefix = ""): Record<string, Float32Array | Int8Array> {
     const rows = this.#blocks.get(layer) ?? [];
-    return Object.fromEntries(rows.map(({ name, short }) => [prefix + short, this.view(name)]));
+    return Object.fromEntries(
+      rows.flatMap(({ name, short, rounded }): [string, Float32Array | Int8Array][] => {
+        if (!rounded) return [[prefix + short, this.view(name)]];
+        const held = this.rounded.get(name); // gradients have none
+        return held
+          ? [
+              [prefix + short, held.data],
+              [prefix + scalesOf(short), held.scales],
+            ]
+          : [];
+      }),
+    );
   }
 }
 

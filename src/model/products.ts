@@ -44,7 +44,9 @@ function timesTransposed(x: Tensor, w: Tensor): Tensor {
 /** x W or x Wᵀ, plus the bias: weights where they lie. */
 export function asStored(rows: readonly Parameter[]): BlockWeights {
   const p = parameterInputs(rows);
-  const transposed = new Set(rows.filter(({ matrix }) => matrix === "out,in").map(({ short }) => short));
+  const transposed = new Set(
+    rows.filter(({ matrix, rounded }) => matrix === "out,in" && !rounded).map(({ short }) => short),
+  );
   const product: Product = (x, weight, bias) =>
     linear(x, p[weight], bias === undefined ? undefined : p[bias], { transW: transposed.has(weight) });
   return adapted(rows, { p, product });
@@ -68,8 +70,8 @@ export function outputsFirst(rows: readonly Parameter[]): BlockWeights {
 
 const storedOutputsFirst = (row: Parameter): Parameter =>
   row.matrix === "in,out"
-    ? { ...row, matrix: "out,in", shape: [...row.shape].reverse(), axes: [...row.axes].reverse() }
-    : row;
+    ? { ...row, rounded: false, matrix: "out,in", shape: [...row.shape].reverse(), axes: [...row.axes].reverse() }
+    : { ...row, rounded: false };
 
 interface MergeForm {
   /** Sizes of W as it is stored. */
@@ -90,9 +92,9 @@ function mergeProgram({ shape: [rows, columns], rank, matrix, scaling }: MergeFo
 }
 
 /**
- * Overwrite the matrices of `plain` that `adapted` has an adapter for.
- * @param adapted the base's matrices and the adapter's rows
- * @param plain   parameters of the same names, without the adapter's; of memory of their own
+ * Merge an adapter into the matrices that it is for.
+ * @param adapted has the adapter's rows
+ * @param plain   the base's parameters, in memory of their own, which are changed
  */
 export async function mergedMatrices(engine: Engine, adapted: ParameterBuffer, plain: ParameterBuffer): Promise<void> {
   const programs = new Memo(mergeProgram);
@@ -103,6 +105,7 @@ export async function mergedMatrices(engine: Engine, adapted: ParameterBuffer, p
     if (!matrix || !adapts) continue;
     const [a, b] = names.map((part) => adapted.view(part));
     const form = { shape, rank: rows.get(names[0])?.shape[0] as number, matrix, scaling: adapts.scaling };
-    await engine.run(programs.get(form), { w: adapted.view(name), a, b }, { merged: plain.view(name) });
+    const w = plain.view(name); // what is merged is written where it lies
+    await engine.run(programs.get(form), { w, a, b }, { merged: w });
   }
 }

@@ -59,3 +59,13 @@ function scalesOf(largest: Float32Array): { scales: Float32Array; inverse: Float
   const scales = largest.map((x) => (x > 0 ? x / LARGEST : 1));
   return { scales, inverse: Float64Array.from(scales, (s) => 1 / s) };
 }
+
+/** The matrix that whole numbers and scales stand for, as [K, N] or, with `kept` false, the other way round. */
+export function dequantized({ data, scales, K, N }: QuantizedMatrix, kept: boolean, to: Float32Array): void {
+  const [ofK, ofN] = kept ? [N, 1] : [1, K];
+  for (let k0 = 0; k0 < K; k0 += SQUARE)
+    for (let n0 = 0; n0 < N; n0 += SQUARE) {
+      const [k1, n1] = [Math.min(K, k0 + SQUARE), Math.min(N, n0 + SQUARE)];
+      for (let n = n0; n < n1; n++) for (let k = k0; k < k1; k++) to[k * ofK + n * ofN] = data[k * N + n] * scales[n];
+    }
+}

@@ -121,9 +121,9 @@ export const sumOfJudgements = (judgements: EncodedJudgements): string => sha256
 function* weights({ parameters }: CausalLMWithValueHead): Generator<string | Uint8Array> {
   for (const { name, shape } of parameters.table) {
     if (name.startsWith("v_head.")) continue;
-    const { buffer, byteOffset, byteLength } = parameters.view(name);
     yield `${name} [${shape}]\n`;
-    yield new Uint8Array(buffer, byteOffset, byteLength);
+    for (const { buffer, byteOffset, byteLength } of parameters.held(name))
+      yield new Uint8Array(buffer, byteOffset, byteLength);
   }
 }
 

@@ -9,6 +9,8 @@ export type Precision = "fp32" | "int8";
 
 /** Rows from which products with transposed matrices are the faster ones. */
 const TRANSPOSE_FROM_ROWS = 4;
+/** Steps that make up for a copy in fp32 of matrices held in int8, which each step would make for itself. */
+const FLOATS_FROM_STEPS = 4;
 /** Steps that make up for transposing. */
 const TRANSPOSE_FROM_STEPS = 12;
 
@@ -24,6 +26,8 @@ export function decodingWeights(
   scratch?: ParameterBuffer,
 ): DecodingWeights {
   if (precision === "int8") return keptOfBase(model, precision, () => int8Weights(model));
+  if (model.basePrecision === "int8")
+    return steps < FLOATS_FROM_STEPS ? storedWeights(model) : transposedWeights(model); // not kept: it takes four times what it is made from
   if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return storedWeights(model);
   // A copy that stays cannot lie in memory that is used for something else.
   return keptOfBase(model, precision, () => transposedWeights(model, model.adapter ? undefined : scratch));

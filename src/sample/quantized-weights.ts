@@ -91,6 +91,11 @@ function quantised(rows: readonly Parameter[], parameters: ParameterBuffer): Blo
   const matrices = new Map<string, ReturnType<typeof storedMatrix>>();
   const p: Record<string, Tensor> = {};
   for (const row of rows) {
+    const rounded = parameters.rounded.get(row.name);
+    if (rounded) {
+      matrices.set(row.short, storedMatrix(rounded));
+      continue;
+    }
     const data = parameters.view(row.name);
     const [rowsOf, columns] = row.shape;
     if (row.matrix === "in,out") matrices.set(row.short, storedMatrix(quantize(data, rowsOf, columns)));

@@ -37,25 +37,32 @@ export interface DecodingWeights {
 export const storedWeights = (model: CausalLMWithValueHead): DecodingWeights => fp32Weights(model);
 
 /**
- * The matrices of the blocks stored [out, in], copied where a family stores them the other way round: 340 MB for GPT-2 124M. A
+ * The matrices of the blocks stored [out, in], copied where they are held in int8 or the other way round: 340 MB for GPT-2 124M. A
  * product of a few rows x [N, in] is then taken as (W xᵀ)ᵀ, which reads the weights once, in order. With them as the second factor
  * ONNX Runtime first packs them into panels at every product, and takes 1.4 to 1.8 times as long for 4 to 64 rows.
  * @param scratch room for what it has a place for, overwritten: the buffer of the gradients
  */
 export function transposedWeights(model: CausalLMWithValueHead, scratch?: ParameterBuffer): DecodingWeights {
-  const { parameters, sizes } = model;
-  const matrices = parameters.table.filter(({ matrix }) => matrix === "in,out");
+  const { parameters, sizes, pool } = model;
+  const matrices = parameters.table.filter(({ matrix, rounded }) => rounded || matrix === "in,out");
   const copies = new Map<number | undefined, Record<string, Float32Array>>();
-  for (const { name, short, layer, shape } of matrices) {
-    const stored = parameters.view(name);
-    const copy = transposed(stored, shape[0], shape[1], scratch?.has(name) ? scratch.view(name) : undefined);
+  const taken: Float32Array[] = [];
+  for (const { name, short, layer, shape, rounded, start, end } of matrices) {
+    let copy: Float32Array;
+    if (rounded) {
+      copy = pool.array(end - start);
+      parameters.copyOutputsFirst(name, copy);
+      taken.push(copy);
+    } else
+      copy = transposed(parameters.view(name), shape[0], shape[1], scratch?.has(name) ? scratch.view(name) : undefined);
     copies.set(layer, { ...copies.get(layer), [short]: copy });
   }
   const layers = Array.from({ length: sizes.layers }, (_, layer) => ({
     ...parameters.block(layer),
     ...copies.get(layer),
   }));
-  return fp32Weights(model, outputsFirst, (layer) => layers[layer]);
+  const weights = fp32Weights(model, outputsFirst, (layer) => layers[layer]);
+  return { ...weights, release: () => pool.release(...taken.splice(0)) };
 }
 
 function fp32Weights(

@@ -37,11 +37,12 @@ const variants: Readonly<Record<string, Partial<LlamaConfig>>> = {
 const RANGES: Readonly<Record<string, number>> = { gpt2: 0.2, llama: 0.3, qwen2: 0.2, qwen3: 0.3 };
 
 const LORA = " with LoRA";
+const INT8 = `${LORA} in int8`;
 
 /** Those whose directories hold whole models: an adapter in a directory names a base, which a model made here has not got. */
 export const wholeFamilyNames = ["gpt2", ...Object.keys(variants)];
 
-export const familyNames = [...wholeFamilyNames, `gpt2${LORA}`, `llama${LORA}`];
+export const familyNames = [...wholeFamilyNames, `gpt2${LORA}`, `llama${LORA}`, `llama${INT8}`];
 
 /** A model with an adapter that changes what it computes, of other matrices in each block. */
 function withAdapter(model: Model): Model {
@@ -57,6 +58,7 @@ function withAdapter(model: Model): Model {
 
 /** A new model with 2 layers, random weights, and biases and norms that are not 0 and 1. */
 export function smallModel(name: string, shape: Shape, options: ModelOptions): Model {
+  if (name.endsWith(INT8)) return withAdapter(smallModel(name.slice(0, -INT8.length), shape, options)).roundBase();
   if (name.endsWith(LORA)) return withAdapter(smallModel(name.slice(0, -LORA.length), shape, options));
   const { vocabSize, context, eosTokenId = null, initializerRange = RANGES[name] } = shape;
   const shared = { vocabSize, initializerRange, eosTokenId, bosTokenId: eosTokenId };
@@ -83,7 +85,7 @@ export function smallModel(name: string, shape: Shape, options: ModelOptions): M
 
 /** The tiny GPT-2 of the references, and a small one of each other family. */
 export const tinyModel = async (name: string, options: ModelOptions): Promise<Model> =>
-  name.endsWith(LORA)
+  name.endsWith(LORA) && name.startsWith("gpt2")
     ? withAdapter(await tinyModel(name.slice(0, -LORA.length), options))
     : name === "gpt2"
       ? ((await GPT2HeadWithValueModel.fromPretrained(tinyDir, options)) as unknown as Model)

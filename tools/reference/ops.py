@@ -170,5 +170,6 @@ sizes = np.array([1, 100, 0.01, 0], np.float32)[:, None]
 weights = rng.integers(-127, 128, (8, 5)).astype(np.int8)
 case("quantizedLinear", quantized_linear, [normal(4, 8) * sizes, weights, positive(5), normal(5)])
 case("quantizedLinear", quantized_linear, [normal(2, 3, 8), weights, positive(5)])
+case("dequantize", lambda w, scales: w.double() * scales.detach(), [weights, positive(5)])
 
 cases.write(OUT)

@@ -166,6 +166,11 @@ export type PPOConfig = {
   loraLayers: string;
   /** The adapter counts alpha / sqrt(rank). Default: false. */
   loraRankStabilized: boolean;
+  /**
+   * Under an adapter, the matrices of the blocks as they are, or held in int8, a quarter of their memory; the reference
+   * is the same base. Default: "fp32".
+   */
+  basePrecision: "fp32" | "int8";
   /** Beta, what a nat of KL costs; where an adaptive controller starts. A number, at least 0. Default: 0.2. */
   klCoef: number;
   /** Whether beta follows the KL. Default: "adaptive". */

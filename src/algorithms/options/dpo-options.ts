@@ -31,6 +31,7 @@ export interface DPOConfig
       | "loraTargets"
       | "loraLayers"
       | "loraRankStabilized"
+      | "basePrecision"
       | "gradientCheckpointing"
     > {
   /** Pairs per step. A whole number, at least 1. Default: 32. */

@@ -1,7 +1,7 @@
 /** @file LoRA as options of an algorithm: what they say of an adapter, and a model that is given it before it is trained. */
 import { z } from "zod";
 import { fail, ValueheadError } from "../../base/errors.ts";
-import { count, onOff, positive } from "../../base/option-values.ts";
+import { choice, count, onOff, positive } from "../../base/option-values.ts";
 import { type LoRAConfig, loraConfig } from "../../model/adapter.ts";
 import type { Architecture, ModelConfig } from "../../model/family.ts";
 import type { CausalLMWithValueHead } from "../../model/model.ts";
@@ -32,10 +32,18 @@ export const loraTable = {
     "blocks with an adapter, counted from 0, such as 0-3,6; empty: all",
   ],
   loraRankStabilized: [onOff, false, "the adapter counts alpha / sqrt(rank)"],
+  basePrecision: [
+    choice(["fp32", "int8"]),
+    "fp32",
+    "under an adapter, the matrices of the blocks as they are, or held in int8, a quarter of their memory; the reference is the same base",
+  ],
 } as const;
 
 /** The options of {@link loraTable}. */
-export type LoRAOptions = Pick<PPOConfig, "lora" | "loraAlpha" | "loraTargets" | "loraLayers" | "loraRankStabilized">;
+export type LoRAOptions = Pick<
+  PPOConfig,
+  "lora" | "loraAlpha" | "loraTargets" | "loraLayers" | "loraRankStabilized" | "basePrecision"
+>;
 
 /** The adapter that options ask for; undefined: none. */
 export function askedAdapter(options: LoRAOptions): LoRAConfig | undefined {
@@ -69,15 +77,29 @@ function layersOf(text: string): number[] | undefined {
 }
 
 /**
- * A model's architecture with the adapter that options ask for; a model that has one is as it is.
- * @throws config - the model has no such matrices or blocks
+ * A model's architecture with the adapter that options ask for, or the one it has, and the base held as they say.
+ * @throws config - the model has no such matrices or blocks; no adapter, and a base that is not in fp32
  */
-export function withAskedAdapter<C extends ModelConfig>(model: Architecture<C>, options: LoRAOptions): Architecture<C> {
-  if (model.adapter) return model;
+export function withAskedAdapter<C extends ModelConfig>(
+  { family, config, sizes, adapter }: Architecture<C>,
+  options: LoRAOptions,
+): Architecture<C> {
   return inOptions(() => {
-    const adapted = { ...model, adapter: askedAdapter(options) };
+    const { basePrecision } = options;
+    const adapted = { family, config, sizes, adapter: adapter ?? askedAdapter(options), basePrecision };
+    checkBase(adapted, options);
     parameterTable(adapted);
     return adapted;
+  });
+}
+
+function checkBase({ adapter }: Pick<Architecture, "adapter">, { basePrecision }: LoRAOptions): void {
+  if (adapter || basePrecision === "fp32") return;
+  fail("config", {
+    where: "basePrecision",
+    found: `${basePrecision}, and no adapter`,
+    expected: "an adapter on top: weights in int8 are not trained",
+    fix: `add lora (lora ${LORA_RANK}), or leave basePrecision out`,
   });
 }
 
@@ -111,12 +133,14 @@ export function checkAdapters(
 }
 
 /**
- * Give a model the adapter that options ask for, unless it has one.
- * @throws config - the model has no such matrices or blocks
+ * Give a model the adapter that options ask for, unless it has one, and hold its base as they say.
+ * @throws config - as {@link withAskedAdapter}
  */
 export function addAskedAdapter(model: CausalLMWithValueHead, options: LoRAOptions & { seed: number }): void {
   const adapter = askedAdapter(options);
   if (adapter && !model.adapter) inOptions(() => model.addAdapter(adapter, options.seed));
+  checkBase(model, options);
+  if (options.basePrecision === "int8") model.roundBase();
 }
 
 /** What is wrong with an adapter, under the names of the options. */
@@ -133,12 +157,17 @@ function inOptions<T>(make: () => T): T {
 }
 
 /** What is trained of a model with an adapter, for people. */
-export function adapterNote({ adapter, parameters: { table } }: CausalLMWithValueHead): string[] {
+export function adapterNote({ adapter, basePrecision, parameters: { table } }: CausalLMWithValueHead): string[] {
   if (!adapter) return [];
   const count = (rows: typeof table) => rows.reduce((n, { start, end }) => n + end - start, 0).toLocaleString("en-US");
   const own = table.filter(({ name, adapts }) => adapts || name.startsWith("v_head."));
   const matrices = table.filter(({ adapts }) => adapts?.part === "A").length;
   return [
     `LoRA: ${count(own)} of ${count(table)} numbers are trained, an adapter of ${matrices} matrices and the value head`,
+    ...(basePrecision === "int8" ? [INT8_BASE] : []),
   ];
 }
+
+const INT8_BASE =
+  "the base is held in int8: policy and reference are that base, and what is trained fits it best; merged into the base in fp32 the " +
+  "adapter gives a model that differs by the rounding";

@@ -52,6 +52,8 @@ export interface SFTConfig extends RunConfig {
   loraLayers: string;
   /** The adapter counts alpha / sqrt(rank). Default: false. */
   loraRankStabilized: boolean;
+  /** Under an adapter, the matrices of the blocks as they are, or held in int8, a quarter of their memory. Default: "fp32". */
+  basePrecision: "fp32" | "int8";
   /** Recompute activations in the backward pass: less memory, more time. Default: false. */
   gradientCheckpointing: boolean;
   /** Steps between measurements of the held-out loss; 0: only at the end. Default: 500. */

@@ -105,6 +105,7 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   target_modules: "loraTargets",
   layers_to_transform: "loraLayers",
   use_rslora: "loraRankStabilized",
+  load_in_8bit: "basePrecision",
   v_head_init_strategy: "valueHeadInit",
   v_head_initializer_range: "valueHeadStd",
 };

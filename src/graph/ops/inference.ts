@@ -1,4 +1,7 @@
-/** @file Operations that only sampling uses: attention against a key-value cache, products in int8. They have no gradient, and differentiating them is an error. */
+/**
+ * @file Operations without a gradient: attention against a key-value cache and products in int8, which only sampling uses, and matrices
+ * held in int8, which are not trained. Differentiating by their inputs is an error.
+ */
 import { apply, type Op, shapeError, type Tensor, type TensorType } from "../tensor.ts";
 
 interface CachedAttentionAttrs {
@@ -103,3 +106,20 @@ const ZERO = 128;
 const SMALLEST_STEP = 1e-30;
 export const quantizedLinear = (x: Tensor, w: Tensor, scales: Tensor, bias?: Tensor) =>
   apply(quantizedLinearOp, bias ? [x, w, scales, bias] : [x, w, scales])[0];
+
+/**
+ * w[k, n] = data[k, n] scales[n]: a matrix held in int8 [K, N], one scale for each of its outputs [N]. Products by it are in float32.
+ * ONNX's DequantizeLinear.
+ */
+export const dequantizeOp: Op = {
+  name: "dequantize",
+  light: true, // made anew where it is needed: that it takes no room is the point
+  infer: (inputs) => {
+    const [data, scales] = inputs;
+    if (data.dtype !== "int8" || data.rank !== 2 || scales.rank !== 1 || scales.shape[0].size !== data.shape[1].size)
+      shapeError("dequantize", inputs, "data int8 [K, N], scales [N]");
+    return [{ dtype: "float32", shape: data.shape }];
+  },
+  emit: (e, inputs, outputs) => e.node("DequantizeLinear", inputs, outputs, { axis: 1 }),
+};
+export const dequantize = (data: Tensor, scales: Tensor) => apply(dequantizeOp, [data, scales])[0];

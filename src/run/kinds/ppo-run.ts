@@ -82,6 +82,7 @@ export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "loraTargets",
   "loraLayers",
   "loraRankStabilized",
+  "basePrecision",
 ];
 
 /** The same of GRPO and RLOO, which have no such thing as a value head, and groups. */

@@ -43,3 +43,18 @@ test("resumed is undisturbed, bit for bit; another adapter is refused", async ()
     if (!name.startsWith("v_head.")) expect(model.parameters.view(name), name).toEqual(base.parameters.view(name));
   model.dispose();
 });
+
+test("a base held in int8: resumed is undisturbed, and it cannot change on the way", async () => {
+  const int8 = { basePrecision: "int8" } as const;
+  await train("int8-whole", { steps: 2, ...int8 });
+  await train("int8-parts", { steps: 1, ...int8 });
+  await train("int8-parts", { steps: 2, ...int8 }, true);
+  for (const name of ["adapter_model.safetensors", "v_head.safetensors", "trainer.safetensors"]) {
+    expect(file("int8-parts", name).equals(file("int8-whole", name)), name).toBe(true);
+  }
+  await expect(train("int8-parts", { steps: 3, basePrecision: "fp32" }, true)).rejects.toThrow("basePrecision");
+  await expect(train("int8-none", { steps: 1, lora: 0, ...int8 })).rejects.toThrow(
+    "basePrecision: found int8, and no adapter, expected an adapter on top: weights in int8 are not trained. Fix: " +
+      "add lora (lora 16), or leave basePrecision out",
+  );
+});

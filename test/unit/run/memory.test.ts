@@ -74,6 +74,7 @@ describe("the working memory of a step", () => {
     ["LoRA, another family, in micro-batches", qwen3, { microBatchSize: 1 }, 40, lora],
     ["LoRA on the last block alone", qwen3, {}, 40, { ...lora, layers: [2] }],
     ["LoRA, sampled in int8", qwen3, { rolloutPrecision: "int8" }, 40, lora],
+    ["LoRA, the base in int8", qwen3, { basePrecision: "int8" }, 40, lora],
   ];
   test.each(cases)(
     "%s: what is estimated is what the programs of a step add up to",
