@@ -64,6 +64,7 @@ const ppo = (B: number, P: number, N: number, options: Partial<PPOConfig> = {}):
 });
 const lora = { rank: 8, alpha: 16 };
 const int8 = { rolloutPrecision: "int8" } as const;
+const base = { basePrecision: "int8" } as const;
 const recomputed = { gradientCheckpointing: true };
 
 const settings: readonly Setting[] = [
@@ -95,6 +96,7 @@ const settings: readonly Setting[] = [
   { model: "GPT-2 124M", name: "LoRA 8, minibatch 4, T 32", lora, ppo: ppo(4, 8, 24) },
   { model: "GPT-2 124M", name: "LoRA 8, minibatch 16, T 64", lora, ppo: ppo(16, 24, 40) },
   { model: "GPT-2 124M", name: "LoRA 8, minibatch 16, T 64, int8 rollouts", lora, ppo: ppo(16, 24, 40, int8) },
+  { model: "GPT-2 124M", name: "LoRA 8, minibatch 16, T 64, base in int8", lora, ppo: ppo(16, 24, 40, base) },
   { model: "SmolLM2-135M", name: "minibatch 4, T 64", ppo: ppo(4, 32, 32) },
   { model: "SmolLM2-135M", name: "LoRA 8, minibatch 4, T 64", lora, ppo: ppo(4, 32, 32) },
   { model: "SmolLM2-135M", name: "LoRA 8, minibatch 8, T 128", lora, ppo: ppo(8, 64, 64) },

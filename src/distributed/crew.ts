@@ -16,7 +16,7 @@ import { Adjustments } from "../sample/transforms.ts";
 import { BaseSender } from "./base.ts";
 import { Bus, namesOf, withoutSecrets } from "./bus.ts";
 import { type Expected, rowsToCheck, wrongForm, wrongNumbers } from "./check.ts";
-import { type Employer, type EmployerFacts, jobOf, type WorkersSpec } from "./employer.ts";
+import { checkEmployer, type Employer, type EmployerFacts, jobOf, type WorkersSpec } from "./employer.ts";
 import { GoingStep, isPlain } from "./going-step.ts";
 import {
   controlToBytes,
@@ -82,9 +82,11 @@ export class RemoteCrew implements Crew {
   /**
    * Announce a run.
    * @throws engine, usage - no clients, no server, a refusal
+   * @throws config - a base in int8
    */
   static async open(spec: WorkersSpec, employer: Employer, facts: EmployerFacts): Promise<RemoteCrew> {
     const { model, reference, tokenizer, config } = employer;
+    checkEmployer(employer);
     const bus = await Bus.connect(spec, `valuehead train ${facts.run}`);
     const base = await BaseSender.write(reference, tokenizer);
     const { names, onlyTrained } = namesToSend(model, reference, config.frozenLayers);

@@ -1,5 +1,6 @@
 /** @file Whose prompts workers answer, and what they are told of the run: the job. */
 import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
+import { fail } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { randomId } from "../platform/hash.ts";
@@ -36,6 +37,17 @@ export interface EmployerFacts {
 }
 
 const TIMEOUT = 20;
+
+/** @throws config - a model that workers cannot be given */
+export function checkEmployer({ model }: Pick<Employer, "model">): void {
+  if (model.basePrecision !== "fp32")
+    fail("config", {
+      where: "workers",
+      found: `a base in ${model.basePrecision} (basePrecision)`,
+      expected: "fp32: workers are sent the base in fp32 and would round it anew",
+      fix: "leave basePrecision out, or train without workers",
+    });
+}
 
 /**
  * What workers are told.

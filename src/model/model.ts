@@ -32,6 +32,7 @@ import {
   initialize,
   initializeParameter,
   namesAbove,
+  type Parameter,
   ParameterBuffer,
   parameterTable,
   trainedRows,
@@ -141,7 +142,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
     const { table } = this.parameters;
-    const entries = table.map((p) => ({ ...p, data: p.rounded ? NO_NUMBERS : this.parameters.view(p.name) }));
+    const isSaved = ({ rounded }: Parameter) => !(rounded && this.adapter); // of a base its names alone are
+    const entries = table.map((p) => ({ ...p, data: isSaved(p) ? this.parameters.numbers(p.name) : NO_NUMBERS }));
     if (this.adapter) await saveAdapter(directory, this.adapter, entries, this.baseName);
     else {
       await saveParameters(directory, entries);
@@ -281,7 +283,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const table = parameterTable({ family, config, sizes, adapter, basePrecision });
     const own = trainedRows(table, names);
     const parameters = new ParameterBuffer(table, this.parameters, own);
-    for (const { name } of own) this.parameters.copyTo(name, parameters.view(name));
+    for (const { name } of own) parameters.view(name).set(this.parameters.numbers(name));
     const copy = { family, config, sizes, adapter, basePrecision, parameters, generationConfig, drawable, baseName };
     return new CausalLMWithValueHead(copy, { engine: this.engine });
   }
@@ -420,7 +422,6 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   }
 }
 
-/** Of a base's matrix in int8: only the names of a base are in what is saved of an adapter. */
 const NO_NUMBERS = new Float32Array();
 
 /** Has the seeds for its gradient. */

@@ -191,14 +191,16 @@ export class ParameterBuffer {
     return view;
   }
 
-  /** The numbers of a parameter, however it is held, put where they are wanted. */
-  copyTo(name: string, to: Float32Array): void {
+  /** The numbers of a parameter as the table says: where they lie, or of a matrix held in int8 a copy. @internal */
+  numbers(name: string): Float32Array {
     const row = this.table.find((one) => one.name === name);
-    if (row?.rounded) dequantized(this.rounded.get(name) as QuantizedMatrix, row.matrix === "in,out", to);
-    else to.set(this.view(name));
+    if (!row?.rounded) return this.view(name);
+    const copy = new Float32Array(row.end - row.start);
+    dequantized(this.rounded.get(name) as QuantizedMatrix, row.matrix === "in,out", copy);
+    return copy;
   }
 
-  /** A matrix held in int8, in fp32 and as [out, in]. */
+  /** A matrix held in int8, in fp32 and as [out, in]. @internal */
   copyOutputsFirst(name: string, to: Float32Array): void {
     dequantized(this.rounded.get(name) as QuantizedMatrix, false, to);
   }
