@@ -81,6 +81,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   basePrecision: BasePrecision;
   /** What runs its programs; may be shared with other models. */
   readonly engine: Engine;
+  /** Its weights were trained since they were loaded: what it was loaded from is no base for an adapter any more. @internal */
+  trained = false;
   /** @internal */
   readonly pool: BufferPool;
   /** @internal */
@@ -171,7 +173,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    * base, which does not change any more. A is drawn at random and B is 0, so the model computes what it did before.
    * @param config what differs from {@link LORA_DEFAULTS}
    * @param seed   of A; default 0
-   * @throws config - options out of range, targets that match nothing; the model has an adapter already
+   * @throws config - options out of range, targets that match nothing; the model has an adapter already, or was trained and not loaded again
    */
   addAdapter(config: Partial<LoRAConfig> = {}, seed = 0): this {
     if (this.adapter)
@@ -180,6 +182,13 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
         found: "a model that has an adapter",
         expected: "one without",
         fix: "train the adapter it has, or merge() it first",
+      });
+    if (this.trained)
+      fail("config", {
+        where: "addAdapter",
+        found: "a model whose weights were trained since it was loaded",
+        expected: "one that can be found again: an adapter is saved with the name of its base",
+        fix: "save it (savePretrained) and add the adapter to what loadModel opens there",
       });
     const adapter = loraConfig(config);
     const made = architecture(this.family, this.config, adapter);

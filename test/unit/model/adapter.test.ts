@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { Learner } from "../../../src/algorithms/learner.ts";
 import { languageModelLoss } from "../../../src/algorithms/losses.ts";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { adapterRows, loraConfig } from "../../../src/model/adapter.ts";
@@ -158,4 +159,16 @@ it("a model has one adapter at a time, and none cannot be merged", async () => {
   const model = open("gpt2 with LoRA");
   expect(() => model.addAdapter()).toThrow("addAdapter: found a model that has an adapter");
   await expect(open("gpt2").merge()).rejects.toThrow("merge(): found a model without an adapter");
+});
+
+it("a model that was trained takes none: nothing could say what its base is", async () => {
+  const model = open("gpt2");
+  const learner = new Learner(model, { optimizer: { learningRate: 1e-3 }, maxGradNorm: 0 });
+  const weight = new Float32Array(asked.rows.length).fill(0.1);
+  await learner.accumulate({ ...asked, ids: asked.ids as Int32Array }, languageModelLoss, { weight });
+  learner.apply();
+  expect(() => model.addAdapter()).toThrow(
+    "addAdapter: found a model whose weights were trained since it was loaded, expected one that can be found again: an adapter is " +
+      "saved with the name of its base. Fix: save it (savePretrained) and add the adapter to what loadModel opens there",
+  );
 });
