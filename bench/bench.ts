@@ -41,15 +41,23 @@ if (flags.quick) {
 
 /** Made where a case of them is asked for. */
 const adapted: Checkpoint[] = [];
+/** The same of the instruct model: an adapter, one on a base in int8, and all weights. */
+const instruct: Checkpoint[] = [];
 if (!wanted || wanted.some((text) => /lora/i.test(text))) {
   adapted.push(await withAdapter(models[0], CACHE));
   const real = process.env.VALUEHEAD_SMOLLM2;
-  if (real && !flags.quick) adapted.push(await withAdapter({ directory: real, name: "SmolLM2-135M" }, CACHE));
+  if (real && !flags.quick) {
+    const smol = { directory: real, name: "SmolLM2-135M" };
+    adapted.push(await withAdapter(smol, CACHE));
+    const larger = await withAdapter(smol, CACHE, 16);
+    const rounded = { ...larger, name: `${larger.name}, base in int8`, basePrecision: "int8" as const };
+    instruct.push(larger, rounded, { ...smol, vocabSize: larger.vocabSize });
+  }
 }
 
 const isWanted = (name: string, model = "") =>
   !wanted || wanted.some((text) => `${name} ${model}`.toLowerCase().includes(text.toLowerCase()));
-const cases = allCases(models, adapted).filter((c) => isWanted(c.name, c.model?.name));
+const cases = allCases(models, adapted, instruct).filter((c) => isWanted(c.name, c.model?.name));
 
 const versions: Record<string, unknown> = {};
 const limitRuns: LimitRuns = { sgemm: [], copy: [], read: [] };
@@ -65,7 +73,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
   });
 
 if (flags.list) {
-  for (const c of allCases(models, adapted)) console.log(`${c.name} ${c.model?.name ?? ""}`);
+  for (const c of allCases(models, adapted, instruct)) console.log(`${c.name} ${c.model?.name ?? ""}`);
   console.log("startup\ncurves");
 } else process.exitCode = await main();
 

@@ -38,14 +38,20 @@ const LENGTH = 128;
 const PROMPT = 8;
 const NEW_TOKENS = 48;
 const OURS = "valuehead";
-const PPO = { batch: 128, tokens: 24, epochs: 4, miniBatch: 32, sampleBatch: 64 };
+const PPO = { batch: 128, prompt: PROMPT, tokens: 24, epochs: 4, miniBatch: 32, sampleBatch: 64 };
+/** What is said about the memory of an adapter is said of such a step. */
+const INSTRUCT = { batch: 32, prompt: 64, tokens: 48, epochs: 1, miniBatch: 8, sampleBatch: 32 };
 const MATMUL = { M: 1024, K: 768, N: 3072 };
 
 const x = (atLeast: number): Target => ({ atLeast, unit: "x" });
 const percent = (atLeast: number): Target => ({ atLeast, unit: "%" });
 
 /** In an order in which the short ones come first: a run that is cut short has most of them. */
-export function allCases(models: readonly BenchModel[], adapted: readonly Checkpoint[] = []): Case[] {
+export function allCases(
+  models: readonly BenchModel[],
+  adapted: readonly Checkpoint[] = [],
+  instruct: readonly Checkpoint[] = [],
+): Case[] {
   const main = models.slice(0, 1); // the targets are about the first
   return [
     ...models.flatMap((m) => [forward(m), train(m), adamw(m), ...[1, 16, 64].map((batch) => sample(m, batch))]),
@@ -53,6 +59,7 @@ export function allCases(models: readonly BenchModel[], adapted: readonly Checkp
     matmul(),
     ...main.map((m) => ppo(m, count.ppoFlops(m.config, PPO.batch, PROMPT, PPO.tokens, PPO.epochs))),
     ...adapted.map((m) => ppo(m)),
+    ...instruct.map((m) => ({ ...ppo(m, undefined, INSTRUCT), name: "ppo lora memory" })),
     ...models.slice(1).map((m) => ppo(m, count.ppoFlops(m.config, PPO.batch, PROMPT, PPO.tokens, PPO.epochs))),
   ];
 }
@@ -177,12 +184,12 @@ function sample(model: BenchModel, batch: number): Case {
 }
 
 /** @param flops of our step, where they are counted */
-function ppo(model: Checkpoint, flops?: number): Case {
-  const { batch, tokens, epochs, miniBatch } = PPO;
+function ppo(model: Checkpoint, flops?: number, sizes = PPO): Case {
+  const { batch, prompt, tokens, epochs, miniBatch } = sizes;
   const queries: number[][] = [];
-  const ours = { run: "ppo", ...PPO };
-  const theirs = { run: "ppo", ...PPO, queries };
-  const step = `PPO step, ${batch} x (${PROMPT} + ${tokens}), ${epochs} epochs of ${batch / miniBatch}`;
+  const ours = { run: "ppo", ...sizes, basePrecision: model.basePrecision };
+  const theirs = { run: "ppo", ...sizes, queries };
+  const step = `PPO step, ${batch} x (${prompt} + ${tokens}), ${epochs} ${epochs === 1 ? "epoch" : "epochs"} of ${batch / miniBatch}`;
   const work = model.adapter ? `LoRA: ${step}` : step;
   const peer = model.adapter ? "TRL 0.11.4 + PEFT" : "TRL 0.11.4";
   return {
@@ -197,12 +204,12 @@ function ppo(model: Checkpoint, flops?: number): Case {
     warmUp: { batch: miniBatch, epochs: 1 },
     async prepare(ask) {
       queries.push(
-        ...((await ask("valuehead", { run: "prompts", count: batch, length: PROMPT })).queries as number[][]),
+        ...((await ask("valuehead", { run: "prompts", count: batch, length: prompt })).queries as number[][]),
       );
     },
     async agreement(ask, warm) {
       const [own, other] = [warm.get(OURS), warm.get(peer)];
-      if (!own || !other) return undefined;
+      if (!own || !other || model.basePrecision) return undefined; // what is rounded is another model
       const { numbers: found } = await ask("valuehead", {
         run: "ppoNumbers",
         queries: queries.slice(0, miniBatch),

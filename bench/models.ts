@@ -12,6 +12,8 @@ export interface Checkpoint {
   vocabSize: number;
   /** The directory of a LoRA adapter, which is trained instead of the weights. */
   adapter?: string;
+  /** Of its base, under an adapter. Default fp32. */
+  basePrecision?: "int8";
 }
 
 export interface BenchModel extends Checkpoint {
@@ -51,24 +53,26 @@ const benchModel = (directory: string, config: GPT2Config): BenchModel => ({
 const RANK = 8;
 
 /**
- * The same with an adapter of rank 8 on every matrix of its blocks, in PEFT's layout, which is written once under `cache`. Its B is not 0 as a new
+ * The same with an adapter, by default of rank 8, on every matrix of its blocks, in PEFT's layout, which is written once under `cache`. Its B is not 0 as a new
  * adapter's is, so that both sides must read it alike.
  */
 export async function withAdapter(
   { directory, name }: Omit<Checkpoint, "vocabSize">,
   cache: string,
+  rank = RANK,
 ): Promise<Checkpoint> {
-  const adapter = resolve(cache, `lora-${name.replaceAll(/[^\w]+/g, "-")}`);
+  const suffix = rank === RANK ? "" : `-${rank}`;
+  const adapter = resolve(cache, `lora-${name.replaceAll(/[^\w]+/g, "-")}${suffix}`);
   const model = await loadModel(directory, { threads: 1 });
   if (!existsSync(join(adapter, "adapter_model.safetensors"))) {
-    model.addAdapter({ rank: RANK, alpha: 2 * RANK }, 1);
-    const rng = new RNG(RANK);
+    model.addAdapter({ rank, alpha: 2 * rank }, 1);
+    const rng = new RNG(rank);
     for (const { name: row, adapts } of model.parameters.table)
       if (adapts?.part === "B")
         for (const [i] of model.parameters.view(row).entries()) model.parameters.view(row)[i] = 0.02 * rng.normal();
     await model.savePretrained(adapter);
   }
-  return { directory, adapter, name: `${name}, LoRA ${RANK}`, vocabSize: model.sizes.vocabSize };
+  return { directory, adapter, name: `${name}, LoRA ${rank}`, vocabSize: model.sizes.vocabSize };
 }
 
 function readConfig(directory: string): GPT2Config {

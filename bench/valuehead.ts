@@ -174,6 +174,8 @@ interface PpoCommand {
   epochs: number;
   miniBatch: number;
   sampleBatch: number;
+  /** Of the base under an adapter. */
+  basePrecision?: "int8";
 }
 
 /** The reward: a number for each place in the batch, which takes no time. */
@@ -181,13 +183,13 @@ const score = (place: number) => (place % 4) / 4;
 
 /** A PPO step. */
 const ppo: Run = async (command, clock) => {
-  const { batch, tokens, epochs, miniBatch, sampleBatch } = command as unknown as PpoCommand;
+  const { batch, tokens, epochs, miniBatch, sampleBatch, basePrecision } = command as unknown as PpoCommand;
   const model = await openModel();
   const tokenizer = await openTokenizer();
   const trainer = once("trainer", () => {
     let scored = 0; // a batch is a multiple of four
     const reward = (samples: unknown[]) => samples.map(() => score(scored++));
-    const config = { batchSize: batch, miniBatchSize: miniBatch, maxNewTokens: tokens, maxGradNorm: 0 };
+    const config = { batchSize: batch, miniBatchSize: miniBatch, maxNewTokens: tokens, maxGradNorm: 0, basePrecision };
     return new PPOTrainer({ model, tokenizer, reward, config: { ...config, rolloutBatchSize: sampleBatch } });
   });
   if (model.adapter) once("first", () => model.frozenCopy()); // shares the base: it costs an adapter

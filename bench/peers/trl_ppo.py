@@ -34,8 +34,8 @@ if args.adapter:
     model.v_head.load_state_dict({name.removeprefix("v_head."): tensor for name, tensor in head.items()})
     reference = None  # the base without the adapter
 else:
-    model = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
-    reference = AutoModelForCausalLMWithValueHead.from_pretrained(args.model)
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(args.model, config=config)
+    reference = AutoModelForCausalLMWithValueHead.from_pretrained(args.model, config=config)
 trainer = PPOTrainer(PPOConfig(), model, reference, tokenizer)
 optimizer_steps = 0
 

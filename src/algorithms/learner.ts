@@ -132,7 +132,7 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     const [gradNorm, scale] = [this.gradNorm, this.#scale];
     const { parameters } = this.model;
     const updateNorm = this.optimizer.update(parameters, this.grads.data, scale);
-    if (!this.model.adapter) this.model.trained = true;
+    if ("trained" in this.model && !this.model.adapter) this.model.trained = true;
     this.discard();
     return { gradNorm, updateNorm, spoiled: this.#called(badWeights(parameters, updateNorm)) };
   }
