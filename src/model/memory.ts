@@ -245,6 +245,7 @@ export function pretrainingMemory(
     gradientCheckpointing,
     packed,
     scored,
+    valuesLearned: false,
   };
   const { reference, transposed, ...others } = trainingMemory(model, sizes).parts;
   const parts = { ...others, process: PROCESS_BYTES.pretraining };
@@ -296,6 +297,8 @@ export interface TrainingSizes {
   scored?: readonly number[];
   /** Whether rows hold several sequences. */
   packed?: boolean;
+  /** Whether the loss has values in it. Default: true. */
+  valuesLearned?: boolean;
 }
 
 /**
@@ -334,12 +337,17 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const chunks = (rows: number) => headChunks(rows * maxNewTokens, V).map((R) => R * V);
   const scores = scored.flatMap((rows) => [...new Set(chunks(rows))]);
   const learned = chunks(micro).map((n) => n * HEAD_BUFFERS.loss);
+  // Where nothing of the head gets a gradient, the first chunk's program adds to none and serves all.
+  const { valuesLearned = true } = sizes;
+  const headTrained = own.some(
+    (row) => row.layer === undefined && (valuesLearned || !VALUE_HEAD_NAMES.includes(row.name)),
+  );
   const programs = [
     ...new Map([...body.programs, ...(model.adapter && scored.length > 0 ? ofReference() : [])]).values(),
     ...scores.map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score)),
     ...(int8 ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []), // the policy scores what its copy drew
     learned[0],
-    ...new Set(adding ? learned : learned.slice(1)),
+    ...new Set(!headTrained ? [] : adding ? learned : learned.slice(1)),
   ];
   const sum = programs.reduce((a, b) => a + b, 0);
   const bound = Math.max(MIN_WORKING_BYTES / 4, SESSIONS_OF_LARGEST * Math.max(...programs));

@@ -110,6 +110,13 @@ describe.each(["grpo", "rloo", "dpo"] as const)("%s", (algorithm) => {
   });
 });
 
+it("a reward model is made again", async () => {
+  const made = ["--algorithm", "reward", "--model", "m", "--data", "pairs.jsonl", "--held-out-fraction", "0.25"];
+  const { status, stderr } = valuehead(cwd, "train", ...made, ...sizes, "--out", "judge", "--quiet");
+  expect([status, stderr.match(/error:[\s\S]*/)]).toEqual([0, null]);
+  await expectAgain("judge");
+});
+
 it("sft learns a new model from text, and is made again", async () => {
   const model = { nEmbd: 8, nLayer: 1, nHead: 1, nPositions: 16 };
   writeFileSync(at("new.json"), JSON.stringify({ model, training: { steps: 2, batchSize: 2, sequenceLength: 8 } }));

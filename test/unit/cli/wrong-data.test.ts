@@ -16,6 +16,7 @@ const answer = { role: "assistant", content: "b" };
 type Case = [what: string, flags: string, rows: object[], where: string, found: string, fix: string];
 const dpo = "--algorithm dpo --data d.jsonl";
 const sft = "--algorithm sft --responses --data d.jsonl";
+const rm = "--algorithm reward --data d.jsonl";
 const grpo = "--algorithm grpo --prompts p.txt --reward length --batch-size 4";
 
 it.each<Case>([
@@ -107,6 +108,28 @@ it.each<Case>([
     "--num-generations",
     "3",
     "change --num-generations",
+  ],
+  [
+    "labels that are all equal",
+    rm,
+    [
+      { text: "a", label: "x" },
+      { text: "b", label: "x" },
+    ],
+    "training data",
+    "the label x for all 2 texts",
+    "texts of the other kind",
+  ],
+  [
+    "scores that are all equal",
+    rm,
+    [
+      { text: "a", score: 1 },
+      { text: "b", score: 1 },
+    ],
+    "training data",
+    "the score 1 for all 2 texts",
+    "texts of the other kind",
   ],
   ["an algorithm that is none", "--algorithm gpro --prompts p.txt", [], "--algorithm", '"gpro"', "did you mean grpo?"],
   [

@@ -107,6 +107,7 @@ test.each<[boolean, Partial<SFTConfig>]>([
   [true, {}],
   [false, {}],
   [false, { packing: "whole" }],
+  [false, { microBatchSize: 2 }],
 ])("language-model training, with an adapter, a held-out text: %s, %j", async (heldOut, more) => {
   const sizes = { hiddenSize: 64, numHiddenLayers: 3, numAttentionHeads: 4, intermediateSize: 200, vocabSize: 8192 };
   const model = modelFromConfig(makeLlamaConfig({ ...sizes, maxPositionEmbeddings: 160 }), { threads: 1 });
