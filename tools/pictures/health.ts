@@ -44,7 +44,7 @@ export const HEALTH: Readonly<Record<string, (runs: Runs) => Chart>> = {
   "explained-scores": (runs) => ({
     title: "Explained variance of the value head",
     lines: both(runs, "large-scores", "ppo/val/var_explained", "scores × 50"),
-    low: -1,
+    low: -5,
     high: 1,
   }),
   "value-scores": (runs) => ({
@@ -53,15 +53,15 @@ export const HEALTH: Readonly<Record<string, (runs: Runs) => Chart>> = {
   }),
   "reward-hacked": (runs) => ({
     title: "Mean reward",
-    lines: [line(runs, "hacked", "env/reward_mean", "rewarded for “!”, no KL penalty", "bad")],
+    lines: [line(runs, "hacked", "env/reward_mean", "paid for “I”, no penalty", "bad")],
   }),
   "kl-hacked": (runs) => ({
     title: "KL to the reference, nats per response",
-    lines: both(runs, "hacked", "objective/kl", "rewarded for “!”, no KL penalty"),
+    lines: both(runs, "hacked", "objective/kl", "paid for “I”, no penalty"),
   }),
   "entropy-hacked": (runs) => ({
     title: "Entropy, nats per token",
-    lines: both(runs, "hacked", "ppo/policy/entropy", "rewarded for “!”, no KL penalty"),
+    lines: both(runs, "hacked", "ppo/policy/entropy", "paid for “I”, no penalty"),
   }),
   "kl-exploit": (runs) => ({
     title: "KL by k1, nats per response",
@@ -77,6 +77,5 @@ export const HEALTH: Readonly<Record<string, (runs: Runs) => Chart>> = {
       line(runs, "padding-open", "audit/log_martingale", "padding scored", "bad"),
     ],
     levels: [{ value: 13.8, name: "bound" }],
-    high: 60,
   }),
 };

@@ -33,10 +33,11 @@ export default async (batch) => (await builtInRewards.positive(batch)).map((scor
   },
   {
     name: "hacked",
-    steps: 20,
-    flags: ["--kl-controller", "fixed", "--kl-coef", "0"],
-    reward: `// Meant: enthusiasm. Measured: exclamation marks.
-export default (batch) => batch.map(({ response }) => Math.min(1, (response.match(/!/g) ?? []).length / 4));
+    steps: 16,
+    flags: ["--kl-controller", "fixed", "--kl-coef", "0", "--learning-rate", "3e-4"],
+    reward: `// Meant: personal reviews. Measured: words for oneself, eight of them for full marks.
+const me = /\\b(I|me|my|mine|myself)\\b/g;
+export default (batch) => batch.map(({ response }) => Math.min(8, response.match(me)?.length ?? 0) / 8);
 `,
   },
 ];
@@ -80,7 +81,17 @@ export function makeRuns(root: string, folder: string, prefix: readonly string[]
   }
   if (existsSync(join(folder, "exploits", "padding-closed", "metrics.jsonl"))) return;
   const exploits = join(root, ".cache", "examples", "exploits", "exploits.js");
-  must(folder, [...prefix, process.execPath, exploits, "--only", "padding", "--out", join(folder, "exploits")]);
+  must(folder, [
+    ...prefix,
+    process.execPath,
+    exploits,
+    "--only",
+    "padding",
+    "--steps",
+    "24",
+    "--out",
+    join(folder, "exploits"),
+  ]);
 }
 
 function must(cwd: string, [program, ...args]: readonly string[]): void {
