@@ -184,7 +184,7 @@ function texts({ runs }: Results): string {
 export function writePage(out: string, results: Results): string {
   const { facts, yardstick, steps } = results;
   const drawn = charts(results);
-  const key = `<svg viewBox="0 0 860 22" width="860" height="22" font-family="sans-serif" font-size="12"><text x="8" y="15" xml:space="preserve">${KEY}</text></svg>`;
+  const key = `<svg viewBox="0 0 860 22" width="860" height="22" font-family="sans-serif" font-size="12" role="img"><title>Key</title><text x="8" y="15" xml:space="preserve">${KEY}</text></svg>`;
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>Sentiment: PPO, GRPO, RLOO and the best of n</title>
 <style>body{font:14px/1.45 sans-serif;max-width:900px;margin:24px auto;padding:0 12px;color:#222}table{border-collapse:collapse;margin:8px 0 16px}td,th{padding:3px 9px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #e5e5e5;font-size:13px}.texts td{font-size:12px}svg{max-width:100%}</style>
 <h1>Sentiment: PPO, GRPO, RLOO and the best of n</h1>
