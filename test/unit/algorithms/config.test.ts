@@ -5,6 +5,7 @@ import { ppoConfig } from "../../../src/algorithms/options/config.ts";
 import { dpoOptions } from "../../../src/algorithms/options/dpo-options.ts";
 import { PPO_DEFAULTS, type PPOOptionName, ppoOptions } from "../../../src/algorithms/options/ppo-options.ts";
 import { type PresetName, presets } from "../../../src/algorithms/options/presets.ts";
+import { rewardOptions } from "../../../src/algorithms/options/reward-options.ts";
 import { sftOptions } from "../../../src/algorithms/options/sft-options.ts";
 import { nameHere, trlNames } from "../../../src/algorithms/options/trl-names.ts";
 import { rlooOptions } from "../../../src/algorithms/rloo.ts";
@@ -53,7 +54,15 @@ describe("names of other programs", () => {
   });
 
   it("every one of them leads to an option, and none is an option itself", () => {
-    const known = Object.keys({ ...ppoOptions, ...grpoOptions, ...rlooOptions, ...dpoOptions, ...sftOptions });
+    const known = Object.keys({
+      ...ppoOptions,
+      ...grpoOptions,
+      ...rlooOptions,
+      ...dpoOptions,
+      ...sftOptions,
+      ...rewardOptions,
+      responses: "a flag of SFT",
+    });
     for (const ours of Object.values(trlNames).flat()) expect(known).toContain(ours);
     expect(nameHere("num_iterations", (name) => name in grpoOptions)).toBe("epochs");
     expect(nameHere("num_iterations", (name) => name in ppoOptions)).toBe("ppoEpochs");
