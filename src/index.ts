@@ -85,8 +85,8 @@ export { type Prompt, type PromptSamplerState, readPrompts } from "./data/prompt
 export { type PromptResponse, readResponses } from "./data/responses.ts";
 export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export * from "./deprecated.ts";
-export type { ServerSpec } from "./distributed/bus.ts";
-export type { WorkersSpec } from "./distributed/employer.ts";
+export type { ServerSpec } from "./distributed/connection.ts";
+export type { WorkersSpec } from "./distributed/job.ts";
 export {
   type CheckReward,
   combineRewards,

@@ -44,7 +44,7 @@ export const forBrowsers = {
 const LATER = [
   "checkpoint/hub",
   "data/table-readers",
-  "distributed/crew",
+  "distributed/coordinator",
   "families/classifier",
   "run/page/report",
   "run/run",

@@ -5,6 +5,7 @@ import { AUDIT, ENTROPY, GROUPS, isShown, KL, REWARD } from "./charts.ts";
 import { column, type Finding, findings, lastOf } from "./findings.ts";
 import { duration, number, signed, withError } from "./format.ts";
 import { setState, useStore } from "./store.ts";
+import { Workers } from "./workers.tsx";
 
 const MARKS = { bad: "✕", warn: "!", good: "✓", info: "i" };
 const WORDS = { bad: "Problem", warn: "Worth a look", good: "Good", info: "For information" };
@@ -184,6 +185,7 @@ export function Overview({ run }: { run: RunData }) {
           <Chart spec={spec} key={spec.title} height={220} />
         ))}
       </div>
+      <Workers run={run} />
       <BeforeAfter run={run} />
     </>
   );

@@ -81,12 +81,16 @@ export function Run({ run }: { run: RunData }) {
       <section class="card whole" aria-labelledby="log">
         <h2 id="log">What the run said</h2>
         <ol class="log">
-          {run.events.map((event, i) => (
-            <li key={i} class={event.type}>
-              <time class="num faint">{event.time?.replace("T", " ").replace(/\.\d+Z$/, "")}</time> <b>{event.type}</b>
-              {event.step !== undefined && <span class="num faint"> step {event.step}</span>} <span>{said(event)}</span>
-            </li>
-          ))}
+          {run.events
+            .filter(({ type }) => type !== "workers")
+            .map((event, i) => (
+              <li key={i} class={event.type}>
+                <time class="num faint">{event.time?.replace("T", " ").replace(/\.\d+Z$/, "")}</time>{" "}
+                <b>{event.type}</b>
+                {event.step !== undefined && <span class="num faint"> step {event.step}</span>}{" "}
+                <span>{said(event)}</span>
+              </li>
+            ))}
         </ol>
         {run.events.length === 0 && <p class="faint">Nothing was logged: a run of an earlier version.</p>}
       </section>

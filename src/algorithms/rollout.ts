@@ -15,13 +15,13 @@ import {
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { Passes } from "../experience/ask.ts";
 import { type Audited, auditStep } from "../experience/audit.ts";
-import { type Answered, collect, type Helped } from "../experience/collect.ts";
+import { type Answered, collect, type RemoteRollouts } from "../experience/collect.ts";
 import type { Experience } from "../experience/experience.ts";
 import { nameExtreme } from "../experience/extremes.ts";
 import { checkFinite, checkWeights } from "../experience/finite.ts";
 import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
-import type { Crew, Place, Responder } from "../experience/parts/parts.ts";
+import type { Place, Responder, RolloutWorkers } from "../experience/parts/parts.ts";
 import { wantsExactKl } from "../experience/reference.ts";
 import { rolloutRemarks } from "../experience/rescore.ts";
 import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
@@ -225,7 +225,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   protected async *answers(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent, StepAnswers> {
     const asked = "sampler" in source ? this.#nextPrompts(source) : undefined;
     const answered = asked
-      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads, this.#helped)
+      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads, this.#remote)
       : (source as Answered);
     this.#judged = answered;
     return { ...answered, prompts: asked ? asked.state : this.#promptState };
@@ -251,11 +251,11 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   }
 
   /** Others who may answer prompts. @internal */
-  crew?: Crew;
+  workers?: RolloutWorkers;
 
-  get #helped(): Helped | undefined {
-    const { crew, reference, config } = this;
-    return crew && { crew, reference, passes: passSizes(config), wantsExact: wantsExactKl(config) };
+  get #remote(): RemoteRollouts | undefined {
+    const { workers, reference, config } = this;
+    return workers && { workers, reference, passes: passSizes(config), wantsExact: wantsExactKl(config) };
   }
 
   /** Whether tokens can be draws from the policy, this step's and all before. @internal */

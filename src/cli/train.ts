@@ -5,7 +5,7 @@ import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts"
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
-import { withoutSecrets } from "../distributed/bus.ts";
+import { withoutSecrets } from "../distributed/connection.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
 import { type ConfigFile, optionsOf, type RunSettings, readConfigFile } from "./config-file.ts";

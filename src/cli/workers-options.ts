@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
-import type { WorkersSpec } from "../distributed/employer.ts";
+import type { WorkersSpec } from "../distributed/job.ts";
 import { absolutePath, env } from "../platform/files.ts";
 import { numberOrText, readFlags } from "./options.ts";
 

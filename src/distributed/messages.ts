@@ -5,7 +5,7 @@ import type { PlainError } from "../base/thrown.ts";
 import { type Experience, experienceFromBytes, experienceToBytes } from "../experience/experience.ts";
 import type { Part } from "../experience/parts/parts.ts";
 import type { ReferenceScores } from "../experience/reference.ts";
-import { concat } from "./bus.ts";
+import { concat } from "./connection.ts";
 
 /** The first number of every message: changed when their meaning changes. */
 export const PROTOCOL = 1;
@@ -97,7 +97,7 @@ export interface Result extends Pick<z.infer<typeof resultSchema>, "session" | "
   error?: PlainError;
 }
 
-const presenceSchema = z.object({
+const heartbeatSchema = z.object({
   worker: name,
   session: name,
   state: z.enum(["loading", "ready", "leaving"]),
@@ -108,7 +108,7 @@ const presenceSchema = z.object({
   /** Whether it judges responses itself. */
   judges: z.boolean(),
 });
-export type Presence = z.infer<typeof presenceSchema>;
+export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
 const controlSchema = z.object({ type: z.literal("refused"), worker: name, session: name, why: z.string().max(2000) });
 export type Control = z.infer<typeof controlSchema>;
@@ -134,8 +134,8 @@ export function unframe<S extends z.ZodType>(schema: S, given: Uint8Array): { he
 
 export const jobToBytes = (job: Job) => frame(job);
 export const jobFromBytes = (bytes: Uint8Array): Job => unframe(jobSchema, bytes).header;
-export const presenceToBytes = (presence: Presence) => frame(presence);
-export const presenceFromBytes = (bytes: Uint8Array): Presence => unframe(presenceSchema, bytes).header;
+export const heartbeatToBytes = (heartbeat: Heartbeat) => frame(heartbeat);
+export const heartbeatFromBytes = (bytes: Uint8Array): Heartbeat => unframe(heartbeatSchema, bytes).header;
 export const controlToBytes = (control: Control) => frame(control);
 export const controlFromBytes = (bytes: Uint8Array): Control => unframe(controlSchema, bytes).header;
 

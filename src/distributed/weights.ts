@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove } from "../model/parameters.ts";
 import { sha256Of } from "../platform/hash.ts";
-import type { Bus } from "./bus.ts";
+import type { Connection } from "./connection.ts";
 import { frame, unframe } from "./messages.ts";
 
 const sum = z.string().regex(/^[0-9a-f]{64}$/);
@@ -20,7 +20,7 @@ const manifestSchema = z.object({
 });
 type Tensors = z.infer<typeof manifestSchema>["tensors"];
 
-type Store = Pick<Bus, "putObject" | "getObject" | "deleteObject">;
+type Store = Pick<Connection, "putObject" | "getObject" | "deleteObject">;
 
 /** The name of a version: what is in it, not where it lies. */
 const versionOf = (tensors: Tensors) => sha256Of(tensors.map(({ name, sha256 }) => `${name} ${sha256}\n`));
@@ -64,7 +64,7 @@ export class WeightsSender {
   }
 
   /** Put what changed since the last time on the server. @returns the version */
-  async send(bus: Store, run: string): Promise<string> {
+  async send(connection: Store, run: string): Promise<string> {
     const { parameters } = this.#model;
     const before = new Map(this.#tensors.map((tensor) => [tensor.name, tensor]));
     const sums = this.#names.map((name) => ({ name, sha256: sumOfTensor(parameters.view(name)), at: "" }));
@@ -78,12 +78,12 @@ export class WeightsSender {
     });
     const body = here.map((i) => bytesOf(parameters.view(sums[i].name)));
     const object = frame({ tensors: sums, here }, body);
-    await bus.putObject(run, objectOf(version), object);
+    await connection.putObject(run, objectOf(version), object);
     this.bytes = object.length;
     this.#tensors = sums;
     this.#version = version;
     const needed = new Set([version, this.#kept[this.#kept.length - 1], ...sums.map(({ at }) => at)]);
-    for (const old of this.#kept) if (!needed.has(old)) await bus.deleteObject(run, objectOf(old));
+    for (const old of this.#kept) if (!needed.has(old)) await connection.deleteObject(run, objectOf(old));
     this.#kept = [...this.#kept.filter((old) => needed.has(old)), version];
     return version;
   }
@@ -96,7 +96,9 @@ export class WeightsSender {
 }
 
 /** A weights object that is not what its name says. */
-export class WrongWeights extends Error {}
+export class WrongWeights extends Error {
+  override readonly name = "WrongWeights";
+}
 
 /** A worker's side: brings a model to a version. */
 export class WeightsReceiver {
@@ -115,16 +117,16 @@ export class WeightsReceiver {
    * Nothing of the model changes unless all of it is there and right.
    * @throws WrongWeights - tensors that the model does not have, or whose SHA-256 is another
    */
-  async load(bus: Store, run: string, version: string): Promise<void> {
+  async load(connection: Store, run: string, version: string): Promise<void> {
     if (version === this.version) return;
-    const { tensors, here } = await this.#fetch(bus, run, version);
+    const { tensors, here } = await this.#fetch(connection, run, version);
     if (versionOf(tensors) !== version)
       throw new WrongWeights(`weights of another version than ${version.slice(0, 12)}`);
     const missing = tensors.filter(({ name, sha256 }) => this.#sums.get(name) !== sha256);
     const found = new Map(here);
     for (const at of new Set(missing.filter(({ name }) => !found.has(name)).map((tensor) => tensor.at)))
       if (at !== "")
-        for (const [name, bytes] of (await this.#fetch(bus, run, at)).here)
+        for (const [name, bytes] of (await this.#fetch(connection, run, at)).here)
           if (!found.has(name)) found.set(name, bytes);
     const { parameters } = this.#model;
     const checked = missing.map(({ name, sha256 }) => {
@@ -144,8 +146,12 @@ export class WeightsReceiver {
     this.version = version;
   }
 
-  async #fetch(bus: Store, run: string, version: string): Promise<{ tensors: Tensors; here: Map<string, Uint8Array> }> {
-    const object = await bus.getObject(run, objectOf(version));
+  async #fetch(
+    connection: Store,
+    run: string,
+    version: string,
+  ): Promise<{ tensors: Tensors; here: Map<string, Uint8Array> }> {
+    const object = await connection.getObject(run, objectOf(version));
     if (!object) throw new WrongWeights(`no weights ${version.slice(0, 12)} on the server`);
     this.bytes += object.length;
     let tensors: Tensors;

@@ -4,28 +4,28 @@
  */
 import type { JsMsg } from "@nats-io/jetstream";
 import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
-import { fail, messageOf } from "../base/errors.ts";
+import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { plainError } from "../base/thrown.ts";
 import { VERSION } from "../base/version.ts";
 import { limiter } from "../experience/patience.ts";
 import { isRewardPath, type RewardFunction, resolveReward } from "../experience/reward-functions.ts";
 import { randomId } from "../platform/hash.ts";
 import { machine, thisProcess } from "../platform/process.ts";
-import { Bus, namesOf, type ServerSpec, withoutSecrets } from "./bus.ts";
-import { Desk, type DeskOptions } from "./desk.ts";
+import { Connection, JOBS, namesOf, type ServerSpec, withoutSecrets } from "./connection.ts";
+import { type ExecutorOptions, TaskExecutor } from "./executor.ts";
 import {
   controlFromBytes,
+  type Heartbeat,
+  heartbeatToBytes,
   type Job,
   jobFromBytes,
-  type Presence,
-  presenceToBytes,
   type Result,
   resultToBytes,
   type Task,
   taskFromBytes,
 } from "./messages.ts";
 
-export interface WorkerOptions extends ServerSpec, DeskOptions {
+export interface WorkerOptions extends ServerSpec, ExecutorOptions {
   /** The only run that is worked for; default: the one that was started last. */
   run?: string;
   /** Judges responses; without it the reward of the run does where it has a name, and the trainer where it is a module. */
@@ -67,13 +67,17 @@ export async function work(options: WorkerOptions, tell: (event: WorkerEvent) =>
   const { signal } = options;
   const { host, pid } = thisProcess();
   const name = `${host.replace(/[^\w.-]/g, "-").replace(/^\W+/, "w")}-${pid}-${randomId().slice(0, 4)}`.slice(-90);
-  const bus = await Bus.connect(options, `valuehead worker ${name}`);
+  const connection = await Connection.connect(options, `valuehead worker ${name}`);
   tell({ type: "note", message: `worker ${name} at ${withoutSecrets(options.server)}` });
   const seen = new Set<string>();
+  const news = { is: false };
+  connection.subscribe(JOBS, () => {
+    news.is = true;
+  });
   let waits = false;
   try {
     while (!signal.aborted) {
-      const job = await newestJob(bus, options.run).catch(() => undefined);
+      const job = await newestJob(connection, options.run).catch(() => undefined);
       if (!job || seen.has(job.session)) {
         if (!waits) tell({ type: "waiting" });
         waits = true;
@@ -82,21 +86,28 @@ export async function work(options: WorkerOptions, tell: (event: WorkerEvent) =>
       }
       waits = false;
       checkJob(job, options);
-      const shift = new Shift(bus, name, job, options, tell);
-      const why = await shift.work();
+      let why: Ending;
+      try {
+        why = await new RunSession(connection, name, job, options, tell, news).work();
+      } catch (error) {
+        if (error instanceof ValueheadError) throw error;
+        tell({ type: "warning", message: `run ${job.run}: ${messageOf(error)}; tried again` }); // the server is away, or has lost something
+        await wait(LOOK, signal);
+        continue;
+      }
       if (why === "over") seen.add(job.session);
       tell({ type: "left", run: job.run, why: ENDINGS[why] });
     }
   } finally {
-    await bus.close();
+    await connection.close();
   }
 }
 
 /** The job that was announced last; undefined: there is none. */
-async function newestJob(bus: Bus, only?: string): Promise<Job | undefined> {
+async function newestJob(connection: Connection, only?: string): Promise<Job | undefined> {
   let newest: Job | undefined;
-  for (const run of only === undefined ? await bus.runs() : [only]) {
-    const bytes = await bus.last(run, namesOf(run).job);
+  for (const run of only === undefined ? await connection.runs() : [only]) {
+    const bytes = await connection.last(run, namesOf(run).job);
     if (!bytes) continue;
     let job: Job;
     try {
@@ -137,21 +148,31 @@ const ENDINGS: Readonly<Record<Ending, string>> = {
 };
 
 /** A worker at work for one run. */
-class Shift {
-  readonly #bus: Bus;
+class RunSession {
+  readonly #connection: Connection;
   readonly #job: Job;
   readonly #options: WorkerOptions;
   readonly #tell: (event: WorkerEvent) => void;
   readonly #name: string;
-  #state: Presence["state"] = "loading";
+  #state: Heartbeat["state"] = "loading";
   #refused?: string;
+  /** Whether a run may have begun or ended. */
+  readonly #news: { is: boolean };
   #judge?: RewardFunction;
   /** Only one task uses the engine at a time; judges work beside it. */
   readonly #engine = limiter(1);
   readonly #going = new Set<Promise<void>>();
 
-  constructor(bus: Bus, name: string, job: Job, options: WorkerOptions, tell: (event: WorkerEvent) => void) {
-    this.#bus = bus;
+  constructor(
+    connection: Connection,
+    name: string,
+    job: Job,
+    options: WorkerOptions,
+    tell: (event: WorkerEvent) => void,
+    news: { is: boolean },
+  ) {
+    this.#connection = connection;
+    this.#news = news;
     this.#name = name;
     this.#job = job;
     this.#options = options;
@@ -168,7 +189,7 @@ class Shift {
         message: `the run's reward is a module (${reward.name}), which is not here: the trainer judges. Give a copy of it with --reward`,
       });
     const names = namesOf(run);
-    const stop = this.#bus.subscribe(names.control, (bytes) => {
+    const stop = this.#connection.subscribe(names.control, (bytes) => {
       try {
         const control = controlFromBytes(bytes);
         if (control.worker === this.#name && control.session === session) this.#refused = control.why;
@@ -176,31 +197,31 @@ class Shift {
         // anybody may say anything
       }
     });
-    const heart = setInterval(() => this.#sign(), HEARTBEAT);
-    let desk: Desk | undefined;
+    const beating = setInterval(() => this.#beat(), HEARTBEAT);
+    let executor: TaskExecutor | undefined;
     try {
-      desk = await Desk.set(this.#bus, this.#job, this.#options, (file, done, total) =>
+      executor = await TaskExecutor.set(this.#connection, this.#job, this.#options, (file, done, total) =>
         this.#tell({ type: "loading", run, file, done, total }),
       );
       this.#state = "ready";
-      this.#sign();
+      this.#beat();
       this.#tell({ type: "joined", run, model, algorithm, judges: this.#judge !== undefined });
-      const ending = await this.#takeTasks(desk);
+      const ending = await this.#takeTasks(executor);
       await Promise.all(this.#going);
       return ending;
     } finally {
       this.#state = "leaving";
-      this.#sign();
-      clearInterval(heart);
+      this.#beat();
+      clearInterval(beating);
       stop();
-      desk?.dispose();
+      executor?.dispose();
     }
   }
 
-  #sign(): void {
+  #beat(): void {
     const { run, session } = this.#job;
     const { cpu, arch } = machine();
-    const presence: Presence = {
+    const heartbeat: Heartbeat = {
       worker: this.#name,
       session,
       state: this.#state,
@@ -210,19 +231,20 @@ class Shift {
       threads: this.#options.threads ?? this.#job.threads,
       judges: this.#judge !== undefined,
     };
-    this.#bus.say(namesOf(run).presence, presenceToBytes(presence));
+    this.#connection.say(namesOf(run).heartbeat, heartbeatToBytes(heartbeat));
   }
 
-  async #takeTasks(desk: Desk): Promise<Ending> {
+  async #takeTasks(executor: TaskExecutor): Promise<Ending> {
     const { run, session } = this.#job;
     const { signal } = this.#options;
     const { rewardConcurrency } = this.#job.config as unknown as RolloutTrainerConfig;
     let lookedAt = performance.now();
     while (!signal.aborted) {
       if (this.#refused !== undefined) this.#leaveRefused(this.#refused);
-      if (performance.now() - lookedAt > LOOK) {
+      if (this.#news.is || performance.now() - lookedAt > LOOK) {
+        this.#news.is = false;
         lookedAt = performance.now();
-        const newest = await newestJob(this.#bus, this.#options.run).catch(() => this.#job); // the server is away: wait for it
+        const newest = await newestJob(this.#connection, this.#options.run).catch(() => this.#job); // the server is away: wait for it
         if (newest?.session !== session) return (await this.#isOver()) ? "over" : "newer";
       }
       // One more than are judged at a time: it is drawn meanwhile.
@@ -232,14 +254,14 @@ class Shift {
       }
       let message: JsMsg | null;
       try {
-        message = await this.#bus.nextTask(run);
+        message = await this.#connection.nextTask(run);
       } catch {
         await wait(HEARTBEAT / 4, signal); // the server is away, or the run is over
         lookedAt = Number.NEGATIVE_INFINITY;
         continue;
       }
       if (!message) continue;
-      await this.#begin(desk, message);
+      await this.#begin(executor, message);
     }
     return "stopped";
   }
@@ -247,7 +269,7 @@ class Shift {
   /** Whether the trainer has ended, or another has taken its place. */
   async #isOver(): Promise<boolean> {
     const { run, session } = this.#job;
-    const bytes = await this.#bus.last(run, namesOf(run).job).catch(() => undefined);
+    const bytes = await this.#connection.last(run, namesOf(run).job).catch(() => undefined);
     if (!bytes) return true;
     const job = jobFromBytes(bytes);
     return job.ended === true || job.session !== session;
@@ -263,12 +285,12 @@ class Shift {
   }
 
   /** Draw a task's responses; judging and giving back go on while the next is drawn. */
-  async #begin(desk: Desk, message: JsMsg): Promise<void> {
+  async #begin(executor: TaskExecutor, message: JsMsg): Promise<void> {
     const { run, session, ackWait } = this.#job;
     const started = performance.now();
     let task: Task;
     try {
-      const bytes = await this.#bus.open(run, message.data);
+      const bytes = await this.#connection.open(run, message.data);
       if (!bytes) throw new Error("a message that leads nowhere");
       task = taskFromBytes(bytes);
     } catch (error) {
@@ -278,13 +300,16 @@ class Shift {
       });
       return message.term();
     }
-    if (task.session !== session) return message.term(); // of a trainer that is gone
+    if (task.session !== session) {
+      this.#news.is = true; // the trainer was started anew: whoever knows that gets the task
+      return message.nak(AGAIN / 2);
+    }
     const alive = setInterval(() => message.working(), (1000 * ackWait) / 3);
     const { index } = task.part;
     const of = { session, step: task.step, version: task.version, index, worker: this.#name };
-    let drawn: Awaited<ReturnType<Desk["draw"]>>;
+    let drawn: Awaited<ReturnType<TaskExecutor["draw"]>>;
     try {
-      drawn = await this.#engine(() => desk.draw(task));
+      drawn = await this.#engine(() => executor.draw(task));
     } catch (error) {
       clearInterval(alive);
       this.#tell({ type: "warning", message: `a task failed: ${messageOf(error)}` });
@@ -296,7 +321,7 @@ class Shift {
     const finish = async () => {
       let result: Result;
       try {
-        const scores = this.#judge && task.judge ? await desk.judge(this.#judge, drawn.samples) : undefined;
+        const scores = this.#judge && task.judge ? await executor.judge(this.#judge, drawn.samples) : undefined;
         result = {
           ...of,
           seconds: (performance.now() - started) / 1000,
@@ -324,8 +349,8 @@ class Shift {
     const { run } = this.#job;
     try {
       const name = `result-${result.session}-${result.step}-${result.index}-${this.#name}`;
-      const sealed = await this.#bus.seal(run, name, resultToBytes(result));
-      await this.#bus.publish(`${namesOf(run).result}.${result.step}`, sealed);
+      const sealed = await this.#connection.seal(run, name, resultToBytes(result));
+      await this.#connection.publish(`${namesOf(run).result}.${result.step}`, sealed);
       message.ack();
     } catch (error) {
       this.#tell({

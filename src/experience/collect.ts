@@ -15,7 +15,6 @@ import type { HonestyConfig, RolloutConfig } from "./options.ts";
 import {
   type AnsweredPart,
   type CollectEvent,
-  type Crew,
   drawPart,
   joinExperience,
   joinReference,
@@ -24,6 +23,7 @@ import {
   partSize,
   partsOfStep,
   type Responder,
+  type RolloutWorkers,
   samplesOf,
 } from "./parts/parts.ts";
 import { limiter } from "./patience.ts";
@@ -52,8 +52,8 @@ export interface Responses {
 }
 
 /** Others who may answer, and what they ask the reference. */
-export interface Helped {
-  readonly crew: Crew;
+export interface RemoteRollouts {
+  readonly workers: RolloutWorkers;
   readonly reference: CausalLMWithValueHead;
   readonly passes: Omit<Passes, "adjustments">;
   readonly wantsExact: boolean;
@@ -62,7 +62,7 @@ export interface Helped {
 /**
  * Responses to a batch of prompts as experience, with their scores.
  * @param scratch memory that is free while responses are drawn, as for {@link decodingWeights}
- * @param helped  who else may answer; undefined: nobody
+ * @param remote  who else may answer; undefined: nobody
  * @throws reward - as {@link respondAndScore}
  */
 export async function* collect(
@@ -72,12 +72,12 @@ export async function* collect(
   { prompts, queries }: Pick<PromptBatch, "prompts" | "queries">,
   place: Place,
   scratch: ParameterBuffer,
-  helped?: Helped,
+  remote?: RemoteRollouts,
 ): AsyncGenerator<CollectEvent, Answered> {
   const { model, config, sampling } = responder;
   const make = () => decodingWeights(model, decodingForm(config, sampling, queries.length, place.copies), scratch);
   const parts = partsOfStep(config, prompts, queries, place);
-  const answers = helped && (yield* askCrew(responder, parts, place, helped, make));
+  const answers = remote && (yield* askWorkers(responder, parts, place, remote, make));
   if (answers) return answers;
   const weights = make();
   const lap: Place["lap"] = (done) => {
@@ -103,11 +103,11 @@ export const decodingForm = (
 });
 
 /** Have others answer the parts of a step; undefined: nobody is there. */
-async function* askCrew(
+async function* askWorkers(
   responder: Responder & { readonly config: Pick<HonestyConfig, "maskReplay"> },
   parts: readonly Part[],
   { step, lap }: Place,
-  { crew, reference, passes, wantsExact }: Helped,
+  { workers, reference, passes, wantsExact }: RemoteRollouts,
   make: () => DecodingWeights,
 ): AsyncGenerator<CollectEvent, Answered | undefined> {
   const { model, reward, rewardName, config, sampling } = responder;
@@ -128,7 +128,7 @@ async function* askCrew(
   const read = (part: Part, { responses }: Experience) => samplesOf(responder, part, responses);
   let answered: readonly AnsweredPart[] | undefined;
   try {
-    answered = yield* crew.answer({ step, parts, here, read, judge });
+    answered = yield* workers.answer({ step, parts, here, read, judge });
   } finally {
     weights?.release();
   }

@@ -13,7 +13,7 @@ import type { PromptGiven } from "../data/chat.ts";
 import type { Document } from "../data/corpus.ts";
 import type { Judgement } from "../data/judgements.ts";
 import type { PreferencePair } from "../data/pairs.ts";
-import type { WorkersSpec } from "../distributed/employer.ts";
+import type { WorkersSpec } from "../distributed/job.ts";
 import { joinPath, readJson } from "../platform/files.ts";
 import { refuseWhereLocked } from "../platform/lock.ts";
 import { isUnwritten } from "./checkpoint.ts";

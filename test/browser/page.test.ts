@@ -100,6 +100,21 @@ describe.skipIf(!chromium)("the page", () => {
     await page.close();
   });
 
+  test("of a run with workers it says what each did, how fast, and what went wrong", async () => {
+    writePageRun(at("workers"), { steps: 30, samplesPerStep: 1, workers: true });
+    const page = await visit((await serve("workers")).url);
+    const card = page.locator("section", { has: page.locator("#workers") });
+    expect(await card.locator(".lead").textContent()).toBe(
+      "1 worker at work at step 30; 16.0 responses a second over the last steps; 3 parts of steps done by the trainer itself, for nobody else did them in time.",
+    );
+    const rows = await card.locator("tbody tr").allTextContents();
+    expect(rows).toEqual(["a-1at work604801.5s0.50s10", "b-2refused: log-probs 3 nats away604801.5s0.50s10"]);
+    await page.goto(`${page.url().split("#")[0]}#run`);
+    expect(await page.locator(".log li.workers").count()).toBe(0);
+    expect(page.trouble).toEqual([]);
+    await page.close();
+  });
+
   test("several runs lie on top of each other, each with its own numbers", async () => {
     const page = await visit(`${(await serve("open", "honest")).url}#charts`);
     await page.waitForSelector(".uplot");

@@ -18,6 +18,8 @@ export interface PageRun {
   openFrom?: number;
   tokens?: number;
   seed?: number;
+  /** Two workers took part; the second was refused at the last step but one. */
+  workers?: boolean;
 }
 
 /** One line of metrics.jsonl. */
@@ -80,6 +82,17 @@ export function sampleAt(step: number, n: number, { tokens = 24, seed = 1 }: Pag
 
 const lines = (all: readonly object[]) => all.map((line) => `${JSON.stringify(line)}\n`).join("");
 
+/** Four tasks of eight responses each a step, in two seconds. */
+function workersAt(step: number, time: string, steps = step): object {
+  const facts = { tasks: 2 * step, responses: 16 * step, seconds: 3 * step, busy: step, late: 1, failed: 0 };
+  const refused = step >= steps - 1 ? { state: "refused", why: "log-probs 3 nats away" } : { state: "ready" };
+  const workers = [
+    { name: "a-1", state: "ready", ...facts },
+    { name: "b-2", ...facts, ...refused },
+  ];
+  return { time, type: "workers", step, here: step === 2 ? 3 : 0, workers };
+}
+
 /** Write a run directory. */
 export function writePageRun(directory: string, run: PageRun): void {
   mkdirSync(directory, { recursive: true });
@@ -93,7 +106,11 @@ export function writePageRun(directory: string, run: PageRun): void {
   write(
     "events.jsonl",
     lines([
+      ...(run.workers ? [workersAt(9, time)] : []), // of an earlier start: its sums do not count
       { time, type: "loaded", parameters: 5_000_000, resumedAt: 0 },
+      ...(run.workers
+        ? steps.map((step) => workersAt(step, new Date(Date.parse(time) + 2000 * step).toISOString(), run.steps))
+        : []),
       ...(breach && breach <= run.steps
         ? [
             {

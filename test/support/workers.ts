@@ -2,7 +2,7 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { WorkersSpec } from "../../src/distributed/employer.ts";
+import type { WorkersSpec } from "../../src/distributed/job.ts";
 import { type WorkerEvent, type WorkerOptions, work } from "../../src/distributed/worker.ts";
 import { builtInRewards, type RewardFunction } from "../../src/experience/reward-functions.ts";
 import { makeConfig } from "../../src/families/gpt2.ts";

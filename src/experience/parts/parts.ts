@@ -85,7 +85,7 @@ export interface AnsweredPart {
 }
 
 /** What a step asks of those who answer for the trainer. */
-export interface CrewStep {
+export interface RolloutRequest {
   readonly step: number;
   readonly parts: readonly Part[];
   /** Answers a part in this process. */
@@ -97,9 +97,9 @@ export interface CrewStep {
 }
 
 /** Others who may answer parts of a step: workers on other machines. */
-export interface Crew {
+export interface RolloutWorkers {
   /** All parts, answered, in their order; undefined: nobody is there, and the trainer answers them as if there never had been anybody. */
-  answer(step: CrewStep): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined>;
+  answer(step: RolloutRequest): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined>;
 }
 
 /** Responses sampled, and rewarded, at a time: whole groups, so that a reward sees all that it may compare. */

@@ -20,8 +20,8 @@ import { strftime } from "../../base/strftime.ts";
 import { locate, tokenizerOf } from "../../checkpoint/model-files.ts";
 import type { PromptGiven } from "../../data/chat.ts";
 import { type EncodedPrompts, encodePrompts } from "../../data/encode.ts";
-import type { RemoteCrew } from "../../distributed/crew.ts";
-import type { WorkersSpec } from "../../distributed/employer.ts";
+import type { Coordinator } from "../../distributed/coordinator.ts";
+import type { WorkersSpec } from "../../distributed/job.ts";
 import { respondAndScore } from "../../experience/collect.ts";
 import type { Responder } from "../../experience/parts/parts.ts";
 import type { RewardFunction } from "../../experience/reward-functions.ts";
@@ -234,8 +234,9 @@ async function begin<Config extends RolloutTrainerConfig>(
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
   const run = spec.workers && ((await recordIn(spec.out)).workers?.run ?? randomId().slice(0, 8));
-  const crew = spec.workers && (await openCrew(spec.workers, trainer, of, { ...spec, run: run as string, inputs }));
-  if (crew) trainer.crew = crew;
+  const coordinator =
+    spec.workers && (await openCoordinator(spec.workers, trainer, of, { ...spec, run: run as string, inputs }));
+  if (coordinator) trainer.workers = coordinator;
   const made = checkpoint ? [] : trainer.notes;
   const ends = config.stopAtEos ? trainer.eosTokenIds : [];
   const chatNotes = turnNotes(chats, tokenizer, ends);
@@ -267,22 +268,22 @@ async function begin<Config extends RolloutTrainerConfig>(
     changes,
     evaluate: evaluation && ((when) => evaluate(evaluation, trainer, when)),
     dispose: async () => {
-      await crew?.close();
+      await coordinator?.close();
       model.dispose();
     },
   };
 }
 
 /** Workers that answer a trainer's prompts. The clients of their server are only loaded here. */
-async function openCrew<Config extends RolloutTrainerConfig>(
+async function openCoordinator<Config extends RolloutTrainerConfig>(
   workers: WorkersSpec,
   trainer: RolloutTrainer<Config>,
   { algorithm, values }: OnPrompts<Config>,
   { run, model, inputs }: { run: string; model: string; inputs: RunInputs },
-): Promise<RemoteCrew> {
-  const { RemoteCrew } = await import("../../distributed/crew.ts");
+): Promise<Coordinator> {
+  const { Coordinator } = await import("../../distributed/coordinator.ts");
   const reward = { name: inputs.reward ?? "", file: inputs.rewardFile };
-  return RemoteCrew.open(workers, trainer, { run, algorithm, modelName: model, values, reward });
+  return Coordinator.open(workers, trainer, { run, algorithm, modelName: model, values, reward });
 }
 
 /** `2026-11-26T22:07:00`, of this machine's zone: `new Date` of it is the same moment there, and the same day anywhere. */

@@ -9,7 +9,7 @@ export type Num = number | null;
 /** One line of events.jsonl. */
 export interface LoggedEvent {
   readonly time: string;
-  readonly type: "loaded" | "evaluation" | "checkpoint" | "warning" | "note" | "done" | "error";
+  readonly type: "loaded" | "evaluation" | "checkpoint" | "warning" | "note" | "workers" | "done" | "error";
   readonly step?: number;
   readonly message?: string;
   readonly [more: string]: unknown;

@@ -2,7 +2,7 @@
  * @file The way to the workers: a NATS server with JetStream, started by the user (`nats-server -js`). The only folder that knows its clients,
  * which are installed by those who want them. What is sent is bytes; what they mean is in messages.ts.
  */
-import type { JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
+import type { Consumer, JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
 import type { ObjectStore, Objm } from "@nats-io/obj";
 import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
 import { fail, messageOf } from "../base/errors.ts";
@@ -65,11 +65,12 @@ export const namesOf = (run: string) => ({
   task: `valuehead.${run}.task`,
   result: `valuehead.${run}.result`,
   /** Signs of life of the workers, and what the trainer tells them. */
-  presence: `valuehead.${run}.worker`,
+  heartbeat: `valuehead.${run}.worker`,
   control: `valuehead.${run}.control`,
 });
 
-const JOBS = "valuehead.*.job";
+/** The subjects of the jobs of all runs. */
+export const JOBS = "valuehead.*.job";
 const CONSUMER = "workers";
 const seconds = (n: number) => Math.round(n * 1e9);
 
@@ -77,12 +78,13 @@ const seconds = (n: number) => Math.round(n * 1e9);
 const INLINE = 400_000;
 
 /** A connection, which comes back by itself when it was lost. */
-export class Bus {
+export class Connection {
   readonly #nc: NatsConnection;
   readonly #clients: Clients;
   readonly #js: JetStreamClient;
   readonly #jsm: JetStreamManager;
   readonly #objm: Objm;
+  readonly #consumers = new Map<string, Consumer>();
   readonly #buckets = new Map<string, ObjectStore>();
   /** Whether there is a server at the other end just now. */
   connected = true;
@@ -103,7 +105,7 @@ export class Bus {
    * @throws engine - no clients, no server, no JetStream
    * @throws usage - the server refuses who asks
    */
-  static async connect(spec: ServerSpec, name: string): Promise<Bus> {
+  static async connect(spec: ServerSpec, name: string): Promise<Connection> {
     const clients = loadClients();
     const where = `NATS server ${withoutSecrets(spec.server)}`;
     let nc: NatsConnection;
@@ -113,7 +115,7 @@ export class Bus {
       return refused(where, error);
     }
     try {
-      return new Bus(nc, clients, await clients.jetstreamManager(nc, { timeout: 10_000 }));
+      return new Connection(nc, clients, await clients.jetstreamManager(nc, { timeout: 10_000 }));
     } catch (error) {
       await nc.close();
       return fail(
@@ -236,8 +238,14 @@ export class Bus {
 
   /** The next task; null: none within a second. */
   async nextTask(run: string): Promise<JsMsg | null> {
-    const consumer = await this.#js.consumers.get(namesOf(run).tasks, CONSUMER);
-    return consumer.next({ expires: 1000 });
+    try {
+      const consumer = this.#consumers.get(run) ?? (await this.#js.consumers.get(namesOf(run).tasks, CONSUMER));
+      this.#consumers.set(run, consumer);
+      return await consumer.next({ expires: 1000 });
+    } catch (error) {
+      this.#consumers.delete(run); // it may have been made anew
+      throw error;
+    }
   }
 
   async #bucket(run: string): Promise<ObjectStore> {
@@ -276,13 +284,19 @@ export class Bus {
   async open(run: string, given: Uint8Array): Promise<Uint8Array | undefined> {
     const message = plain(given);
     if (message[0] === 0) return message.subarray(1);
-    if (message[0] !== 1 || message.length > 300) return undefined;
-    return this.getObject(run, new TextDecoder().decode(message.subarray(1)));
+    const name = sealedName(message);
+    return name === undefined ? undefined : this.getObject(run, name);
   }
 
   async close(): Promise<void> {
     await this.#nc.drain().catch(() => this.#nc.close());
   }
+}
+
+/** The object that a sealed message names; undefined: it holds its bytes itself, or is none. */
+export function sealedName(message: Uint8Array): string | undefined {
+  if (message[0] !== 1 || message.length > 300) return undefined;
+  return new TextDecoder().decode(message.subarray(1));
 }
 
 /** Not a Buffer, whose slices are no copies. */

@@ -15,7 +15,7 @@ import {
 } from "../platform/files.ts";
 import { randomId, sha256Of } from "../platform/hash.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Bus } from "./bus.ts";
+import type { Connection } from "./connection.ts";
 import type { Job } from "./messages.ts";
 
 const objectOf = (sha256: string) => `base-${sha256}`;
@@ -45,10 +45,10 @@ export class BaseSender {
   }
 
   /** Put on the server what is not there. */
-  async send(bus: Bus, run: string): Promise<void> {
+  async send(connection: Connection, run: string): Promise<void> {
     for (const { name, sha256 } of this.files)
-      if (!(await bus.hasObject(run, objectOf(sha256))))
-        await bus.putObject(run, objectOf(sha256), await readBytes(joinPath(this.#directory, name)));
+      if (!(await connection.hasObject(run, objectOf(sha256))))
+        await connection.putObject(run, objectOf(sha256), await readBytes(joinPath(this.#directory, name)));
   }
 
   close(): Promise<void> {
@@ -66,7 +66,7 @@ const cacheDirectory = (): string =>
  * @throws Error - a file that is not on the server, or with another SHA-256
  */
 export async function fetchBase(
-  bus: Bus,
+  connection: Connection,
   { run, base }: Job,
   onFile: (file: string, done: number, total: number) => void,
   cache = cacheDirectory(),
@@ -82,7 +82,7 @@ export async function fetchBase(
     async (temporary) => {
       for (const { name, size, sha256 } of base) {
         onFile(name, done, total);
-        const bytes = await bus.getObject(run, objectOf(sha256));
+        const bytes = await connection.getObject(run, objectOf(sha256));
         if (!bytes || bytes.length !== size || sha256Of([bytes]) !== sha256)
           throw new Error(`${name} of the base is not what the run says it is`);
         const file = await createByteFile(joinPath(temporary, name));

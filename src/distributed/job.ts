@@ -6,7 +6,7 @@ import type { CausalLMWithValueHead } from "../model/model.ts";
 import { randomId } from "../platform/hash.ts";
 import type { GenerateOptions } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { ServerSpec } from "./bus.ts";
+import type { ServerSpec } from "./connection.ts";
 import { type Job, PROTOCOL } from "./messages.ts";
 
 /** Workers of a run. Plain data: it crosses to a thread. */
@@ -18,7 +18,7 @@ export interface WorkersSpec extends ServerSpec {
 }
 
 /** Whose steps are answered. */
-export interface Employer {
+export interface JobSource {
   readonly model: CausalLMWithValueHead;
   readonly reference: CausalLMWithValueHead;
   readonly tokenizer: Tokenizer;
@@ -27,7 +27,7 @@ export interface Employer {
 }
 
 /** What the job says of the run beside that. */
-export interface EmployerFacts {
+export interface JobFacts {
   /** Its name on the server. */
   run: string;
   algorithm: string;
@@ -39,7 +39,7 @@ export interface EmployerFacts {
 const TIMEOUT = 20;
 
 /** @throws config - a model that workers cannot be given */
-export function checkEmployer({ model }: Pick<Employer, "model">): void {
+export function checkJobSource({ model }: Pick<JobSource, "model">): void {
   if (model.basePrecision !== "fp32")
     fail("config", {
       where: "workers",
@@ -56,8 +56,8 @@ export function checkEmployer({ model }: Pick<Employer, "model">): void {
  */
 export function jobOf(
   { timeout = TIMEOUT }: WorkersSpec,
-  { model, config }: Employer,
-  { run, algorithm, modelName, values, reward }: EmployerFacts,
+  { model, config }: JobSource,
+  { run, algorithm, modelName, values, reward }: JobFacts,
   base: Job["base"],
   onlyTrained: boolean,
 ): Job {

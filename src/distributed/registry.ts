@@ -1,14 +1,13 @@
 /** @file Who works for a run: who was heard of, and what they did. */
 import type { WorkerFacts } from "../experience/parts/parts.ts";
-import type { Presence } from "./messages.ts";
+import type { Heartbeat } from "./messages.ts";
 
 interface Entry {
   facts: { -readonly [K in keyof WorkerFacts]: WorkerFacts[K] };
   seenAt: number;
-  failures: number;
 }
 
-export class Roster {
+export class WorkerRegistry {
   readonly #entries = new Map<string, Entry>();
   /** Milliseconds after which one who is not heard of is taken for lost. */
   readonly #patience: number;
@@ -18,7 +17,7 @@ export class Roster {
   }
 
   /** A sign of life. */
-  hear({ worker, state }: Presence): "joined" | "left" | undefined {
+  hear({ worker, state }: Heartbeat): "joined" | "left" | undefined {
     const entry = this.#entries.get(worker);
     if (entry?.facts.state === "refused") return undefined;
     const now = performance.now();
@@ -34,7 +33,7 @@ export class Roster {
         late: 0,
         failed: 0,
       };
-      this.#entries.set(worker, { facts, seenAt: now, failures: 0 });
+      this.#entries.set(worker, { facts, seenAt: now });
       return "joined";
     }
     entry.seenAt = now;
@@ -86,7 +85,7 @@ export class Roster {
   refuse(worker: string, why: string): void {
     const entry = this.#entries.get(worker);
     const facts = entry?.facts ?? { name: worker, tasks: 0, responses: 0, seconds: 0, busy: 0, late: 0, failed: 0 };
-    this.#entries.set(worker, { facts: { ...facts, state: "refused", why }, seenAt: performance.now(), failures: 0 });
+    this.#entries.set(worker, { facts: { ...facts, state: "refused", why }, seenAt: performance.now() });
   }
 
   isRefused = (worker: string): boolean => this.#entries.get(worker)?.facts.state === "refused";

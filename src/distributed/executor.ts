@@ -20,13 +20,13 @@ import { decodingWeights } from "../sample/precision.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
 import type { DecodingWeights } from "../sample/weights.ts";
-import { fetchBase } from "./base.ts";
-import type { Bus } from "./bus.ts";
+import { fetchBase } from "./base-model.ts";
+import type { Connection } from "./connection.ts";
 import type { Job, Task } from "./messages.ts";
 import { WeightsReceiver } from "./weights.ts";
 
 /** What computes, and where models are kept. */
-export interface DeskOptions {
+export interface ExecutorOptions {
   /** Default: as many as the trainer has, which gives the same bits. */
   threads?: number;
   device?: Device;
@@ -34,8 +34,8 @@ export interface DeskOptions {
 }
 
 /** Models and options of a run, ready for its tasks. */
-export class Desk {
-  readonly #bus: Bus;
+export class TaskExecutor {
+  readonly #connection: Connection;
   readonly #job: Job;
   readonly #model: CausalLMWithValueHead;
   readonly #reference: CausalLMWithValueHead;
@@ -48,12 +48,12 @@ export class Desk {
   #weights?: { key: string; made: DecodingWeights };
 
   private constructor(
-    bus: Bus,
+    connection: Connection,
     job: Job,
     { model, reference }: { model: CausalLMWithValueHead; reference: CausalLMWithValueHead },
     tokenizer: Awaited<ReturnType<typeof tokenizerOf>>,
   ) {
-    this.#bus = bus;
+    this.#connection = connection;
     this.#job = job;
     this.#model = model;
     this.#reference = reference;
@@ -70,12 +70,12 @@ export class Desk {
   }
 
   static async set(
-    bus: Bus,
+    connection: Connection,
     job: Job,
-    options: DeskOptions,
+    options: ExecutorOptions,
     onFile: (file: string, done: number, total: number) => void,
-  ): Promise<Desk> {
-    const directory = await fetchBase(bus, job, onFile, options.cache);
+  ): Promise<TaskExecutor> {
+    const directory = await fetchBase(connection, job, onFile, options.cache);
     const files = await locate(directory);
     const tokenizer = await tokenizerOf(files);
     const threads = options.threads ?? job.threads;
@@ -83,14 +83,19 @@ export class Desk {
     const opened = await openModel(files, { makeValueHead: job.values, tokenizer, threads, device });
     if (job.adapter) {
       opened.addAdapter(job.adapter as Partial<LoRAConfig>);
-      return new Desk(bus, job, { model: opened, reference: opened.withoutAdapter() }, tokenizer);
+      return new TaskExecutor(connection, job, { model: opened, reference: opened.withoutAdapter() }, tokenizer);
     }
-    return new Desk(bus, job, { model: opened.frozenCopy(job.sharedLayers), reference: opened }, tokenizer);
+    return new TaskExecutor(
+      connection,
+      job,
+      { model: opened.frozenCopy(job.sharedLayers), reference: opened },
+      tokenizer,
+    );
   }
 
   /** A part's responses, what the reference says of them, and what a reward function is shown. */
   async draw({ part, version, rows }: Task) {
-    await this.#receiver.load(this.#bus, this.#job.run, version);
+    await this.#receiver.load(this.#connection, this.#job.run, version);
     const responder = { model: this.#model, sampling: this.#sampling, reader: this.#reader };
     const { copies } = part;
     const form = decodingForm(this.#config, this.#sampling, rows, copies);

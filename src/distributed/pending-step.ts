@@ -1,10 +1,10 @@
 /** @file A step while workers answer it: which parts are here, whose they are, and which are still to come. */
-import type { AnsweredPart, CrewStep, Part } from "../experience/parts/parts.ts";
-import type { Expected } from "./check.ts";
+import type { AnsweredPart, Part, RolloutRequest } from "../experience/parts/parts.ts";
+import type { Expected } from "./validation.ts";
 
 /** A step while it is answered. */
-export class GoingStep {
-  readonly step: CrewStep;
+export class PendingStep {
+  readonly step: RolloutRequest;
   readonly expected: Expected;
   version = "";
   readonly answers: (AnsweredPart | undefined)[];
@@ -15,7 +15,7 @@ export class GoingStep {
   readonly judging = new Set<number>();
   failure?: { error: unknown };
 
-  constructor(step: CrewStep, expected: Expected) {
+  constructor(step: RolloutRequest, expected: Expected) {
     this.step = step;
     this.expected = expected;
     this.answers = new Array(step.parts.length).fill(undefined);
@@ -33,7 +33,11 @@ export class GoingStep {
     return this.answers.reduce((n, answer) => n + (answer?.samples.length ?? 0), 0);
   }
 
+  /** Parts that workers answered so far. */
+  taken = 0;
+
   answer({ index }: Part, answer: AnsweredPart, by?: string): void {
+    if (by !== undefined) this.taken++;
     this.judging.delete(index);
     this.answers[index] = answer;
     this.#by[index] = by;

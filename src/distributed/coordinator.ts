@@ -3,9 +3,9 @@
  * does what nobody else does in time: workers make a run faster, and nothing else of it depends on them.
  */
 import { passSizes } from "../algorithms/asking.ts";
-import { messageOf } from "../base/errors.ts";
+import { fail, messageOf } from "../base/errors.ts";
 import { reviveError } from "../base/thrown.ts";
-import type { AnsweredPart, CollectEvent, Crew, CrewStep, Part } from "../experience/parts/parts.ts";
+import type { AnsweredPart, CollectEvent, Part, RolloutRequest, RolloutWorkers } from "../experience/parts/parts.ts";
 import { limiter, settledWithin } from "../experience/patience.ts";
 import { wantsExactKl } from "../experience/reference.ts";
 import { checkScores } from "../experience/score.ts";
@@ -13,23 +13,23 @@ import { machine } from "../platform/process.ts";
 import { breathe } from "../platform/worker.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
-import { BaseSender } from "./base.ts";
-import { Bus, namesOf, withoutSecrets } from "./bus.ts";
-import { type Expected, rowsToCheck, wrongForm, wrongNumbers } from "./check.ts";
-import { checkEmployer, type Employer, type EmployerFacts, jobOf, type WorkersSpec } from "./employer.ts";
-import { GoingStep, isPlain } from "./going-step.ts";
+import { BaseSender } from "./base-model.ts";
+import { Connection, namesOf, sealedName, withoutSecrets } from "./connection.ts";
+import { checkJobSource, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
 import {
   controlToBytes,
+  heartbeatFromBytes,
   type Job,
   jobToBytes,
-  presenceFromBytes,
   type Result,
   resultFromBytes,
   type Task,
   taskToBytes,
 } from "./messages.ts";
-import { Roster } from "./roster.ts";
-import { namesToSend, WeightsSender } from "./weights.ts";
+import { isPlain, PendingStep } from "./pending-step.ts";
+import { WorkerRegistry } from "./registry.ts";
+import { type Expected, rowsToCheck, wrongForm, wrongNumbers } from "./validation.ts";
+import { namesToSend, WeightsSender, WrongWeights } from "./weights.ts";
 
 const CHECK = 0.05;
 /** Milliseconds between looks at the time. */
@@ -38,14 +38,14 @@ const LOOK = 200;
 const PATIENCE = 3;
 
 /** Workers over a NATS server. */
-export class RemoteCrew implements Crew {
-  readonly #bus: Bus;
-  readonly #employer: Employer;
+export class Coordinator implements RolloutWorkers {
+  readonly #connection: Connection;
+  readonly #source: JobSource;
   readonly #spec: WorkersSpec;
   readonly #job: Job;
   readonly #base: BaseSender;
   readonly #weights: WeightsSender;
-  readonly #roster: Roster;
+  readonly #registry: WorkerRegistry;
   readonly #timeout: number;
   /** Results that came and are not yet read. */
   readonly #inbox: Uint8Array[] = [];
@@ -57,25 +57,36 @@ export class RemoteCrew implements Crew {
   #returns = 0;
   /** Seconds that the longest part took a worker. */
   #longest = 0;
+  /** Objects of the step's tasks and results, to be deleted when it is over. */
+  readonly #objects = new Set<string>();
+  /** What patience is multiplied with. */
+  #trust = 1;
   /** Parts that the trainer answered although there were workers. */
   #here = 0;
 
-  private constructor(bus: Bus, employer: Employer, spec: WorkersSpec, job: Job, base: BaseSender, names: string[]) {
-    this.#bus = bus;
-    this.#employer = employer;
+  private constructor(
+    connection: Connection,
+    source: JobSource,
+    spec: WorkersSpec,
+    job: Job,
+    base: BaseSender,
+    names: string[],
+  ) {
+    this.#connection = connection;
+    this.#source = source;
     this.#spec = spec;
     this.#job = job;
     this.#base = base;
-    this.#weights = new WeightsSender(employer.model, names);
+    this.#weights = new WeightsSender(source.model, names);
     this.#timeout = job.ackWait;
-    this.#roster = new Roster(1000 * job.ackWait);
-    const { result, presence } = namesOf(job.run);
+    this.#registry = new WorkerRegistry(1000 * job.ackWait);
+    const { result, heartbeat } = namesOf(job.run);
     this.#unsubscribe.push(
-      bus.subscribe(`${result}.*`, (bytes) => {
+      connection.subscribe(`${result}.*`, (bytes) => {
         this.#inbox.push(bytes);
         this.#wake();
       }),
-      bus.subscribe(presence, (bytes) => this.#hear(bytes)),
+      connection.subscribe(heartbeat, (bytes) => this.#hear(bytes)),
     );
   }
 
@@ -84,41 +95,55 @@ export class RemoteCrew implements Crew {
    * @throws engine, usage - no clients, no server, a refusal
    * @throws config - a base in int8
    */
-  static async open(spec: WorkersSpec, employer: Employer, facts: EmployerFacts): Promise<RemoteCrew> {
-    const { model, reference, tokenizer, config } = employer;
-    checkEmployer(employer);
-    const bus = await Bus.connect(spec, `valuehead train ${facts.run}`);
+  static async open(spec: WorkersSpec, source: JobSource, facts: JobFacts): Promise<Coordinator> {
+    const { model, reference, tokenizer, config } = source;
+    checkJobSource(source);
+    const connection = await Connection.connect(spec, `valuehead train ${facts.run}`);
     const base = await BaseSender.write(reference, tokenizer);
     const { names, onlyTrained } = namesToSend(model, reference, config.frozenLayers);
     const { run } = facts;
-    const job = jobOf(spec, employer, facts, base.files, onlyTrained);
-    const crew = new RemoteCrew(bus, employer, spec, job, base, names);
-    await crew.#announce();
-    crew.#news.push({
+    const job = jobOf(spec, source, facts, base.files, onlyTrained);
+    const coordinator = new Coordinator(connection, source, spec, job, base, names);
+    try {
+      await coordinator.#announce();
+    } catch (error) {
+      await coordinator.close();
+      fail(
+        "engine",
+        {
+          where: `NATS server ${withoutSecrets(spec.server)}`,
+          found: `no room for the run (${messageOf(error)})`,
+          expected: "streams and an object store for it",
+          fix: "look at the limits of the server and of the account: JetStream's file store must hold the model twice",
+        },
+        error,
+      );
+    }
+    coordinator.#news.push({
       type: "note",
       message: `workers are asked for at ${withoutSecrets(spec.server)} (run ${run}): valuehead worker --server ${withoutSecrets(spec.server)}`,
     });
-    return crew;
+    return coordinator;
   }
 
   /** Everything that a worker needs, on the server. */
   async #announce(): Promise<void> {
     const { run } = this.#job;
     const { job, stream, result, tasks } = namesOf(run);
-    await this.#bus.ensure(run, this.#timeout);
-    await this.#bus.purge(tasks);
-    await this.#bus.purge(stream, `${result}.*`);
-    await this.#base.send(this.#bus, run);
-    await this.#bus.publish(job, jobToBytes(this.#job));
+    await this.#connection.ensure(run, this.#timeout);
+    await this.#connection.purge(tasks);
+    await this.#connection.purge(stream, `${result}.*`);
+    await this.#base.send(this.#connection, run);
+    await this.#connection.publish(job, jobToBytes(this.#job));
   }
 
-  async *answer(step: CrewStep): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined> {
+  async *answer(step: RolloutRequest): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined> {
     yield* this.#say(step.step);
-    await settledWithin(this.#bus.flush(), 1); // who has come is heard of first
+    await settledWithin(this.#connection.flush(), 1); // who has come is heard of first
     await breathe();
-    if (!this.#bus.connected || this.#roster.ready().length === 0) return undefined;
+    if (!this.#connection.connected || this.#registry.ready().length === 0) return undefined;
     yield* this.#say(step.step);
-    const going = new GoingStep(step, this.#expected());
+    const going = new PendingStep(step, this.#expected());
     try {
       await this.#post(going);
     } catch (error) {
@@ -131,71 +156,76 @@ export class RemoteCrew implements Crew {
   }
 
   #expected(): Expected {
-    const { model, reference, config } = this.#employer;
-    const adjustments = new Adjustments(samplingOptions(this.#employer.sampling()), model.sizes.vocabSize);
+    const { model, reference, config } = this.#source;
+    const adjustments = new Adjustments(samplingOptions(this.#source.sampling()), model.sizes.vocabSize);
     const passes = { ...passSizes(config), adjustments };
     return { model, reference, passes, adjustments, config, wantsExact: wantsExactKl(config) };
   }
 
-  async #post(going: GoingStep): Promise<void> {
+  async #post(going: PendingStep): Promise<void> {
     const { run } = this.#job;
     await this.#mend();
     const { tasks, stream, result } = namesOf(run);
-    await this.#bus.purge(tasks); // of steps that are over
-    await this.#bus.purge(stream, `${result}.*`);
+    await this.#connection.purge(tasks); // of steps that are over
+    await this.#connection.purge(stream, `${result}.*`);
     this.#inbox.length = 0;
-    going.version = await this.#weights.send(this.#bus, run);
+    this.#objects.delete("");
+    for (const name of this.#objects) void this.#connection.deleteObject(run, name);
+    this.#objects.clear();
+    going.version = await this.#weights.send(this.#connection, run);
     await this.#publish(going, going.step.parts);
   }
 
   /** After the connection was lost: what the server may have forgotten. */
   async #mend(): Promise<boolean> {
-    const { returns } = this.#bus;
+    const { returns } = this.#connection;
     if (returns === this.#returns) return false;
     this.#weights.forget();
     const { run } = this.#job;
-    await this.#bus.ensure(run, this.#timeout);
-    await this.#base.send(this.#bus, run);
-    await this.#bus.publish(namesOf(run).job, jobToBytes(this.#job));
+    await this.#connection.ensure(run, this.#timeout);
+    await this.#base.send(this.#connection, run);
+    await this.#connection.publish(namesOf(run).job, jobToBytes(this.#job));
     this.#returns = returns;
     return true;
   }
 
-  async #publish({ step, version }: GoingStep, parts: readonly Part[]): Promise<void> {
+  async #publish({ step, version }: PendingStep, parts: readonly Part[]): Promise<void> {
     const { run, session } = this.#job;
     const rows = step.parts.reduce((most, { queries }) => Math.max(most, queries.length), 0);
     for (const part of parts) {
       const judge = part.prompts.every(({ row }) => isPlain(row));
       const task: Task = { session, step: step.step, version, rows, judge, part };
       const id = `${session}-${step.step}-${part.index}`;
-      const message = await this.#bus.seal(run, `task-${id}`, taskToBytes(task));
-      await this.#bus.publish(namesOf(run).task, message, id);
+      const message = await this.#connection.seal(run, `task-${id}`, taskToBytes(task));
+      this.#objects.add(sealedName(message) ?? "");
+      await this.#connection.publish(namesOf(run).task, message, id);
     }
   }
 
   /** Wait for results, and do here what nobody does. */
-  async *#collect(going: GoingStep): AsyncGenerator<CollectEvent, void> {
+  async *#collect(going: PendingStep): AsyncGenerator<CollectEvent, void> {
     const { step } = going;
     const total = step.parts.reduce((n, { queries }) => n + queries.length, 0);
-    const judging = limiter(this.#employer.config.rewardConcurrency);
-    let [told, progressAt] = [0, performance.now()];
+    const judging = limiter(this.#source.config.rewardConcurrency);
+    let [told, taken, progressAt] = [0, 0, performance.now()];
     while (!going.isDone) {
       for (const bytes of this.#inbox.splice(0)) {
         const fault = await this.#take(going, bytes, judging);
         if (fault) yield this.#warning(step.step, fault);
       }
       going.throwIfFailed();
+      if (going.taken > taken) [taken, progressAt] = [going.taken, performance.now()];
       if (going.answered > told) {
-        [told, progressAt] = [going.answered, performance.now()];
+        told = going.answered;
         yield { type: "progress", step: step.step, phase: "respond", done: told, total };
       }
       yield* this.#say(step.step);
       if (going.isDone) break;
       const next = going.next();
       const silence = (performance.now() - progressAt) / 1000;
-      const patience = Math.max(2 * this.#timeout, PATIENCE * this.#longest);
-      if (this.#bus.connected && this.#bus.returns !== this.#returns) await this.#recover(going);
-      if (next && (going.mine.has(next.index) || this.#roster.ready().length === 0 || silence > patience)) {
+      const patience = this.#trust * Math.max(2 * this.#timeout, PATIENCE * this.#longest);
+      if (this.#connection.connected && this.#connection.returns !== this.#returns) await this.#recover(going);
+      if (next && (going.mine.has(next.index) || this.#registry.ready().length === 0 || silence > patience)) {
         this.#here++;
         going.answer(next, await step.here(next));
         await breathe();
@@ -211,17 +241,18 @@ export class RemoteCrew implements Crew {
       });
       this.#wake = () => {};
     }
+    this.#trust = going.taken > 0 ? 1 : this.#trust / 2; // those who are there and do nothing are waited for less and less
     yield { type: "progress", step: step.step, phase: "score", done: total, total };
   }
 
   /** The server was away: what it stored meanwhile is read, and what it may have lost is given out again. */
-  async #recover(going: GoingStep): Promise<void> {
+  async #recover(going: PendingStep): Promise<void> {
     try {
       await this.#mend();
       const { run } = this.#job;
       const { result } = namesOf(run);
-      for (const bytes of await this.#bus.stored(run, `${result}.${going.step.step}`)) this.#inbox.push(bytes);
-      going.version = await this.#weights.send(this.#bus, run);
+      for (const bytes of await this.#connection.stored(run, `${result}.${going.step.step}`)) this.#inbox.push(bytes);
+      going.version = await this.#weights.send(this.#connection, run);
       await this.#publish(
         going,
         going.step.parts.filter(({ index }) => !going.has(index)),
@@ -232,23 +263,25 @@ export class RemoteCrew implements Crew {
   }
 
   /** Read a result. @returns what is wrong with it, to tell the user */
-  async #take(going: GoingStep, bytes: Uint8Array, judging: ReturnType<typeof limiter>): Promise<string | undefined> {
+  async #take(going: PendingStep, bytes: Uint8Array, judging: ReturnType<typeof limiter>): Promise<string | undefined> {
     const { run, session } = this.#job;
     let result: Result;
+    const name = sealedName(bytes);
+    if (name?.startsWith("result-")) this.#objects.add(name);
     try {
-      const message = await this.#bus.open(run, bytes);
+      const message = await this.#connection.open(run, bytes);
       if (!message) return "a message among the results leads nowhere: it is not used";
       result = resultFromBytes(message);
     } catch (error) {
       return `a message among the results is none of a worker (${messageOf(error).slice(0, 200)}): it is not used`;
     }
     const { worker, index } = result;
-    if (this.#roster.isRefused(worker)) return undefined;
+    if (this.#registry.isRefused(worker)) return undefined;
     if (result.session !== session) return `a result of ${worker} is of another session of the run: it is not used`;
     const part = going.step.parts[index];
     const isOld = result.step !== going.step.step || result.version !== going.version;
     if (isOld || !part || going.has(index)) {
-      this.#roster.late(worker);
+      this.#registry.late(worker);
       return undefined;
     }
     if (result.error) return this.#failed(going, part, result);
@@ -257,7 +290,7 @@ export class RemoteCrew implements Crew {
       wrongForm(part, answer, going.expected) ??
       this.#wrongScores(result, part) ??
       (await wrongNumbers(
-        rowsToCheck(this.#spec.check ?? CHECK, part, going.step.step, this.#employer.config.seed),
+        rowsToCheck(this.#spec.check ?? CHECK, part, going.step.step, this.#source.config.seed),
         answer,
         going.expected,
       ));
@@ -266,9 +299,9 @@ export class RemoteCrew implements Crew {
     const samples = going.step.read(part, answer.data);
     const done = (scores: readonly number[]) => {
       going.judging.delete(index);
-      if (!going.has(index) && !this.#roster.isRefused(worker)) {
+      if (!going.has(index) && !this.#registry.isRefused(worker)) {
         going.answer(part, { ...answer, samples, scores }, worker);
-        this.#roster.done(worker, part.queries.length, result);
+        this.#registry.done(worker, part.queries.length, result);
       }
       this.#wake();
     };
@@ -294,23 +327,29 @@ export class RemoteCrew implements Crew {
   }
 
   /** A worker could not do a task: it is done here, and an error that this process has too ends the run as it always does. */
-  #failed(going: GoingStep, { index }: Part, { worker, error }: Result): string {
+  #failed(going: PendingStep, { index }: Part, { worker, error }: Result): string {
     going.mine.add(index);
-    const times = this.#roster.failed(worker);
-    if (/weights/i.test(error?.message ?? "")) this.#weights.forget();
+    if (error?.name === WrongWeights.name) {
+      this.#weights.forget();
+      return `the weights that reached worker ${worker} are not those that were sent: ${error.message.slice(0, 500)}. It does not use them; they are sent anew with the next step`;
+    }
+    const times = this.#registry.failed(worker);
     const what = error ? messageOf(reviveError(error)) : "an error";
     return `worker ${worker} failed at a task, which is done here: ${what.slice(0, 500)}${times > 2 ? this.#ban(worker, what) : ""}`;
   }
 
   #ban(worker: string, why: string): string {
     const { run, session } = this.#job;
-    this.#roster.refuse(worker, why);
-    this.#bus.say(namesOf(run).control, controlToBytes({ type: "refused", worker, session, why: why.slice(0, 2000) }));
+    this.#registry.refuse(worker, why);
+    this.#connection.say(
+      namesOf(run).control,
+      controlToBytes({ type: "refused", worker, session, why: why.slice(0, 2000) }),
+    );
     return "; nothing of it is used from now on";
   }
 
   /** A worker whose numbers are wrong: what it did in this step is done again. */
-  #refuse(going: GoingStep, worker: string, why: string): string {
+  #refuse(going: PendingStep, worker: string, why: string): string {
     this.#ban(worker, why);
     const again = going.forget(worker);
     return `worker ${worker} is refused: ${why}. Nothing of it is used from now on${again > 0 ? `, and ${again} of its parts are done again` : ""}`;
@@ -318,11 +357,11 @@ export class RemoteCrew implements Crew {
 
   #hear(bytes: Uint8Array): void {
     try {
-      const presence = presenceFromBytes(bytes);
-      if (presence.session !== this.#job.session) return;
-      const news = this.#roster.hear(presence);
+      const heartbeat = heartbeatFromBytes(bytes);
+      if (heartbeat.session !== this.#job.session) return;
+      const news = this.#registry.hear(heartbeat);
       if (news === "joined") {
-        const { worker, cpu, arch, threads } = presence;
+        const { worker, cpu, arch, threads } = heartbeat;
         const { cpu: mine, arch: own } = machine();
         const differs = cpu !== mine || arch !== own || threads !== this.#job.threads;
         const but = differs
@@ -332,14 +371,14 @@ export class RemoteCrew implements Crew {
           type: "note",
           message: `worker ${worker} joined (${cpu}, ${arch}, ${threads} threads${but})`,
         });
-      } else if (news === "left") this.#news.push({ type: "note", message: `worker ${presence.worker} left` });
+      } else if (news === "left") this.#news.push({ type: "note", message: `worker ${heartbeat.worker} left` });
     } catch {
       // anybody may say anything
     }
   }
 
   *#say(step: number): Generator<CollectEvent> {
-    for (const worker of this.#roster.lost())
+    for (const worker of this.#registry.lost())
       this.#news.push({ type: "warning", message: `nothing is heard of worker ${worker} any more` });
     for (const news of this.#news.splice(0)) yield { ...news, step };
   }
@@ -349,21 +388,21 @@ export class RemoteCrew implements Crew {
   #report(step: number): CollectEvent {
     const here = this.#here;
     this.#here = 0;
-    return { type: "workers", step, here, workers: this.#roster.facts() };
+    return { type: "workers", step, here, workers: this.#registry.facts() };
   }
 
   /** The run is over, or saved to go on later: nothing of it stays on the server. */
   async close(): Promise<void> {
     for (const end of this.#unsubscribe) end();
     const { run } = this.#job;
-    if (this.#bus.connected) {
+    if (this.#connection.connected) {
       const ended = async () => {
-        await this.#bus.publish(namesOf(run).job, jobToBytes({ ...this.#job, ended: true }));
-        await this.#bus.erase(run);
+        await this.#connection.publish(namesOf(run).job, jobToBytes({ ...this.#job, ended: true }));
+        await this.#connection.erase(run);
       };
       await settledWithin(ended(), 5);
     }
-    await settledWithin(this.#bus.close(), 5);
+    await settledWithin(this.#connection.close(), 5);
     await this.#base.close();
   }
 }
