@@ -367,3 +367,17 @@ function refused(where: string, error: unknown): never {
     error,
   );
 }
+
+/** @throws engine - a server that cannot take a run */
+export function noRoom(server: string, error: unknown): never {
+  return fail(
+    "engine",
+    {
+      where: `NATS server ${withoutSecrets(server)}`,
+      found: `no room for the run (${messageOf(error)})`,
+      expected: "streams and an object store for it",
+      fix: "look at the limits of the server and of the account: JetStream's file store must hold the model twice",
+    },
+    error,
+  );
+}

@@ -3,7 +3,7 @@
  * does what nobody else does in time: workers make a run faster, and nothing else of it depends on them.
  */
 import { passSizes } from "../algorithms/asking.ts";
-import { fail, messageOf } from "../base/errors.ts";
+import { messageOf } from "../base/errors.ts";
 import { reviveError } from "../base/thrown.ts";
 import type { AnsweredPart, CollectEvent, Part, RolloutRequest, RolloutWorkers } from "../experience/parts/parts.ts";
 import { limiter, settledWithin } from "../experience/patience.ts";
@@ -14,7 +14,7 @@ import { breathe } from "../platform/worker.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
 import { BaseSender } from "./base-model.ts";
-import { Connection, namesOf, sealedName, withoutSecrets } from "./connection.ts";
+import { Connection, namesOf, noRoom, sealedName, withoutSecrets } from "./connection.ts";
 import { checkJobSource, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
 import {
   controlToBytes,
@@ -108,16 +108,7 @@ export class Coordinator implements RolloutWorkers {
       await coordinator.#announce();
     } catch (error) {
       await coordinator.close();
-      fail(
-        "engine",
-        {
-          where: `NATS server ${withoutSecrets(spec.server)}`,
-          found: `no room for the run (${messageOf(error)})`,
-          expected: "streams and an object store for it",
-          fix: "look at the limits of the server and of the account: JetStream's file store must hold the model twice",
-        },
-        error,
-      );
+      noRoom(spec.server, error);
     }
     coordinator.#news.push({
       type: "note",

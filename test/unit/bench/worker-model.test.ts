@@ -1,0 +1,40 @@
+/** @file The simulated step in cases that can be worked out by hand. */
+import { expect, test } from "vitest";
+import { aloneStep, payingBandwidth, type StepModel, simulateStep } from "../../../bench/worker-model.ts";
+
+const base: StepModel = {
+  ...{ workers: 1, parts: 8, rows: 8, draw: 1, judge: 0, judges: 1, update: 2, check: 0, prepare: 0 },
+  ...{ weights: 0, task: 0, result: 0, roundTrip: 0 },
+  ...{ workerBandwidth: 1e6, trainerBandwidth: 1e6, serverBandwidth: 1e6 },
+};
+
+test("work that is divided takes its share of the time, and no less than one part", () => {
+  expect(simulateStep(base).seconds).toBe(8 + 2);
+  expect(simulateStep({ ...base, workers: 2 }).seconds).toBe(4 + 2);
+  expect(simulateStep({ ...base, workers: 3 }).seconds).toBe(3 + 2); // 8 parts: 3, 3 and 2
+  expect(simulateStep({ ...base, workers: 100 }).seconds).toBe(1 + 2);
+});
+
+test("a judge works while the next part is drawn", () => {
+  expect(simulateStep({ ...base, judge: 3 }).seconds).toBe(1 + 8 * 3 + 2);
+  expect(simulateStep({ ...base, judge: 0.5 }).seconds).toBe(8 + 0.5 + 2);
+  expect(simulateStep({ ...base, judge: 3, judges: 3 }).seconds).toBe(aloneStep({ ...base, judge: 3, judges: 3 }));
+  expect(aloneStep({ ...base, judge: 3 })).toBe(1 + 8 * 3 + 2);
+});
+
+test("weights go through the trainer's line once and through the server's as often as there are workers", () => {
+  const weights = { ...base, weights: 1e6, draw: 0, update: 0 };
+  expect(simulateStep(weights).seconds).toBe(1 + 1);
+  expect(simulateStep({ ...weights, workers: 4 }).seconds).toBe(1 + 4);
+  expect(simulateStep({ ...weights, workers: 4, workerBandwidth: 1e5 }).seconds).toBe(1 + 10);
+  expect(simulateStep({ ...weights, workers: 4, serverBandwidth: 4e6 }).seconds).toBe(1 + 1);
+});
+
+test("results are taken one after another", () => {
+  expect(simulateStep({ ...base, workers: 8, update: 0, check: 0.5 }).seconds).toBe(1 + 8 * 0.5);
+});
+
+test("a gradient pays where its bytes take less time than its computing", () => {
+  expect(payingBandwidth(4, 500e6, 1)).toBe(250e6);
+  expect(payingBandwidth(4, 500e6, 10)).toBe(25e6);
+});
