@@ -58,7 +58,7 @@ describe("resolveReward", () => {
     const error = await problemOf(() => resolveReward("postive"));
     expect(error.kind).toBe("usage");
     expect(error.message).toBe(
-      'reward: found "postive", expected positive, negative, length, the path of a module (./reward.mjs), or regex:PATTERN, ' +
+      'reward: found "postive", expected positive, negative, length, a reward model (model:DIR), the path of a module (./reward.mjs), or regex:PATTERN, ' +
         'json or json:KEY,KEY, exact or exact:COLUMN, combine:{"exact": 1, "json": 0.2}. ' +
         "Fix: did you mean positive?",
     );

@@ -254,6 +254,13 @@ const cases: Case[] = [
     "x [..., K], w [N, K] and maybe a bias [N]",
   ],
   [
+    "dequantize",
+    [f({ K: 3, N: 5 }), f({ N: 5 })],
+    {},
+    "[K=3, N=5]:float32, [N=5]:float32",
+    "data int8 [K, N], scales [N]",
+  ],
+  [
     "quantizedProject",
     [f({ M: 2, K: 3 }), f({ K: 3, N: 5 }), f({ N: 5 })],
     {},
