@@ -66,6 +66,8 @@ const app = await Application.bootstrap(
     readme: join(source, "README.md"),
     projectDocuments: pages.map(({ path }) => join(source, path)),
     customCss: join(root, "apps", "site", "site.css"),
+    // A type that extends an alias has a link into that page and no place on it.
+    includeHierarchySummary: false,
     excludeInternal: true,
     excludePrivate: true,
     excludeExternals: true,

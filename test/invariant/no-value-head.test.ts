@@ -29,7 +29,7 @@ beforeAll(async () => {
     const bare = Object.assign(Object.create(Object.getPrototypeOf(model)), model, {
       parameters: {
         table: model.parameters.table.filter(({ name }) => !name.startsWith("v_head.")),
-        view: (name: string) => model.parameters.view(name),
+        numbers: (name: string) => model.parameters.numbers(name),
       },
     }) as CausalLMWithValueHead;
     await bare.savePretrained(at(family));

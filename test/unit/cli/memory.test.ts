@@ -101,9 +101,9 @@ test("advice: what fits is told, with the number that makes it fit", () => {
   expect(within(one - 1)).toThrow(/Fix: take a smaller model/);
   const training = { batchSize: 8, sequenceLength: 256 };
   const train = (bytes: number) => () => checkPretraining(model, training, { available: bytes, resident: 0 });
-  const half = pretrainingMemory(model, { ...training, batchSize: 4 }).total;
+  const half = pretrainingMemory(model, { ...training, microBatchSize: 4 }).total;
   expect(train(pretrainingMemory(model, training).total)).not.toThrow();
-  expect(train(half)).toThrow(/Fix: set batchSize to 4,/);
-  expect(train(half - 1)).toThrow(/Fix: set batchSize to [12],/);
+  expect(train(half)).toThrow(/Fix: set microBatchSize to 4,/);
+  expect(train(half - 1)).toThrow(/Fix: set microBatchSize to [12],/);
   expect(train(1e6)).toThrow(/Fix: take a smaller model/);
 });

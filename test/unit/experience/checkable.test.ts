@@ -74,7 +74,10 @@ describe("by name", () => {
     ["combine:", "reward combine:: found "],
     ["combine:[1]", "found an Array"],
     ['combine:{"json": "1"}', "as the weight of json"],
-    ['combine:{"jsn": 1}', 'reward: found "jsn", expected positive, negative, length, the path of a module'],
+    [
+      'combine:{"jsn": 1}',
+      'reward: found "jsn", expected positive, negative, length, a reward model (model:DIR), the path',
+    ],
     ["combine:{}", "found no rewards"],
   ])("%s is refused", async (name, message) => {
     await expect(resolveReward(name)).rejects.toThrow(message);
