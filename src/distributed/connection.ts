@@ -368,6 +368,16 @@ function refused(where: string, error: unknown): never {
   );
 }
 
+/** What may be said twice is said again while a server that has just been started does not answer: six times at most. */
+export async function patiently<T>(say: () => Promise<T>, times = 6): Promise<T> {
+  try {
+    return await say();
+  } catch (error) {
+    if (times <= 1 || !/timeout|timed out|disconnect|no responders|503/i.test(messageOf(error))) throw error;
+    return patiently(say, times - 1);
+  }
+}
+
 /** @throws engine - a server that cannot take a run */
 export function noRoom(server: string, error: unknown): never {
   return fail(

@@ -14,7 +14,7 @@ import { breathe } from "../platform/worker.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
 import { BaseSender } from "./base-model.ts";
-import { Connection, namesOf, noRoom, sealedName, withoutSecrets } from "./connection.ts";
+import { Connection, namesOf, noRoom, patiently, sealedName, withoutSecrets } from "./connection.ts";
 import { checkJobSource, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
 import {
   controlToBytes,
@@ -105,7 +105,7 @@ export class Coordinator implements RolloutWorkers {
     const job = jobOf(spec, source, facts, base.files, onlyTrained);
     const coordinator = new Coordinator(connection, source, spec, job, base, names);
     try {
-      await coordinator.#announce();
+      await patiently(() => coordinator.#announce());
     } catch (error) {
       await coordinator.close();
       noRoom(spec.server, error);

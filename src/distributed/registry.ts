@@ -23,17 +23,7 @@ export class WorkerRegistry {
     const now = performance.now();
     if (!entry) {
       if (state !== "ready") return undefined;
-      const facts = {
-        name: worker,
-        state: "ready" as const,
-        tasks: 0,
-        responses: 0,
-        seconds: 0,
-        busy: 0,
-        late: 0,
-        failed: 0,
-      };
-      this.#entries.set(worker, { facts, seenAt: now });
+      this.#factsOf(worker);
       return "joined";
     }
     entry.seenAt = now;
@@ -61,9 +51,19 @@ export class WorkerRegistry {
     return silent.map(({ facts }) => facts.name);
   }
 
+  /** Of a worker whose result may be here before its first sign of life, too. */
+  #factsOf(worker: string): Entry["facts"] {
+    let entry = this.#entries.get(worker);
+    if (!entry) {
+      const zero = { tasks: 0, responses: 0, seconds: 0, busy: 0, late: 0, failed: 0 };
+      entry = { facts: { name: worker, state: "ready", ...zero }, seenAt: performance.now() };
+      this.#entries.set(worker, entry);
+    }
+    return entry.facts;
+  }
+
   done(worker: string, responses: number, { seconds, busy }: { seconds: number; busy: number }): void {
-    const facts = this.#entries.get(worker)?.facts;
-    if (!facts) return;
+    const facts = this.#factsOf(worker);
     facts.tasks++;
     facts.responses += responses;
     facts.seconds += seconds;
@@ -83,8 +83,7 @@ export class WorkerRegistry {
   }
 
   refuse(worker: string, why: string): void {
-    const entry = this.#entries.get(worker);
-    const facts = entry?.facts ?? { name: worker, tasks: 0, responses: 0, seconds: 0, busy: 0, late: 0, failed: 0 };
+    const facts = this.#factsOf(worker);
     this.#entries.set(worker, { facts: { ...facts, state: "refused", why }, seenAt: performance.now() });
   }
 
