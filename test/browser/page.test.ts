@@ -167,9 +167,11 @@ describe.skipIf(!chromium)("the page", () => {
     expect(await first.locator("h3").textContent()).toMatch(/step 16\s*Opening 16:\s*3 answers, mean score 0\.50/);
     expect(await first.locator(".group-answers b").allTextContents()).toEqual(["0.90", "0.40", "0.20"]);
     await first.locator("button").nth(1).click();
+    await page.waitForSelector(".lens .others .score");
     expect(await page.locator(".lens h3").allTextContents()).toContain("Other answers of its group");
     expect(await page.locator(".lens .others .score").allTextContents()).toEqual(["0.20", "0.90"]);
     await page.click('nav a[href="#overview"]');
+    await page.waitForSelector(".finding h3");
     const said = await page.locator(".finding h3").allTextContents();
     expect(said).toContain("75 % of the groups have equal scores");
     expect(said).toContain("50 % of tokens are clipped");
@@ -184,6 +186,7 @@ describe.skipIf(!chromium)("the page", () => {
     async (algorithm) => {
       writeOtherRun(at(algorithm), algorithm);
       const page = await visit(`${(await serve(algorithm)).url}#audit`);
+      await Promise.all([".finding h3", ".chart h3"].map((shown) => page.waitForSelector(shown)));
       expect(await page.locator("nav a").allTextContents()).toEqual(["Overview", "Charts", "Run"]);
       const said = await page.locator(".finding h3").allTextContents();
       expect(said).toContain("The held-out loss rose from step 8 on, from 1.20 to 1.60");
