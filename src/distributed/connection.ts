@@ -2,12 +2,13 @@
  * @file The way to the workers: a NATS server with JetStream, started by the user (`nats-server -js`). The only folder that knows its clients,
  * which are installed by those who want them. What is sent is bytes; what they mean is in messages.ts.
  */
-import type { Consumer, JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
+import type { Consumer, JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { ObjectStore, Objm } from "@nats-io/obj";
 import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
 import { fail, messageOf } from "../base/errors.ts";
 import { readBytes } from "../platform/files.ts";
 import { packageRequire } from "../platform/package.ts";
+import type { TaskMessage } from "./messages.ts";
 
 /** Where the server is, and who asks. Plain data. */
 export interface ServerSpec {
@@ -237,7 +238,7 @@ export class Connection {
   }
 
   /** The next task; null: none within a second. */
-  async nextTask(run: string): Promise<JsMsg | null> {
+  async nextTask(run: string): Promise<TaskMessage | null> {
     try {
       const consumer = this.#consumers.get(run) ?? (await this.#js.consumers.get(namesOf(run).tasks, CONSUMER));
       this.#consumers.set(run, consumer);

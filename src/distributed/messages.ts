@@ -176,3 +176,15 @@ export function resultFromBytes(bytes: Uint8Array): Result {
   };
   return { ...rest, answer: { data, reference } };
 }
+
+/** A task on its way. What is declared here names no type of the clients: those who do not install them compile against it, too. */
+export interface TaskMessage {
+  readonly data: Uint8Array;
+  ack(): void;
+  /** To be given out again, in so many milliseconds. */
+  nak(delay: number): void;
+  /** Not to be given out again. */
+  term(): void;
+  /** It is being worked at. */
+  working(): void;
+}

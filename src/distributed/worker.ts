@@ -2,7 +2,6 @@
  * @file A worker: takes tasks of the newest run on a server, answers them as the trainer would, and gives the answers back. It joins and
  * leaves whenever it likes; a task that it does not finish goes to another.
  */
-import type { JsMsg } from "@nats-io/jetstream";
 import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
 import { fail, messageOf, ValueheadError } from "../base/errors.ts";
 import { plainError } from "../base/thrown.ts";
@@ -22,6 +21,7 @@ import {
   type Result,
   resultToBytes,
   type Task,
+  type TaskMessage,
   taskFromBytes,
 } from "./messages.ts";
 
@@ -252,7 +252,7 @@ class RunSession {
         await Promise.race(this.#going);
         continue;
       }
-      let message: JsMsg | null;
+      let message: TaskMessage | null;
       try {
         message = await this.#connection.nextTask(run);
       } catch {
@@ -285,7 +285,7 @@ class RunSession {
   }
 
   /** Draw a task's responses; judging and giving back go on while the next is drawn. */
-  async #begin(executor: TaskExecutor, message: JsMsg): Promise<void> {
+  async #begin(executor: TaskExecutor, message: TaskMessage): Promise<void> {
     const { run, session, ackWait } = this.#job;
     const started = performance.now();
     let task: Task;
@@ -345,7 +345,7 @@ class RunSession {
   }
 
   /** Store a result, then acknowledge its task. Where it cannot be stored, somebody else gets the task. */
-  async #give(message: JsMsg, result: Result): Promise<void> {
+  async #give(message: TaskMessage, result: Result): Promise<void> {
     const { run } = this.#job;
     try {
       const name = `result-${result.session}-${result.step}-${result.index}-${this.#name}`;
