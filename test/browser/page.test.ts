@@ -54,8 +54,9 @@ async function visit(
   return page;
 }
 
+/** Charts are drawn when they come into view, and their numbers with them. */
 const value = (page: Page, metric: string, run = 0) =>
-  page.locator(`b[data-metric="${metric}"][data-run="${run}"]`).first().textContent();
+  page.locator(`b[data-metric="${metric}"][data-run="${run}"]`).filter({ hasText: /\d/ }).first().textContent();
 const asNumber = (text: string | null) => Number(text?.replace("−", "-").replace("e−", "e-").replaceAll(",", ""));
 
 describe.skipIf(!chromium)("the page", () => {
