@@ -5,6 +5,7 @@
 import type { Consumer, JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { ObjectStore, Objm } from "@nats-io/obj";
 import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
+import { concatBytes } from "../base/bytes.ts";
 import { fail, messageOf } from "../base/errors.ts";
 import { readBytes } from "../platform/files.ts";
 import { packageRequire } from "../platform/package.ts";
@@ -276,9 +277,9 @@ export class Connection {
 
   /** Bytes as a message: as they are, or the name of an object that holds them. */
   async seal(run: string, name: string, bytes: Uint8Array): Promise<Uint8Array> {
-    if (bytes.length <= INLINE) return concat([Uint8Array.of(0), bytes]);
+    if (bytes.length <= INLINE) return concatBytes([Uint8Array.of(0), bytes]);
     await this.putObject(run, name, bytes);
-    return concat([Uint8Array.of(1), new TextEncoder().encode(name)]);
+    return concatBytes([Uint8Array.of(1), new TextEncoder().encode(name)]);
   }
 
   /** What {@link seal} was given. */
@@ -304,16 +305,6 @@ export function sealedName(message: Uint8Array): string | undefined {
 const plain = ({ buffer, byteOffset, byteLength }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength);
 
 const isMissing = (error: unknown) => /not found|no message/i.test(messageOf(error));
-
-export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(parts.reduce((n, { length }) => n + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}
 
 /** An address without the user, password or token in it. */
 export const withoutSecrets = (server: string): string => server.replace(/\/\/[^@/,]*@/g, "//");

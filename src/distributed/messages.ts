@@ -1,11 +1,11 @@
 /** @file What trainer and workers say to each other, as bytes: a header in JSON and what belongs to it. What is read is checked: anybody may have written it. */
 import { z } from "zod";
+import { concatBytes } from "../base/bytes.ts";
 import { parseJson } from "../base/json.ts";
 import type { PlainError } from "../base/thrown.ts";
 import { type Experience, experienceFromBytes, experienceToBytes } from "../experience/experience.ts";
 import type { Part } from "../experience/parts/parts.ts";
 import type { ReferenceScores } from "../experience/reference.ts";
-import { concat } from "./connection.ts";
 
 /** The first number of every message: changed when their meaning changes. */
 export const PROTOCOL = 1;
@@ -118,7 +118,7 @@ export function frame(header: object, body: readonly Uint8Array[] = []): Uint8Ar
   const text = new TextEncoder().encode(JSON.stringify(header));
   const length = new Uint8Array(4);
   new DataView(length.buffer).setUint32(0, text.length, true);
-  return concat([length, text, ...body]);
+  return concatBytes([length, text, ...body]);
 }
 
 /** @throws Error - bytes that no {@link frame} made, or a header that the schema does not allow */
