@@ -73,15 +73,104 @@ const range = (values: Values): [number, number] => {
   return numbers.length > 0 ? [Math.min(...numbers), Math.max(...numbers)] : [0, 0];
 };
 
-export function Lens({ run, place, index }: { run: RunData; place: number; index: number }) {
-  const [detail, setDetail] = useState<SampleDetail | null>();
+/** The tokens of a response, coloured by one of their numbers, and the numbers of one token. */
+export function Tokens({ detail }: { detail: SampleDetail }) {
   const [by, setBy] = useState("kl");
   const [token, setToken] = useState(0);
   const tokens = useRef<HTMLDivElement>(null);
+  useEffect(() => setToken(0), [detail]);
+  const pieces = detail.pieces ?? [];
+  const available = MEASURES.filter(({ of }) => of(detail)?.some((x) => x !== null));
+  const measure = available.find(({ name }) => name === by) ?? available[0];
+  const values = measure?.of(detail);
+  const [low, high] = range(values);
+  const middle = measure?.middle ?? (low + high) / 2;
+  const scale = Math.max(Math.abs(low - middle), Math.abs(high - middle)) || 1;
+
+  const move = (event: KeyboardEvent) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1, Home: -1e9, End: 1e9 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const next = Math.max(0, Math.min(pieces.length - 1, token + by));
+    setToken(next);
+    (tokens.current?.querySelectorAll("button")[next] as HTMLElement | undefined)?.focus();
+  };
+  return (
+    <>
+      <fieldset class="choices">
+        <legend>Coloured by</legend>
+        {available.map(({ name, label }) => (
+          <label key={name}>
+            <input type="radio" name="measure" checked={measure?.name === name} onChange={() => setBy(name)} /> {label}
+          </label>
+        ))}
+      </fieldset>
+      <p class="faint small-text">
+        {measure?.meaning}.{" "}
+        <span class="scale num">
+          <i style={{ background: heat(middle - scale, middle - scale, middle, middle + scale) }}>
+            {number(middle - scale, 2)}
+          </i>{" "}
+          <i>{number(middle, 2)}</i>{" "}
+          <i style={{ background: heat(middle + scale, middle - scale, middle, middle + scale) }}>
+            {number(middle + scale, 2)}
+          </i>
+        </span>
+      </p>
+      <div
+        class="tokens"
+        ref={tokens}
+        onKeyDown={move}
+        role="group"
+        aria-label="Tokens of the response; arrow keys move"
+      >
+        <span class="prompt">{(detail.promptPieces ?? [detail.prompt]).join("")}</span>
+        {pieces.map((piece, t) => (
+          <button
+            type="button"
+            key={t}
+            class={`token${t === token ? " on" : ""}${/\n/.test(piece) ? " breaks" : ""}`}
+            style={{ background: heat(values?.[t], middle - scale, middle, middle + scale) }}
+            tabIndex={t === token ? 0 : -1}
+            aria-label={`${piece.trim() || "blank"}, ${measure?.label} ${number(values?.[t])}`}
+            onMouseEnter={() => setToken(t)}
+            onFocus={() => setToken(t)}
+            onClick={() => setToken(t)}
+          >
+            {visiblePiece(piece)}
+          </button>
+        ))}
+      </div>
+      <dl class="facts token-facts" aria-live="polite">
+        <div>
+          <dt>Token {token + 1}</dt>
+          <dd>
+            <code>{JSON.stringify(pieces[token])}</code> <span class="faint num">id {detail.tokens?.[token]}</span>
+          </dd>
+        </div>
+        {available.map(({ name, label, of }) => (
+          <div key={name}>
+            <dt>{label}</dt>
+            <dd class="num" data-measure={name}>
+              {number(of(detail)?.[token])}
+            </dd>
+          </div>
+        ))}
+      </dl>
+      {(detail.tokens?.length ?? 0) > pieces.length && (
+        <p class="faint">
+          The first {pieces.length} of {detail.tokens?.length} tokens were recorded with their numbers.
+        </p>
+      )}
+    </>
+  );
+}
+
+export function Lens({ run, place, index }: { run: RunData; place: number; index: number }) {
+  const [detail, setDetail] = useState<SampleDetail | null>();
   const row = run.samples[index];
   useEffect(() => {
     let wanted = true;
-    setToken(0);
     void sampleDetail(place, index).then((d) => wanted && setDetail(d ?? null));
     return () => {
       wanted = false;
@@ -99,21 +188,6 @@ export function Lens({ run, place, index }: { run: RunData; place: number; index
   const group = grouped ? others.filter(({ sample }) => sample.step === row.step) : [];
   const earlier = grouped ? others.filter(({ sample }) => sample.step !== row.step) : others;
   const pieces = detail?.pieces ?? [];
-  const available = detail ? MEASURES.filter(({ of }) => of(detail)?.some((x) => x !== null)) : [];
-  const measure = available.find(({ name }) => name === by) ?? available[0];
-  const values = detail && measure ? measure.of(detail) : undefined;
-  const [low, high] = range(values);
-  const middle = measure?.middle ?? (low + high) / 2;
-  const scale = Math.max(Math.abs(low - middle), Math.abs(high - middle)) || 1;
-
-  const move = (event: KeyboardEvent) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1, Home: -1e9, End: 1e9 }[event.key];
-    if (by === undefined) return;
-    event.preventDefault();
-    const next = Math.max(0, Math.min(pieces.length - 1, token + by));
-    setToken(next);
-    (tokens.current?.querySelectorAll("button")[next] as HTMLElement | undefined)?.focus();
-  };
 
   return (
     <section class="card lens" aria-labelledby="lens-title">
@@ -166,76 +240,7 @@ export function Lens({ run, place, index }: { run: RunData; place: number; index
           <p class="faint">A run of an earlier version: the numbers of its tokens were not recorded.</p>
         </>
       )}
-      {detail && pieces.length > 0 && (
-        <>
-          <fieldset class="choices">
-            <legend>Coloured by</legend>
-            {available.map(({ name, label }) => (
-              <label key={name}>
-                <input type="radio" name="measure" checked={measure?.name === name} onChange={() => setBy(name)} />{" "}
-                {label}
-              </label>
-            ))}
-          </fieldset>
-          <p class="faint small-text">
-            {measure?.meaning}.{" "}
-            <span class="scale num">
-              <i style={{ background: heat(middle - scale, middle - scale, middle, middle + scale) }}>
-                {number(middle - scale, 2)}
-              </i>{" "}
-              <i>{number(middle, 2)}</i>{" "}
-              <i style={{ background: heat(middle + scale, middle - scale, middle, middle + scale) }}>
-                {number(middle + scale, 2)}
-              </i>
-            </span>
-          </p>
-          <div
-            class="tokens"
-            ref={tokens}
-            onKeyDown={move}
-            role="group"
-            aria-label="Tokens of the response; arrow keys move"
-          >
-            <span class="prompt">{(detail.promptPieces ?? [detail.prompt]).join("")}</span>
-            {pieces.map((piece, t) => (
-              <button
-                type="button"
-                key={t}
-                class={`token${t === token ? " on" : ""}${/\n/.test(piece) ? " breaks" : ""}`}
-                style={{ background: heat(values?.[t], middle - scale, middle, middle + scale) }}
-                tabIndex={t === token ? 0 : -1}
-                aria-label={`${piece.trim() || "blank"}, ${measure?.label} ${number(values?.[t])}`}
-                onMouseEnter={() => setToken(t)}
-                onFocus={() => setToken(t)}
-                onClick={() => setToken(t)}
-              >
-                {visiblePiece(piece)}
-              </button>
-            ))}
-          </div>
-          <dl class="facts token-facts" aria-live="polite">
-            <div>
-              <dt>Token {token + 1}</dt>
-              <dd>
-                <code>{JSON.stringify(pieces[token])}</code> <span class="faint num">id {detail.tokens?.[token]}</span>
-              </dd>
-            </div>
-            {available.map(({ name, label, of }) => (
-              <div key={name}>
-                <dt>{label}</dt>
-                <dd class="num" data-measure={name}>
-                  {number(of(detail)?.[token])}
-                </dd>
-              </div>
-            ))}
-          </dl>
-          {(detail.tokens?.length ?? 0) > pieces.length && (
-            <p class="faint">
-              The first {pieces.length} of {detail.tokens?.length} tokens were recorded with their numbers.
-            </p>
-          )}
-        </>
-      )}
+      {detail && pieces.length > 0 && <Tokens detail={detail} />}
       {group.length > 0 && (
         <>
           <h3>Other answers of its group</h3>

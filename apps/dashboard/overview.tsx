@@ -88,7 +88,7 @@ function figures(run: RunData): { name: string; value: string; note?: string }[]
   return all;
 }
 
-function BeforeAfter({ run }: { run: RunData }) {
+export function BeforeAfter({ run }: { run: RunData }) {
   const { before, after, difference } = run.evaluations;
   if (!before) return null;
   const shown = spreadOver(before.samples.length, 6);
@@ -153,26 +153,33 @@ const LEARNED = [
   ),
 ];
 
-export function Overview({ run }: { run: RunData }) {
-  const revision = useStore((s) => s.revision);
-  void revision;
+/** What happened, in words. */
+export function Happened({ run }: { run: RunData }) {
+  useStore((s) => s.revision);
   const found = findings(run);
+  return (
+    <section class="card" aria-labelledby="happened">
+      <h2 id="happened">What happened</h2>
+      {found.length === 0 ? (
+        <p class="lead">{run.steps.length === 0 ? "The run has not taken a step yet." : "Nothing stands out."}</p>
+      ) : (
+        <ul class="findings">
+          {found.map((finding) => (
+            <FindingItem finding={finding} key={finding.title} />
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+export function Overview({ run }: { run: RunData }) {
+  useStore((s) => s.revision);
   const rewarded = run.columns["env/reward_mean"] !== undefined;
   const charts = (rewarded ? [REWARD, KL, AUDIT, ENTROPY] : LEARNED).filter((spec) => isShown(spec, [run])).slice(0, 4);
   return (
     <>
-      <section class="card" aria-labelledby="happened">
-        <h2 id="happened">What happened</h2>
-        {found.length === 0 ? (
-          <p class="lead">{run.steps.length === 0 ? "The run has not taken a step yet." : "Nothing stands out."}</p>
-        ) : (
-          <ul class="findings">
-            {found.map((finding) => (
-              <FindingItem finding={finding} key={finding.title} />
-            ))}
-          </ul>
-        )}
-      </section>
+      <Happened run={run} />
       {run.steps.length > 0 && (
         <dl class="figures">
           {figures(run).map((figure) => (

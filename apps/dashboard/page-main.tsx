@@ -3,14 +3,15 @@ import { render } from "preact";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import type { RunData } from "../../src/run/page/data.ts";
+import { Charts } from "./all-charts.tsx";
 import { Audit } from "./audit.tsx";
-import { Chart } from "./chart.tsx";
-import { groupsOf } from "./charts.ts";
-import { duration, plural } from "./format.ts";
+import { plural } from "./format.ts";
 import { Overview } from "./overview.tsx";
 import { Run } from "./run.tsx";
+import { Runs } from "./runs.tsx";
 import { Samples } from "./samples.tsx";
-import { ask, isReport, mayAsk, start, takeToken } from "./source.ts";
+import { ask, mayAsk, start, takeToken } from "./source.ts";
+import { Status } from "./status.tsx";
 import { getState, setState, TABS, type Tab, useStore } from "./store.ts";
 import { applyTheme, Theme } from "./theme-choice.tsx";
 
@@ -21,50 +22,6 @@ const TITLES: Record<Tab, string> = {
   audit: "Audit",
   run: "Run",
 };
-const PHASES: Readonly<Record<string, string>> = {
-  respond: "sampling",
-  score: "scoring",
-  update: "updating",
-  evaluate: "measuring",
-  reference: "asking the reference",
-};
-
-function Status() {
-  const data = useStore((s) => s.data);
-  const focus = useStore((s) => s.focus);
-  const progress = useStore((s) => s.progress);
-  const connection = useStore((s) => s.connection);
-  useStore((s) => s.revision);
-  const run = data?.runs[focus];
-  if (!data || !run) return null;
-  const options = (run.config?.options ?? {}) as Record<string, unknown>;
-  const total = typeof options.steps === "number" ? options.steps : undefined;
-  const done = run.steps[run.steps.length - 1] ?? 0;
-  const live = run.state === "running" && !isReport;
-  const recent = (run.columns["time/total"] ?? []).slice(-5).filter((x): x is number => x !== null);
-  const left =
-    total && recent.length > 0 ? (recent.reduce((a, b) => a + b, 0) / recent.length) * (total - done) : undefined;
-  return (
-    <div class="status" aria-live="polite">
-      {run.state !== "unknown" && <span class={`pill ${run.state.replace(" ", "-")}`}>{run.state}</span>}
-      <span class="num">
-        step {done.toLocaleString("en-US")}
-        {total ? ` of ${total.toLocaleString("en-US")}` : ""}
-      </span>
-      {live && left !== undefined && left > 0 && <span class="num faint">{duration(left)} left</span>}
-      {live && progress && connection === "open" && (
-        <span class="num faint">
-          {PHASES[progress.phase] ?? progress.phase} {progress.done}/{progress.total}
-        </span>
-      )}
-      {connection === "lost" && <span class="faint">not connected: the program that served this page has ended</span>}
-      {data.written && <span class="faint">report of {data.written.slice(0, 16).replace("T", " ")} UTC</span>}
-      {run.thinned && <span class="faint">every {run.thinned}th step of a long run</span>}
-      {total !== undefined && live && <progress max={total} value={done} aria-label="Steps taken" />}
-    </div>
-  );
-}
-
 function Controls() {
   const data = useStore((s) => s.data);
   const asked = useStore((s) => s.asked);
@@ -88,39 +45,6 @@ function Controls() {
         </span>
       )}
     </div>
-  );
-}
-
-function Runs() {
-  const data = useStore((s) => s.data);
-  const focus = useStore((s) => s.focus);
-  const hidden = useStore((s) => s.hidden);
-  if (!data || data.runs.length < 2) return null;
-  return (
-    <fieldset class="runs">
-      <legend class="visually-hidden">Runs</legend>
-      {data.runs.map((run, i) => (
-        <span class={`run-chip${i === focus ? " on" : ""}`} key={run.directory}>
-          <label title="Show its curves">
-            <input
-              type="checkbox"
-              checked={!hidden.includes(i)}
-              onChange={() => setState({ hidden: hidden.includes(i) ? hidden.filter((h) => h !== i) : [...hidden, i] })}
-            />
-            <i class={`swatch s${i % 8}`} />
-            <span class="visually-hidden">curves of {run.name}</span>
-          </label>
-          <button
-            type="button"
-            class="plain"
-            aria-pressed={i === focus}
-            onClick={() => setState({ focus: i, lens: null })}
-          >
-            {run.name}
-          </button>
-        </span>
-      ))}
-    </fieldset>
   );
 }
 
@@ -183,36 +107,6 @@ function Tools() {
         </button>
       </span>
     </div>
-  );
-}
-
-function Charts() {
-  const data = useStore((s) => s.data);
-  useStore((s) => s.revision);
-  return (
-    <>
-      {groupsOf(data?.runs ?? []).map(({ title, charts }) =>
-        title === "All other numbers" ? (
-          <details key={title} class="more">
-            <summary>All other numbers ({charts.length})</summary>
-            <div class="charts three">
-              {charts.map((spec) => (
-                <Chart spec={spec} key={spec.title} height={130} />
-              ))}
-            </div>
-          </details>
-        ) : (
-          <section key={title} aria-label={title}>
-            <h2 class="group">{title}</h2>
-            <div class="charts three">
-              {charts.map((spec) => (
-                <Chart spec={spec} key={spec.title} />
-              ))}
-            </div>
-          </section>
-        ),
-      )}
-    </>
   );
 }
 

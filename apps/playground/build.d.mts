@@ -1,0 +1,2 @@
+/** Builds the playground into a folder. */
+export function buildPlayground(outdir: string): Promise<void>;
