@@ -51,7 +51,7 @@ export const DEFAULTS: Settings = {
   steps: 20,
   learningRate: 1e-4,
   klCoef: 0.07,
-  batchSize: 64,
+  batchSize: 32,
   seed: 0,
   device: "wasm",
   prompts: "",
