@@ -28,6 +28,8 @@ export interface StepModel {
   serverBandwidth: number;
   /** From a machine to the server and back. */
   roundTrip: number;
+  /** Cores of the one machine that all workers run on, each with one thread; undefined: every worker has a machine of its own. */
+  cores?: number;
 }
 
 export interface StepTimes {
@@ -41,14 +43,18 @@ export interface StepTimes {
   busy: number;
 }
 
-/** Round trips to fetch an object (its head, its pieces) and to fetch and acknowledge a task. */
+/** Round trips around an object (its head, whoever fetches or stores it) and to fetch and acknowledge a task. */
 const [OBJECT_TRIPS, TASK_TRIPS] = [3, 2];
+/** Bytes of an object's pieces: who stores it waits for the server after each. */
+const PIECE = 1e6;
 
 /** The events of one step. Workers take the next part as soon as they have room for it, as the real ones do. */
 export function simulateStep(m: StepModel): StepTimes {
   const line = Math.min(m.workerBandwidth, m.serverBandwidth);
   const published =
-    m.prepare + m.weights / Math.min(m.trainerBandwidth, m.serverBandwidth) + OBJECT_TRIPS * m.roundTrip;
+    m.prepare +
+    m.weights / Math.min(m.trainerBandwidth, m.serverBandwidth) +
+    (OBJECT_TRIPS + Math.ceil(m.weights / PIECE)) * m.roundTrip;
   const working = Math.min(m.workers, m.parts); // no more than there are parts fetch the weights
   // All fetch at once: each at the speed of its line, or of its share of the server's.
   const fetched =
@@ -61,6 +67,7 @@ export function simulateStep(m: StepModel): StepTimes {
     busy: 0,
   }));
   const arrivals: number[] = [];
+  const cores = m.cores === undefined ? undefined : new Array<number>(m.cores).fill(0);
   for (let part = 0; part < m.parts; part++) {
     // When could each take it? One more is drawn than are judged.
     const free = workers.map(({ engine, going }) => {
@@ -69,7 +76,8 @@ export function simulateStep(m: StepModel): StepTimes {
     });
     const i = free.reduce((best, at, w) => (at < free[best] ? w : best), 0);
     const worker = workers[i];
-    const drawn = free[i] + TASK_TRIPS * m.roundTrip + m.task / line + m.draw;
+    const asked = free[i] + TASK_TRIPS * m.roundTrip + m.task / line;
+    const drawn = (cores ? claim(cores, asked, m.draw) : asked) + m.draw;
     const j = worker.judges.reduce((best, at, k) => (at < worker.judges[best] ? k : best), 0);
     const judged = Math.max(drawn, worker.judges[j]) + m.judge;
     worker.judges[j] = judged;
@@ -86,6 +94,14 @@ export function simulateStep(m: StepModel): StepTimes {
   const seconds = checked + m.update;
   const busy = workers.reduce((sum, worker) => sum + Math.min(1, worker.busy / seconds), 0) / m.workers;
   return { seconds, weights: fetched, collected: checked, busy };
+}
+
+/** When one of the cores, the first that is free, has `seconds` for whoever asks at `at`. */
+function claim(cores: number[], at: number, seconds: number): number {
+  const first = cores.indexOf(Math.min(...cores));
+  const begins = Math.max(at, cores[first]);
+  cores[first] = begins + seconds;
+  return begins;
 }
 
 /** A step of one machine: the judge is at work on some parts while others are drawn. */

@@ -23,6 +23,7 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   plain: [],
   adapter: ["--lora", "4"],
   GRPO: ["--algorithm", "grpo", "--num-generations", "2"],
+  "RLOO, int8 rollouts": ["--algorithm", "rloo", "--num-generations", "2", "--rollout-precision", "int8"],
 };
 
 export interface FaultReport {

@@ -30,6 +30,25 @@ test("weights go through the trainer's line once and through the server's as oft
   expect(simulateStep({ ...weights, workers: 4, serverBandwidth: 4e6 }).seconds).toBe(1 + 1);
 });
 
+test("an object is stored piece by piece, each with a round trip", () => {
+  const far = {
+    ...base,
+    weights: 10e6,
+    draw: 0,
+    update: 0,
+    roundTrip: 0.1,
+    trainerBandwidth: 1e9,
+    serverBandwidth: 1e9,
+  };
+  // There: 3 trips and 10 pieces; back: 3 trips; the last of 8 tasks: 2 trips each, and one to give it back.
+  expect(simulateStep({ ...far, workerBandwidth: 1e9 }).weights).toBeCloseTo(0.01 + 1.3 + 0.01 + 0.3, 9);
+});
+
+test("workers on one machine share its cores when they draw, and not when they judge", () => {
+  expect(simulateStep({ ...base, workers: 4, cores: 2 }).seconds).toBe(8 / 2 + 2);
+  expect(simulateStep({ ...base, workers: 4, cores: 2, draw: 0, judge: 1 }).seconds).toBe(8 / 4 + 2);
+});
+
 test("results are taken one after another", () => {
   expect(simulateStep({ ...base, workers: 8, update: 0, check: 0.5 }).seconds).toBe(1 + 8 * 0.5);
 });
