@@ -1,6 +1,6 @@
 /** @file The three exploits: each opened, watched, and judged by the audit. */
 import { GAPS } from "../../examples/exploits/gaps.ts";
-import { Audit } from "../dashboard/audit.tsx";
+import { Verdict } from "../dashboard/audit.tsx";
 import { Chart } from "../dashboard/chart.tsx";
 import { AUDIT, KL, REWARD } from "../dashboard/charts.ts";
 import { Runs } from "../dashboard/runs.tsx";
@@ -11,7 +11,7 @@ import type { GapName } from "./messages.ts";
 import { usePlay } from "./state.ts";
 
 /** Steps of the run with the gap open, and as many with it closed. */
-const STEPS = 12;
+const STEPS = 10;
 
 export function Gaps() {
   const { ready, working, stopping, gap: shown, problem } = usePlay((s) => s);
@@ -74,7 +74,7 @@ export function Gaps() {
               <Chart spec={spec} key={spec.title} />
             ))}
           </div>
-          <Audit run={run} key={`audit ${focus}`} />
+          <Verdict run={run} key={`audit ${focus}`} />
           <Live run={run} place={focus} key={`live ${focus}`} />
         </>
       )}
