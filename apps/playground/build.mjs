@@ -13,8 +13,9 @@ import { serveFiles } from "../../tools/static-server.mjs";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const here = (name) => join(root, "apps", "playground", name);
 
-/** What ONNX Runtime loads while it runs, from its package's dist. */
-const RUNTIME = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+/** What ONNX Runtime loads while it runs, from its package's dist; for GPUs another build, which is only fetched when it is asked for. */
+const RUNTIME = ["mjs", "wasm"].map((end) => `ort-wasm-simd-threaded.${end}`);
+const RUNTIME_OF_GPUS = ["mjs", "wasm"].map((end) => `ort-wasm-simd-threaded.asyncify.${end}`);
 
 const bundle = { ...options, jsx: "automatic", jsxImportSource: "preact", alias: { valuehead: "./src/index.ts" } };
 
@@ -64,15 +65,15 @@ export async function buildPlayground(outdir) {
     cpSync(from, join(outdir, to), { recursive: true });
   };
   copy(join(root, "models", "tiny"), "models/tiny");
-  for (const name of RUNTIME) copy(join(root, "node_modules", "onnxruntime-web", "dist", name), `onnxruntime/${name}`);
+  for (const name of [...RUNTIME, ...RUNTIME_OF_GPUS])
+    copy(join(root, "node_modules", "onnxruntime-web", "dist", name), `onnxruntime/${name}`);
   const document = readFileSync(here("index.html"), "utf8").replace("SANDBOX_HASH", hash);
   writeFileSync(join(outdir, "index.html"), document);
 
   // Everything with its size, for progress, and a name for all of it together, for the browser's cache.
-  const files = filesBelow(outdir).map((path) => ({
-    path: relative(outdir, path).replaceAll(sep, "/"),
-    bytes: statSync(path).size,
-  }));
+  const files = filesBelow(outdir)
+    .filter((path) => !RUNTIME_OF_GPUS.some((name) => path.endsWith(name)))
+    .map((path) => ({ path: relative(outdir, path).replaceAll(sep, "/"), bytes: statSync(path).size }));
   const version = createHash("sha256");
   for (const { path } of files) version.update(path).update(readFileSync(join(outdir, path)));
   const list = { version: version.digest("hex").slice(0, 16), files };

@@ -13,9 +13,8 @@ type Lasting = Event & { waitUntil(work: Promise<unknown>): void };
 type Asked = Event & { readonly request: Request; respondWith(answer: Promise<Response>): void };
 
 const scope = self as unknown as {
-  skipWaiting(): Promise<void>;
   readonly clients: Clients;
-  readonly registration: { readonly scope: string };
+  readonly registration: { readonly scope: string; readonly active: unknown };
   addEventListener(type: "install" | "activate", listener: (event: Lasting) => void): void;
   addEventListener(type: "fetch", listener: (event: Asked) => void): void;
 };
@@ -36,22 +35,27 @@ function isolated(answer: Response): Response {
   return new Response(body, { status, statusText, headers });
 }
 
-/** The page itself comes from the network where there is one, so that a new version is seen; everything else from the cache. */
+/** Everything comes from the cache, so that all of it is of one version. What is not there (the files for GPUs) is kept once asked for. */
 async function answer(request: Request): Promise<Response> {
   const cache = await caches.open(CACHES + VERSION);
-  const known = () => cache.match(request, { ignoreSearch: true });
-  if (request.mode !== "navigate" && !request.url.endsWith("/files.json"))
-    return isolated((await known()) ?? (await fetch(request)));
-  try {
-    return isolated(await fetch(request));
-  } catch (error) {
-    const kept = (await known()) ?? (request.mode === "navigate" ? await cache.match("./index.html") : undefined);
-    if (kept) return isolated(kept);
-    throw error;
-  }
+  const wanted = request.mode === "navigate" ? "./index.html" : request;
+  const kept = await cache.match(wanted, { ignoreSearch: true });
+  if (kept) return isolated(kept);
+  const fetched = await fetch(request);
+  if (fetched.ok && request.url.includes("/onnxruntime/")) await cache.put(request, fetched.clone());
+  return isolated(fetched);
 }
 
-scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
+/** At the first visit the page fetches everything, and shows how far it is. A new version is fetched here, and used once the old is closed. */
+async function fetchNewVersion(): Promise<void> {
+  if (!scope.registration.active) return;
+  const request = (path: string) => new Request(path, { cache: "reload" });
+  const { files } = (await (await fetch(request("./files.json"))).json()) as { files: { path: string }[] };
+  const cache = await caches.open(CACHES + VERSION);
+  await cache.addAll([...files.map(({ path }) => path), "files.json"].map(request));
+}
+
+scope.addEventListener("install", (event) => event.waitUntil(fetchNewVersion()));
 scope.addEventListener("activate", (event) => event.waitUntil(dropOthers().then(() => scope.clients.claim())));
 scope.addEventListener("fetch", (event) => {
   const { request } = event;

@@ -1,6 +1,6 @@
 /** @file The playground in a real Chromium, used as a person would: small runs, every refusal, the exploits, closed tabs, no network. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -123,6 +123,211 @@ describe.skipIf(!chromium)("the playground", () => {
     });
     expect(wrong).toEqual([]);
   }, 300_000);
+
+  describe("refuses, and says so, a reward with", () => {
+    let page: Visit;
+    beforeAll(async () => {
+      page = await visit(await browser.newContext());
+      await page.check('input[value="code"]');
+    }, 120_000);
+    afterAll(() => page?.context().close());
+
+    test.each([
+      [
+        "a syntax error, with its line",
+        "export default (batch) =>\n  batch.map(() => {\n    return 1 +* 2;\n  });",
+        /^Your reward threw an error\. Line 3: SyntaxError: .*'\*'/,
+      ],
+      [
+        "an endless loop",
+        "export default () => {\n  for (;;);\n};",
+        /found no answer within 5 seconds.*loop that never ends/,
+      ],
+      [
+        "an exception, with its line",
+        "export default (batch) =>\n  batch[9].response;",
+        /Line 2: TypeError: .*'response'/,
+      ],
+      ["fetch", "export default async () => {\n  await fetch('SERVER');\n};", /Line 2: fetch is refused.*no network/],
+      [
+        "XMLHttpRequest",
+        "export default () => {\n  new XMLHttpRequest().open('GET', 'SERVER');\n};",
+        /Line 2: XMLHttpRequest is refused/,
+      ],
+      ["importScripts", "importScripts('SERVER');", /Line 1: importScripts is refused/],
+      ["indexedDB", "export default () => [indexedDB.open('x')];", /Line 1: indexedDB is refused/],
+      // What gets around the refusals: the sandbox's policy, then.
+      [
+        "a module from elsewhere",
+        "export default async () => [(await import('SERVER')).x];",
+        /TypeError: .*import.*SERVER|Your reward threw an error/,
+      ],
+      [
+        "NaN",
+        "export default (batch) => batch.map(({ response }) => response.length / 0 - Infinity);",
+        /score 0 of 3.*found NaN, expected a finite number/,
+      ],
+      ["a string", 'export default () => "good";', /found the string "good", expected an array of 3 numbers/],
+      [
+        "a string for each",
+        'export default (batch) => batch.map(() => "5");',
+        /found the string "5".*Convert it: Number\(score\)/,
+      ],
+      ["no function", "const reward = 5;", /no default function: write .export default/],
+    ])("%s", async (_, code, message) => {
+      const asked = server.asked.length;
+      await page.fill("#code", code.replace("SERVER", `${server.url}secret`));
+      await press(page, "Start");
+      await page.waitForSelector("button:has-text('Start'):enabled", PATIENCE);
+      expect(await page.locator(".rewards .problem").textContent()).toMatch(message);
+      expect(server.asked.slice(asked).filter((path) => path.includes("secret"))).toEqual([]);
+    });
+  });
+
+  test("a reward that hangs in the middle ends the run, nothing is lost, and mended it goes on", async () => {
+    const context = await browser.newContext();
+    const page = await visit(context);
+    await choose(page, { steps: 3 });
+    await page.check('input[value="code"]');
+    const good = "export default (batch) => batch.map(({ response }) => response.length / 100);";
+    // Each step asks about each of the four prompts once.
+    await page.fill(
+      "#code",
+      `let asked = 0;
+${good.replace("batch.map(", "batch.map(({ prompt, ...sample }) => { if (prompt === 'All in all,' && ++asked > 2) for (;;); return sample; }).map(")}`,
+    );
+    await press(page, "Start");
+    await state(page, "failed");
+    const said = await page.locator(".rewards .problem").textContent();
+    expect(said).toMatch(
+      /no answer within 5 seconds.*The run stopped\. Everything up to step \d is saved: mend the reward, and press Go on/,
+    );
+    await page.fill("#code", good);
+    await press(page, "Go on");
+    await page.waitForSelector(".status:has-text('step 3 of 3') .pill.finished", PATIENCE);
+    expect(await page.locator(".problem").count()).toBe(0);
+    const steps = linesOf(await fileOf(page, "runs", "playground", "metrics.jsonl")).map(({ step }) => step);
+    expect(steps).toEqual([1, 2, 3]);
+    expect(page.trouble).toEqual([]);
+    await context.close();
+  }, 200_000);
+
+  test("a tab closed in the middle goes on at the next visit, with what was chosen", async () => {
+    const context = await browser.newContext();
+    const first = await visit(context);
+    await choose(first, { steps: 7, seed: 3 });
+    await first.check('input[value="regex"]');
+    await first.fill("#pattern", "\\bgood\\b");
+    await press(first, "Start");
+    await first.waitForSelector(".status:has-text('step 5 of 7')", PATIENCE);
+    await first.close();
+    const second = await visit(context);
+    expect(await second.locator(".notice").textContent()).toMatch(
+      /A run of an earlier visit was cut off after step [56]/,
+    );
+    expect(await second.inputValue("#pattern")).toBe("\\bgood\\b");
+    await press(second, "Go on");
+    await second.waitForSelector(".status:has-text('step 7 of 7') .pill.finished", PATIENCE);
+    const steps = linesOf(await fileOf(second, "runs", "playground", "metrics.jsonl")).map(({ step }) => step);
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    const config = JSON.parse(await fileOf(second, "runs", "playground", "config.json"));
+    expect([config.options.seed, config.playground.reward]).toEqual([3, "regex"]);
+    expect(second.trouble).toEqual([]);
+    await context.close();
+  }, 200_000);
+
+  test.each([
+    [0, "Case 1"],
+    [1, "Case 2"],
+    [2, "Top-p"],
+  ])(
+    "exploit %i: the KL falls below zero, and the audit says why; Stop ends it",
+    async (place, title) => {
+      const context = await browser.newContext();
+      const page = await visit(context, `${server.url}#exploits`);
+      await page.locator(".gaps button").nth(place).click();
+      await page.waitForSelector("#verdict:has-text('Breach')", PATIENCE);
+      expect(await page.locator(".said dd").nth(2).textContent()).toMatch(/padding|end of text|sampl|record/i);
+      await page.waitForSelector("[role=status]:has-text('open: step 2 of')", PATIENCE);
+      await press(page, "Stop");
+      await page.waitForSelector(".gaps button:enabled", PATIENCE);
+      expect(await page.getByRole("heading", { name: title }).count()).toBe(2);
+      const [last] = await page.locator('b[data-metric="objective/kl"][data-run="0"]').allTextContents();
+      expect(Number(last.replace("−", "-"))).toBeLessThan(0);
+      expect(await page.locator(".live .token").count()).toBeGreaterThan(0);
+      expect(page.trouble).toEqual([]);
+      await context.close();
+    },
+    200_000,
+  );
+
+  test("after the first visit it needs no network", async () => {
+    const own = await serveFiles({ "": site });
+    const context = await browser.newContext();
+    const page = await visit(context, own.url);
+    expect(await page.locator(".notices").textContent()).toContain("also opens without a network");
+    await own.close();
+    await page.reload();
+    await page.waitForSelector("button.primary:enabled", PATIENCE);
+    await choose(page, { steps: 1 });
+    await press(page, "Start");
+    await state(page, "finished");
+    await context.close();
+  }, 200_000);
+
+  test("a host without the headers gives threads through the service worker; without one there is one thread, and it is said", async () => {
+    const plain = await serveFiles({ "": site }, { isolated: false });
+    const context = await browser.newContext();
+    const page = await visit(context, plain.url);
+    await page.waitForFunction(() => crossOriginIsolated);
+    await context.close();
+
+    const bare = await browser.newContext({ serviceWorkers: "block" });
+    const single = await visit(bare, plain.url);
+    expect(await single.evaluate(() => crossOriginIsolated)).toBe(false);
+    expect(await single.locator(".notices").textContent()).toMatch(/one thread: the server does not send the headers/);
+    expect(await single.locator("option[value=webgpu]").textContent()).toMatch(/WebGPU: this/);
+    await choose(single, { steps: 1 });
+    await press(single, "Start");
+    await state(single, "finished");
+    await bare.close();
+    await plain.close();
+  }, 200_000);
+
+  test("plain http of another host has neither files nor locks nor threads: it is said, and training works", async () => {
+    const elsewhere = await openBrowser(["--host-resolver-rules=MAP playground.example 127.0.0.1"]);
+    const page = await visit(await elsewhere.newContext(), server.url.replace("127.0.0.1", "playground.example"));
+    expect(await page.evaluate(() => isSecureContext)).toBe(false);
+    expect(await page.locator(".notices").textContent()).toMatch(/keeps no files for this page.*Download/);
+    await choose(page, { steps: 1 });
+    await press(page, "Start");
+    await state(page, "finished");
+    const saved = page.waitForEvent("download");
+    await press(page, "Download the checkpoint");
+    expect((await saved).suggestedFilename()).toBe("checkpoint-1.tar");
+    await elsewhere.close();
+  }, 200_000);
+
+  test.each(["light", "dark"] as const)("axe finds nothing serious, %s, wide and narrow", async (colorScheme) => {
+    for (const width of [1280, 390]) {
+      const context = await browser.newContext({ colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
+      const page = await visit(context);
+      await page.addScriptTag({ path: axe });
+      await page.check('input[value="code"]');
+      await page.fill("#code", "export default 1 +* 2;");
+      await press(page, "Start");
+      await page.waitForSelector(".rewards .problem", PATIENCE);
+      await page.evaluate(() => document.querySelector(".settings")?.setAttribute("open", ""));
+      for (const view of ["train", "exploits"]) {
+        await page.click(`nav a[href="#${view}"]`);
+        // biome-ignore lint/suspicious/noExplicitAny: axe is loaded in the page
+        const { violations } = await page.evaluate(() => (window as any).axe.run());
+        const bad = violations.filter(({ impact }: { impact: string }) => /serious|critical/.test(impact));
+        const told = bad.map((v: { id: string; nodes: { html: string }[] }) => `${v.id}: ${v.nodes[0].html}`);
+        expect(told, `${view} at ${width}`).toEqual([]);
+        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+      }
+      await context.close();
+    }
+  });
 });
-void axe;
-void readFileSync;

@@ -17,7 +17,7 @@ if (chromium === undefined)
   console.log("Left out: tests of the page in a browser, for no Chromium was found (VALUEHEAD_CHROMIUM names one)");
 
 /** Started without a window. */
-export async function openBrowser(): Promise<Browser> {
+export async function openBrowser(more: readonly string[] = []): Promise<Browser> {
   const { chromium: driver } = await import("playwright-core");
-  return driver.launch({ executablePath: chromium, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  return driver.launch({ executablePath: chromium, args: ["--no-sandbox", "--disable-dev-shm-usage", ...more] });
 }
