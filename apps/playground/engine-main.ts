@@ -112,7 +112,7 @@ async function train(settings: Settings, heldOut: readonly string[], resume: boo
       ...demo.options,
       ...{ steps, learningRate, klCoef, batchSize, miniBatchSize, rolloutBatchSize: batchSize },
       ...(resume ? {} : { seed }),
-      saveEvery: 5,
+      saveEvery: Math.min(5, Math.max(1, Math.floor(steps / 4))),
       keepCheckpoints: 1,
       keepBest: false,
       logSamples: 8,
@@ -149,7 +149,7 @@ async function pack(): Promise<Packed> {
   const steps = (await isDirectory(RUN))
     ? (await listDirectory(RUN)).flatMap((name) => /^checkpoint-(\d+)$/.exec(name)?.[1] ?? [])
     : [];
-  if (steps.length === 0) throw new Error("nothing is saved yet: the first checkpoint is written after step 5");
+  if (steps.length === 0) throw new Error("nothing is saved yet: wait for the first checkpoint");
   const path = `${RUN}/checkpoint-${Math.max(...steps.map(Number))}`;
   return { name: `${baseName(path)}.tar`, blob: await packDirectory(path) };
 }

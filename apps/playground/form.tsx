@@ -175,6 +175,7 @@ function Buttons() {
   useStore((s) => s.revision);
   const begun = run?.directory === "/runs/playground" && settingsOf(run) !== undefined;
   const last = run?.steps[run.steps.length - 1] ?? 0;
+  const saved = begun && run.events.some(({ type }) => type === "checkpoint");
   const elsewhere = run?.state === "running" && play.working !== "train";
   const canGoOn = begun && !elsewhere && (run.state !== "finished" || play.settings.steps > last);
   const left = canGoOn && run.state === "cut off";
@@ -184,7 +185,7 @@ function Buttons() {
         <button type="button" class="primary" disabled={play.stopping} onClick={stop}>
           {play.stopping ? "Stopping after this step …" : "Stop"}
         </button>
-        {last >= 5 && <Download />}
+        {saved && <Download />}
       </div>
     );
   return (
@@ -219,7 +220,7 @@ function Buttons() {
         >
           {begun ? "Start anew" : "Start"}
         </button>
-        {begun && last > 0 && <Download />}
+        {saved && <Download />}
       </div>
     </>
   );
