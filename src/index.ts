@@ -129,14 +129,14 @@ export type { BasePrecision, ModelConfig, ParameterInit, Sizes, ValueHeadConfig 
 export type { FloatTensor, ForwardInput, ForwardOutput, IntegerMatrix, LayerCache } from "./model/forward.ts";
 export type { ExactKL, RowScores } from "./model/head.ts";
 export { KeptSet } from "./model/kept-set.ts";
+export type { ModelOptions } from "./model/load.ts";
 export type { MemoryEstimate } from "./model/memory.ts";
-export { CausalLMWithValueHead, type ModelOptions } from "./model/model.ts";
+export { CausalLMWithValueHead } from "./model/model.ts";
 export type { Parameter, ParameterBuffer } from "./model/parameters.ts";
 export type { ValueHead } from "./model/value-head.ts";
 export type { AdamW, AdamWOptions, NamedViews, TrainedRow } from "./nn/adamw.ts";
 export type { Rope } from "./nn/rotary.ts";
 export type { ScheduleName } from "./nn/schedules.ts";
-export { packDirectory } from "./platform/archive.ts";
 export { type BrowserFiles, setBrowserFiles } from "./platform/package.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
 export type { Interval } from "./rl/compare.ts";
@@ -203,6 +203,8 @@ export type {
   TruncateInput,
 } from "./sample/transforms.ts";
 export type { DecodingWeights } from "./sample/weights.ts";
+
+export { packDirectory } from "./ship/archive.ts";
 export {
   type Compared,
   type ComparedResponse,
@@ -212,6 +214,7 @@ export {
   compareModels,
   type Measure,
 } from "./ship/compare.ts";
+
 export {
   type ExportDtype,
   type ExportedFile,

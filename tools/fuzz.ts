@@ -18,10 +18,11 @@ import { encodePrompts } from "../src/data/encode.ts";
 import { readPrompts } from "../src/data/prompts.ts";
 import { gpt2, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../src/families/index.ts";
-import { memorySource, readJson } from "../src/platform/files.ts";
+import { readJson } from "../src/platform/files.ts";
 import { readRunConfig } from "../src/run/spec.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
 import { damageBytes, damageJson, jsonText } from "./damage.ts";
+import { memorySource } from "./memory-source.ts";
 
 /** A case may not take longer, in milliseconds, nor allocate more, in bytes. The files have less than 100 kB. */
 const SLOW = 3000;

@@ -1,29 +1,23 @@
 /** @file `valuehead train --algorithm dpo`: preference pairs in, a model that prefers as they do out. */
 import { type Command, Option } from "commander";
 import { ALGORITHMS } from "../algorithms/algorithm.ts";
-import { type DPOConfig, dpoOptions, resolveDPOConfig } from "../algorithms/options/dpo-options.ts";
-import { fail } from "../base/errors.ts";
+import { dpoOptions, resolveDPOConfig } from "../algorithms/options/dpo-options.ts";
 import { share } from "../base/option-values.ts";
-import { fileSource, type OptionTable } from "../base/options.ts";
+import type { OptionTable } from "../base/options.ts";
 import { readPairs } from "../data/pairs.ts";
 import { STDIN } from "../platform/files.ts";
-import type { DPOSpec, PairSource, RunRecord } from "../run/spec.ts";
-import { listen } from "./dashboard.ts";
-import { asUsage, usageFrom } from "./errors.ts";
-import { interruptible } from "./interrupt.ts";
+import type { DPOSpec } from "../run/spec.ts";
+import { follow, givenData, optionsIn, readOptions, withoutStdin } from "./data-run.ts";
 import {
   ADAPTER,
   adapterGiven,
   addEngineOptions,
   addOptions,
   checkFlags,
-  flagSource,
   readEngine,
   readFlags,
   readObject,
-  required,
 } from "./options.ts";
-import { note } from "./output.ts";
 import { resumedDirectory } from "./resumed.ts";
 import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
 
@@ -61,20 +55,13 @@ async function train(flags: DPOFlags, command: Command): Promise<void> {
   checkFlags({ ...fraction, ...dpoOptions }, flags);
   const engine = readEngine(flags);
   const { out: directory, earlier } = await resumedDirectory(flags, "dpo");
-  const data = flags.data ?? earlier?.pairsPath ?? undefined;
-  if (earlier && data === undefined)
-    fail("usage", {
-      where: "--data",
-      found: "no path in config.json of the run: its pairs came from stdin",
-      expected: "the pairs that the run began with",
-      fix: "add --data FILE",
-    });
-  required(
-    { name: "data", value: data, placeholder: "FILE", expected: PAIRS },
-    { name: "out", value: directory, placeholder: "DIR", expected: "the directory that the run is written to" },
+  const { data, out } = givenData(
+    { data: flags.data ?? earlier?.pairsPath ?? undefined, out: directory, earlier },
+    { name: "pairs", expected: PAIRS },
   );
-  const [out, heldOut] = [directory as string, flags.heldOut ?? earlier?.heldOutPairs ?? undefined];
-  const { given, config } = await readConfig(flags, earlier);
+  const heldOut = flags.heldOut ?? earlier?.heldOutPairs ?? undefined;
+  const inFile = optionsIn(flags.config === undefined ? {} : await readObject(flags.config), flags.config ?? "");
+  const { given, config } = readOptions(dpoOptions, resolveDPOConfig, { flags, inFile, earlier });
   const { heldOutFraction } = readFlags<{ heldOutFraction: number }>(fraction, flags, { ...earlier });
   const spec: Omit<DPOSpec, "data"> = {
     algorithm: "dpo",
@@ -89,59 +76,19 @@ async function train(flags: DPOFlags, command: Command): Promise<void> {
     allowChange: flags.allowChange,
     ignoreMemory: flags.ignoreMemory,
   };
-  await follow(spec, { data: data as string, heldOut }, config.steps, flags, command);
-}
-
-/** Run in a worker and show it; stdin is read here. */
-async function follow(
-  spec: Omit<DPOSpec, "data">,
-  files: { data: string; heldOut: string | undefined },
-  steps: number,
-  flags: DPOFlags,
-  command: Command,
-): Promise<void> {
-  const { runInWorker } = await import("../run/worker.ts");
   const { meantModel } = await import("./model.ts");
-  const { dpoDisplay, RunView } = await import("./run-view.ts");
-  const { printEnd } = await import("./summary.ts");
-  const view = new RunView({ ...flags, display: dpoDisplay, out: spec.out, steps, command });
+  const { dpoDisplay } = await import("./run-view.ts");
   const model = await meantModel(spec);
-  await interruptible(
-    "finishing this step, then saving",
-    async (signal) => {
-      const [data, heldOut] = [await withoutStdin(files.data), files.heldOut && (await withoutStdin(files.heldOut))];
-      const { record, ...listening } = await listen(spec, flags, view);
-      const asked = { ...spec, ...model, record, data, heldOut: heldOut || undefined };
-      const events = runInWorker(asked, { signal, ...listening });
-      for await (const _ of events); // the view hears them
-    },
-    view.progress.clear,
-  ).catch((error) => {
-    throw usageFrom(spec.where ?? "", error);
+  await follow<DPOSpec>(spec, {
+    display: dpoDisplay,
+    steps: config.steps,
+    flags,
+    command,
+    read: async () => ({
+      ...model,
+      data: await withoutStdin(data, "pairs", readPairs),
+      heldOut: heldOut && (await withoutStdin(heldOut, "pairs", readPairs)),
+    }),
+    resume: ["--resume", out, ...(data === STDIN ? ["--data", STDIN] : [])],
   });
-  const from = files.data === STDIN ? ["--data", STDIN] : [];
-  printEnd(view.outcome, ["--resume", spec.out, ...from], flags.json ? () => {} : undefined);
 }
-
-/** A worker cannot read stdin: its pairs are read here. */
-async function withoutStdin(path: string): Promise<PairSource> {
-  if (path !== STDIN) return path;
-  if (process.stdin.isTTY) note("reading pairs from the terminal, as JSON lines; Ctrl-D ends them");
-  return readPairs(STDIN);
-}
-
-/** What was given, and the complete config: flags over the file over the run that is resumed. */
-async function readConfig(flags: DPOFlags, earlier: RunRecord | undefined) {
-  const json = flags.config === undefined ? {} : await readObject(flags.config);
-  const recorded = typeof json.options === "object" && json.options !== null;
-  const inFile = (recorded ? json.options : json) as Record<string, unknown>;
-  const typed = flagSource(flags as Record<string, unknown>, Object.keys(dpoOptions));
-  const sources = [fileSource(earlier?.options ?? {}, "config.json"), fileSource(inFile, flags.config ?? ""), typed];
-  const config = asUsage(() => resolveDPOConfig(sources));
-  const names = Object.keys({ ...inFile, ...definedIn(typed.values) });
-  const given = Object.fromEntries(names.map((name) => [name, config[name as keyof DPOConfig]])) as Partial<DPOConfig>;
-  return { given, config };
-}
-
-const definedIn = (values: Readonly<Record<string, unknown>>) =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));

@@ -1,27 +1,14 @@
 /** @file `valuehead train --algorithm reward`: judgements in, a reward model or classifier out. */
 import { type Command, Option } from "commander";
 import { ALGORITHMS } from "../algorithms/algorithm.ts";
-import { type RewardConfig, resolveRewardConfig, rewardOptions } from "../algorithms/options/reward-options.ts";
-import { fail } from "../base/errors.ts";
+import { resolveRewardConfig, rewardOptions } from "../algorithms/options/reward-options.ts";
 import { share } from "../base/option-values.ts";
-import { fileSource, type OptionTable } from "../base/options.ts";
+import type { OptionTable } from "../base/options.ts";
 import { readJudgements } from "../data/judgements.ts";
 import { STDIN } from "../platform/files.ts";
-import type { JudgementSource, RewardModelSpec, RunRecord } from "../run/spec.ts";
-import { listen } from "./dashboard.ts";
-import { asUsage, usageFrom } from "./errors.ts";
-import { interruptible } from "./interrupt.ts";
-import {
-  addEngineOptions,
-  addOptions,
-  checkFlags,
-  flagSource,
-  readEngine,
-  readFlags,
-  readObject,
-  required,
-} from "./options.ts";
-import { note } from "./output.ts";
+import type { RewardModelSpec } from "../run/spec.ts";
+import { follow, givenData, optionsIn, readOptions, withoutStdin } from "./data-run.ts";
+import { addEngineOptions, addOptions, checkFlags, readEngine, readFlags, readObject } from "./options.ts";
 import { resumedDirectory } from "./resumed.ts";
 import { addRunDirectoryOptions, addTellingOptions, type RunFlags } from "./run-flags.ts";
 
@@ -59,20 +46,13 @@ async function train(flags: RewardFlags, command: Command): Promise<void> {
   checkFlags({ ...fraction, ...rewardOptions }, flags);
   const engine = readEngine(flags);
   const { out: directory, earlier } = await resumedDirectory(flags, "reward");
-  const data = flags.data ?? earlier?.judgementsPath ?? undefined;
-  if (earlier && data === undefined)
-    fail("usage", {
-      where: "--data",
-      found: "no path in config.json of the run: its rows came from stdin",
-      expected: "the rows that the run began with",
-      fix: "add --data FILE",
-    });
-  required(
-    { name: "data", value: data, placeholder: "FILE", expected: DATA },
-    { name: "out", value: directory, placeholder: "DIR", expected: "the directory that the run is written to" },
+  const { data, out } = givenData(
+    { data: flags.data ?? earlier?.judgementsPath ?? undefined, out: directory, earlier },
+    { name: "rows", expected: DATA },
   );
-  const [out, heldOut] = [directory as string, flags.heldOut ?? earlier?.heldOutJudgements ?? undefined];
-  const { given, config } = await readConfig(flags, earlier);
+  const heldOut = flags.heldOut ?? earlier?.heldOutJudgements ?? undefined;
+  const inFile = optionsIn(flags.config === undefined ? {} : await readObject(flags.config), flags.config ?? "");
+  const { given, config } = readOptions(rewardOptions, resolveRewardConfig, { flags, inFile, earlier });
   const { heldOutFraction } = readFlags<{ heldOutFraction: number }>(fraction, flags, { ...earlier });
   const spec: Omit<RewardModelSpec, "data"> = {
     algorithm: "reward",
@@ -86,61 +66,20 @@ async function train(flags: RewardFlags, command: Command): Promise<void> {
     allowChange: flags.allowChange,
     ignoreMemory: flags.ignoreMemory,
   };
-  await follow(spec, { data: data as string, heldOut }, config.steps, flags, command);
-}
-
-/** Run in a worker and show it; stdin is read here. */
-async function follow(
-  spec: Omit<RewardModelSpec, "data">,
-  files: { data: string; heldOut: string | undefined },
-  steps: number,
-  flags: RewardFlags,
-  command: Command,
-): Promise<void> {
-  const { runInWorker } = await import("../run/worker.ts");
   const { meantModel } = await import("./model.ts");
-  const { rewardDisplay, RunView } = await import("./run-view.ts");
-  const { printEnd } = await import("./summary.ts");
-  const view = new RunView({ ...flags, display: rewardDisplay, out: spec.out, steps, command });
+  const { rewardDisplay } = await import("./run-view.ts");
   const model = await meantModel(spec);
-  await interruptible(
-    "finishing this step, then saving",
-    async (signal) => {
-      const [data, heldOut] = [await withoutStdin(files.data), files.heldOut && (await withoutStdin(files.heldOut))];
-      const { record, ...listening } = await listen(spec, flags, view);
-      const asked = { ...spec, ...model, record, data, heldOut: heldOut || undefined };
-      const events = runInWorker(asked, { signal, ...listening });
-      for await (const _ of events); // the view hears them
-    },
-    view.progress.clear,
-  ).catch((error) => {
-    throw usageFrom(spec.where ?? "", error);
+  await follow<RewardModelSpec>(spec, {
+    display: rewardDisplay,
+    steps: config.steps,
+    flags,
+    command,
+    read: async () => ({
+      ...model,
+      data: await withoutStdin(data, "rows", readJudgements),
+      heldOut: heldOut && (await withoutStdin(heldOut, "rows", readJudgements)),
+    }),
+    resume: ["--resume", out, ...(data === STDIN ? ["--data", STDIN] : [])],
+    judges: true,
   });
-  const from = files.data === STDIN ? ["--data", STDIN] : [];
-  printEnd(view.outcome, ["--resume", spec.out, ...from], flags.json ? () => {} : undefined, [], true);
 }
-
-/** A worker cannot read stdin: its rows are read here. */
-async function withoutStdin(path: string): Promise<JudgementSource> {
-  if (path !== STDIN) return path;
-  if (process.stdin.isTTY) note("reading rows from the terminal, as JSON lines; Ctrl-D ends them");
-  return readJudgements(STDIN);
-}
-
-/** What was given, and the complete config: flags over the file over the run that is resumed. */
-async function readConfig(flags: RewardFlags, earlier: RunRecord | undefined) {
-  const json = flags.config === undefined ? {} : await readObject(flags.config);
-  const recorded = typeof json.options === "object" && json.options !== null;
-  const inFile = (recorded ? json.options : json) as Record<string, unknown>;
-  const typed = flagSource(flags as Record<string, unknown>, Object.keys(rewardOptions));
-  const sources = [fileSource(earlier?.options ?? {}, "config.json"), fileSource(inFile, flags.config ?? ""), typed];
-  const config = asUsage(() => resolveRewardConfig(sources));
-  const names = Object.keys({ ...inFile, ...definedIn(typed.values) });
-  const given = Object.fromEntries(
-    names.map((name) => [name, config[name as keyof RewardConfig]]),
-  ) as Partial<RewardConfig>;
-  return { given, config };
-}
-
-const definedIn = (values: Readonly<Record<string, unknown>>) =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));

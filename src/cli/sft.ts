@@ -1,6 +1,6 @@
 /** @file `valuehead train --algorithm sft`, whose old name is `valuehead pretrain`. */
 import type { Command } from "commander";
-import { resolveSFTConfig, type SFTConfig, sftOptions } from "../algorithms/options/sft-options.ts";
+import { resolveSFTConfig, sftOptions } from "../algorithms/options/sft-options.ts";
 import { fail } from "../base/errors.ts";
 import { share } from "../base/option-values.ts";
 import { fileSource, type OptionSource, type OptionTable } from "../base/options.ts";
@@ -9,15 +9,12 @@ import { type Document, readCorpus } from "../data/corpus.ts";
 import { readResponses } from "../data/responses.ts";
 import { absolutePath, STDIN } from "../platform/files.ts";
 import type { RunRecord, SFTSpec, TextSource } from "../run/spec.ts";
-import { listen } from "./dashboard.ts";
-import { asUsage, usageFrom } from "./errors.ts";
-import { interruptible } from "./interrupt.ts";
+import { follow, givenData, readOptions } from "./data-run.ts";
 import {
   ADAPTER,
   addEngineOptions,
   addOptions,
   checkFlags,
-  flagSource,
   readEngine,
   readFlags,
   readObject,
@@ -72,21 +69,12 @@ async function train(flags: SFTFlags, command: Command): Promise<void> {
   checkFlags({ ...fraction, ...sftOptions }, flags);
   const engine = readEngine(flags);
   const { out: directory, earlier } = await resumedDirectory(flags, "sft");
-  const data = flags.data ?? earlier?.data ?? undefined;
-  if (earlier && data === undefined)
-    fail("usage", {
-      where: "--data",
-      found: "no paths in config.json of the run: its text came from stdin",
-      expected: "the text that the run began with",
-      fix: "add --data FILE",
-    });
-  required(
-    { name: "data", value: data, placeholder: "FILE", expected: DATA },
-    { name: "out", value: directory, placeholder: "DIR", expected: "the directory that the run is written to" },
+  const { data, out } = givenData(
+    { data: flags.data ?? earlier?.data ?? undefined, out: directory, earlier },
+    { name: "text", expected: DATA },
   );
-  const out = directory as string;
   const heldOut = flags.heldOut ?? earlier?.heldOutData ?? undefined;
-  checkStdin([...(data as string[]), ...(heldOut ?? [])]);
+  checkStdin([...data, ...(heldOut ?? [])]);
   const where = flags.config ?? "command line";
   const { modelConfig, given, config } = await readConfig(flags, earlier);
   const { heldOutFraction } = readFlags<{ heldOutFraction: number }>(fraction, flags, { ...earlier });
@@ -109,45 +97,31 @@ async function train(flags: SFTFlags, command: Command): Promise<void> {
     ignoreMemory: flags.ignoreMemory,
   } as const;
   if (earlier) refuseOtherModel(flags, earlier);
-  await follow(spec, { data: data as string[], heldOut }, config.steps, flags, command);
+  await fetchModels(spec);
+  const { sftDisplay } = await import("./run-view.ts");
+  const from = [...data, ...(heldOut ?? [])].includes(STDIN) ? ["--data", STDIN] : [];
+  await follow<SFTSpec>(spec, {
+    display: sftDisplay,
+    steps: config.steps,
+    flags,
+    command,
+    read: async () => ({
+      data: await readSources(data, spec),
+      heldOut: heldOut && (await readSources(heldOut, spec)),
+    }),
+    resume: ["--algorithm", "sft", "--resume", out, ...from],
+  });
 }
 
-/** Run in a worker and show it; stdin is read here. */
-async function follow(
-  spec: Omit<SFTSpec, "data" | "heldOut">,
-  files: { data: readonly string[]; heldOut: readonly string[] | undefined },
-  steps: number,
-  flags: SFTFlags,
-  command: Command,
-): Promise<void> {
-  const { runInWorker } = await import("../run/worker.ts");
+async function fetchModels({ model, adapter, tokenizer, resume }: Omit<SFTSpec, "data" | "heldOut">): Promise<void> {
   const { fetchModel } = await import("./model.ts");
-  const { RunView, sftDisplay } = await import("./run-view.ts");
-  const { printEnd } = await import("./summary.ts");
-  const view = new RunView({ ...flags, display: sftDisplay, out: spec.out, steps, command });
-  if (spec.adapter !== undefined)
-    required({ name: "model", value: spec.model, placeholder: "BASE", expected: "its base" });
-  if (spec.model !== undefined && !spec.resume) await fetchModel(spec.model, spec.adapter);
-  if (spec.tokenizer !== undefined && !spec.resume) await fetchModel(spec.tokenizer);
-  await interruptible(
-    "finishing this step, then saving",
-    async (signal) => {
-      const data = await withoutStdin(files.data, spec);
-      const heldOut = files.heldOut && (await withoutStdin(files.heldOut, spec));
-      const { record, ...listening } = await listen(spec, flags, view);
-      const events = runInWorker({ ...spec, record, data, heldOut }, { signal, ...listening });
-      for await (const _ of events); // the view hears them
-    },
-    view.progress.clear,
-  ).catch((error) => {
-    throw usageFrom(spec.where ?? "", error);
-  });
-  const from = [...files.data, ...(files.heldOut ?? [])].includes(STDIN) ? ["--data", STDIN] : [];
-  printEnd(view.outcome, ["--algorithm", "sft", "--resume", spec.out, ...from], flags.json ? () => {} : undefined);
+  if (adapter !== undefined) required({ name: "model", value: model, placeholder: "BASE", expected: "its base" });
+  if (model !== undefined && !resume) await fetchModel(model, adapter);
+  if (tokenizer !== undefined && !resume) await fetchModel(tokenizer);
 }
 
 /** A worker cannot read stdin: its text is read here. */
-async function withoutStdin(
+async function readSources(
   paths: readonly string[],
   { column, responses }: Pick<SFTSpec, "column" | "responses">,
 ): Promise<TextSource[]> {
@@ -169,16 +143,11 @@ async function readConfig(flags: SFTFlags, earlier: RunRecord | undefined) {
   const path = flags.config;
   const file = path === undefined ? {} : parts(await readObject(path), path);
   const training = file.training ?? {};
-  const typed = flagSource(flags as Record<string, unknown>, Object.keys(sftOptions));
   const inFile: OptionSource = {
     ...fileSource(training, path ?? ""),
     place: (name) => `${path}, "${file.recorded ? "options" : "training"}.${name}"`,
   };
-  const before = fileSource(earlier?.options ?? {}, "config.json");
-  const config = asUsage(() => resolveSFTConfig([before, inFile, typed]));
-  const names = Object.keys({ ...training, ...definedIn(typed.values) });
-  const given = Object.fromEntries(names.map((name) => [name, config[name as keyof SFTConfig]])) as Partial<SFTConfig>;
-  return { modelConfig: file.model, given, config };
+  return { modelConfig: file.model, ...readOptions(sftOptions, resolveSFTConfig, { flags, inFile, earlier }) };
 }
 
 interface ConfigParts {
@@ -209,9 +178,6 @@ function parts(file: Record<string, unknown>, path: string): ConfigParts {
   }
   return file as ConfigParts;
 }
-
-const definedIn = (values: Readonly<Record<string, unknown>>) =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 
 /** A run goes on with the model of its checkpoint, so another one would be ignored. */
 function refuseOtherModel(flags: SFTFlags, earlier: RunRecord): void {

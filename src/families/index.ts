@@ -3,8 +3,8 @@
 import { wrongField } from "../checkpoint/config-json.ts";
 import { type LocateOptions, locate, type ModelFiles } from "../checkpoint/model-files.ts";
 import type { Architecture, Family, ModelConfig } from "../model/family.ts";
-import { checkCheckpoint, loadCheckpoint, readArchitecture } from "../model/load.ts";
-import { CausalLMWithValueHead, type ModelOptions, newModel } from "../model/model.ts";
+import { checkCheckpoint, loadCheckpoint, type ModelOptions, newModel, readArchitecture } from "../model/load.ts";
+import { CausalLMWithValueHead } from "../model/model.ts";
 import { type GPT2Config, gpt2 } from "./gpt2.ts";
 import { type LlamaConfig, llama } from "./llama.ts";
 

@@ -1,26 +1,63 @@
 /** @file Loading a checkpoint: config.json, weights, generation_config.json, and what is new or odd about them, in words. */
+import type { Engine, EngineOptions } from "../backend/engine.ts";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
 import { findAdapter, findValueHead, modulesIn, openAdapter } from "../checkpoint/adapter-weights.ts";
-import { GENERATION_CONFIG_FILE, readGenerationConfig } from "../checkpoint/generation-config.ts";
+import {
+  GENERATION_CONFIG_FILE,
+  type GenerationConfig,
+  readGenerationConfig,
+} from "../checkpoint/generation-config.ts";
 import { type ModelFiles, tokenizerOf } from "../checkpoint/model-files.ts";
 import { noConfig, tensorConversion } from "../checkpoint/no-weights.ts";
 import { type AdapterConfig, VALUE_HEAD_FILE } from "../checkpoint/peft.ts";
 import { isValueHead } from "../checkpoint/tensor-names.ts";
 import { findParameters, hasOwnHead, loadParameters, openWeights } from "../checkpoint/weights.ts";
 import { exists, joinPath, readJson } from "../platform/files.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { adapterRows, type LoRAConfig, loraConfig, moduleName } from "./adapter.ts";
 import { drawableIds, drawableNotes } from "./drawable.ts";
 import { type Architecture, architecture, type Family, type ModelConfig } from "./family.ts";
-import type { Loaded, ModelOptions } from "./model.ts";
+import type { KeptSet } from "./kept-set.ts";
 import {
+  initialize,
   initializeParameter,
-  namesAbove,
   ParameterBuffer,
   parameterTable,
-  trainedRows,
   VALUE_HEAD_NAMES,
+  withAdapterRows,
 } from "./parameters.ts";
+
+/** How a model is opened: its engine, its seed, its tokenizer. */
+export interface ModelOptions extends EngineOptions {
+  /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
+  engine?: Engine;
+  /** Seed of whatever is initialised rather than loaded, and of the value head's dropout. */
+  seed?: number;
+  /** Whether a model without a value head gets a new one. Default true; false: it has none, its values are 0, and none is saved. */
+  makeValueHead?: boolean;
+  /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
+  tokenizer?: Pick<Tokenizer, "has">;
+}
+
+/** A model as it was loaded: its weights, and what came with them. */
+export interface Loaded<C extends ModelConfig> extends Architecture<C> {
+  readonly parameters: ParameterBuffer;
+  readonly directory?: string;
+  readonly baseName?: string;
+  readonly notes?: readonly string[];
+  readonly valueHeadIsNew?: boolean;
+  readonly generationConfig?: GenerationConfig;
+  readonly drawable?: KeptSet;
+}
+
+/** A new model with random weights, as the parameter table says. */
+export function newModel<C extends ModelConfig>(family: Family<C>, config: C, { seed = 0 }: ModelOptions): Loaded<C> {
+  const made = architecture(family, config);
+  const parameters = new ParameterBuffer(parameterTable(made));
+  initialize(parameters, made, seed);
+  return { ...made, parameters };
+}
 
 /** Which family a config.json is of. */
 export type FamilyOf<C extends ModelConfig> = (json: unknown, where: string) => Family<C>;
@@ -139,21 +176,13 @@ export async function loadCheckpoint<C extends ModelConfig>(
     const read = tokenizer ?? (await tokenizerOf(files).catch(() => undefined)); // a model without one is still a model
     const drawable = read && drawableIds(read, vocabSize);
     notes.push(...drawableNotes(drawable, vocabSize));
-    const parameters = parts ? parametersWithAdapter(model, plain) : plain;
+    const parameters = parts ? withAdapterRows(model, plain) : plain;
     if (parts) notes.push(...(await parts.read(parameters)));
     return { ...model, parameters, directory, baseName, notes, valueHeadIsNew, generationConfig, drawable };
   } finally {
     await weights.close();
     await parts?.close();
   }
-}
-
-/** The base's parameters, where they lie, and memory for those of an adapter and for the value head, which begins as the base's. */
-function parametersWithAdapter(model: Architecture, base: ParameterBuffer): ParameterBuffer {
-  const table = parameterTable(model);
-  const parameters = new ParameterBuffer(table, base, trainedRows(table, namesAbove(model, table, 0)));
-  for (const name of VALUE_HEAD_NAMES) if (parameters.has(name)) parameters.view(name).set(base.view(name));
-  return parameters;
 }
 
 /** What an adapter_config.json means for this base. */

@@ -1,16 +1,13 @@
 /** @file A causal language model with a second head that gives every position a scalar, of any family. */
-import { Engine, type EngineOptions } from "../backend/engine.ts";
+import { Engine } from "../backend/engine.ts";
 import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
-import { stream } from "../base/streams.ts";
 import { saveAdapter } from "../checkpoint/adapter-weights.ts";
 import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import { mul, reduceSum } from "../graph/ops/index.ts";
 import type { Keep } from "../graph/partition.ts";
-import { quantize, quantizeTransposed } from "../nn/quantized.ts";
 import { joinPath, makeDirectory, writeTextAtomic } from "../platform/files.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type LoRAConfig, loraConfig } from "./adapter.ts";
 import { type AskedTokens, checkSameVocabulary, readAsked } from "./asked.ts";
 import { Body } from "./body.ts";
@@ -28,42 +25,20 @@ import {
 import { type FloatTensor, type ForwardInput, type ForwardOutput, forward, type LayerCache } from "./forward.ts";
 import { type ExactKL, Head, type HeadRows, type RowLoss, type RowScores, type SeedLoss } from "./head.ts";
 import type { KeptSet } from "./kept-set.ts";
+import type { Loaded, ModelOptions } from "./load.ts";
 import {
-  initialize,
-  initializeParameter,
+  adapterParameters,
   namesAbove,
   type Parameter,
   ParameterBuffer,
   parameterTable,
+  roundedParameters,
   trainedRows,
   VALUE_HEAD_NAMES,
 } from "./parameters.ts";
 import { mergedMatrices } from "./products.ts";
 import { Rows } from "./rows.ts";
 import { ValueHead } from "./value-head.ts";
-
-/** How a model is opened: its engine, its seed, its tokenizer. */
-export interface ModelOptions extends EngineOptions {
-  /** Share the sessions of another model: a frozen reference model costs its weights and nothing else. */
-  engine?: Engine;
-  /** Seed of whatever is initialised rather than loaded, and of the value head's dropout. */
-  seed?: number;
-  /** Whether a model without a value head gets a new one. Default true; false: it has none, its values are 0, and none is saved. */
-  makeValueHead?: boolean;
-  /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
-  tokenizer?: Pick<Tokenizer, "has">;
-}
-
-/** A model as it was loaded: its weights, and what came with them. */
-export interface Loaded<C extends ModelConfig> extends Architecture<C> {
-  readonly parameters: ParameterBuffer;
-  readonly directory?: string;
-  readonly baseName?: string;
-  readonly notes?: readonly string[];
-  readonly valueHeadIsNew?: boolean;
-  readonly generationConfig?: GenerationConfig;
-  readonly drawable?: KeptSet;
-}
 
 /** A causal language model with a value head, of any family. {@link loadModel} opens one. */
 export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
@@ -191,15 +166,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
         fix: "save it (savePretrained) and add the adapter to what loadModel opens there",
       });
     const adapter = loraConfig(config);
-    const made = architecture(this.family, this.config, adapter);
-    const table = parameterTable(made);
-    const own = trainedRows(table, namesAbove(made, table, 0));
-    const parameters = new ParameterBuffer(table, this.parameters, own);
-    for (const name of VALUE_HEAD_NAMES)
-      if (parameters.has(name)) parameters.view(name).set(this.parameters.view(name));
-    table.forEach((row, i) => {
-      if (row.adapts) initializeParameter(parameters.view(row.name), row, made, stream(seed, "parameter", i));
-    });
+    const parameters = adapterParameters(architecture(this.family, this.config, adapter), this.parameters, seed);
     this.adapter = adapter;
     this.parameters = parameters;
     this.body = new Body(this, this.engine, this.pool, this.rows);
@@ -215,24 +182,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
   roundBase(): this {
     this.#requireAdapter("roundBase");
     if (this.basePrecision === "int8") return this;
-    const { family, config, adapter, parameters: before } = this;
-    const ofBase = parameterTable({ ...architecture(family, config), basePrecision: "int8" });
-    const rounded = new Map(
-      ofBase.flatMap(({ name, rounded, matrix, shape: [rows, columns] }) => {
-        if (!rounded) return [];
-        const round = matrix === "in,out" ? quantize : quantizeTransposed;
-        return [[name, round(before.view(name), rows, columns)]];
-      }),
-    );
-    const floats = new Set(ofBase.flatMap(({ name, rounded }) => (rounded ? [] : [name])));
-    const base = new ParameterBuffer(ofBase, undefined, trainedRows(ofBase, floats));
-    base.rounded = rounded;
-    for (const name of floats) base.view(name).set(before.view(name));
-    const made = { ...architecture(family, config, adapter), basePrecision: "int8" as const };
-    const table = parameterTable(made);
-    const own = trainedRows(table, namesAbove(made, table, 0));
-    this.parameters = new ParameterBuffer(table, base, own);
-    for (const { name } of own) this.parameters.view(name).set(before.view(name));
+    const made = { ...architecture(this.family, this.config, this.adapter), basePrecision: "int8" as const };
+    this.parameters = roundedParameters(made, this.parameters);
     this.basePrecision = "int8";
     this.body = new Body(this, this.engine, this.pool, this.rows);
     return this;
@@ -439,11 +390,3 @@ const LINEAR: RowLoss = {
   scores: ["logprobs", "entropies"],
   build: ({ logprobs }, input) => reduceSum(mul(logprobs, input("seeds")), [0]),
 };
-
-/** A new model with random weights, as the parameter table says. */
-export function newModel<C extends ModelConfig>(family: Family<C>, config: C, { seed = 0 }: ModelOptions): Loaded<C> {
-  const made = architecture(family, config);
-  const parameters = new ParameterBuffer(parameterTable(made));
-  initialize(parameters, made, seed);
-  return { ...made, parameters };
-}

@@ -7,7 +7,7 @@ import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { dequantize } from "../graph/ops/index.ts";
 import { dims, input, type Tensor } from "../graph/tensor.ts";
-import { dequantized, type QuantizedMatrix } from "../nn/quantized.ts";
+import { dequantized, type QuantizedMatrix, quantize, quantizeTransposed } from "../nn/quantized.ts";
 import { type Adapts, adapterRows } from "./adapter.ts";
 import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
 import { valueHeadWidth } from "./value-head.ts";
@@ -264,4 +264,42 @@ export function initializeParameter(
     const std = config.initializerRange / (p.init === "residual" ? Math.sqrt(2 * sizes.layers) : 1);
     for (let i = 0; i < view.length; i++) view[i] = std * rng.normal();
   }
+}
+
+/** The parameters of a base, where they lie, and memory for those of an adapter and for the value head, which begins as the base's. */
+export function withAdapterRows(model: Architecture, base: ParameterBuffer): ParameterBuffer {
+  const table = parameterTable(model);
+  const parameters = new ParameterBuffer(table, base, trainedRows(table, namesAbove(model, table, 0)));
+  for (const name of VALUE_HEAD_NAMES) if (parameters.has(name)) parameters.view(name).set(base.view(name));
+  return parameters;
+}
+
+/** The same with a new adapter: A drawn at random, B 0. */
+export function adapterParameters(model: Architecture, base: ParameterBuffer, seed: number): ParameterBuffer {
+  const parameters = withAdapterRows(model, base);
+  parameters.table.forEach((row, i) => {
+    if (row.adapts) initializeParameter(parameters.view(row.name), row, model, stream(seed, "parameter", i));
+  });
+  return parameters;
+}
+
+/** Parameters whose table holds the matrices of the base in int8, made from the same in fp32: memory of its own for all of them. */
+export function roundedParameters(model: Architecture, before: ParameterBuffer): ParameterBuffer {
+  const ofBase = parameterTable({ ...model, adapter: undefined });
+  const rounded = new Map(
+    ofBase.flatMap(({ name, rounded, matrix, shape: [rows, columns] }) => {
+      if (!rounded) return [];
+      const round = matrix === "in,out" ? quantize : quantizeTransposed;
+      return [[name, round(before.view(name), rows, columns)]];
+    }),
+  );
+  const floats = new Set(ofBase.flatMap(({ name, rounded }) => (rounded ? [] : [name])));
+  const base = new ParameterBuffer(ofBase, undefined, trainedRows(ofBase, floats));
+  base.rounded = rounded;
+  for (const name of floats) base.view(name).set(before.view(name));
+  const table = parameterTable(model);
+  const own = trainedRows(table, namesAbove(model, table, 0));
+  const parameters = new ParameterBuffer(table, base, own);
+  for (const { name } of own) parameters.view(name).set(before.view(name));
+  return parameters;
 }

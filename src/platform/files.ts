@@ -10,6 +10,7 @@ import { basename, dirname, join, relative, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { createGunzip } from "node:zlib";
+import { endsTooEarly } from "../base/bytes.ts";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
 import { codeOf, readError } from "./file-errors.ts";
@@ -77,15 +78,6 @@ export async function listDirectory(path: string): Promise<string[]> {
 
 // ---- reading ----
 
-function endsTooEarly(name: string, size: number, offset: number, length: number): never {
-  fail("checkpoint", {
-    where: name,
-    found: `${size} bytes`,
-    expected: `at least ${offset + length} bytes (${offset + length - size} are missing)`,
-    fix: "the file is cut off: copy or download it again",
-  });
-}
-
 /** Opens a file for random access. Close it when done. */
 export async function openFile(path: string, kind: ErrorKind = "checkpoint"): Promise<ByteSource> {
   let handle: FileHandle | undefined;
@@ -126,21 +118,6 @@ function fileSource(name: string, size: number, handle: FileHandle, kind: ErrorK
       return bytes;
     },
     close: () => handle.close(),
-  };
-}
-
-/** Bytes in memory as a source. */
-export function memorySource(name: string, bytes: Uint8Array): ByteSource {
-  const part = (offset: number, length: number) => {
-    if (offset + length > bytes.length) endsTooEarly(name, bytes.length, offset, length);
-    return bytes.subarray(offset, offset + length);
-  };
-  return {
-    name,
-    size: bytes.length,
-    read: async (offset, length) => part(offset, length).slice(),
-    readInto: async (offset, target) => target.set(part(offset, target.length)),
-    close: async () => {},
   };
 }
 

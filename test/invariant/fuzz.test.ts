@@ -10,10 +10,11 @@ import { openSafetensors } from "../../src/checkpoint/safetensors.ts";
 import { readPrompts } from "../../src/data/prompts.ts";
 import { parseConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { memorySource, packagePath, readJson } from "../../src/platform/files.ts";
+import { packagePath, readJson } from "../../src/platform/files.ts";
 import { readRunConfig } from "../../src/run/spec.ts";
 import { Tokenizer, type TokenizerJSON } from "../../src/tokenizer/tokenizer.ts";
 import { fuzz } from "../../tools/fuzz.ts";
+import { memorySource } from "../../tools/memory-source.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-damaged-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

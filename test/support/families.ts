@@ -4,7 +4,8 @@ import { gpt2, makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
 import { type LlamaConfig, llama, makeLlamaConfig } from "../../src/families/llama.ts";
 import type { Family, ModelConfig } from "../../src/model/family.ts";
-import { CausalLMWithValueHead, type ModelOptions, newModel } from "../../src/model/model.ts";
+import { type ModelOptions, newModel } from "../../src/model/load.ts";
+import { CausalLMWithValueHead } from "../../src/model/model.ts";
 import { tinyDir } from "./golden.ts";
 
 export type Model = CausalLMWithValueHead<ModelConfig>;

@@ -1,4 +1,5 @@
 /** @file Files of a tab: its store, and what comes with the package, which is fetched when it is first read. */
+import { endsTooEarly } from "../../base/bytes.ts";
 import { type ErrorKind, fail, messageOf } from "../../base/errors.ts";
 import { parseJson } from "../../base/json.ts";
 import type { ByteSource } from "../files.ts";
@@ -64,15 +65,6 @@ async function blobOf(path: string, kind: ErrorKind): Promise<Blob> {
   }
 }
 
-function endsTooEarly(name: string, size: number, offset: number, length: number): never {
-  fail("checkpoint", {
-    where: name,
-    found: `${size} bytes`,
-    expected: `at least ${offset + length} bytes (${offset + length - size} are missing)`,
-    fix: "the file is cut off: copy or download it again",
-  });
-}
-
 /** Bytes moved per read call. */
 const PIECE = 16 * 1024 * 1024;
 
@@ -95,21 +87,6 @@ export async function openFile(path: string, kind: ErrorKind = "checkpoint"): Pr
       for (let done = 0; done < target.length; done += PIECE)
         target.set(await read(offset + done, Math.min(PIECE, target.length - done)), done);
     },
-    close: async () => {},
-  };
-}
-
-/** Bytes in memory as a source. */
-export function memorySource(name: string, bytes: Uint8Array): ByteSource {
-  const part = (offset: number, length: number) => {
-    if (offset + length > bytes.length) endsTooEarly(name, bytes.length, offset, length);
-    return bytes.subarray(offset, offset + length);
-  };
-  return {
-    name,
-    size: bytes.length,
-    read: async (offset, length) => part(offset, length).slice(),
-    readInto: async (offset, target) => target.set(part(offset, target.length)),
     close: async () => {},
   };
 }

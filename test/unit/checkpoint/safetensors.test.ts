@@ -4,7 +4,8 @@ import { describe, expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
 import { halfBits } from "../../../src/checkpoint/dtypes.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../../src/checkpoint/safetensors.ts";
-import { type ByteSource, memorySource, openFile } from "../../../src/platform/files.ts";
+import { type ByteSource, openFile } from "../../../src/platform/files.ts";
+import { memorySource } from "../../../tools/memory-source.ts";
 
 const golden = (name: string) => new URL(`../../golden/safetensors/${name}`, import.meta.url).pathname;
 

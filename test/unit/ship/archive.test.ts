@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { packDirectory } from "../../../src/platform/archive.ts";
+import { packDirectory } from "../../../src/ship/archive.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-tar-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

@@ -1,6 +1,6 @@
 /** @file A directory as one file, for a browser to download: tar, in the form of POSIX.1-1988 (ustar). */
 import { fail } from "../base/errors.ts";
-import { baseName, isDirectory, joinPath, listDirectory, openFile } from "./files.ts";
+import { baseName, isDirectory, joinPath, listDirectory, openFile } from "../platform/files.ts";
 
 const BLOCK = 512;
 /** Bytes read at once. */
