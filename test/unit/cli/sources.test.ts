@@ -112,7 +112,7 @@ it("language-model training goes on with what it began with: its own model, text
   expect(begun.status, begun.stderr).toBe(0);
   const without = valuehead(cwd, "train", "--resume", "p4", "--steps", "2");
   expect(without.status).toBe(2);
-  expectProblem(without.stderr, "--data", "no paths in config.json of the run: its text came from stdin");
+  expectProblem(without.stderr, "--data", "no path in config.json of the run: its text came from stdin");
   const other = valuehead(cwd, "train", "--resume", "p4", "--data", "d.txt", "--model", "tiny");
   expectProblem(other.stderr, "--model", "tiny, for a run that goes on");
   const on = valuehead(cwd, "train", "--resume", "p4", "--data", "d.txt", "--steps", "2", "--quiet");
