@@ -3,6 +3,7 @@ import { ALGORITHMS, type AlgorithmName } from "../algorithms/algorithm.ts";
 import { fail } from "../base/errors.ts";
 import { absolutePath, isDirectory, joinPath, readJson } from "../platform/files.ts";
 import type { AnyRunSpec, RunRecord } from "../run/spec.ts";
+import { typedWithoutSecrets } from "./workers-options.ts";
 
 /**
  * The run directory, and what the run in it has said, if it is resumed.
@@ -34,7 +35,7 @@ export async function resumedDirectory(
 export async function typed({ out, resume }: AnyRunSpec): Promise<{ command: readonly string[] }> {
   const { recordIn } = await import("../run/spec.ts");
   const earlier = resume ? (await recordIn(out)).command : undefined;
-  return { command: earlier ?? process.argv.slice(2) };
+  return { command: earlier ?? typedWithoutSecrets(process.argv.slice(2)) };
 }
 
 /** The algorithm that a command line of `train` means: the one it names, or that of the run it resumes or takes options from. */

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
+import { withoutSecrets } from "../distributed/connection.ts";
 import type { WorkersSpec } from "../distributed/job.ts";
 import { absolutePath, env } from "../platform/files.ts";
 import { numberOrText, readFlags } from "./options.ts";
@@ -57,7 +58,7 @@ export function serverOf(option: string, server: string, flags: ServerFlags): Wo
   if (!/^(?:(?:nats|tls):\/\/)?(?:[^@/\s,]*@)?[\w.[\]:-]+(?:,\S+)?$/.test(server))
     fail("usage", {
       where: option,
-      found: JSON.stringify(server.replace(/\/\/[^@/,]*@/g, "//")),
+      found: JSON.stringify(withoutSecrets(server)),
       expected: "the address of a NATS server, nats://HOST:4222 or tls://HOST:4222",
       fix: `write ${option} nats://HOST:4222`,
     });
@@ -83,3 +84,10 @@ export function workersOf(flags: WorkersFlags): WorkersSpec | undefined {
   const spec = serverOf("--workers", flags.workers, flags);
   return { ...spec, ...(timeout !== undefined && { timeout }), ...(check !== undefined && { check }) };
 }
+
+/** What was typed, as it may be written down: no user, password or token in the address of a server. */
+export const typedWithoutSecrets = (words: readonly string[]): string[] =>
+  words.map((word, i) => {
+    const [, flag = "", address] = /^(--(?:workers|server)=)(.*)$/s.exec(word) ?? [undefined, "", word];
+    return flag !== "" || /^--(workers|server)$/.test(words[i - 1] ?? "") ? flag + withoutSecrets(address) : word;
+  });

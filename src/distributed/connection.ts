@@ -310,8 +310,8 @@ const plain = ({ buffer, byteOffset, byteLength }: Uint8Array) => new Uint8Array
 
 const isMissing = (error: unknown) => /not found|no message/i.test(messageOf(error));
 
-/** An address without the user, password or token in it. */
-export const withoutSecrets = (server: string): string => server.replace(/\/\/[^@/,]*@/g, "//");
+/** Addresses without the user, password or token in them. Whatever stands before an @ may be one, written well or not. */
+export const withoutSecrets = (server: string): string => server.replace(/(^|,)(\s*\w+:\/\/)?[^,]*@/g, "$1$2");
 
 async function connectionOptions(spec: ServerSpec, { credsAuthenticator }: Clients): Promise<ConnectionOptions> {
   const options: ConnectionOptions = { maxReconnectAttempts: -1, reconnectTimeWait: 500, timeout: 10_000 };
@@ -335,8 +335,15 @@ async function connectionOptions(spec: ServerSpec, { credsAuthenticator }: Clien
     ...(cert !== undefined && { certFile: cert }),
     ...(key !== undefined && { keyFile: key }),
   };
-  if (Object.keys(files).length > 0) options.tls = files;
+  if (options.tls || Object.keys(files).length > 0) options.tls = { ...files, ...addressIn(servers) };
   return { ...options, servers };
+}
+
+/** The client checks a certificate against a server's name alone and takes an address for "localhost": Node is told the address. */
+function addressIn([first]: readonly string[]): { host?: string } {
+  const bare = first.replace(/^\w+:\/\//, "");
+  const [, address] = /^(\d+(?:\.\d+){3})(?::\d+)?$/.exec(bare) ?? /^\[(.*)\](?::\d+)?$/.exec(bare) ?? [];
+  return address === undefined ? {} : { host: address };
 }
 
 function refused(where: string, error: unknown): never {

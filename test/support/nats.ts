@@ -46,7 +46,7 @@ export class TestServer {
     this.#child = spawn("nats-server", [...where, ...this.#args], { stdio: "ignore" });
     for (let tries = 0; tries < 100; tries++) {
       const there = await connect({ servers: this.url, reconnect: false, timeout: 500 }).catch((error) =>
-        /authorization/i.test(String(error)) ? null : undefined,
+        /authorization|certificate|tls|ssl/i.test(String(error)) ? null : undefined,
       );
       await there?.close();
       if (there !== undefined) return;
