@@ -12,6 +12,9 @@
  *   took twice as long. They are stopped when a run ends.
  * - ScatterND with repeated indices loses updates on two threads: the registry emits ScatterElements instead
  *   (graph/ops/gather.ts), and a session refuses a model that contains ScatterND.
+ * - On x64 processors without VNNI (before Ice Lake and Zen 4) products of uint8 by int8 add pairs in 16 bits and cut off what does
+ *   not fit: whole numbers come out wrong. An option makes the weights uint8, whose products are exact; it breaks DequantizeLinear
+ *   with a scale for each output, so only programs with integer products and without that get it.
  *
  * A run blocks the calling thread until it is done; the binding has no asynchronous form (see run/worker.ts).
  */
@@ -31,6 +34,7 @@ export interface TrapHandling {
   sentinel: boolean;
   stopSpinning: boolean;
   refuseScatterND: boolean;
+  wideSums: boolean;
 }
 
 const ALL_HANDLED: TrapHandling = {
@@ -39,7 +43,11 @@ const ALL_HANDLED: TrapHandling = {
   sentinel: true,
   stopSpinning: true,
   refuseScatterND: true,
+  wideSums: true,
 };
+
+/** Products of integers. */
+const INTEGER_PRODUCTS = ["MatMulInteger", "MatMulIntegerToFloat"];
 
 /** What the binding throws on a result that is no tensor, after the run itself succeeded. */
 const SENTINEL_MESSAGE = "Non tensor type is temporarily not supported.";
@@ -112,6 +120,9 @@ export class Session {
         expected: "ScatterElements",
         fix: "use scatterAddRows or scatterAddLast",
       });
+    const { opTypes } = model;
+    const wideSums =
+      traps.wideSums && INTEGER_PRODUCTS.some((op) => opTypes.has(op)) && !opTypes.has("DequantizeLinear");
     this.#profiling = options.profile !== undefined;
     this.#session = new binding.InferenceSession();
     const { buffer, byteOffset, byteLength } = bytes;
@@ -129,6 +140,7 @@ export class Session {
           session: {
             set_denormal_as_zero: traps.flushDenormals ? "1" : "0",
             force_spinning_stop: traps.stopSpinning ? "1" : "0",
+            x64quantprecision: wideSums ? "1" : "0",
           },
         },
       });

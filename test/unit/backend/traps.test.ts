@@ -9,6 +9,7 @@ import { add, scatterAddRows } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { bytesAllocated } from "../../support/allocations.ts";
 import { denormalCounts } from "../../support/denormals.ts";
+import { largestProducts } from "../../support/integer-products.ts";
 import { residentOverLive } from "../../support/memory.ts";
 import { scatterNDRows, scatterSession } from "../../support/scatter-nd.ts";
 import { cpuInPauses } from "../../support/spinning.ts";
@@ -76,6 +77,10 @@ test("a session refuses ScatterND", () => {
     "building scatter: found ScatterND, which loses updates to repeated indices on two threads, expected ScatterElements. " +
       "Fix: use scatterAddRows or scatterAddLast",
   );
+});
+
+test("products of integers are exact", () => {
+  for (const product of largestProducts({})) expect(product).toBeCloseTo(64 * 127, 2);
 });
 
 test("buffers of the wrong kind or length are refused", () => {
