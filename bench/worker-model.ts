@@ -28,6 +28,8 @@ export interface StepModel {
   serverBandwidth: number;
   /** From a machine to the server and back. */
   roundTrip: number;
+  /** The same of workers, where they are further away. */
+  workerRoundTrip?: number;
   /** Cores of the one machine that all workers run on, each with one thread; undefined: every worker has a machine of its own. */
   cores?: number;
 }
@@ -51,14 +53,14 @@ const PIECE = 1e6;
 /** The events of one step. Workers take the next part as soon as they have room for it, as the real ones do. */
 export function simulateStep(m: StepModel): StepTimes {
   const line = Math.min(m.workerBandwidth, m.serverBandwidth);
+  const far = m.workerRoundTrip ?? m.roundTrip;
   const published =
     m.prepare +
     m.weights / Math.min(m.trainerBandwidth, m.serverBandwidth) +
     (OBJECT_TRIPS + Math.ceil(m.weights / PIECE)) * m.roundTrip;
   const working = Math.min(m.workers, m.parts); // no more than there are parts fetch the weights
   // All fetch at once: each at the speed of its line, or of its share of the server's.
-  const fetched =
-    published + m.weights / Math.min(m.workerBandwidth, m.serverBandwidth / working) + OBJECT_TRIPS * m.roundTrip;
+  const fetched = published + m.weights / Math.min(m.workerBandwidth, m.serverBandwidth / working) + OBJECT_TRIPS * far;
   const workers = Array.from({ length: m.workers }, () => ({
     engine: fetched,
     judges: new Array<number>(m.judges).fill(fetched),
@@ -76,14 +78,14 @@ export function simulateStep(m: StepModel): StepTimes {
     });
     const i = free.reduce((best, at, w) => (at < free[best] ? w : best), 0);
     const worker = workers[i];
-    const asked = free[i] + TASK_TRIPS * m.roundTrip + m.task / line;
+    const asked = free[i] + TASK_TRIPS * far + m.task / line;
     const drawn = (cores ? claim(cores, asked, m.draw) : asked) + m.draw;
     const j = worker.judges.reduce((best, at, k) => (at < worker.judges[best] ? k : best), 0);
     const judged = Math.max(drawn, worker.judges[j]) + m.judge;
     worker.judges[j] = judged;
     worker.engine = drawn;
     worker.busy += m.draw + m.judge / m.judges;
-    const given = judged + m.result / line + m.roundTrip / 2;
+    const given = judged + m.result / line + far / 2;
     worker.going.push(given);
     arrivals.push(given + m.roundTrip / 2);
   }

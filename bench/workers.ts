@@ -17,7 +17,10 @@ const COUNTS = [undefined, 0, 1, 2, 4] as const;
 const KINDS: Readonly<Record<string, Shape>> = { "all weights": SHAPE, "an adapter of rank 8": { ...SHAPE, lora: 8 } };
 
 /** Seconds to store the model's weights on a server of this machine, and to fetch and check them: medians. */
-async function wayOfWeights(server: string, lora: number): Promise<{ bytes: number; send: number; load: number }> {
+export async function wayOfWeights(
+  server: string,
+  lora: number,
+): Promise<{ bytes: number; send: number; load: number }> {
   const [here, there] = await Promise.all(["bench", "bench"].map((name) => Connection.connect({ server }, name)));
   const open = async () => {
     const model = await loadModel("models/tiny", { threads: 1 });

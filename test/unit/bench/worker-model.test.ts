@@ -1,6 +1,8 @@
 /** @file The simulated step in cases that can be worked out by hand. */
 import { expect, test } from "vitest";
+import { throttled } from "../../../bench/worker-links.ts";
 import { aloneStep, payingBandwidth, type StepModel, simulateStep } from "../../../bench/worker-model.ts";
+import { stepModel } from "../../../bench/workers.ts";
 
 const base: StepModel = {
   ...{ workers: 1, parts: 8, rows: 8, draw: 1, judge: 0, judges: 1, update: 2, check: 0, prepare: 0 },
@@ -42,6 +44,24 @@ test("an object is stored piece by piece, each with a round trip", () => {
   };
   // There: 3 trips and 10 pieces; back: 3 trips; the last of 8 tasks: 2 trips each, and one to give it back.
   expect(simulateStep({ ...far, workerBandwidth: 1e9 }).weights).toBeCloseTo(0.01 + 1.3 + 0.01 + 0.3, 9);
+});
+
+test("a line's limit adds to what its ends take for the bytes, and distance is the worker's alone", () => {
+  // To the server; line, processor and 3 trips of 0.2 s; 2 trips for the task; half a trip back to the server, beside which the trainer is.
+  const model = throttled({ ...base, weights: 1e6, draw: 0, update: 0 }, 8, 100);
+  expect(simulateStep({ ...model, workers: 1, parts: 1 }).seconds).toBeCloseTo(1 + (2 + 0.6) + 0.4 + 0.1, 9);
+});
+
+test("what was measured without workers becomes the simulator's step", () => {
+  const times = { "time/get_response": 0.8, "time/get_scores": 2.6, "time/ppo/forward_pass": 0.4, "time/total": 4.8 };
+  const alone = { sha256: "", seconds: [5], others: [], times: [times], load: 0 };
+  const shape = { responses: 64, part: 8, tokens: 8, steps: 5, reward: 50, lora: 0 };
+  const model = stepModel(shape, [alone], { bytes: 21e6, send: 0.2, load: 0.3 }, 2);
+  expect(model).toMatchObject({ parts: 8, judge: 0.4, judges: 1, check: 0.8 / 64, cores: 2, weights: 21e6 });
+  expect(model.draw).toBeCloseTo(1.2 / 8, 9);
+  expect(model.update).toBeCloseTo(1 + 0.2, 9);
+  expect(model.trainerBandwidth).toBeCloseTo(105e6, 0);
+  expect(model.serverBandwidth).toBeCloseTo(140e6, 0);
 });
 
 test("workers on one machine share its cores when they draw, and not when they judge", () => {
