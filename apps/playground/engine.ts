@@ -90,6 +90,7 @@ function hear(message: FromEngine): void {
       return void score(message.id, message.batch);
     case "ended": {
       const { error } = message;
+      if (getPlay().working === "gap" && getPlay().view === "train") lookAtRun(); // whoever opened the gap has left
       setPlay({ working: null, stopping: false, ...(error ? { problem: saved(problemOf(reviveError(error))) } : {}) });
       return;
     }
@@ -140,6 +141,7 @@ export async function train(resume: boolean): Promise<void> {
   try {
     code = codeOf(chosen) ?? "";
     if (code) await tryOut(code);
+    if (getPlay().stopping) return setPlay({ working: null, stopping: false });
     const heldOut = (await linesOf("models/tiny/prompts-heldout.txt")).split("\n");
     const every = Math.max(1, Math.floor(heldOut.length / HELD_OUT));
     const some = heldOut.filter((_, i) => i % every === 0).slice(0, HELD_OUT);

@@ -37,6 +37,7 @@ export async function fetchFiles(progress: (done: number, total: number) => void
   const missing = files.filter(({ path }) => !kept.has(addressOf(path)));
   const total = missing.reduce((sum, { bytes }) => sum + bytes, 0);
   let done = 0;
+  let full = false;
   for (const { path } of missing) {
     if (!cache && !/^(models|onnxruntime)\//.test(path)) continue; // the page has loaded its code already
     const answer = await answerOf(path);
@@ -51,11 +52,14 @@ export async function fetchFiles(progress: (done: number, total: number) => void
     );
     const { status, headers } = answer;
     const whole = new Response(counted ?? answer.body, { status, headers });
-    if (cache) await cache.put(addressOf(path), whole);
+    if (cache)
+      await cache.put(addressOf(path), whole).catch(() => {
+        full = true; // no room: the next visit needs the network
+      });
     else await whole.arrayBuffer(); // the browser's own cache has it for the worker
   }
-  if (cache && !kept.has(addressOf(FIRST))) await cache.add(addressOf(FIRST));
-  return cache !== undefined;
+  if (cache && !full && !kept.has(addressOf(FIRST))) await cache.add(addressOf(FIRST));
+  return cache !== undefined && !full;
 }
 
 async function answerOf(path: string): Promise<Response> {

@@ -256,7 +256,7 @@ function Loading() {
 
 /** What this browser can do here, in plain lines. */
 function Notices() {
-  const { ready, threads, lasting, offline } = usePlay((s) => s);
+  const { ready, threads, lasting, offline, noGPU } = usePlay((s) => s);
   if (!ready) return null;
   const lines = [
     crossOriginIsolated
@@ -265,6 +265,7 @@ function Notices() {
     lasting
       ? "Runs are kept in this browser: a closed tab loses at most five steps."
       : "This browser keeps no files for this page, so a run ends with its tab. Download the checkpoint before you close it.",
+    ...(noGPU ? [`There is no training on the graphics card (WebGPU): ${noGPU}.`] : []),
     ...(offline ? ["From now on the page also opens without a network."] : []),
   ];
   return (

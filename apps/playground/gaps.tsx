@@ -47,6 +47,7 @@ export function Gaps() {
             </li>
           ))}
         </ol>
+        {working === "train" && <p class="notice">Your own run is going on: wait for its end, or stop it first.</p>}
         {working === "gap" && (
           <div class="buttons">
             <button type="button" disabled={stopping} onClick={stop}>

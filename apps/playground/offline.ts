@@ -42,7 +42,7 @@ async function answer(request: Request): Promise<Response> {
   const kept = await cache.match(wanted, { ignoreSearch: true });
   if (kept) return isolated(kept);
   const fetched = await fetch(request);
-  if (fetched.ok && request.url.includes("/onnxruntime/")) await cache.put(request, fetched.clone());
+  if (fetched.ok && request.url.includes("/onnxruntime/")) await cache.put(request, fetched.clone()).catch(() => {});
   return isolated(fetched);
 }
 

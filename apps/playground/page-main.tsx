@@ -28,6 +28,7 @@ const VIEWS = [
 function Results() {
   const run = useStore((s) => s.data?.runs[0]);
   useStore((s) => s.revision);
+  const over = run?.evaluations.after !== undefined; // then the texts are what one wants to see
   const begun = run && (run.steps.length > 0 || run.evaluations.before || run.state === "running");
   if (!begun)
     return (
@@ -46,6 +47,7 @@ function Results() {
   return (
     <>
       <Status />
+      {over && <BeforeAfter run={run} />}
       <Live run={run} place={0} />
       {run.steps.length > 0 && (
         <div class="charts two">
@@ -56,7 +58,7 @@ function Results() {
             ))}
         </div>
       )}
-      <BeforeAfter run={run} />
+      {!over && <BeforeAfter run={run} />}
       <Happened run={run} />
       {run.steps.length > 0 && <More />}
     </>

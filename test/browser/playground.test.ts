@@ -286,7 +286,7 @@ ${good.replace("batch.map(", "batch.map(({ prompt, ...sample }) => { if (prompt 
     const single = await visit(bare, plain.url);
     expect(await single.evaluate(() => crossOriginIsolated)).toBe(false);
     expect(await single.locator(".notices").textContent()).toMatch(/one thread: the server does not send the headers/);
-    expect(await single.locator("option[value=webgpu]").textContent()).toMatch(/WebGPU: this/);
+    expect(await single.locator(".notices").textContent()).toMatch(/no training on the graphics card \(WebGPU\): /);
     await choose(single, { steps: 1 });
     await press(single, "Start");
     await state(single, "finished");
