@@ -15,7 +15,8 @@ const here = (name) => join(root, "apps", "playground", name);
 
 /** What ONNX Runtime loads while it runs, from its package's dist; for GPUs another build, which is only fetched when it is asked for. */
 const RUNTIME = ["mjs", "wasm"].map((end) => `ort-wasm-simd-threaded.${end}`);
-const RUNTIME_OF_GPUS = ["mjs", "wasm"].map((end) => `ort-wasm-simd-threaded.asyncify.${end}`);
+const gpus = readFileSync(join(root, "src", "backend", "devices.ts"), "utf8").includes('"webgpu"');
+const RUNTIME_OF_GPUS = gpus ? ["mjs", "wasm"].map((end) => `ort-wasm-simd-threaded.asyncify.${end}`) : [];
 
 const bundle = { ...options, jsx: "automatic", jsxImportSource: "preact", alias: { valuehead: "./src/index.ts" } };
 
