@@ -229,7 +229,7 @@ test("the same seed gives the same weights, another seed others", async () => {
 test("what is rewarded becomes more likely", async () => {
   const spaces: RewardFunction = (batch) => batch.map(({ response }) => response.split(" ").length / 10);
   const config = {
-    steps: 8,
+    steps: 10, // some +0.27 +- 0.03, whatever the processor's rounding makes of the draws
     batchSize: 64,
     miniBatchSize: 16,
     rolloutBatchSize: 64,
