@@ -8,6 +8,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as library from "../../src/index.ts";
 import { chromium, openBrowser } from "../support/browser.ts";
+import { type Steps, sameSteps, smallRuns } from "../support/same-steps.ts";
 import { installForBrowser, type StaticServer, serveInstalled } from "../support/tab.ts";
 
 declare global {
@@ -68,31 +69,6 @@ function close(found: readonly number[], expected: readonly number[], tolerance:
       expect.fail(`number ${i}: found ${found[i]}, expected ${want}`);
 }
 
-type Steps = library.Metrics[];
-
-/** Metrics that say how the computer did, not what it computed. */
-const OF_THE_MACHINE = /^(time|memory|system)\b|\/time|rss/;
-
-/** Differences of nearly equal log-probs, summed over a response of 24 tokens: of two equal models they are rounding alone. */
-const OF_ROUNDING = /kl|ratio|gap/i;
-/** Sums of such differences over all tokens of a step, compared with a bound of 13.8. */
-const OF_ALL_TOKENS = /^audit\/log_/;
-
-function sameSteps(found: Steps, expected: Steps): void {
-  expect(found).toHaveLength(expected.length);
-  const wrong: string[] = [];
-  for (const [i, metrics] of expected.entries()) {
-    expect(Object.keys(found[i]).sort()).toEqual(Object.keys(metrics).sort());
-    for (const [name, want] of Object.entries(metrics) as [library.MetricName, number][]) {
-      const got = found[i][name] ?? Number.NaN;
-      const floor = OF_ALL_TOKENS.test(name) ? 2e-3 : OF_ROUNDING.test(name) ? 24 * 2e-5 : 2e-5;
-      if (!OF_THE_MACHINE.test(name) && !(Math.abs(got - want) <= 1e-3 * Math.abs(want) + floor))
-        wrong.push(`step ${i + 1}, ${name}: ${got}, not ${want}`);
-    }
-  }
-  expect(wrong).toEqual([]);
-}
-
 describe.skipIf(!chromium)("a tab", () => {
   test.each([true, false])("samples and scores as Node's CPU does (isolated: %s)", async (isolated) => {
     const threads = isolated ? 2 : 1;
@@ -140,8 +116,28 @@ describe.skipIf(!chromium)("a tab", () => {
     await page.context().close();
   });
 
-  // In small, and with a smaller learning rate: at the demo's own, rounding has grown to 2e-3 of the gradient by the end of the first
-  // step, so that a token falls otherwise in the second.
+  test("a small step of every algorithm is Node's CPU's", async () => {
+    const reward = await library.resolveReward("positive");
+    const { page, trouble } = await tab();
+    for (const [name, spec] of Object.entries(smallRuns)) {
+      const expected: Steps = [];
+      const here = { ...spec, out: join(directory, name) } as library.RewardedSpec;
+      for await (const event of library.run(here, reward)) if (event.type === "step") expected.push(event.metrics);
+      const found = await page.evaluate(async (spec) => {
+        const reward = await valuehead.resolveReward("positive");
+        const steps: library.Metrics[] = [];
+        for await (const event of valuehead.run(spec, reward))
+          if (event.type === "step") steps.push({ ...event.metrics });
+        return steps;
+      }, here);
+      sameSteps(found, expected);
+    }
+    expect(trouble).toEqual([]);
+    await page.context().close();
+  }, 900_000);
+
+  // In small, and with a smaller learning rate: at the demo's own, a ratio that lies on the border of the clip falls to one side in Node
+  // and to the other here before the first step has ended (docs/decisions/0028-rounding-and-the-clip.md).
   test("three small steps of the demo, in a worker, are those of Node's CPU; its checkpoint goes on in Node", async () => {
     const prompts = await library.readPrompts(fileURLToPath(new URL("prompts.txt", models)));
     const config = { ...DEMO, steps: 3, seed: 0, batchSize: 16, miniBatchSize: 16, learningRate: 1e-5 };
