@@ -1,8 +1,10 @@
-/** @file What the options say of sampling and scoring: the same for a trainer and for whoever answers prompts for it. */
+/** @file What the options say of sampling, scoring and learning: the same for a trainer and for whoever works for it. */
 import type { Passes } from "../experience/ask.ts";
 import { partSize } from "../experience/parts/parts.ts";
+import { adamOptions } from "../nn/options.ts";
 import type { GenerateOptions } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { LearnerOptions } from "./learner.ts";
 import type { RolloutTrainerConfig } from "./options/ppo-options.ts";
 
 /** How many responses are scored in a forward pass. @internal */
@@ -21,4 +23,10 @@ export function samplingAs(
 ): GenerateOptions {
   const stop = strings.length > 0 ? { strings, tokenizer } : undefined;
   return { ...config, stop, eosTokenId: config.stopAtEos ? ends : [] };
+}
+
+/** How the policy learns. @internal */
+export function learningOf(config: RolloutTrainerConfig, valueHead: boolean): LearnerOptions {
+  const { maxGradNorm, frozenLayers, gradientCheckpointing } = config;
+  return { optimizer: adamOptions(config), maxGradNorm, frozenLayers, gradientCheckpointing, valueHead };
 }

@@ -189,7 +189,7 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
 
   /** @internal */
   protected override async *takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
-    const { config, model, reference, policy, optimizer } = this;
+    const { config, model, reference, optimizer } = this;
     const { numGenerations, klCoef } = config;
     const step = this.stepsTaken + 1;
 
@@ -224,7 +224,7 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
     };
     const learning = { ...config, learningRate: this.learningRate };
     const place = { algorithm: this.algorithm, step, skippedBefore: this.skippedUpdates };
-    const update = yield* updateWeights({ policy }, data, objective, passes, learning, place);
+    const update = yield* updateWeights(this.learners, data, objective, passes, learning, place);
     clock.lap("time/updates");
 
     // 7 report

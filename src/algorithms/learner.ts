@@ -34,6 +34,13 @@ export interface StepFacts {
   readonly spoiled?: string;
 }
 
+/** The gradient of a loss on some rows, by itself, and what the pass said of them. */
+export interface PartGradient extends RowScores {
+  readonly loss: number;
+  /** As {@link Learner.grads} lays them out. */
+  readonly grads: Float32Array;
+}
+
 /** A model that is trained in place: gradients of one or more parts add up, then the optimizer steps once. */
 export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = CausalLMWithValueHead> {
   /** Trained in place. */
@@ -45,6 +52,16 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   readonly #maxGradNorm: number;
   readonly #keep: Keep;
   readonly #name?: string;
+  /**
+   * Whether the gradient of a part is made by itself and then added, one part after the other. The sum is then the same bits whoever
+   * computed the parts. It takes one more buffer of gradients: with an adapter next to nothing, and so the rule there. Otherwise parts
+   * are added up inside the backward pass. @internal
+   */
+  sumsApart: boolean;
+  /** Of a part by itself. */
+  #part?: ParameterBuffer;
+  /** Seconds that the quickest part took: what is slower than it had something else to do as well. @internal */
+  quickest = Number.POSITIVE_INFINITY;
   /** Parts added up since the last step. */
   #parts = 0;
   /** What was not finite in one of them, in words. */
@@ -64,6 +81,7 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     this.#maxGradNorm = options.maxGradNorm;
     this.#keep = options.gradientCheckpointing ? "nothing" : "heavy";
     this.#name = options.name;
+    this.sumsApart = model.adapter !== undefined;
   }
 
   /**
@@ -79,9 +97,32 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     inputs: Readonly<Record<string, Float32Array>>,
   ): Promise<RowScores & { loss: number }> {
     return this.#add(
-      (add) => this.model.lossAndGradients(asked, loss, inputs, this.grads, add, this.#keep),
-      ({ logprobs, values, entropies }) => ({ "log-probs": logprobs, values, entropies }),
+      (into, adds) => this.model.lossAndGradients(asked, loss, inputs, into, adds, this.#keep),
+      (scores) => scoresOf(scores),
     );
+  }
+
+  /**
+   * The gradient of a loss on some rows by itself; what was added up stays.
+   * @returns its `grads` are overwritten by the next part
+   * @internal
+   */
+  async gradient(
+    this: Learner<CausalLMWithValueHead>,
+    asked: AskedTokens,
+    loss: RowLoss | SeedLoss,
+    inputs: Readonly<Record<string, Float32Array>>,
+  ): Promise<PartGradient> {
+    const into = this.#apart();
+    const pass = () => this.model.lossAndGradients(asked, loss, inputs, into, false, this.#keep);
+    return { ...(await this.#timed(pass)), grads: into.data };
+  }
+
+  /** Add a gradient that was made by itself, here or elsewhere, as {@link accumulate} does where `sumsApart`. @internal */
+  add(this: Learner<CausalLMWithValueHead>, { grads, ...result }: PartGradient): void {
+    if (this.#parts === 0) this.grads.data.set(grads);
+    else addTo(this.grads.data, grads);
+    this.#added(result.loss, scoresOf(result));
   }
 
   /**
@@ -95,19 +136,39 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     loss: OutputLoss,
   ): Promise<{ outputs: Float32Array; loss: number }> {
     return this.#add(
-      (add) => this.model.lossAndGradients(texts, loss, this.grads, add, this.#keep),
+      (into, adds) => this.model.lossAndGradients(texts, loss, into, adds, this.#keep),
       ({ outputs }) => ({ outputs }),
     );
   }
 
   /** @param scoresIn what is looked at where the loss is not finite */
   async #add<Result extends { loss: number }>(
-    pass: (adds: boolean) => Promise<Result>,
+    pass: (into: ParameterBuffer, adds: boolean) => Promise<Result>,
     scoresIn: (result: Result) => Readonly<Record<string, Float32Array>>,
   ): Promise<Result> {
-    const result = await pass(this.#parts++ > 0);
-    this.#bad ??= badScores(result.loss, scoresIn(result), this.model.parameters);
+    const follows = this.#parts > 0;
+    const apart = follows && this.sumsApart ? this.#apart() : undefined;
+    const result = await this.#timed(() => pass(apart ?? this.grads, follows && !apart));
+    if (apart) addTo(this.grads.data, apart.data);
+    this.#added(result.loss, scoresIn(result));
+    return result;
+  }
+
+  #added(loss: number, scores: Readonly<Record<string, Float32Array>>): void {
+    this.#parts++;
+    this.#bad ??= badScores(loss, scores, this.model.parameters);
     this.#norm = undefined;
+  }
+
+  #apart(): ParameterBuffer {
+    this.#part ??= new ParameterBuffer(this.grads.table);
+    return this.#part;
+  }
+
+  async #timed<T>(pass: () => Promise<T>): Promise<T> {
+    const begun = performance.now();
+    const result = await pass();
+    this.quickest = Math.min(this.quickest, (performance.now() - begun) / 1000);
     return result;
   }
 
@@ -152,6 +213,13 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   #called(bad: string | undefined): string | undefined {
     return bad === undefined || this.#name === undefined ? bad : `${this.#name}: ${bad}`;
   }
+}
+
+const scoresOf = ({ logprobs, values, entropies }: RowScores) => ({ "log-probs": logprobs, values, entropies });
+
+/** to += from, in float32. */
+function addTo(to: Float32Array, from: Float32Array): void {
+  for (let i = 0; i < to.length; i++) to[i] += from[i];
 }
 
 /** What is not finite in the forward pass of a minibatch, in words; undefined when all is well. */

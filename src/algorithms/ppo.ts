@@ -42,7 +42,7 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
 
   /** @internal */
   protected override async *takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
-    const { config, model, reference, critic, policy, optimizer } = this;
+    const { config, model, reference, critic, optimizer } = this;
     const [step, klCoef] = [this.stepsTaken + 1, this.klController.value];
 
     // 1 prompts, 2 respond, 3 score: the reward judges one part while the next is drawn
@@ -72,7 +72,15 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
 
     // 6 updates: ppoEpochs times through the batch, in minibatches
     const learning = { ...config, learningRate: this.learningRate };
-    const update = yield* updatePolicy({ policy, critic }, data, targets, passes, learning, step, this.skippedUpdates);
+    const update = yield* updatePolicy(
+      { ...this.learners, critic },
+      data,
+      targets,
+      passes,
+      learning,
+      step,
+      this.skippedUpdates,
+    );
     clock.lap("time/ppo/optimize_step");
 
     // 7 report

@@ -2,7 +2,6 @@
  * @file What PPO, GRPO and RLOO share: a trainer that learns from responses of its own to prompts. Each of them writes one step,
  * `takeStep`; here is what stands around it: who learns, where prompts come from, what is kept from step to step.
  */
-import { fail } from "../base/errors.ts";
 import type { IdList } from "../base/token-ids.ts";
 import type { PromptGiven } from "../data/chat.ts";
 import {
@@ -24,13 +23,12 @@ import { truncateOptions } from "../experience/options.ts";
 import type { Place, Responder, RolloutWorkers } from "../experience/parts/parts.ts";
 import { wantsExactKl } from "../experience/reference.ts";
 import { rolloutRemarks } from "../experience/rescore.ts";
-import { checkModelOptions, checkRoles, takeWeights } from "../experience/roles.ts";
+import { checkModelOptions, checkRoles, refuseTrainMode, takeWeights } from "../experience/roles.ts";
 import type { RewardFunction } from "../experience/sample.ts";
 import { drawableIds, drawableNotes } from "../model/drawable.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { AdamW } from "../nn/adamw.ts";
-import { adamOptions } from "../nn/options.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { IdleWatch, type StepSignals } from "../rl/idle.ts";
 import { type MartingaleState, NO_STEPS } from "../rl/martingale.ts";
@@ -42,13 +40,15 @@ import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
-import { passSizes, samplingAs } from "./asking.ts";
+import { learningOf, passSizes, samplingAs } from "./asking.ts";
 import type { TrainEvent } from "./events.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
+import type { GradientWorkers } from "./microbatches.ts";
 import { adapterNote, addAskedAdapter } from "./options/lora.ts";
 import type { RolloutTrainerConfig, RolloutTrainerOptions } from "./options/ppo-options.ts";
 import { Stopwatch } from "./report.ts";
 import { checkState, type RolloutState, rolloutStateSchema } from "./trainer-state.ts";
+import type { Learners } from "./update.ts";
 
 /** What a step did. `warnings`: what the audit found, when config.audit is "warn". */
 export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
@@ -252,6 +252,21 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 
   /** Others who may answer prompts. @internal */
   workers?: RolloutWorkers;
+  /** Others who may compute gradients. @internal */
+  gradientWorkers?: GradientWorkers;
+
+  /** Who learns in the updates, and with whom. @internal */
+  protected get learners(): Learners {
+    return { policy: this.policy, workers: this.gradientWorkers };
+  }
+
+  /**
+   * Add up gradients in an order that does not depend on who computes them, as an adapter's always are. Before the first step.
+   * @internal
+   */
+  sumGradientsApart(): void {
+    this.policy.sumsApart = true;
+  }
 
   get #remote(): RemoteRollouts | undefined {
     const { workers, reference, config } = this;
@@ -327,9 +342,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 
   /** How the policy learns, and whatever learns beside it. @internal */
   protected get learning(): LearnerOptions {
-    const { maxGradNorm, frozenLayers, gradientCheckpointing } = this.config;
-    const optimizer = adamOptions(this.config);
-    return { optimizer, maxGradNorm, frozenLayers, gradientCheckpointing, valueHead: this.algorithm === "PPO" };
+    return learningOf(this.config, this.algorithm === "PPO");
   }
 
   /** What is trained. */
@@ -383,13 +396,3 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
 const NO_REPLAY =
   "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
   "about the probability of the kept set instead of 1, and the policy learns to exploit the difference";
-
-function refuseTrainMode(model: CausalLMWithValueHead, algorithm: string): void {
-  if (model.training)
-    fail("config", {
-      where: `${algorithm}Trainer, model`,
-      found: "a model in train mode",
-      expected: `eval mode: ${algorithm} compares with earlier values, and with dropout the same weights do not give them again`,
-      fix: "call model.eval()",
-    });
-}

@@ -1,7 +1,7 @@
 /** @file K epochs of minibatches: the only place where PPO, GRPO and RLOO change weights. */
 import { fail } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { ANY_TOKEN, ask, type Passes, pick } from "../experience/ask.ts";
+import { ANY_TOKEN, type Passes } from "../experience/ask.ts";
 import { auditRatio } from "../experience/audit.ts";
 import type { Experience } from "../experience/experience.ts";
 import { FINITE_FIX } from "../experience/finite.ts";
@@ -15,6 +15,7 @@ import type { RunConfig } from "./algorithm.ts";
 import type { TrainEvent } from "./events.ts";
 import type { Learner, StepFacts } from "./learner.ts";
 import { criticLoss, ppoLoss } from "./losses.ts";
+import { type GradientWorkers, type Microbatch, microbatchesOf } from "./microbatches.ts";
 import type { LossConfig, PassConfig } from "./options/ppo-options.ts";
 
 /** Per token of every minibatch of every epoch, in the order they were used: what the loss was computed from. */
@@ -73,6 +74,8 @@ export type UpdateConfig = Omit<PassConfig, "ppoEpochs" | "gradientCheckpointing
 export interface Learners {
   policy: Learner;
   critic?: Learner;
+  /** Others who may compute gradients of the policy. */
+  workers?: GradientWorkers;
 }
 
 /** Epochs end when the KL from the old policy exceeds this times targetKl, as in TRL's `_early_stop`. */
@@ -121,13 +124,14 @@ export interface UpdatePlace {
  * @throws numbers - a loss or gradient that is not finite, beyond config.maxSkippedSteps or in every minibatch
  */
 export async function* updateWeights(
-  { policy, critic }: Learners,
+  learners: Learners,
   data: Experience,
   objective: Objective,
   passes: Pick<Passes, "adjustments">,
   config: UpdateConfig,
   { algorithm, step, skippedBefore }: UpdatePlace,
 ): AsyncGenerator<TrainEvent, UpdateRecord> {
+  const { policy, critic } = learners;
   for (const learner of [policy, critic]) if (learner) learner.optimizer.options.learningRate = config.learningRate;
   const { targetKl = 0, ratioThreshold = 0 } = config;
   const where = `${algorithm} step ${step}`;
@@ -136,13 +140,14 @@ export async function* updateWeights(
   const parts: Part[] = [];
   const steps: StepFacts[] = [];
   const losses: number[] = [];
-  let [firstRatioDeviation, skipped, skippedUpdates, epochs] = [0, 0, skippedBefore, 0];
+  let [firstRatioDeviation, skipped, skippedUpdates, epochs, updates] = [0, 0, skippedBefore, 0, 0];
   for (let policyKl = 0; epochs < config.epochs && !isFar(policyKl, { targetKl }); epochs++) {
     const epoch = epochs;
     const order = rng.permutation(rows);
     for (let start = 0; start < rows; start += config.miniBatchSize) {
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
-      const pass = await minibatchGradient({ policy, critic }, data, objective, miniBatch, passes, config);
+      const place = { step, update: updates++ };
+      const pass = yield* minibatchGradient(learners, data, objective, miniBatch, passes, config, place);
       const bad = pass.bad ?? policy.badGradient ?? critic?.badGradient;
       if (bad !== undefined) {
         const last = parts.length === 0 && epoch === config.epochs - 1 && start + config.miniBatchSize >= rows;
@@ -222,25 +227,36 @@ interface MinibatchPass {
   bad?: string;
 }
 
-/** The gradient of a minibatch's loss, in passes of microBatchSize responses. */
-async function minibatchGradient(
-  { policy, critic }: Learners,
+/** The gradient of a minibatch's loss, in passes of microBatchSize responses: by workers, or one after the other here. */
+async function* minibatchGradient(
+  { policy, critic, workers }: Learners,
   data: Experience,
   objective: Objective,
   miniBatch: Int32Array,
-  { adjustments }: Pick<Passes, "adjustments">,
+  passes: Pick<Passes, "adjustments">,
   config: Pick<PassConfig, "microBatchSize">,
-): Promise<MinibatchPass> {
-  const given = Object.entries(objective.given(miniBatch));
+  place: { step: number; update: number },
+): AsyncGenerator<TrainEvent, MinibatchPass> {
   const tokens = miniBatch.reduce((n, b) => n + data.responses[b].length, 0);
   const size = config.microBatchSize || miniBatch.length;
+  const microbatches = microbatchesOf(
+    data,
+    miniBatch,
+    size,
+    objective.given(miniBatch),
+    policy.model.sizes.context,
+    passes,
+  );
   const pass: MinibatchPass = { parts: [], loss: 0, ratio: 0, policyKl: 0, ratioDeviation: 0 };
   for (const learner of [policy, critic]) learner?.discard();
-  for (let micro = 0; micro < miniBatch.length && pass.bad === undefined; micro += size) {
-    const part = miniBatch.subarray(micro, micro + size);
-    const { asked, index } = ask(data, part, policy.model.sizes.context, adjustments);
-    const inputs = Object.fromEntries(given.map(([name, array]) => [name, pick(array, index)])) as Given;
-    const scores = await policy.accumulate(asked, objective.policy, inputs);
+  const here = ({ asked, inputs }: Microbatch) => policy.gradient(asked, objective.policy, inputs);
+  const request = { ...place, data, microbatches, seconds: policy.quickest, here };
+  const gradients = workers && (yield* workers.gradients(request));
+  for (const { index: micro, asked, inputs: all, places } of microbatches) {
+    if (pass.bad !== undefined) break;
+    const inputs = all as Given;
+    if (gradients) policy.add(gradients[micro]);
+    const scores = gradients?.[micro] ?? (await policy.accumulate(asked, objective.policy, inputs));
     const { critic: loss } = objective;
     const learned = loss && (await critic?.accumulate({ ...asked, distribution: ANY_TOKEN }, loss, inputs));
     pass.bad = policy.badScores ?? critic?.badScores;
@@ -254,7 +270,7 @@ async function minibatchGradient(
       pass.ratioDeviation = Math.max(pass.ratioDeviation, Math.abs(Math.exp(d) - 1));
     });
     const { advantages, returns = new Float32Array() } = inputs;
-    pass.parts.push({ logprobs, values, entropies, advantages, returns, index });
+    pass.parts.push({ logprobs, values, entropies, advantages, returns, index: places });
   }
   return pass;
 }

@@ -89,3 +89,14 @@ export function takeWeights({ parameters }: CausalLMWithValueHead, where = "PPOT
   busy.add(buffer);
   return () => busy.delete(buffer);
 }
+
+/** @throws config - a model in train mode */
+export function refuseTrainMode(model: CausalLMWithValueHead, algorithm: string): void {
+  if (model.training)
+    fail("config", {
+      where: `${algorithm}Trainer, model`,
+      found: "a model in train mode",
+      expected: `eval mode: ${algorithm} compares with earlier values, and with dropout the same weights do not give them again`,
+      fix: "call model.eval()",
+    });
+}

@@ -320,7 +320,9 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const copied = model.adapter ? own.filter(({ name }) => VALUE_HEAD_NAMES.includes(name)) : own;
   const reference = copied.reduce((sum, { start, end }) => sum + end - start, 0);
 
-  const adding = micro < miniBatchSize; // programs of their own add gradients to those there are
+  const several = micro < miniBatchSize;
+  const adding = several && !model.adapter; // programs of their own add gradients to those there are
+  const beside = several && model.adapter ? trained : 0; // or a part's gradient is made by itself, and added
   const keep = sizes.gradientCheckpointing ? "nothing" : "heavy";
   const { scored = [micro], packed } = sizes;
   const body = bodyWork(model, own, { B: micro, T: length, packed, keep, scored, adds: adding });
@@ -361,7 +363,7 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
     {
       weights,
       reference,
-      gradients: trained,
+      gradients: trained + beside,
       moments: 2 * trained,
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
       ...(int8 ? { "int8 copy": sampling["int8 copy"] ?? 0 } : {}),
