@@ -92,6 +92,10 @@ function show(event: WorkerEvent, progress: Progress, quiet: boolean): void {
       `working for run ${event.run}: ${event.algorithm} on ${event.model}${event.judges ? "" : "; the trainer judges"}`,
     );
   else if (event.type === "left") note(`run ${event.run}: ${event.why}`);
+  else if (event.type === "gradient" && !quiet)
+    print(
+      `step ${event.step}, minibatch ${event.update + 1}, microbatch ${event.microbatch + 1}: the gradient of ${event.responses} responses in ${event.busy.toFixed(1)} s`,
+    );
   else if (event.type === "task" && !quiet)
     print(
       `step ${event.step}, part ${event.part + 1}: ${event.responses} responses in ${event.seconds.toFixed(1)} s, ${event.busy.toFixed(1)} s of it computing`,

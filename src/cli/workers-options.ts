@@ -1,5 +1,5 @@
 /** @file The flags of a NATS server: for runs that ask for workers, and for workers. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { z } from "zod";
 import { fail } from "../base/errors.ts";
 import type { OptionTable } from "../base/options.ts";
@@ -20,6 +20,7 @@ export interface WorkersFlags extends ServerFlags {
   workers?: string;
   workerTimeout?: number;
   workerCheck?: number;
+  workerGradients?: "auto" | "always";
 }
 
 const table = {
@@ -31,7 +32,7 @@ const table = {
   workerCheck: [
     z.number().min(0).max(1).describe("a number from 0 to 1").optional(),
     undefined,
-    "share of each result's responses that is scored again here; 0: none (default: 0.05)",
+    "share of each result's responses that is scored again here, and of gradients that are computed again; 0: none (default: 0.05)",
   ],
 } as const satisfies OptionTable;
 
@@ -49,7 +50,15 @@ export function addWorkersOptions(command: Command): void {
     .optionsGroup("Workers:")
     .option("--workers <url>", "nats://HOST:4222: have workers on other machines answer prompts (valuehead worker)")
     .option("--worker-timeout <seconds>", table.workerTimeout[2], numberOrText)
-    .option("--worker-check <share>", table.workerCheck[2], numberOrText);
+    .option("--worker-check <share>", table.workerCheck[2], numberOrText)
+    .addOption(
+      new Option(
+        "--worker-gradients [when]",
+        "workers compute gradients of microbatches too: auto, where the way to the server is quick enough, or always",
+      )
+        .choices(["auto", "always"])
+        .preset("auto"),
+    );
   addServerOptions(command);
 }
 
@@ -82,7 +91,13 @@ export function workersOf(flags: WorkersFlags): WorkersSpec | undefined {
   const { workerTimeout: timeout, workerCheck: check } = readFlags<WorkersFlags>(table, flags);
   if (flags.workers === undefined) return undefined;
   const spec = serverOf("--workers", flags.workers, flags);
-  return { ...spec, ...(timeout !== undefined && { timeout }), ...(check !== undefined && { check }) };
+  const { workerGradients: gradients } = flags;
+  return {
+    ...spec,
+    ...(timeout !== undefined && { timeout }),
+    ...(check !== undefined && { check }),
+    ...(gradients !== undefined && { gradients }),
+  };
 }
 
 /** What was typed, as it may be written down: no user, password or token in the address of a server. */

@@ -8,14 +8,15 @@ import { reviveError } from "../base/thrown.ts";
 import type { AnsweredPart, CollectEvent, Part, RolloutRequest, RolloutWorkers } from "../experience/parts/parts.ts";
 import { limiter, settledWithin } from "../experience/patience.ts";
 import { wantsExactKl } from "../experience/reference.ts";
-import { checkScores } from "../experience/score.ts";
-import { machine } from "../platform/process.ts";
 import { breathe } from "../platform/worker.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
 import { BaseSender } from "./base-model.ts";
 import { Connection, namesOf, noRoom, patiently, sealedName, withoutSecrets } from "./connection.ts";
-import { checkJobSource, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
+import { measureLink } from "./gradient-link.ts";
+import { isOfGradient } from "./gradient-messages.ts";
+import { GradientTasks } from "./gradients.ts";
+import { checkJobSource, gradientBytes, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
 import {
   controlToBytes,
   heartbeatFromBytes,
@@ -28,7 +29,7 @@ import {
 } from "./messages.ts";
 import { isPlain, PendingStep } from "./pending-step.ts";
 import { WorkerRegistry } from "./registry.ts";
-import { type Expected, rowsToCheck, wrongForm, wrongNumbers } from "./validation.ts";
+import { type Expected, rowsToCheck, wrongForm, wrongNumbers, wrongScores } from "./validation.ts";
 import { namesToSend, WeightsSender, WrongWeights } from "./weights.ts";
 
 const CHECK = 0.05;
@@ -63,6 +64,8 @@ export class Coordinator implements RolloutWorkers {
   #trust = 1;
   /** Parts that the trainer answered although there were workers. */
   #here = 0;
+  /** Workers that compute gradients too; undefined: they are not asked to. */
+  gradients?: GradientTasks;
 
   private constructor(
     connection: Connection,
@@ -79,7 +82,7 @@ export class Coordinator implements RolloutWorkers {
     this.#base = base;
     this.#weights = new WeightsSender(source.model, names);
     this.#timeout = job.ackWait;
-    this.#registry = new WorkerRegistry(1000 * job.ackWait);
+    this.#registry = new WorkerRegistry(1000 * job.ackWait, job);
     const { result, heartbeat } = namesOf(job.run);
     this.#unsubscribe.push(
       connection.subscribe(`${result}.*`, (bytes) => {
@@ -97,7 +100,7 @@ export class Coordinator implements RolloutWorkers {
    */
   static async open(spec: WorkersSpec, source: JobSource, facts: JobFacts): Promise<Coordinator> {
     const { model, reference, tokenizer, config } = source;
-    checkJobSource(source);
+    checkJobSource(source, spec);
     const connection = await Connection.connect(spec, `valuehead train ${facts.run}`);
     const base = await BaseSender.write(reference, tokenizer);
     const { names, onlyTrained } = namesToSend(model, reference, config.frozenLayers);
@@ -106,6 +109,7 @@ export class Coordinator implements RolloutWorkers {
     const coordinator = new Coordinator(connection, source, spec, job, base, names);
     try {
       await patiently(() => coordinator.#announce());
+      if (spec.gradients) coordinator.gradients = await coordinator.#shareGradients(spec.gradients === "always");
     } catch (error) {
       await coordinator.close();
       noRoom(spec.server, error);
@@ -115,6 +119,19 @@ export class Coordinator implements RolloutWorkers {
       message: `workers are asked for at ${withoutSecrets(spec.server)} (run ${run}): valuehead worker --server ${withoutSecrets(spec.server)}`,
     });
     return coordinator;
+  }
+
+  async #shareGradients(always: boolean): Promise<GradientTasks> {
+    const [connection, job, inbox] = [this.#connection, this.#job, this.#inbox];
+    const does = {
+      say: this.#say.bind(this),
+      wait: () => this.#wait(),
+      mend: () => this.#mend(),
+      ban: this.#ban.bind(this),
+    };
+    const desk = { connection, job, inbox, registry: this.#registry, weights: this.#weights, ...does };
+    const link = await measureLink(connection, job.run, gradientBytes(this.#source));
+    return new GradientTasks(desk, link, { always, check: this.#spec.check ?? CHECK });
   }
 
   /** Everything that a worker needs, on the server. */
@@ -222,18 +239,20 @@ export class Coordinator implements RolloutWorkers {
         await breathe();
         continue;
       }
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, LOOK);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (this.#inbox.length > 0) this.#wake();
-      });
-      this.#wake = () => {};
+      await this.#wait();
     }
     this.#trust = going.taken > 0 ? 1 : this.#trust / 2; // those who are there and do nothing are waited for less and less
     yield { type: "progress", step: step.step, phase: "score", done: total, total };
+  }
+
+  /** Until a result has come, or it is time to look at the time. */
+  async #wait(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, LOOK);
+      this.#wake = () => resolve(clearTimeout(timer));
+      if (this.#inbox.length > 0) this.#wake();
+    });
+    this.#wake = () => {};
   }
 
   /** The server was away: what it stored meanwhile is read, and what it may have lost is given out again. */
@@ -262,6 +281,7 @@ export class Coordinator implements RolloutWorkers {
     try {
       const message = await this.#connection.open(run, bytes);
       if (!message) return "a message among the results leads nowhere: it is not used";
+      if (isOfGradient(message)) return undefined; // of an optimizer step that is over
       result = resultFromBytes(message);
     } catch (error) {
       return `a message among the results is none of a worker (${messageOf(error).slice(0, 200)}): it is not used`;
@@ -279,7 +299,7 @@ export class Coordinator implements RolloutWorkers {
     const answer = result.answer as NonNullable<Result["answer"]>;
     const wrong =
       wrongForm(part, answer, going.expected) ??
-      this.#wrongScores(result, part) ??
+      wrongScores(result.scores, part.queries.length) ??
       (await wrongNumbers(
         rowsToCheck(this.#spec.check ?? CHECK, part, going.step.step, this.#source.config.seed),
         answer,
@@ -305,16 +325,6 @@ export class Coordinator implements RolloutWorkers {
       });
     }
     return undefined;
-  }
-
-  #wrongScores({ scores, worker }: Result, { queries }: Part): string | undefined {
-    if (scores === undefined) return undefined;
-    try {
-      checkScores(scores, new Array(queries.length).fill({ prompt: "", response: "" }), worker);
-      return undefined;
-    } catch {
-      return `${scores.length} scores for ${queries.length} responses, or some that are no numbers`;
-    }
   }
 
   /** A worker could not do a task: it is done here, and an error that this process has too ends the run as it always does. */
@@ -352,16 +362,7 @@ export class Coordinator implements RolloutWorkers {
       if (heartbeat.session !== this.#job.session) return;
       const news = this.#registry.hear(heartbeat);
       if (news === "joined") {
-        const { worker, cpu, arch, threads } = heartbeat;
-        const { cpu: mine, arch: own } = machine();
-        const differs = cpu !== mine || arch !== own || threads !== this.#job.threads;
-        const but = differs
-          ? `, another than this one's (${mine}, ${own}, ${this.#job.threads} threads): the last bits of its numbers may differ`
-          : "";
-        this.#news.push({
-          type: "note",
-          message: `worker ${worker} joined (${cpu}, ${arch}, ${threads} threads${but})`,
-        });
+        this.#news.push({ type: "note", message: this.#registry.joined(heartbeat) });
       } else if (news === "left") this.#news.push({ type: "note", message: `worker ${heartbeat.worker} left` });
     } catch {
       // anybody may say anything

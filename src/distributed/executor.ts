@@ -1,8 +1,10 @@
 /** @file What a worker needs for the tasks of a run: policy, reference, tokenizer and options, and how it answers a part with them. */
-import { passSizes, samplingAs } from "../algorithms/asking.ts";
+import { learningOf, passSizes, policyLossOf, samplingAs } from "../algorithms/asking.ts";
+import { Learner, type PartGradient } from "../algorithms/learner.ts";
 import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
 import type { Device } from "../backend/devices.ts";
 import { locate, tokenizerOf } from "../checkpoint/model-files.ts";
+import { ask } from "../experience/ask.ts";
 import { decodingForm } from "../experience/collect.ts";
 import { experience } from "../experience/experience.ts";
 import { truncateOptions } from "../experience/options.ts";
@@ -22,6 +24,7 @@ import { Adjustments } from "../sample/transforms.ts";
 import type { DecodingWeights } from "../sample/weights.ts";
 import { fetchBase } from "./base-model.ts";
 import type { Connection } from "./connection.ts";
+import type { GradientTask } from "./gradient-messages.ts";
 import type { Job, Task } from "./messages.ts";
 import { WeightsReceiver } from "./weights.ts";
 
@@ -46,6 +49,7 @@ export class TaskExecutor {
   readonly #config: RolloutTrainerConfig;
   readonly #judging: ReturnType<typeof limiter>;
   #weights?: { key: string; made: DecodingWeights };
+  #learner?: Learner;
 
   private constructor(
     connection: Connection,
@@ -105,6 +109,15 @@ export class TaskExecutor {
     const exact = wantsExactKl(this.#config);
     const reference = await scoreReference(this.#model, this.#reference, data, passes, exact);
     return { answer: { data, reference }, samples: samplesOf(responder, part, data.responses) };
+  }
+
+  /** The gradient of a microbatch, by itself. */
+  async gradient({ version, data, inputs }: GradientTask): Promise<PartGradient> {
+    await this.#receiver.load(this.#connection, this.#job.run, version);
+    const { algorithm } = this.#job;
+    this.#learner ??= new Learner(this.#model, learningOf(this.#config, algorithm === "ppo"));
+    const { asked } = ask(data, Array.from(data.responses.keys()), this.#model.sizes.context, this.#adjustments);
+    return this.#learner.gradient(asked, policyLossOf(algorithm, this.#config), inputs);
   }
 
   /** The weights in the form they are drawn with, made once for each version. */

@@ -3,6 +3,7 @@ import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts"
 import { fail } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
+import { namesAbove, trainedRows } from "../model/parameters.ts";
 import { randomId } from "../platform/hash.ts";
 import type { GenerateOptions } from "../sample/generate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -15,6 +16,11 @@ export interface WorkersSpec extends ServerSpec {
   timeout?: number;
   /** Share of the responses of each result that is scored again. Default 0.05; 0: none. */
   check?: number;
+  /**
+   * Workers compute gradients too: `auto`, where the way to the server is quick enough for that to pay, or `always`. Default: the trainer
+   * computes them all. With an adapter the run has the same bits either way.
+   */
+  gradients?: "auto" | "always";
 }
 
 /** Whose steps are answered. */
@@ -38,8 +44,23 @@ export interface JobFacts {
 
 const TIMEOUT = 20;
 
-/** @throws config - a model that workers cannot be given */
-export function checkJobSource({ model }: Pick<JobSource, "model">): void {
+/** Bytes of a gradient, at most. */
+export function gradientBytes({ model, config }: Pick<JobSource, "model" | "config">): number {
+  const { table } = model.parameters;
+  const names = namesAbove(model, table, config.frozenLayers);
+  return 4 * trainedRows(table, names).reduce((n, { start, end }) => n + end - start, 0);
+}
+
+/** @throws config - a model that workers cannot be given; gradients to share where an optimizer step has one microbatch */
+export function checkJobSource({ model, config }: Pick<JobSource, "model" | "config">, spec: WorkersSpec): void {
+  const { microBatchSize, miniBatchSize } = config;
+  if (spec.gradients && (microBatchSize === 0 || microBatchSize >= miniBatchSize))
+    fail("config", {
+      where: "workers, gradients",
+      found: `one microbatch for each optimizer step (microBatchSize ${microBatchSize}, miniBatchSize ${miniBatchSize})`,
+      expected: "several, which workers and trainer share",
+      fix: `set microBatchSize (--micro-batch-size) to a part of ${miniBatchSize}, such as ${Math.max(1, Math.floor(miniBatchSize / 4))}, or leave --worker-gradients out`,
+    });
   if (model.basePrecision !== "fp32")
     fail("config", {
       where: "workers",

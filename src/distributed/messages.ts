@@ -10,9 +10,9 @@ import type { ReferenceScores } from "../experience/reference.ts";
 /** The first number of every message: changed when their meaning changes. */
 export const PROTOCOL = 1;
 
-const whole = z.number().int().min(0).max(1e9);
-const sum = z.string().regex(/^[0-9a-f]{64}$/);
-const name = z.string().regex(/^\w[\w.:-]{0,99}$/);
+export const whole = z.number().int().min(0).max(1e9);
+export const sum = z.string().regex(/^[0-9a-f]{64}$/);
+export const name = z.string().regex(/^\w[\w.:-]{0,99}$/);
 const word = z
   .string()
   .max(255)
@@ -105,6 +105,7 @@ const heartbeatSchema = z.object({
   cpu: word,
   arch: word,
   threads: whole,
+  device: word.optional(),
   /** Whether it judges responses itself. */
   judges: z.boolean(),
 });

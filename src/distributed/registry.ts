@@ -1,6 +1,7 @@
 /** @file Who works for a run: who was heard of, and what they did. */
 import type { WorkerFacts } from "../experience/parts/parts.ts";
-import type { Heartbeat } from "./messages.ts";
+import { machine } from "../platform/process.ts";
+import type { Heartbeat, Job } from "./messages.ts";
 
 interface Entry {
   facts: { -readonly [K in keyof WorkerFacts]: WorkerFacts[K] };
@@ -11,10 +12,28 @@ export class WorkerRegistry {
   readonly #entries = new Map<string, Entry>();
   /** Milliseconds after which one who is not heard of is taken for lost. */
   readonly #patience: number;
+  readonly #trainer: Pick<Job, "threads" | "device">;
+  /** Those whose numbers have the bits of the trainer's. */
+  readonly #alike = new Set<string>();
 
-  constructor(patience: number) {
+  constructor(patience: number, trainer: Pick<Job, "threads" | "device">) {
     this.#patience = patience;
+    this.#trainer = trainer;
   }
+
+  /** What to say of a worker that has joined. */
+  joined({ worker, cpu, arch, threads, device }: Heartbeat): string {
+    const { cpu: mine, arch: own } = machine();
+    const same = cpu === mine && arch === own && threads === this.#trainer.threads;
+    if (same && device === this.#trainer.device) this.#alike.add(worker);
+    const but = same
+      ? ""
+      : `, another than this one's (${mine}, ${own}, ${this.#trainer.threads} threads): the last bits of its numbers may differ`;
+    return `worker ${worker} joined (${cpu}, ${arch}, ${threads} threads${but})`;
+  }
+
+  /** Whether a worker says that it has a processor of the trainer's kind, as many threads and the same device. */
+  isAlike = (worker: string): boolean => this.#alike.has(worker);
 
   /** A sign of life. */
   hear({ worker, state }: Heartbeat): "joined" | "left" | undefined {
@@ -68,6 +87,13 @@ export class WorkerRegistry {
     facts.responses += responses;
     facts.seconds += seconds;
     facts.busy += busy;
+  }
+
+  /** It computed the gradient of a microbatch. */
+  computed(worker: string, times: { seconds: number; busy: number }): void {
+    this.done(worker, 0, times);
+    const facts = this.#factsOf(worker);
+    facts.gradients = (facts.gradients ?? 0) + 1;
   }
 
   late(worker: string): void {

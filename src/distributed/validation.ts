@@ -56,6 +56,12 @@ export function wrongForm(part: Part, { data, reference }: Answer, expected: Exp
   return undefined;
 }
 
+/** What is wrong with the scores of so many responses, in words. */
+export function wrongScores(scores: readonly number[] | undefined, rows: number): string | undefined {
+  if (scores === undefined || (scores.length === rows && scores.every(Number.isFinite))) return undefined;
+  return `${scores.length} scores for ${rows} responses, or some that are no numbers`;
+}
+
 /** Rows of a part that are scored again: `share` of them, one at least unless it is 0, by seed and place. */
 export function rowsToCheck(share: number, part: Part, step: number, seed: number): Int32Array {
   const rows = part.queries.length;

@@ -12,6 +12,7 @@ import { randomId } from "../platform/hash.ts";
 import { machine, thisProcess } from "../platform/process.ts";
 import { Connection, JOBS, namesOf, type ServerSpec, withoutSecrets } from "./connection.ts";
 import { type ExecutorOptions, TaskExecutor } from "./executor.ts";
+import { gradientResultToBytes, gradientTaskFromBytes, isOfGradient } from "./gradient-messages.ts";
 import {
   controlFromBytes,
   type Heartbeat,
@@ -39,6 +40,7 @@ export type WorkerEvent =
   | { type: "loading"; run: string; file: string; done: number; total: number }
   | { type: "joined"; run: string; model: string; algorithm: string; judges: boolean }
   | { type: "task"; run: string; step: number; part: number; responses: number; seconds: number; busy: number }
+  | { type: "gradient"; run: string; step: number; update: number; microbatch: number; responses: number; busy: number }
   | { type: "left"; run: string; why: string };
 
 /** Milliseconds between signs of life, and between looks for a newer run. */
@@ -147,6 +149,8 @@ const ENDINGS: Readonly<Record<Ending, string>> = {
   stopped: "this worker leaves",
 };
 
+type Place = { session: string; step: number; index: number | string };
+
 /** A worker at work for one run. */
 class RunSession {
   readonly #connection: Connection;
@@ -229,6 +233,7 @@ class RunSession {
       cpu,
       arch,
       threads: this.#options.threads ?? this.#job.threads,
+      device: this.#options.device ?? this.#job.device,
       judges: this.#judge !== undefined,
     };
     this.#connection.say(namesOf(run).heartbeat, heartbeatToBytes(heartbeat));
@@ -292,6 +297,7 @@ class RunSession {
     try {
       const bytes = await this.#connection.open(run, message.data);
       if (!bytes) throw new Error("a message that leads nowhere");
+      if (isOfGradient(bytes)) return await this.#compute(executor, message, gradientTaskFromBytes(bytes));
       task = taskFromBytes(bytes);
     } catch (error) {
       this.#tell({
@@ -314,7 +320,7 @@ class RunSession {
       clearInterval(alive);
       this.#tell({ type: "warning", message: `a task failed: ${messageOf(error)}` });
       const seconds = (performance.now() - started) / 1000;
-      await this.#give(message, { ...of, seconds, busy: seconds, error: plainError(error) });
+      await this.#give(message, of, resultToBytes({ ...of, seconds, busy: seconds, error: plainError(error) }));
       return;
     }
     const busy = (performance.now() - started) / 1000;
@@ -336,7 +342,7 @@ class RunSession {
         clearInterval(alive);
       }
       const { seconds } = result;
-      await this.#give(message, result);
+      await this.#give(message, result, resultToBytes(result));
       const responses = task.part.queries.length;
       this.#tell({ type: "task", run, step: task.step, part: index, responses, seconds, busy });
     };
@@ -344,13 +350,42 @@ class RunSession {
     this.#going.add(going);
   }
 
+  /** Compute a gradient; it is given back while the next is computed. */
+  async #compute(executor: TaskExecutor, message: TaskMessage, task: GradientTask): Promise<void> {
+    const { run, session, ackWait } = this.#job;
+    if (task.session !== session) {
+      this.#news.is = true;
+      return message.nak(AGAIN / 2);
+    }
+    const alive = setInterval(() => message.working(), (1000 * ackWait) / 3);
+    const started = performance.now();
+    const { step, update, index, version, data } = task;
+    const of = { session, step, update, index, version, worker: this.#name };
+    let bytes: Uint8Array;
+    try {
+      const gradient = await this.#engine(() => executor.gradient(task));
+      const busy = (performance.now() - started) / 1000;
+      bytes = gradientResultToBytes({ ...of, seconds: busy, busy, gradient }); // a copy: the next one overwrites it
+      this.#tell({ type: "gradient", run, step, update, microbatch: index, responses: data.responses.length, busy });
+    } catch (error) {
+      this.#tell({ type: "warning", message: `a gradient could not be computed: ${messageOf(error)}` });
+      const busy = (performance.now() - started) / 1000;
+      bytes = gradientResultToBytes({ ...of, seconds: busy, busy, error: plainError(error) });
+    } finally {
+      clearInterval(alive);
+    }
+    const place = { session, step, index: `${update}-g${index}` };
+    const giving = this.#give(message, place, bytes).finally(() => this.#going.delete(giving));
+    this.#going.add(giving);
+  }
+
   /** Store a result, then acknowledge its task. Where it cannot be stored, somebody else gets the task. */
-  async #give(message: TaskMessage, result: Result): Promise<void> {
+  async #give(message: TaskMessage, { session, step, index }: Place, bytes: Uint8Array): Promise<void> {
     const { run } = this.#job;
     try {
-      const name = `result-${result.session}-${result.step}-${result.index}-${this.#name}`;
-      const sealed = await this.#connection.seal(run, name, resultToBytes(result));
-      await this.#connection.publish(`${namesOf(run).result}.${result.step}`, sealed);
+      const name = `result-${session}-${step}-${index}-${this.#name}`;
+      const sealed = await this.#connection.seal(run, name, bytes);
+      await this.#connection.publish(`${namesOf(run).result}.${step}`, sealed);
       message.ack();
     } catch (error) {
       this.#tell({

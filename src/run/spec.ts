@@ -183,8 +183,8 @@ export interface RunRecord {
   options: Readonly<Record<string, unknown>>;
   /** Of a PPO run. */
   reward?: string;
-  /** The name of the run on the server of its workers. */
-  workers?: { run: string };
+  /** The name of the run on the server of its workers, and whether they compute gradients. */
+  workers?: { run?: string; gradients?: "auto" | "always" };
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;

@@ -17,10 +17,12 @@ export interface WorkerFacts {
   readonly name: string;
   /** Whether it works; gone: it left, or nothing is heard of it; refused: its results were wrong, for the reason in `why`. */
   readonly state: "ready" | "gone" | "refused";
-  /** Parts of steps that it answered, and that were used. */
+  /** Parts of steps that it answered, and gradients of microbatches that it computed, that were used. */
   readonly tasks: number;
   /** Responses in them. */
   readonly responses: number;
+  /** Gradients among the tasks; undefined: none. */
+  readonly gradients?: number;
   /** Seconds that they took. */
   readonly seconds: number;
   /** Of these, those in which it computed. */

@@ -233,10 +233,14 @@ async function begin<Config extends RolloutTrainerConfig>(
     const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
-  const run = spec.workers && ((await recordIn(spec.out)).workers?.run ?? randomId().slice(0, 8));
-  const coordinator =
-    spec.workers && (await openCoordinator(spec.workers, trainer, of, { ...spec, run: run as string, inputs }));
+  const earlier = (await recordIn(spec.out)).workers;
+  const gradients = spec.workers?.gradients ?? earlier?.gradients;
+  const workers = spec.workers && { ...spec.workers, ...(gradients && { gradients }) };
+  const run = workers ? (earlier?.run ?? randomId().slice(0, 8)) : undefined;
+  if (gradients) trainer.sumGradientsApart(); // also without workers, where the run began with them: its bits stay
+  const coordinator = workers && (await openCoordinator(workers, trainer, of, { ...spec, run: run as string, inputs }));
   if (coordinator) trainer.workers = coordinator;
+  trainer.gradientWorkers = coordinator?.gradients;
   const made = checkpoint ? [] : trainer.notes;
   const ends = config.stopAtEos ? trainer.eosTokenIds : [];
   const chatNotes = turnNotes(chats, tokenizer, ends);
@@ -252,7 +256,7 @@ async function begin<Config extends RolloutTrainerConfig>(
       ...(checkpoint ? { model: spec.model, adapter: spec.adapter } : await modelRecord(spec, began)),
       reward: spec.rewardName,
       prompts: spec.prompts.length,
-      ...(run !== undefined && { workers: { run } }),
+      ...(workers ? { workers: { run, ...(gradients && { gradients }) } } : earlier?.gradients && { workers: earlier }),
       ...(chats.length > 0 && { conversations: chats.length }),
     },
     loaded: {
