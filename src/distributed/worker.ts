@@ -12,7 +12,7 @@ import { randomId } from "../platform/hash.ts";
 import { machine, thisProcess } from "../platform/process.ts";
 import { Connection, JOBS, namesOf, type ServerSpec, withoutSecrets } from "./connection.ts";
 import { type ExecutorOptions, TaskExecutor } from "./executor.ts";
-import { gradientResultToBytes, gradientTaskFromBytes, isOfGradient } from "./gradient-messages.ts";
+import { type GradientTask, gradientResultToBytes, gradientTaskFromBytes, isOfGradient } from "./gradient-messages.ts";
 import {
   controlFromBytes,
   type Heartbeat,

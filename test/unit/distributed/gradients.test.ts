@@ -86,6 +86,7 @@ describe.skipIf(!hasServer)("with a server", () => {
     await worker.stop();
     expect(one.weights).toEqual(none.weights);
     expect(computed(none)).toBe(0);
+    expect(computed(one)).toBeGreaterThan(0);
   });
 
   test("a worker whose gradient was changed on its way is refused and named, and the run is the same", async () => {
@@ -117,7 +118,12 @@ describe.skipIf(!hasServer)("with a server", () => {
         for (let index = 0; index < 4; index++)
           connection.say(`${result}.${honest.step}`, new Uint8Array([0, ...gradientResultToBytes({ ...lie, index })]));
       });
-      return { close: () => (clearInterval(heart), end(), connection.close()) };
+      const close = () => {
+        clearInterval(heart);
+        end();
+        return connection.close();
+      };
+      return { close };
     };
     let rogue: Awaited<ReturnType<typeof tamper>> | undefined;
     const onEvent = async ({ type }: { type: string }) => {
