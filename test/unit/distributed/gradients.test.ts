@@ -11,7 +11,8 @@ import {
 import { wrongGradient } from "../../../src/distributed/gradients.ts";
 import { jobFromBytes } from "../../../src/distributed/messages.ts";
 import { llama } from "../../../src/families/llama.ts";
-import { CausalLMWithValueHead, newModel } from "../../../src/model/model.ts";
+import { newModel } from "../../../src/model/load.ts";
+import { CausalLMWithValueHead } from "../../../src/model/model.ts";
 import { hasServer, TestServer } from "../../support/nats.ts";
 import { tokenizer } from "../../support/ppo.ts";
 import { type Outcome, place, runSmall, said, smallModel, startWorker } from "../../support/workers.ts";
