@@ -142,6 +142,38 @@ describe.skipIf(!hasServer)("with a server", () => {
     );
   });
 
+  test("a worker that takes a microbatch and is never heard of again costs that microbatch only", async () => {
+    const { config } = RUNS["RLOO, an adapter on a GPT-2"];
+    const alone = await runSmall(models.gpt2, config, { algorithm: "rloo" });
+    const worker = startWorker(server.url);
+    let taken = 0;
+    const stop = new AbortController();
+    const steal = async () => {
+      const thief = await Connection.connect({ server: server.url }, "thief");
+      const [run] = await thief.runs();
+      while (taken === 0 && !stop.signal.aborted) {
+        const message = await thief.nextTask(run);
+        const bytes = message && (await thief.open(run, message.data));
+        if (bytes && isOfGradient(bytes)) taken++;
+        else message?.nak(1);
+      }
+      await thief.close(); // as when it is killed: neither a result nor an acknowledgement
+    };
+    let stealing: Promise<void> | undefined;
+    const onEvent = ({ type, phase }: { type: string; phase?: string }) => {
+      if (type === "progress" && phase === "update") stealing ??= steal();
+    };
+    const given = { algorithm: "rloo" as const, workers: shared(), until: worker.ready, onEvent };
+    const outcome = await runSmall(models.gpt2, config, given);
+    stop.abort();
+    await stealing;
+    await worker.stop();
+    expect(taken).toBe(1);
+    expect(outcome.weights).toEqual(alone.weights);
+    expect(outcome.metrics).toEqual(alone.metrics);
+    expect(computed(outcome)).toBeGreaterThan(0);
+  });
+
   test("one microbatch for each optimizer step is nothing to share", async () => {
     await expect(runSmall(models.gpt2, {}, { workers: shared() })).rejects.toThrow(
       /workers, gradients: found one microbatch for each optimizer step \(microBatchSize 0, miniBatchSize 4\).* Fix: set microBatchSize .* such as 1/,
