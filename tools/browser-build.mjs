@@ -42,6 +42,7 @@ export const forBrowsers = {
  * many small ones compress worse.
  */
 const LATER = [
+  "backend/web/browser-gpu",
   "checkpoint/hub",
   "data/table-readers",
   "distributed/coordinator",

@@ -9,6 +9,7 @@ import type { Backend, Executable, Slots } from "./backend.ts";
 import { DEFAULT_DEVICE, DEVICES, type Device } from "./devices.ts";
 import { OrtNode } from "./ort-node.ts";
 import { OrtWeb } from "./ort-web.ts";
+import { WebGPU } from "./webgpu.ts";
 
 /** What computes, on how many threads, and what is kept. */
 export interface EngineOptions {
@@ -25,6 +26,7 @@ export interface EngineOptions {
 const BACKENDS: Readonly<Record<Device, (options: { threads: number; profile?: string }) => Backend>> = {
   cpu: (options) => new OrtNode(options),
   wasm: (options) => new OrtWeb(options),
+  webgpu: (options) => new WebGPU(options),
 };
 
 /**

@@ -52,7 +52,7 @@ const INTEGER_PRODUCTS = ["MatMulInteger", "MatMulIntegerToFloat"];
 /** What the binding throws on a result that is no tensor, after the run itself succeeded. */
 const SENTINEL_MESSAGE = "Non tensor type is temporarily not supported.";
 
-interface NativeSession {
+export interface NativeSession {
   loadModel(buffer: ArrayBufferLike, byteOffset: number, byteLength: number, options: object): void;
   run(feeds: object, fetches: object, options: object): Record<string, { data: HostArray }>;
   endProfiling(): void;
@@ -60,7 +60,7 @@ interface NativeSession {
 }
 
 interface Native {
-  binding: { InferenceSession: new () => NativeSession };
+  binding: { InferenceSession: new () => NativeSession; listSupportedBackends(): { name: string }[] };
   initOrt(): void;
   Tensor: TensorClass<unknown>;
 }
@@ -68,7 +68,7 @@ interface Native {
 let native: Native | undefined;
 
 /** The binding behind onnxruntime-node: the same calls without a Promise and a macrotask for each run. */
-function loadNative(): Native {
+export function loadNative(): Native {
   if (native) return native;
   const require = packageRequire();
   try {

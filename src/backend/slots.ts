@@ -22,8 +22,7 @@ export function tensorsOf<T>(
   free: Readonly<Record<string, number>>,
 ): Record<string, T> {
   const tensors: Record<string, T> = {};
-  for (const [name, fixed] of model[what]) {
-    const type = model.free.length === 0 ? fixed : withSizes(fixed, free);
+  for (const [name, type] of sized(model, what, free)) {
     const data = memoryOf(given[name]);
     checkMemory(`${what.slice(0, -1)} ${name} of ${model.name}`, type, data);
     const sizes = type.shape.map((d) => d.size);
@@ -32,12 +31,22 @@ export function tensorsOf<T>(
   return tensors;
 }
 
-const withSizes = ({ dtype, shape }: TensorType, sizes: Readonly<Record<string, number>>): TensorType => ({
-  dtype,
-  shape: shape.map(({ name, size }) => ({ name, size: sizes[name] ?? size })),
-});
+/** A program's inputs or outputs, with the sizes that its free axes have in this run. */
+export function sized(
+  model: Omit<ONNXModel, "bytes">,
+  what: "inputs" | "outputs",
+  free: Readonly<Record<string, number>>,
+): Iterable<[string, TensorType]> {
+  const withSizes = ({ dtype, shape }: TensorType): TensorType => ({
+    dtype,
+    shape: shape.map(({ name, size }) => ({ name, size: free[name] ?? size })),
+  });
+  if (model.free.length === 0) return model[what];
+  return Array.from(model[what], ([name, type]) => [name, withSizes(type)]);
+}
 
-function checkMemory(where: string, type: TensorType, data: unknown): asserts data is HostArray {
+/** @throws engine - anything but memory of the host of that type and length */
+export function checkMemory(where: string, type: TensorType, data: unknown): asserts data is HostArray {
   const kind = { float32: Float32Array, int32: Int32Array, int8: Int8Array, int64: BigInt64Array }[type.dtype];
   if (data instanceof kind && (data as HostArray).length === elementCount(type)) return;
   fail("engine", {

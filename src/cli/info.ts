@@ -1,5 +1,8 @@
 /** @file `valuehead info`. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import type { Command } from "commander";
+import { DEVICES, type Device } from "../backend/devices.ts";
 import { count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import { optionsOf, readConfigFile } from "./config-file.ts";
@@ -53,6 +56,7 @@ async function info(flags: { model?: string; adapter?: string; config?: string; 
     return printFacts(Object.entries(said).map(([name, value]) => [name, JSON.stringify(value) ?? "none"]));
   }
   const architecture = await checkModel(found);
+  const devices = await whatComputes();
   const available = (await availableBytes()) + residentBytes();
   const least = samplingMemory(architecture, { rows: 1, length: 1 });
   const unread =
@@ -94,6 +98,7 @@ async function info(flags: { model?: string; adapter?: string; config?: string; 
       files,
       tokenizer: tokens ?? null,
       memory: { sampling, training, available, fits, change },
+      devices,
       notes,
     });
 
@@ -124,7 +129,31 @@ async function info(flags: { model?: string; adapter?: string; config?: string; 
     [`PPO, minibatches of ${miniBatchSize}`, `${megabytes(training.total)}: ${memoryParts(training)}`],
     ["available", `${megabytes(available)}, ${verdict}`],
   ]);
+  print(`\n${style.bold("Devices")}`);
+  printFacts(devices.map(({ name, why }) => [name, why ?? "can be used here"]));
   print(`\n${style.bold("Files")}`);
   printFacts(files.map(({ name, bytes }) => [name, `${thousands(bytes)} bytes`]));
   for (const text of notes) note(`note: ${text}`);
+}
+
+/** Every device there is, and why those cannot be used that cannot. Asked in processes of their own: drivers print what they please. */
+async function whatComputes(): Promise<{ name: Device; usable: boolean; why?: string }[]> {
+  const { packageModule } = await import("../platform/package.ts");
+  const engine = JSON.stringify(packageModule("backend/engine"));
+  return Promise.all(
+    DEVICES.map(async (name) => {
+      const code = `import { Engine } from ${engine};
+        try { new Engine({ device: "${name}", threads: 1 }); console.log("null"); }
+        catch (error) { console.log(JSON.stringify(error.problem ?? { found: String(error), fix: "report this" })); }`;
+      const answer = promisify(execFile)(process.execPath, ["--input-type=module", "-e", code]);
+      const { found, fix } = await answer.then(
+        ({ stdout }) => JSON.parse(stdout) ?? {},
+        (error) => ({
+          found: `a process that ended with ${error.signal ?? error.code}`,
+          fix: "install its driver anew",
+        }),
+      );
+      return found === undefined ? { name, usable: true } : { name, usable: false, why: `${found}: ${fix}` };
+    }),
+  );
 }

@@ -199,7 +199,7 @@ const engine = {
       .optional()
       .describe(`one of ${DEVICES.join(", ")}`),
     undefined,
-    "what computes: cpu, or wasm, which needs the package onnxruntime-web (default: cpu)",
+    "what computes: cpu, webgpu (a GPU), or wasm, which needs the package onnxruntime-web (default: cpu)",
   ],
   threads: [
     ppoOptions.steps[0].optional().describe(ppoOptions.steps[0].description ?? ""),

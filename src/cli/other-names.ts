@@ -8,7 +8,7 @@ type Meaning = readonly string[] | { either: readonly string[] } | string;
 
 const LOGGING =
   "there is nothing to switch on: the run directory holds metrics.jsonl, samples.jsonl and TensorBoard events in tb/";
-const CPU = "everything runs on the CPU, with --device wasm on WebAssembly; --threads says on how many threads";
+const CPU = "--device webgpu computes on a GPU; the CPU does without it, and --threads says on how many threads";
 const NUMBERS =
   "weights are fp32; where there is --rollout-precision or --precision, int8 samples from a quantised copy";
 const EVALUATION = "held-out prompts are answered before and after training; --eval-prompts names a file of them";

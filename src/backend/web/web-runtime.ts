@@ -15,8 +15,11 @@ export async function loadRuntime(): Promise<Runtime> {
   return ort;
 }
 
-/** What became of a session that could not be made: mostly the runtime's files are not where they should be. */
-export function sessionError(where: string, cause: unknown): never {
+/**
+ * What became of a session that could not be made: mostly the runtime's files are not where they should be.
+ * @param build name of the files of the build that is used
+ */
+export function sessionError(where: string, cause: unknown, build = "ort-wasm-simd-threaded"): never {
   if (!/no available backend|wasm failed|module script|dynamically imported/i.test(messageOf(cause)))
     engineError(where, cause);
   const found = messageOf(cause).split("\n")[0];
@@ -25,7 +28,7 @@ export function sessionError(where: string, cause: unknown): never {
     {
       where: browserFiles().runtime,
       found,
-      expected: "the files of onnxruntime-web: ort-wasm-simd-threaded.mjs and ort-wasm-simd-threaded.wasm",
+      expected: `the files of onnxruntime-web: ${build}.mjs and ${build}.wasm`,
       fix: "serve the folder onnxruntime-web/dist of node_modules, and say where: setBrowserFiles({ runtime })",
     },
     cause,

@@ -154,7 +154,7 @@ describe("the device", () => {
 
   it("is one there is", () => {
     expect(() => new Engine({ device: "gpu" as "cpu" })).toThrow(
-      'device: found the string "gpu", expected cpu or wasm. Fix: name one of them, or leave it out: cpu',
+      'device: found the string "gpu", expected cpu or wasm or webgpu. Fix: name one of them, or leave it out: cpu',
     );
   });
 

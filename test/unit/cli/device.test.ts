@@ -28,7 +28,7 @@ test.each(["train", "train --algorithm sft", "pretrain", "demo", "generate", "sc
   "%s has it",
   (command) => {
     const { stdout } = valuehead(cwd, ...command.split(" "), "--help");
-    expect(stdout).toMatch(/--device <name>\s+what computes: cpu, or wasm/);
+    expect(stdout).toMatch(/--device <name>\s+what computes: cpu, webgpu/);
   },
 );
 
@@ -36,8 +36,8 @@ it.each([
   [
     "--device",
     "cuda",
-    "one of cpu, wasm",
-    "what computes: cpu, or wasm, which needs the package onnxruntime-web (default: cpu)",
+    "one of cpu, wasm, webgpu",
+    "what computes: cpu, webgpu (a GPU), or wasm, which needs the package onnxruntime-web (default: cpu)",
   ],
   ["--threads", "0", "a whole number from 1 to 1000000000", "number of engine threads (default: all cores)"],
 ])("%s %s is refused, with what it may be", (flag, value, expected, meaning) => {

@@ -108,7 +108,7 @@ describe("wrong usage ends with 2 and writes nothing", () => {
     ["train", "--model-name-or-path", "it is called --model here"],
     ["train", "--resume-from-checkpoint", "it is called --resume here"],
     ["train", "--overwrite_output_dir", "nothing is overwritten"],
-    ["train", "--gpu", "everything runs on the CPU, with --device wasm on WebAssembly"],
+    ["train", "--gpu", "--device webgpu computes on a GPU"],
     ["train", "--column", "it is called --prompt-column here"],
     ["train", "--zzzzzz", "see valuehead train --help"],
     ["generate", "--n", "it is called --num here"],
