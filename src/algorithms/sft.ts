@@ -1,11 +1,17 @@
 /** @file Language-model training on raw text: the algorithm `sft`. `step` is all of it, from tokens to changed weights. */
 import { z } from "zod";
 import { type Corpus, corpusBytes, type TokenIds } from "../data/corpus.ts";
-import { type PackingOptions, type Windows, windowCount, windowSampler, windowsInOrder } from "../data/packing.ts";
+import {
+  HELD_OUT_BATCH,
+  type PackingOptions,
+  type Windows,
+  windowCount,
+  windowSampler,
+  windowsInOrder,
+} from "../data/packing.ts";
 import type { CorpusSamplerState } from "../data/sampler.ts";
 import { checkWeights, failUnlessFinite } from "../experience/finite.ts";
 import type { AskedTokens } from "../model/asked.ts";
-import { HELD_OUT_BATCH } from "../model/memory.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { scheduleFactor } from "../nn/schedules.ts";
 import { residentBytes } from "../platform/memory.ts";

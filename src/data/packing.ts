@@ -270,3 +270,8 @@ function whole({ ids: all, learned }: Corpus, rows: readonly (readonly Piece[])[
   }
   return { B, T, ids, next, counted, positions, read };
 }
+
+/** Windows of a held-out text that are scored together. */
+export const HELD_OUT_BATCH = 16;
+/** The last windows are fewer: as many as they can be. */
+export const HELD_OUT_SCORED: readonly number[] = [HELD_OUT_BATCH, HELD_OUT_BATCH - 1];

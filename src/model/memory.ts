@@ -213,11 +213,6 @@ const transposedFloats = (model: Architecture): number =>
     0,
   );
 
-/** Windows of a held-out text that are scored together. */
-export const HELD_OUT_BATCH = 16;
-/** The last windows are fewer: as many as they can be. */
-export const HELD_OUT_SCORED: readonly number[] = [HELD_OUT_BATCH, HELD_OUT_BATCH - 1];
-
 /** The options of language-model training that determine its memory. */
 export interface PretrainingSizes {
   batchSize: number;
@@ -227,7 +222,7 @@ export interface PretrainingSizes {
   gradientCheckpointing?: boolean;
   /** Whether sequences hold several documents, none of which sees another. */
   packed?: boolean;
-  /** As in {@link TrainingSizes}: {@link HELD_OUT_SCORED} where the loss is measured on a held-out text, else nothing. */
+  /** As in {@link TrainingSizes}: HELD_OUT_SCORED where the loss is measured on a held-out text, else nothing. */
   scored?: readonly number[];
 }
 

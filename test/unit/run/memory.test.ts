@@ -6,6 +6,7 @@ import { PPOTrainer } from "../../../src/algorithms/ppo.ts";
 import { SFTTrainer } from "../../../src/algorithms/sft.ts";
 import type { Engine } from "../../../src/backend/engine.ts";
 import { tokenizeCorpus } from "../../../src/data/corpus.ts";
+import { HELD_OUT_SCORED } from "../../../src/data/packing.ts";
 import { builtInRewards } from "../../../src/experience/reward-functions.ts";
 import { type GPT2Config, makeConfig } from "../../../src/families/gpt2.ts";
 import { modelFromConfig } from "../../../src/families/index.ts";
@@ -13,7 +14,7 @@ import { type LlamaConfig, makeLlamaConfig } from "../../../src/families/llama.t
 import { writeOnnx } from "../../../src/graph/onnx.ts";
 import { workingBytes } from "../../../src/graph/work.ts";
 import type { LoRAConfig } from "../../../src/model/adapter.ts";
-import { HELD_OUT_SCORED, pretrainingMemory } from "../../../src/model/memory.ts";
+import { pretrainingMemory } from "../../../src/model/memory.ts";
 import type { CausalLMWithValueHead } from "../../../src/model/model.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { checkMemory, fittingOptions, runMemory } from "../../../src/run/memory.ts";
