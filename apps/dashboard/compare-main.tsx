@@ -7,6 +7,7 @@ import type { ComparisonData } from "../../src/run/page/compare-page.ts";
 import type { ComparedResponse, Comparison, Measure } from "../../src/ship/compare.ts";
 import { embedded, unpacked } from "./embedded.ts";
 import { number, plural, signed } from "./format.ts";
+import { Pager } from "./pager.tsx";
 import { getState } from "./store.ts";
 import { applyTheme, Theme } from "./theme-choice.tsx";
 
@@ -292,19 +293,7 @@ function Texts({ rows }: { rows: readonly Row[] }) {
           </li>
         ))}
       </ol>
-      {pages > 1 && (
-        <div class="row pager">
-          <button type="button" disabled={at === 0} onClick={() => setPage(at - 1)}>
-            Previous
-          </button>
-          <span class="num faint">
-            page {at + 1} of {pages}
-          </span>
-          <button type="button" disabled={at >= pages - 1} onClick={() => setPage(at + 1)}>
-            Next
-          </button>
-        </div>
-      )}
+      <Pager at={at} pages={pages} go={setPage} />
     </section>
   );
 }

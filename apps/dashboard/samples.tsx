@@ -4,6 +4,7 @@ import type { RunData, SampleRow } from "../../src/run/page/data.ts";
 import { number, plural } from "./format.ts";
 import { Groups, groupsOfSamples, hasGroups } from "./groups.tsx";
 import { Lens } from "./lens.tsx";
+import { Pager } from "./pager.tsx";
 import { setState, useStore } from "./store.ts";
 
 const PAGE = 50;
@@ -178,19 +179,7 @@ export function Samples({ run, place }: { run: RunData; place: number }) {
             </table>
           </div>
         )}
-        {pages > 1 && (
-          <div class="row pager">
-            <button type="button" disabled={at === 0} onClick={() => setPage(at - 1)}>
-              Previous
-            </button>
-            <span class="num faint">
-              page {at + 1} of {pages}
-            </span>
-            <button type="button" disabled={at >= pages - 1} onClick={() => setPage(at + 1)}>
-              Next
-            </button>
-          </div>
-        )}
+        <Pager at={at} pages={pages} go={setPage} />
       </section>
       {open !== undefined && <Lens run={run} place={place} index={open} />}
     </div>
