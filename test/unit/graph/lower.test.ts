@@ -8,6 +8,7 @@ import { type Program, writeOnnx } from "../../../src/graph/onnx.ts";
 import { cachedAttention, layerNorm, logSoftmax, operations, quantizedLinear } from "../../../src/graph/ops/index.ts";
 import { apply, constant, type Dim, dims, input, type Op, stored } from "../../../src/graph/tensor.ts";
 import { compileCase, type OperationCase } from "../../support/operations.ts";
+import { lacksAll } from "../../support/processor.ts";
 
 const everyCase: OperationCase[] = ["ops.json", "ops-llama.json", "ops-export.json"]
   .flatMap((file) => JSON.parse(readFileSync(new URL(`../../golden/${file}`, import.meta.url), "utf8")))
@@ -16,8 +17,8 @@ const everyCase: OperationCase[] = ["ops.json", "ops-llama.json", "ops-export.js
 const opType = (name: string) => name.slice(name.lastIndexOf(".") + 1);
 
 /** What a program gives, by output; `lacks` are done without. `sizes` are those of its free axes. */
-function results(program: Program, feeds: Slots, lacks: string[] = [], sizes: Readonly<Record<string, number>> = {}) {
-  const session = new Session(program, { threads: 1, lacks: new Set(lacks) });
+function results(program: Program, feeds: Slots, lacks?: string[], sizes: Readonly<Record<string, number>> = {}) {
+  const session = new Session(program, { threads: 1, lacks: lacks && new Set(lacks) });
   const told = ({ name, size }: Dim) => (program.free?.includes(name) ? sizes[name] : size);
   const fetches = Object.fromEntries(
     [...session.outputs].map(([name, { shape }]) => [name, new Float32Array(shape.reduce((n, d) => n * told(d), 1))]),
@@ -37,6 +38,10 @@ function close(got: ArrayLike<number>, want: ArrayLike<number>, tolerance: numbe
 /** No operation emits it; its test is below. */
 const OWN_TESTS = ["Round"];
 
+/** Products of integers, which only ONNX Runtime's own rewriting makes exact on processors without VNNI: it is off where something is lacking. */
+const INTEGER_PRODUCTS = ["MatMulInteger", "MatMulIntegerToFloat"];
+const CUT_OFF = lacksAll("avx512_vnni", "avx_vnni");
+
 describe("without", () => {
   const everything = [...LOWERINGS.keys()];
   const sets: [string, string[]][] = [
@@ -52,6 +57,7 @@ describe("without", () => {
       concerned++;
       const { opTypes } = writeOnnx(program, { lacks: new Set(lacks) });
       for (const one of lacks) expect(opTypes).not.toContain(opType(one));
+      if (CUT_OFF && INTEGER_PRODUCTS.some((one) => opTypes.has(one))) continue;
       const got = results(program, feeds, lacks);
       const same = results(program, feeds);
       for (const [i, { data }] of c.outputs.entries()) {
