@@ -34,11 +34,11 @@ for shape in [(3, 4), (2, 3, 4)]:
 
 
 def quantized_project(x, w, scales, bias=None):
-    """Whole steps of max |x| / 127, then what is left in steps 254 times smaller."""
+    """Whole steps of max |x| / 63, then what is left in steps 126 times smaller."""
     x, w, scales = x.detach(), w.double(), scales.detach()
-    step = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    step = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 63
     whole = (x / step).round()
-    rest = ((x / step - whole) * 254).round() / 254
+    rest = ((x / step - whole) * 126).round() / 126
     y = ((whole + rest) * step) @ (w * scales)
     return y if bias is None else y + bias.detach()
 

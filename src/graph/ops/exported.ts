@@ -73,16 +73,21 @@ export const projectOp: Op = {
 export const project = (x: Tensor, w: Tensor, bias?: Tensor, attrs: { transW?: boolean } = {}) =>
   apply(projectOp, bias ? [x, w, bias] : [x, w], attrs)[0];
 
+/**
+ * Steps in the largest number of a row. Twice 127 of them times a weight of 127 fit in 16 bits, in which x64 processors without VNNI
+ * add pairs of products: with numbers up to 255 they would cut off what does not fit.
+ */
+const LARGEST = 63;
 /** What 0 is among the unsigned numbers that stand for x. */
-const ZERO = 128;
+const ZERO = 64;
 /** A row of zeros has a step too. */
 const SMALLEST_STEP = 1e-30;
-/** Steps of the second rounding in one of the first: what is left, at most half a step, reaches as far as 127 of them. */
-const FINER = 254;
+/** Steps of the second rounding in one of the first: what is left, at most half a step, reaches as far as LARGEST of them. */
+const FINER = 2 * LARGEST;
 
 /**
  * y = x (w scales) + bias in integers of 8 bits: x [..., K], w int8 [K, N], scales [N], bias [N] or none. Each row of x is rounded to whole
- * steps of max |x| / 127, and what is left of it once more to steps 254 times smaller; both are multiplied in one product.
+ * steps of max |x| / 63, and what is left of it once more to steps 126 times smaller; both are multiplied in one product.
  * Rounded once, as quantizedLinear does, a row with one large number loses all its small ones, and Llamas have such rows
  * ("massive activations", Sun et al. 2024, arXiv 2402.17762): there the error would be tens of times that of the rounded weights.
  */
@@ -96,7 +101,7 @@ export const quantizedProjectOp: Op = {
       return to;
     };
     const largest = made("ReduceMax", [made("Abs", [x]), e.int64([-1])], { keepdims: 1 });
-    const step = made("Max", [made("Mul", [largest, e.float(1 / 127)]), e.float(SMALLEST_STEP)]); // [..., 1]
+    const step = made("Max", [made("Mul", [largest, e.float(1 / LARGEST)]), e.float(SMALLEST_STEP)]); // [..., 1]
     const steps = made("Div", [x, step]);
     const whole = made("Round", [steps]);
     const rest = made("Mul", [made("Sub", [steps, whole]), e.float(FINER)]);
