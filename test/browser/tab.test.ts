@@ -48,6 +48,16 @@ async function tab(isolated = true): Promise<{ page: Page; server: StaticServer;
   return { page, server, trouble };
 }
 
+/** Log-probs of a text under the last model of a run. */
+async function lastModelOf(run: string): Promise<number[]> {
+  const at = join(directory, run);
+  const model = await library.loadModel(at, { threads: 1 });
+  const ids = (await library.loadTokenizer(await library.resolveModel(at))).encode(
+    "The film was a pleasant surprise, and I would see it again with my wife and children.",
+  );
+  return [...(await library.scoreTokens(model, ids)).logprobs.slice(1)]; // the first has nothing before it
+}
+
 /** Numbers of one model, wherever it is. Sent to the page as text. */
 async function answers(vh: typeof library, threads: number) {
   const model = await vh.loadModel("tiny", { threads });
@@ -169,14 +179,20 @@ describe.skipIf(!chromium)("a tab", () => {
     await (await saved).saveAs(join(directory, "demo.tar"));
     await page.context().close();
     expect(spawnSync("tar", ["-xf", "demo.tar"], { cwd: directory }).status).toBe(0);
+    // The two models after three steps: in a fourth a draw may be a near thing, and which processor rounds how would decide it.
+    const [theirs, ours] = await Promise.all(["demo", "node"].map(lastModelOf));
+    expect(theirs).toHaveLength(ours.length);
+    for (const [i, logprob] of theirs.entries()) expect(Math.abs(logprob - ours[i])).toBeLessThan(1e-3);
     const more: Steps = [];
-    const goesOn = { ...spec, out: join(directory, "demo"), resume: true, config: { steps: 4 } };
-    const device = { device: "cpu" } as const;
-    for await (const event of library.run({ ...goesOn, ...device }, reward))
-      if (event.type === "step") more.push(event.metrics);
-    const again: Steps = [];
-    const there = { ...spec, out: join(directory, "node"), resume: true, config: { steps: 4 } };
-    for await (const event of library.run(there, reward)) if (event.type === "step") again.push(event.metrics);
-    sameSteps(more, again);
+    const goesOn = {
+      ...spec,
+      out: join(directory, "demo"),
+      resume: true,
+      config: { steps: 4 },
+      device: "cpu",
+    } as const;
+    for await (const event of library.run(goesOn, reward)) if (event.type === "step") more.push(event.metrics);
+    expect(more).toHaveLength(1);
+    expect(more[0]["ppo/policy/first_ratio_deviation"]).toBeLessThan(1e-4);
   }, 1_200_000);
 });
