@@ -34,6 +34,8 @@ export const STREAMS = {
   heldOutJudgements: 13,
   /** Which responses of a worker are scored again; then the step and the part. */
   spotCheck: 14,
+  /** Which gradients of workers are computed again; the seed is none of a run's but chance. */
+  gradientCheck: 15,
 } as const;
 
 /** The random numbers of one purpose: a stream that no other purpose and no other `numbers` have. */

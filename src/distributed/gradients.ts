@@ -5,7 +5,7 @@
 import type { PartGradient } from "../algorithms/learner.ts";
 import type { GradientRequest, GradientWorkers, Microbatch } from "../algorithms/microbatches.ts";
 import { messageOf } from "../base/errors.ts";
-import { RNG } from "../base/rng.ts";
+import { stream } from "../base/streams.ts";
 import { reviveError } from "../base/thrown.ts";
 import type { CollectEvent } from "../experience/parts/parts.ts";
 import { settledWithin } from "../experience/patience.ts";
@@ -63,7 +63,7 @@ export class GradientTasks implements GradientWorkers {
   readonly #always: boolean;
   readonly #check: number;
   /** Not of the run's seed: which gradients are computed again is for nobody to know. */
-  readonly #chance = new RNG(Number.parseInt(randomId().slice(0, 8), 16));
+  readonly #chance = stream(Number.parseInt(randomId().slice(0, 8), 16), "gradientCheck");
   /** Workers of whom a gradient was computed again. */
   readonly #checked = new Set<string>();
   #longest = 0;
