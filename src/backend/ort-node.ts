@@ -14,15 +14,16 @@
  *   (graph/ops/gather.ts), and a session refuses a model that contains ScatterND.
  * - On x64 processors without VNNI (before Ice Lake and Zen 4) products of uint8 by int8 add pairs in 16 bits and cut off what does
  *   not fit: whole numbers come out wrong. An option makes the weights uint8, whose products are exact; it breaks DequantizeLinear
- *   with a scale for each output, so only programs with integer products and without that get it.
+ *   with a scale for each output, so only programs with integer products and without that get it; and it takes their quicker products
+ *   from processors with VNNI, so it is only used where a probe finds sums cut off.
  *
  * A run blocks the calling thread until it is done; the binding has no asynchronous form (see run/worker.ts).
  */
 import { fail, messageOf } from "../base/errors.ts";
 import type { ONNXModel, Program } from "../graph/onnx.ts";
 import { SENTINEL, writeOnnx } from "../graph/onnx.ts";
-import { add } from "../graph/ops/index.ts";
-import { input, type TensorType } from "../graph/tensor.ts";
+import { add, quantizedLinear } from "../graph/ops/index.ts";
+import { input, stored, type TensorType } from "../graph/tensor.ts";
 import { packageRequire } from "../platform/package.ts";
 import type { Backend, DeviceBuffer, Executable, HostArray, Slot, Slots } from "./backend.ts";
 import { engineError, type TensorClass, tensorsOf } from "./slots.ts";
@@ -121,8 +122,8 @@ export class Session {
         fix: "use scatterAddRows or scatterAddLast",
       });
     const { opTypes } = model;
-    const wideSums =
-      traps.wideSums && INTEGER_PRODUCTS.some((op) => opTypes.has(op)) && !opTypes.has("DequantizeLinear");
+    const multiplies = INTEGER_PRODUCTS.some((op) => opTypes.has(op)) && !opTypes.has("DequantizeLinear");
+    const wideSums = traps.wideSums && multiplies && sumsAreCutOff();
     this.#profiling = options.profile !== undefined;
     this.#session = new binding.InferenceSession();
     const { buffer, byteOffset, byteLength } = bytes;
@@ -208,6 +209,26 @@ export function zeroCopyWorks(): boolean {
     zeroCopy = false;
   }
   return zeroCopy;
+}
+
+/** Ones [1, 64] times a matrix of 127 in each place [64, 8]: 64 times 127, whose pairs of products need 17 bits. */
+export function largestProducts(traps: Partial<TrapHandling>): Float32Array {
+  const [K, N] = [64, 8];
+  const weight = stored(new Int8Array(K * N).fill(127), { K, N });
+  const y = quantizedLinear(input("x", { R: 1, K }), weight, input("scales", { N }));
+  const session = new Session({ name: "probe", outputs: { y } }, { threads: 1, traps });
+  const products = new Float32Array(N);
+  session.run({ x: new Float32Array(K).fill(1), scales: new Float32Array(N).fill(1) }, { y: products });
+  session.dispose();
+  return products;
+}
+
+let cutOff: boolean | undefined;
+
+/** Whether sums of integer products are cut off on this processor. Tested once per process. */
+function sumsAreCutOff(): boolean {
+  cutOff ??= largestProducts({ wideSums: false }).some((product) => product < 64 * 126);
+  return cutOff;
 }
 
 /** Memory of the host under the backend's name. */

@@ -250,24 +250,21 @@ ${good.replace("batch.map(", "batch.map(({ prompt, ...sample }) => { if (prompt 
     [1, "Case 2"],
     [2, "Top-p"],
   ])(
-    "exploit %i: it happens, and the audit says why; Stop ends it",
+    "exploit %i: the KL falls below zero, and the audit says why; Stop ends it",
     async (place, title) => {
       const context = await newContext();
       const page = await visit(context, `${server.url}#exploits`);
       await page.locator(".gaps button").nth(place).click();
       await page.waitForSelector("#verdict:has-text('Breach')", PATIENCE);
       expect(await page.locator(".said dd").nth(2).textContent()).toMatch(/padding|end of text|sampl|record/i);
-      // How the KL of the other two falls is in test/examples: a step here takes its time.
-      const step = place === 0 ? 2 : 1;
-      await page.waitForSelector(`[role=status]:has-text('open: step ${step} of')`, PATIENCE);
+      await page.waitForSelector("[role=status]:has-text('open: step 1 of')", PATIENCE);
       await press(page, "Stop");
       await page.waitForSelector(".gaps button:enabled", PATIENCE);
       expect(await page.getByRole("heading", { name: title }).count()).toBe(2);
-      expect(await page.locator(".live .token").count()).toBeGreaterThan(0);
-      expect(page.trouble).toEqual([]);
-      if (place !== 0) return;
       const [last] = await page.locator('b[data-metric="objective/kl"][data-run="0"]').allTextContents();
       expect(Number(last.replace("−", "-"))).toBeLessThan(0);
+      expect(await page.locator(".live .token").count()).toBeGreaterThan(0);
+      expect(page.trouble).toEqual([]);
     },
     200_000,
   );

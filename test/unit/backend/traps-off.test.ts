@@ -1,12 +1,11 @@
 /** @file The traps of ONNX Runtime 1.30.0 with the handling switched off: what traps.test.ts checks is not so by itself. */
 import os from "node:os";
 import { expect, test } from "vitest";
-import { Session } from "../../../src/backend/ort-node.ts";
+import { largestProducts, Session } from "../../../src/backend/ort-node.ts";
 import { add } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { bytesAllocated } from "../../support/allocations.ts";
 import { denormalCounts } from "../../support/denormals.ts";
-import { largestProducts } from "../../support/integer-products.ts";
 import { residentOverLive } from "../../support/memory.ts";
 import { lacksAll } from "../../support/processor.ts";
 import { scatterNDRows, scatterSession } from "../../support/scatter-nd.ts";

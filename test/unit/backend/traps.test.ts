@@ -4,12 +4,11 @@
  */
 import os from "node:os";
 import { expect, test } from "vitest";
-import { Session, zeroCopyWorks } from "../../../src/backend/ort-node.ts";
+import { largestProducts, Session, zeroCopyWorks } from "../../../src/backend/ort-node.ts";
 import { add, scatterAddRows } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { bytesAllocated } from "../../support/allocations.ts";
 import { denormalCounts } from "../../support/denormals.ts";
-import { largestProducts } from "../../support/integer-products.ts";
 import { residentOverLive } from "../../support/memory.ts";
 import { scatterNDRows, scatterSession } from "../../support/scatter-nd.ts";
 import { cpuInPauses } from "../../support/spinning.ts";
