@@ -33,6 +33,29 @@ export function buildPage(): void {
 
 /** Compile src/ to dist/ unless dist/ is that already: tests never run a stale command, nor find what has no source any more. */
 export function buildCli(): void {
+  const lock = join(root, ".cache", "building");
+  mkdirSync(join(root, ".cache"), { recursive: true });
+  while (!taken(lock)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  try {
+    buildUnlessFresh();
+  } finally {
+    rmSync(lock, { recursive: true });
+  }
+}
+
+/** Whether this process builds now: another test file may be at it. One that was killed while it built does not count. */
+function taken(lock: string): boolean {
+  try {
+    mkdirSync(lock);
+    return true;
+  } catch {
+    if (Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? 0) > 180_000)
+      rmSync(lock, { recursive: true, force: true });
+    return false;
+  }
+}
+
+function buildUnlessFresh(): void {
   const main = join(root, "dist", "cli", "main.js");
   const left = existsSync(join(root, "dist"))
     ? readdirSync(join(root, "dist"), { recursive: true, encoding: "utf8" })
