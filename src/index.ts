@@ -1,6 +1,6 @@
 /** @file The whole public API. */
 
-export type { AlgorithmName, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
+export type { AlgorithmName, OlderWeights, RunConfig, TrainedPart, Trainer } from "./algorithms/algorithm.ts";
 export {
   type DPOData,
   type DPOReference,

@@ -1,7 +1,7 @@
 /**
  * @file Runs whose workers, trainer, server and connections fail at random moments end with the weights of one that nothing happened to, and
- * count nothing twice. `npm run worker-faults` makes 100 faults over several runs; `npm run worker-faults -- 20 7` makes 20 with seed 7.
- * It needs nats-server.
+ * count nothing twice. `npm run worker-faults` makes 100 faults over several runs; `npm run worker-faults -- 20 7` makes 20 with seed 7, and
+ * `-- 20 7 ahead` the same in those kinds of runs whose name has that in it. It needs nats-server.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -19,11 +19,18 @@ type Fault = (typeof FAULTS)[number];
 const OFTEN = [3, 3, 1, 1, 2];
 const DRAWN = FAULTS.flatMap((fault, i) => new Array<Fault>(OFTEN[i]).fill(fault));
 
-const KINDS: Readonly<Record<string, readonly string[]>> = {
-  plain: [],
-  adapter: ["--lora", "4"],
-  GRPO: ["--algorithm", "grpo", "--num-generations", "2"],
-  "RLOO, int8 rollouts": ["--algorithm", "rloo", "--num-generations", "2", "--rollout-precision", "int8"],
+/** Flags of a run, and those that it has where there are workers. */
+const KINDS: Readonly<Record<string, { flags: readonly string[]; workers?: readonly string[] }>> = {
+  plain: { flags: [] },
+  adapter: { flags: ["--lora", "4"] },
+  GRPO: { flags: ["--algorithm", "grpo", "--num-generations", "2"] },
+  "RLOO, int8 rollouts": { flags: ["--algorithm", "rloo", "--num-generations", "2", "--rollout-precision", "int8"] },
+  "an adapter, gradients by workers": {
+    flags: ["--lora", "4", "--micro-batch-size", "1"],
+    workers: ["--worker-gradients", "always"],
+  },
+  "drawn ahead": { flags: ["--async", "1"] },
+  "GRPO, drawn two steps ahead": { flags: ["--algorithm", "grpo", "--num-generations", "2", "--async", "2"] },
 };
 
 export interface FaultReport {
@@ -150,14 +157,15 @@ export async function faultTest(
   try {
     while (count() < faults) {
       const kind = kinds[report.runs % kinds.length];
-      const flags = [...KINDS[kind], "--reward", "./slow.mjs", "--rollout-batch-size", String(PART), "--no-eval"];
+      const { flags: own, workers = [] } = KINDS[kind];
+      const flags = [...own, "--reward", "./slow.mjs", "--rollout-batch-size", String(PART), "--no-eval"];
       const whole = `whole, ${kind}`;
       if (!existsSync(join(run.directory, whole))) {
         await wholeRunWith(run, flags, whole);
         log(`${whole}: done`);
       }
       const out = `faults-${report.runs}`;
-      await oneRun({ run, out, flags, net, rng, report, left: allowance(count, faults), log });
+      await oneRun({ run, out, flags: [...flags, ...workers], net, rng, report, left: allowance(count, faults), log });
       report.runs++;
       const found = differences(join(run.directory, whole), join(run.directory, out));
       report.differences.push(...found.map((name) => `${out}/${name}`));
@@ -279,10 +287,11 @@ function listen(trainer: ChildProcess, report: FaultReport): void {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const [faults = 100, seed = 1] = process.argv.slice(2).map(Number);
+  const [faults = 100, seed = 1] = process.argv.slice(2, 4).map(Number);
+  const kinds = Object.keys(KINDS).filter((kind) => kind.includes(process.argv[4] ?? ""));
   const directory = mkdtempSync(join(tmpdir(), "valuehead-faults-"));
   try {
-    const report = await faultTest({ root: process.cwd(), directory, steps: 15 }, faults, seed, console.log);
+    const report = await faultTest({ root: process.cwd(), directory, steps: 15 }, faults, seed, console.log, kinds);
     console.log(JSON.stringify(report));
     if (report.differences.length > 0 || report.miscounted > 0) process.exitCode = 1;
   } finally {

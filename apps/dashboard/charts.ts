@@ -175,6 +175,16 @@ export const GROUPS: readonly ChartGroup[] = [
         ],
       },
       {
+        title: "Importance weights of what another policy drew",
+        series: [
+          s("rollout/importance_weight_mean", "mean"),
+          s("rollout/importance_weight_max", "largest"),
+          s("rollout/importance_weight_min", "smallest"),
+        ],
+        lines: [{ label: "1", at: 1 }],
+      },
+      { title: "Age of the weights that drew", unit: "steps", series: [s("async/staleness", "age")] },
+      {
         title: "Explained variance of the value head",
         series: [s("ppo/val/var_explained", "explained")],
         lines: [{ label: "0: a constant", at: 0 }],

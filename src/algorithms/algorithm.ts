@@ -40,6 +40,18 @@ export interface RunConfig {
   readonly keepBest: boolean;
 }
 
+/** Weights as they were after earlier steps: what responses that are drawn ahead (async) are drawn with. */
+export interface OlderWeights {
+  /** Numbers of each. */
+  readonly size: number;
+  /** After how many steps they must have been taken, for a run that has taken so many. */
+  needed(taken: number): readonly number[];
+  /** Those that are needed, by how many steps had been taken: what is trained, in the order of the model's table. */
+  saved(taken: number): ReadonlyMap<number, Float32Array>;
+  /** Go on from what was saved. */
+  restore(saved: ReadonlyMap<number, Float32Array>): void;
+}
+
 /**
  * An algorithm at work. Between two `step` events of {@link Trainer.train} its models, optimizers and state belong together; saved
  * then and restored, it goes on bit for bit as if nothing had happened.
@@ -56,6 +68,8 @@ export interface Trainer<Data, State extends { step: number }> {
   readonly stepsTaken: number;
   /** What a checkpoint holds. The first part is the model that users load. */
   readonly parts: readonly TrainedPart[];
+  /** Beside the parts, where responses are drawn ahead. */
+  readonly olderWeights?: OlderWeights;
   /** Whether weights, optimizers and state belong together: false while a step's updates are under way. */
   readonly canBeSaved: boolean;
   /** Optimizer steps of a step that has not ended, or did not end well. */
@@ -64,6 +78,6 @@ export interface Trainer<Data, State extends { step: number }> {
   train(data: Data, options?: { signal?: AbortSignal }): AsyncGenerator<TrainEvent>;
   /** Where it is, to be saved with the parts. */
   getState(): State;
-  /** Go on from a saved state. Whoever saved them restores weights and, before this, optimizers. */
+  /** Go on from a saved state. Whoever saved them restores weights (older ones, too) and, before this, optimizers. */
   setState(state: State): void;
 }

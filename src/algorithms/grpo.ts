@@ -13,6 +13,7 @@ import type { z } from "zod";
 import { choice, count, notNegative, onOff, positive } from "../base/option-values.ts";
 import { librarySource, type OptionSource } from "../base/options.ts";
 import { promptTable } from "../data/encode.ts";
+import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
 import { honestyTable, judgedTable, rewardTable, rolloutTable } from "../experience/options.ts";
 import { scoreReference } from "../experience/reference.ts";
@@ -43,7 +44,7 @@ import {
   runTable,
 } from "./options/ppo-options.ts";
 import { groupReport, type Stopwatch, stepSignals } from "./report.ts";
-import { type PromptSource, RolloutTrainer } from "./rollout.ts";
+import { RolloutTrainer } from "./rollout.ts";
 import { updateWeights } from "./update.ts";
 
 /** Options of GRPO and RLOO. */
@@ -188,14 +189,14 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
   }
 
   /** @internal */
-  protected override async *takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
+  protected override async *takeStep(source: PromptQueue | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
     const { config, model, reference, optimizer } = this;
     const { numGenerations, klCoef } = config;
     const step = this.stepsTaken + 1;
 
     // 1 prompts, each numGenerations times; 2 respond, 3 score: the reward judges some groups while the next are drawn
     const answered = yield* this.answers(source, clock);
-    const { episodes, draws, scores: given, data: drawn } = answered;
+    const { episodes, draws, scores: given, data: drawn, staleness } = answered;
     const passes = this.passes(answered);
     const { data, importance } = await rescore(model, drawn, config, passes); // where another policy drew them
     const { batch, logprobs } = data;
@@ -233,7 +234,19 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
     const logRatios = update.logprobs.map((x, i) => x - logprobs[update.index[i]]);
     const clipped = clipFraction(logRatios, update.advantages, config);
     const { tokenizer } = this;
-    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef, refLogprobs, tokenizer };
+    const batchFacts = {
+      config,
+      data,
+      importance,
+      staleness,
+      episodes,
+      given,
+      scores,
+      kl,
+      klCoef,
+      refLogprobs,
+      tokenizer,
+    };
     const facts = { ...batchFacts, advantages, update, optimizer, clipFraction: clipped };
     const { metrics, samples } = groupReport(facts);
     yield* this.idle(stepSignals(facts));

@@ -1,5 +1,6 @@
 /** @file PPO. `takeStep` is the algorithm: prompts, responses, scores, rewards, advantages, updates, report; rollout.ts is around it. */
 import { stream } from "../base/streams.ts";
+import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
 import { scoreReference, wantsExactKl } from "../experience/reference.ts";
 import { rescore, weightTargets } from "../experience/rescore.ts";
@@ -14,7 +15,7 @@ import { Learner } from "./learner.ts";
 import { ppoConfig } from "./options/config.ts";
 import type { PPOConfig, RolloutTrainerOptions, TrainedConfig } from "./options/ppo-options.ts";
 import { type Stopwatch, stepReport, stepSignals } from "./report.ts";
-import { type PromptSource, RolloutTrainer } from "./rollout.ts";
+import { RolloutTrainer } from "./rollout.ts";
 import { checkedTrainerState, type TrainerState } from "./trainer-state.ts";
 import { updatePolicy } from "./update.ts";
 
@@ -41,13 +42,13 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
   }
 
   /** @internal */
-  protected override async *takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
+  protected override async *takeStep(source: PromptQueue | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
     const { config, model, reference, critic, optimizer } = this;
     const [step, klCoef] = [this.stepsTaken + 1, this.klController.value];
 
     // 1 prompts, 2 respond, 3 score: the reward judges one part while the next is drawn
     const answered = yield* this.answers(source, clock);
-    const { episodes, draws, scores: given, data: drawn } = answered;
+    const { episodes, draws, scores: given, data: drawn, staleness } = answered;
     const passes = this.passes(answered);
     const { data, importance } = await rescore(model, drawn, config, passes, critic?.model); // where another policy drew them
     const { batch, logprobs, values } = data;
@@ -88,7 +89,20 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     const { skippedUpdates } = update;
     this.settle({ step, prompts: answered.prompts, scores: moments, audit: audit.state, skippedUpdates });
     const perToken = { refLogprobs, rewards, nonScoreRewards, tokenizer: this.tokenizer };
-    const facts = { config, data, importance, episodes, given, scores, kl, klCoef, update, optimizer, ...perToken };
+    const facts = {
+      config,
+      data,
+      importance,
+      staleness,
+      episodes,
+      given,
+      scores,
+      kl,
+      klCoef,
+      update,
+      optimizer,
+      ...perToken,
+    };
     const { metrics, samples } = stepReport(facts);
     yield* this.idle(stepSignals(facts));
     const all = { ...metrics, ...audit.metrics, ...clock.ppoTimes() };

@@ -20,7 +20,7 @@ import type { UpdateRecord } from "./update.ts";
 
 /** What every algorithm on prompts knows of a step. */
 interface CommonFacts {
-  config: Pick<KLConfig, "klLog"> & Pick<OptimizerConfig, "learningRate"> & { logSamples: number };
+  config: Pick<KLConfig, "klLog"> & Pick<OptimizerConfig, "learningRate"> & { logSamples: number; async: number };
   data: Experience;
   episodes: readonly RewardSample[];
   /** What the reward function said. */
@@ -37,6 +37,8 @@ interface CommonFacts {
   update: UpdateRecord;
   optimizer: AdamW;
   importance?: ImportanceWeights;
+  /** Steps between the weights that drew the batch and those that learn from it. */
+  staleness: number;
 }
 
 export interface ReportFacts extends CommonFacts {
@@ -73,6 +75,7 @@ function commonMetrics(facts: CommonFacts): Metrics {
     "objective/kl_k3_stderr": kl.k3.standardError,
     ...exact,
     ...rollout,
+    ...(config.async > 0 && { "async/staleness": facts.staleness }),
     "objective/kl_coef": facts.klCoef,
     "objective/entropy": sampledEntropy(data.logprobs, data.batch),
     "env/reward_mean": given.mean,

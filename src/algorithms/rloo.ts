@@ -11,6 +11,7 @@
 import type { z } from "zod";
 import { notNegative, onOff } from "../base/option-values.ts";
 import { librarySource, type OptionSource } from "../base/options.ts";
+import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
 import { scoreReference } from "../experience/reference.ts";
 import { rescore } from "../experience/rescore.ts";
@@ -23,7 +24,7 @@ import { rlooLoss } from "./losses.ts";
 import { type Followed, resolveConfig } from "./options/config.ts";
 import { defaultsOf, type RolloutTrainerOptions } from "./options/ppo-options.ts";
 import { groupReport, type Stopwatch, stepSignals } from "./report.ts";
-import { type PromptSource, RolloutTrainer } from "./rollout.ts";
+import { RolloutTrainer } from "./rollout.ts";
 import { responseRatios, updateWeights } from "./update.ts";
 
 /** Every option of an RLOO run. */
@@ -73,14 +74,14 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
   }
 
   /** @internal */
-  protected override async *takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
+  protected override async *takeStep(source: PromptQueue | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent> {
     const { config, model, reference, optimizer } = this;
     const { numGenerations, klCoef } = config;
     const step = this.stepsTaken + 1;
 
     // 1 prompts, each numGenerations times; 2 respond, 3 score: the reward judges some groups while the next are drawn
     const answered = yield* this.answers(source, clock);
-    const { episodes, draws, scores: given, data: drawn } = answered;
+    const { episodes, draws, scores: given, data: drawn, staleness } = answered;
     const passes = this.passes(answered);
     const { data, importance } = await rescore(model, drawn, config, passes); // where another policy drew them
     const { batch, logprobs } = data;
@@ -134,7 +135,19 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
       config,
     );
     const { tokenizer } = this;
-    const batchFacts = { config, data, importance, episodes, given, scores, kl, klCoef, refLogprobs, tokenizer };
+    const batchFacts = {
+      config,
+      data,
+      importance,
+      staleness,
+      episodes,
+      given,
+      scores,
+      kl,
+      klCoef,
+      refLogprobs,
+      tokenizer,
+    };
     const facts = { ...batchFacts, advantages, update, optimizer, clipFraction: clipped };
     const { metrics, samples } = groupReport(facts);
     yield* this.idle(stepSignals(facts));

@@ -4,13 +4,8 @@
  */
 import type { IdList } from "../base/token-ids.ts";
 import type { PromptGiven } from "../data/chat.ts";
-import {
-  type EncodedPrompts,
-  encodePrompts,
-  nextPrompts,
-  type PromptBatch,
-  type PromptsGiven,
-} from "../data/encode.ts";
+import { encodePrompts, type PromptBatch, type PromptsGiven } from "../data/encode.ts";
+import { PromptQueue } from "../data/prompt-queue.ts";
 import { PromptSampler, type PromptSamplerState } from "../data/prompts.ts";
 import type { Passes } from "../experience/ask.ts";
 import { type Audited, auditStep } from "../experience/audit.ts";
@@ -20,8 +15,8 @@ import { nameExtreme } from "../experience/extremes.ts";
 import { checkFinite, checkWeights } from "../experience/finite.ts";
 import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
-import type { Place, Responder, RolloutWorkers } from "../experience/parts/parts.ts";
-import { wantsExactKl } from "../experience/reference.ts";
+import type { Responder, RolloutWorkers } from "../experience/parts/parts.ts";
+import { wantsExactKlAtOnce } from "../experience/reference.ts";
 import { rolloutRemarks } from "../experience/rescore.ts";
 import { checkModelOptions, checkRoles, refuseTrainMode, takeWeights } from "../experience/roles.ts";
 import type { RewardFunction } from "../experience/sample.ts";
@@ -39,7 +34,8 @@ import type { GenerateOptions, SampledResponse } from "../sample/generate.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments, checkIds, type Transform } from "../sample/transforms.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
+import { copiesIn, drawnAfter, laterSteps, PolicyVersions, placeOf, refuseAhead } from "./ahead.ts";
+import { type OlderWeights, partsOf, type TrainedPart, type Trainer } from "./algorithm.ts";
 import { learningOf, passSizes, samplingAs } from "./asking.ts";
 import type { TrainEvent } from "./events.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
@@ -53,14 +49,8 @@ import type { Learners } from "./update.ts";
 /** What a step did. `warnings`: what the audit found, when config.audit is "warn". */
 export type StepResult = Extract<TrainEvent, { type: "step" }> & { warnings: string[] };
 
-/** Where prompts come from. */
-export interface PromptSource {
-  readonly encoded: EncodedPrompts;
-  readonly sampler: PromptSampler;
-}
-
-/** Responses of a step, and where the sampler of prompts is after it. */
-export type StepAnswers = Answered & { readonly prompts?: PromptSamplerState };
+/** Responses of a step, where the sampler of prompts is after it, and how many steps old the weights are that drew them. */
+export type StepAnswers = Answered & { readonly prompts?: PromptSamplerState; readonly staleness: number };
 
 /** A trainer on responses of its own: on prompts with `train`, on responses that you sampled and scored with `step`. */
 export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements Trainer<PromptsGiven, RolloutState> {
@@ -89,6 +79,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   readonly #transforms?: readonly Transform[];
   readonly #drawable?: KeptSet;
   readonly #truncation: TruncateOptions;
+  readonly #versions: PolicyVersions;
   #scoreMoments: RunningMoments = NO_MOMENTS;
   #promptState?: PromptSamplerState;
   #audit = NO_STEPS;
@@ -137,10 +128,11 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     this.#transforms = transforms;
     this.policy = new Learner(model, this.learning);
     this.optimizer = this.policy.optimizer;
+    this.#versions = new PolicyVersions(model, config.async, config.frozenLayers);
   }
 
   /** A step on the next prompts; or, from scores on, on what a caller of {@link step} gave. @internal */
-  protected abstract takeStep(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent>;
+  protected abstract takeStep(source: PromptQueue | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent>;
 
   /**
    * Train until `config.steps` steps are taken. When `signal` aborts, the step in progress is finished first.
@@ -155,10 +147,11 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     if (!("ids" in given))
       for (const message of [...encoded.notes, ...turnNotes(encoded.prompts, this.tokenizer, this.#ends)])
         yield { type: "warning", step: this.stepsTaken, message };
-    if (!this.config.maskReplay) yield { type: "warning", step: this.stepsTaken, message: NO_REPLAY };
     for (const remark of rolloutRemarks(this.config)) yield { ...remark, step: this.stepsTaken };
+    const [copies, prompts] = [this.#copies, this.config.batchSize / this.#copies];
+    const queue = new PromptQueue(encoded, sampler, { prompts, copies });
     while (this.stepsTaken < this.config.steps && !options.signal?.aborted)
-      yield* this.#alone(this.takeStep({ encoded, sampler }, new Stopwatch()));
+      yield* this.#alone(this.takeStep(queue, new Stopwatch()));
     yield { type: "done", step: this.stepsTaken, interrupted: this.stepsTaken < this.config.steps };
   }
 
@@ -172,7 +165,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
    *   scored now, as draws from the whole distribution of the policy at the config's temperature, and the audit tests whether
    *   they can be that (experience/given.ts).
    * @param scores higher is better, one for each response
-   * @throws usage, input - what does not fit together, or is no token id; another step has not ended
+   * @throws usage, input - what does not fit together, or is no token id; another step has not ended; a config with async
    * @throws audit - as {@link train}; a record that is not what the policy says
    */
   async step(
@@ -181,6 +174,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     scores: ArrayLike<number | boolean>,
   ): Promise<StepResult> {
     refuseTrainMode(this.model, this.algorithm);
+    refuseAhead(this.config, `${this.algorithm}Trainer.step`);
     const given = readGiven(this.model.sizes, queries, responses, scores, this.#copies);
     checkDrawn(given.tokens, this.#drawable);
     const warnings: string[] = [];
@@ -222,27 +216,36 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
    * part while the next is drawn.
    * @internal
    */
-  protected async *answers(source: PromptSource | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent, StepAnswers> {
-    const asked = "sampler" in source ? this.#nextPrompts(source) : undefined;
+  protected async *answers(source: PromptQueue | Answered, clock: Stopwatch): AsyncGenerator<TrainEvent, StepAnswers> {
+    const [asked, taken] = [source instanceof PromptQueue ? source.next() : undefined, this.stepsTaken];
     const answered = asked
-      ? yield* collect(this.responder, asked, this.#place(clock), this.policy.grads, this.#remote)
-      : (source as Answered);
+      ? yield* this.#respond(asked, source as PromptQueue, clock)
+      : { ...(source as Answered), prompts: this.#promptState };
     this.#judged = answered;
-    return { ...answered, prompts: asked ? asked.state : this.#promptState };
+    this.#versions.keep(taken);
+    return { ...answered, staleness: taken - drawnAfter(taken + 1, this.config.async) };
   }
 
-  #nextPrompts({ encoded, sampler }: PromptSource): PromptBatch {
-    return nextPrompts(encoded, sampler, this.config.batchSize / this.#copies, this.#copies);
+  /** Responses by the weights that draw this step's, and what the reward says. */
+  async *#respond(
+    asked: PromptBatch,
+    queue: PromptQueue,
+    clock: Stopwatch,
+  ): AsyncGenerator<TrainEvent, Answered & Pick<StepAnswers, "prompts">> {
+    const step = this.stepsTaken + 1;
+    const responder = { ...this.responder, model: this.#policyOf(step) };
+    const place = placeOf(step, this.config, clock);
+    const answered = yield* collect(responder, asked, place, this.policy.grads, this.#remote(queue));
+    return { ...answered, prompts: asked.state };
   }
+
+  /** Who draws the responses of a step. */
+  #policyOf = (step: number): CausalLMWithValueHead => this.#versions.of(step, this.stepsTaken);
 
   /** Scores as they are learned from: after penalties, scaling and clipping. @internal */
   protected shape(scores: readonly number[], { responses }: Experience) {
-    return shapeScores(
-      scores,
-      scoreFacts(responses, this.#truncation, this.eosTokenIds),
-      this.config,
-      this.#scoreMoments,
-    );
+    const facts = scoreFacts(responses, this.#truncation, this.eosTokenIds);
+    return shapeScores(scores, facts, this.config, this.#scoreMoments);
   }
 
   /** How a batch goes through a model. @internal */
@@ -268,9 +271,13 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     this.policy.sumsApart = true;
   }
 
-  get #remote(): RemoteRollouts | undefined {
+  /** Others who may answer, this step and those that may be begun. */
+  #remote(queue: PromptQueue): RemoteRollouts | undefined {
     const { workers, reference, config } = this;
-    return workers && { workers, reference, passes: passSizes(config), wantsExact: wantsExactKl(config) };
+    if (!workers) return undefined;
+    const asked = { passes: passSizes(config), wantsExact: wantsExactKlAtOnce(config) };
+    const later = laterSteps(queue, this.stepsTaken, config);
+    return { workers, reference, ...asked, later, policyOf: this.#policyOf };
   }
 
   /** Whether tokens can be draws from the policy, this step's and all before. @internal */
@@ -323,16 +330,9 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     return { model, reader, reward: this.#reward, rewardName: this.#rewardName, config, sampling: this.sampling() };
   }
 
-  /** The next step, and its random streams: each response has one of its own, whatever else is drawn beside it. */
-  #place(clock: Stopwatch): Place {
-    const [first, laps] = [this.stepsTaken * this.config.batchSize, { respond: "response", score: "scores" } as const];
-    const lap = (done: keyof typeof laps) => clock.lap(`time/get_${laps[done]}`);
-    return { step: this.stepsTaken + 1, streamOf: (i) => first + i, copies: this.#copies, lap };
-  }
-
   /** Responses to each prompt. */
   get #copies(): number {
-    return this.config.numGenerations ?? 1;
+    return copiesIn(this.config);
   }
 
   /** The tokens that end a response. */
@@ -348,6 +348,11 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   /** What is trained. */
   get parts(): readonly TrainedPart[] {
     return partsOf({ "": this.policy });
+  }
+
+  /** What responses of the next steps are drawn with, beside the model, where they are drawn ahead. */
+  get olderWeights(): OlderWeights | undefined {
+    return this.config.async > 0 ? this.#versions : undefined;
   }
 
   /** Whether weights, optimizer and state belong together: false while a step's updates are under way. */
@@ -386,13 +391,10 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   protected settle({ step, prompts, scores, skippedUpdates, audit }: RolloutState): void {
     this.#settledAt = this.optimizer.step;
     this.stepsTaken = step;
+    this.#versions.forget(step);
     this.#promptState = prompts;
     this.#scoreMoments = scores ?? NO_MOMENTS;
     this.#skippedUpdates = skippedUpdates ?? 0;
     this.#audit = audit ?? NO_STEPS;
   }
 }
-
-const NO_REPLAY =
-  "maskReplay is off: tokens drawn from a truncated distribution are scored under the whole one. The policy ratio is then " +
-  "about the probability of the kept set instead of 1, and the policy learns to exploit the difference";

@@ -32,9 +32,9 @@ export const STREAMS = {
   heldOutPairs: 12,
   /** Which judgements (pairs, scores, labels) a reward model never learns from. */
   heldOutJudgements: 13,
-  /** Which responses of a worker are scored again; then the step and the part. */
+  /** Which responses of workers are scored again; the seed is none of a run's but chance. */
   spotCheck: 14,
-  /** Which gradients of workers are computed again; the seed is none of a run's but chance. */
+  /** Which gradients of workers are computed again; the seed is chance, too. */
   gradientCheck: 15,
 } as const;
 

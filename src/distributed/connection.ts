@@ -66,6 +66,7 @@ export const namesOf = (run: string) => ({
   /** Objects: the base, weights, what is too large for a message. */
   bucket: `valuehead-${run}`,
   job: `valuehead.${run}.job`,
+  /** Of tasks and results; then the step. */
   task: `valuehead.${run}.task`,
   result: `valuehead.${run}.result`,
   /** Signs of life of the workers, and what the trainer tells them. */
@@ -175,9 +176,11 @@ export class Connection {
     const add = async (config: Parameters<JetStreamManager["streams"]["add"]>[0]) => {
       const there = await this.#jsm.streams.info(config.name).catch(() => undefined);
       if (!there) await this.#jsm.streams.add(config);
+      else if (String(there.config.subjects) !== String(config.subjects))
+        await this.#jsm.streams.update(config.name, { subjects: config.subjects }); // of an earlier version
     };
     await add({ name: names.stream, subjects: [names.job, `${names.result}.*`], discard: DiscardPolicy.Old });
-    await add({ name: names.tasks, subjects: [names.task], retention: RetentionPolicy.Workqueue });
+    await add({ name: names.tasks, subjects: [`${names.task}.*`], retention: RetentionPolicy.Workqueue });
     const consumer = { durable_name: CONSUMER, ack_policy: AckPolicy.Explicit, ack_wait: seconds(ackWait) };
     const known = await this.#jsm.consumers.info(names.tasks, CONSUMER).catch(() => undefined);
     if (!known || known.config.ack_wait !== consumer.ack_wait) {

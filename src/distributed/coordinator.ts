@@ -1,36 +1,21 @@
 /**
- * @file The trainer's side: parts of a step as tasks, results collected in their order. The trainer stays able to do everything itself, and
+ * @file The trainer's side: parts of steps as tasks, results collected in their order. The trainer stays able to do everything itself, and
  * does what nobody else does in time: workers make a run faster, and nothing else of it depends on them.
  */
-import { passSizes } from "../algorithms/asking.ts";
 import { messageOf } from "../base/errors.ts";
-import { reviveError } from "../base/thrown.ts";
 import type { AnsweredPart, CollectEvent, Part, RolloutRequest, RolloutWorkers } from "../experience/parts/parts.ts";
-import { limiter, settledWithin } from "../experience/patience.ts";
-import { wantsExactKl } from "../experience/reference.ts";
+import { settledWithin } from "../experience/patience.ts";
 import { breathe } from "../platform/worker.ts";
-import { samplingOptions } from "../sample/token-sampler.ts";
-import { Adjustments } from "../sample/transforms.ts";
 import { BaseSender } from "./base-model.ts";
 import { Connection, namesOf, noRoom, patiently, sealedName, withoutSecrets } from "./connection.ts";
 import { measureLink } from "./gradient-link.ts";
-import { isOfGradient } from "./gradient-messages.ts";
 import { GradientTasks } from "./gradients.ts";
 import { checkJobSource, gradientBytes, type JobFacts, type JobSource, jobOf, type WorkersSpec } from "./job.ts";
-import {
-  controlToBytes,
-  heartbeatFromBytes,
-  type Job,
-  jobToBytes,
-  type Result,
-  resultFromBytes,
-  type Task,
-  taskToBytes,
-} from "./messages.ts";
+import { controlToBytes, heartbeatFromBytes, type Job, jobToBytes, type Task, taskToBytes } from "./messages.ts";
 import { isPlain, PendingStep } from "./pending-step.ts";
 import { WorkerRegistry } from "./registry.ts";
-import { type Expected, rowsToCheck, wrongForm, wrongNumbers, wrongScores } from "./validation.ts";
-import { namesToSend, WeightsSender, WrongWeights } from "./weights.ts";
+import { ResultReader } from "./results.ts";
+import { namesToSend, WeightsSender } from "./weights.ts";
 
 const CHECK = 0.05;
 /** Milliseconds between looks at the time. */
@@ -54,12 +39,13 @@ export class Coordinator implements RolloutWorkers {
   readonly #news: { type: "note" | "warning"; message: string }[] = [];
   readonly #unsubscribe: (() => void)[] = [];
   #wake = () => {};
+  readonly #results: ResultReader;
+  /** Steps that were given out and are not over: the one in progress, and those that are drawn ahead. */
+  readonly #steps = new Map<number, PendingStep>();
+  /** What is left on the server of steps that are over. */
+  readonly #litter = { objects: new Set<string>(), steps: new Set<number>() };
   /** Connections since the streams were last seen to be whole. */
   #returns = 0;
-  /** Seconds that the longest part took a worker. */
-  #longest = 0;
-  /** Objects of the step's tasks and results, to be deleted when it is over. */
-  readonly #objects = new Set<string>();
   /** What patience is multiplied with. */
   #trust = 1;
   /** Parts that the trainer answered although there were workers. */
@@ -83,6 +69,9 @@ export class Coordinator implements RolloutWorkers {
     this.#weights = new WeightsSender(source.model, names);
     this.#timeout = job.ackWait;
     this.#registry = new WorkerRegistry(1000 * job.ackWait, job);
+    const lent = { connection, source, job, registry: this.#registry, weights: this.#weights, steps: this.#steps };
+    const does = { litter: this.#litter, wake: () => this.#wake(), ban: this.#ban.bind(this) };
+    this.#results = new ResultReader({ ...lent, ...does }, spec.check ?? CHECK);
     const { result, heartbeat } = namesOf(job.run);
     this.#unsubscribe.push(
       connection.subscribe(`${result}.*`, (bytes) => {
@@ -145,43 +134,81 @@ export class Coordinator implements RolloutWorkers {
     await this.#connection.publish(job, jobToBytes(this.#job));
   }
 
-  async *answer(step: RolloutRequest): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined> {
-    yield* this.#say(step.step);
+  async *answer(request: RolloutRequest): AsyncGenerator<CollectEvent, readonly AnsweredPart[] | undefined> {
+    const { step } = request;
+    yield* this.#say(step);
     await settledWithin(this.#connection.flush(), 1); // who has come is heard of first
     await breathe();
-    if (!this.#connection.connected || this.#registry.ready().length === 0) return undefined;
-    yield* this.#say(step.step);
-    const going = new PendingStep(step, this.#expected());
+    const isThere = this.#connection.connected && this.#registry.ready().length > 0;
+    if (!isThere && !this.#steps.has(step)) return undefined;
+    yield* this.#say(step);
     try {
-      await this.#post(going);
+      if (isThere) await this.#post(request);
     } catch (error) {
-      yield this.#warning(step.step, `nothing could be given to workers: ${messageOf(error)}; the step is done here`);
-      return undefined;
+      const [what, then] = this.#steps.has(step)
+        ? ["no later step could be given", "tried again with the next"]
+        : ["nothing could be given", "the step is done here"];
+      yield this.#warning(step, `${what} to workers: ${messageOf(error)}; ${then}`);
     }
-    yield* this.#collect(going);
-    yield this.#report(step.step);
+    const going = this.#steps.get(step);
+    if (!going) return undefined;
+    yield* this.#collect(request, going);
+    this.#end(going);
+    yield this.#report(step);
     return going.answers as AnsweredPart[];
   }
 
-  #expected(): Expected {
-    const { model, reference, config } = this.#source;
-    const adjustments = new Adjustments(samplingOptions(this.#source.sampling()), model.sizes.vocabSize);
-    const passes = { ...passSizes(config), adjustments };
-    return { model, reference, passes, adjustments, config, wantsExact: wantsExactKl(config) };
+  /** Give out a step, and those that may be begun before their turn, unless they are out already. */
+  async #post(request: RolloutRequest): Promise<void> {
+    if (await this.#mend()) await this.#again(request);
+    await this.#tidy();
+    for (const asked of [request, ...request.later]) {
+      if (this.#steps.has(asked.step)) continue;
+      const going = new PendingStep(asked);
+      await this.#send(request, going);
+      this.#steps.set(asked.step, going);
+      try {
+        await this.#publish(going, going.parts);
+      } catch (error) {
+        this.#end(going);
+        throw error;
+      }
+    }
   }
 
-  async #post(going: PendingStep): Promise<void> {
+  /** Delete what the server has of steps that are over. */
+  async #tidy(): Promise<void> {
     const { run } = this.#job;
-    await this.#mend();
-    const { tasks, stream, result } = namesOf(run);
-    await this.#connection.purge(tasks); // of steps that are over
-    await this.#connection.purge(stream, `${result}.*`);
-    this.#inbox.length = 0;
-    this.#objects.delete("");
-    for (const name of this.#objects) void this.#connection.deleteObject(run, name);
-    this.#objects.clear();
-    going.version = await this.#weights.send(this.#connection, run);
-    await this.#publish(going, going.step.parts);
+    const { tasks, task, stream, result } = namesOf(run);
+    if (this.#steps.size > 0)
+      for (const step of this.#litter.steps) {
+        await this.#connection.purge(tasks, `${task}.${step}`);
+        await this.#connection.purge(stream, `${result}.${step}`);
+      }
+    else {
+      await this.#connection.purge(tasks);
+      await this.#connection.purge(stream, `${result}.*`);
+      this.#inbox.length = 0;
+    }
+    this.#litter.objects.delete("");
+    for (const name of this.#litter.objects) void this.#connection.deleteObject(run, name);
+    this.#litter.objects.clear();
+    this.#litter.steps.clear();
+  }
+
+  /** Put the weights that draw a step on the server. */
+  async #send({ policyOf }: RolloutRequest, going: PendingStep): Promise<void> {
+    const used = [...this.#steps.values()].map(({ version }) => version);
+    const model = policyOf(going.step);
+    going.version = await this.#weights.send(this.#connection, this.#job.run, { model, used });
+  }
+
+  /** A step is over. */
+  #end(going: PendingStep): void {
+    this.#steps.delete(going.step);
+    this.#litter.steps.add(going.step);
+    for (const name of going.objects) this.#litter.objects.add(name);
+    for (const used of going.used()) this.#registry.done(used.worker, used.responses, used);
   }
 
   /** After the connection was lost: what the server may have forgotten. */
@@ -197,52 +224,52 @@ export class Coordinator implements RolloutWorkers {
     return true;
   }
 
-  async #publish({ step, version }: PendingStep, parts: readonly Part[]): Promise<void> {
+  async #publish(going: PendingStep, parts: readonly Part[]): Promise<void> {
     const { run, session } = this.#job;
-    const rows = step.parts.reduce((most, { queries }) => Math.max(most, queries.length), 0);
+    const { step, version } = going;
+    const rows = going.parts.reduce((most, { queries }) => Math.max(most, queries.length), 0);
     for (const part of parts) {
       const judge = part.prompts.every(({ row }) => isPlain(row));
-      const task: Task = { session, step: step.step, version, rows, judge, part };
-      const id = `${session}-${step.step}-${part.index}`;
+      const task: Task = { session, step, version, rows, judge, part };
+      const id = `${session}-${step}-${part.index}`;
       const message = await this.#connection.seal(run, `task-${id}`, taskToBytes(task));
-      this.#objects.add(sealedName(message) ?? "");
-      await this.#connection.publish(namesOf(run).task, message, id);
+      going.objects.add(sealedName(message) ?? "");
+      await this.#connection.publish(`${namesOf(run).task}.${step}`, message, id);
     }
   }
 
   /** Wait for results, and do here what nobody does. */
-  async *#collect(going: PendingStep): AsyncGenerator<CollectEvent, void> {
+  async *#collect(request: RolloutRequest, going: PendingStep): AsyncGenerator<CollectEvent, void> {
     const { step } = going;
-    const total = step.parts.reduce((n, { queries }) => n + queries.length, 0);
-    const judging = limiter(this.#source.config.rewardConcurrency);
+    const total = going.parts.reduce((n, { queries }) => n + queries.length, 0);
     let [told, taken, progressAt] = [0, 0, performance.now()];
     while (!going.isDone) {
       for (const bytes of this.#inbox.splice(0)) {
-        const fault = await this.#take(going, bytes, judging);
-        if (fault) yield this.#warning(step.step, fault);
+        const fault = await this.#results.take(request, bytes);
+        if (fault) yield this.#warning(step, fault);
       }
       going.throwIfFailed();
       if (going.taken > taken) [taken, progressAt] = [going.taken, performance.now()];
       if (going.answered > told) {
         told = going.answered;
-        yield { type: "progress", step: step.step, phase: "respond", done: told, total };
+        yield { type: "progress", step, phase: "respond", done: told, total };
       }
-      yield* this.#say(step.step);
+      yield* this.#say(step);
       if (going.isDone) break;
       const next = going.next();
       const silence = (performance.now() - progressAt) / 1000;
-      const patience = this.#trust * Math.max(2 * this.#timeout, PATIENCE * this.#longest);
-      if (this.#connection.connected && this.#connection.returns !== this.#returns) await this.#recover(going);
+      const patience = this.#trust * Math.max(2 * this.#timeout, PATIENCE * this.#results.longest);
+      if (this.#connection.connected && this.#connection.returns !== this.#returns) await this.#recover(request);
       if (next && (going.mine.has(next.index) || this.#registry.ready().length === 0 || silence > patience)) {
         this.#here++;
-        going.answer(next, await step.here(next));
+        going.answer(next, await request.here(next));
         await breathe();
         continue;
       }
       await this.#wait();
     }
     this.#trust = going.taken > 0 ? 1 : this.#trust / 2; // those who are there and do nothing are waited for less and less
-    yield { type: "progress", step: step.step, phase: "score", done: total, total };
+    yield { type: "progress", step, phase: "score", done: total, total };
   }
 
   /** Until a result has come, or it is time to look at the time. */
@@ -255,88 +282,28 @@ export class Coordinator implements RolloutWorkers {
     this.#wake = () => {};
   }
 
-  /** The server was away: what it stored meanwhile is read, and what it may have lost is given out again. */
-  async #recover(going: PendingStep): Promise<void> {
+  /** The server was away. */
+  async #recover(request: RolloutRequest): Promise<void> {
     try {
       await this.#mend();
-      const { run } = this.#job;
-      const { result } = namesOf(run);
-      for (const bytes of await this.#connection.stored(run, `${result}.${going.step.step}`)) this.#inbox.push(bytes);
-      going.version = await this.#weights.send(this.#connection, run);
-      await this.#publish(
-        going,
-        going.step.parts.filter(({ index }) => !going.has(index)),
-      );
+      await this.#again(request);
     } catch {
       // it is away again: the next look tries anew, and meanwhile the work is done here
     }
   }
 
-  /** Read a result. @returns what is wrong with it, to tell the user */
-  async #take(going: PendingStep, bytes: Uint8Array, judging: ReturnType<typeof limiter>): Promise<string | undefined> {
-    const { run, session } = this.#job;
-    let result: Result;
-    const name = sealedName(bytes);
-    if (name?.startsWith("result-")) this.#objects.add(name);
-    try {
-      const message = await this.#connection.open(run, bytes);
-      if (!message) return "a message among the results leads nowhere: it is not used";
-      if (isOfGradient(message)) return undefined; // of an optimizer step that is over
-      result = resultFromBytes(message);
-    } catch (error) {
-      return `a message among the results is none of a worker (${messageOf(error).slice(0, 200)}): it is not used`;
+  /** What the server stored while it was away is read, and what it may have lost is given out again. */
+  async #again(request: RolloutRequest): Promise<void> {
+    const { run } = this.#job;
+    for (const going of this.#steps.values()) {
+      for (const bytes of await this.#connection.stored(run, `${namesOf(run).result}.${going.step}`))
+        this.#inbox.push(bytes);
+      await this.#send(request, going);
+      await this.#publish(
+        going,
+        going.parts.filter(({ index }) => !going.has(index)),
+      );
     }
-    const { worker, index } = result;
-    if (this.#registry.isRefused(worker)) return undefined;
-    if (result.session !== session) return `a result of ${worker} is of another session of the run: it is not used`;
-    const part = going.step.parts[index];
-    const isOld = result.step !== going.step.step || result.version !== going.version;
-    if (isOld || !part || going.has(index)) {
-      this.#registry.late(worker);
-      return undefined;
-    }
-    if (result.error) return this.#failed(going, part, result);
-    const answer = result.answer as NonNullable<Result["answer"]>;
-    const wrong =
-      wrongForm(part, answer, going.expected) ??
-      wrongScores(result.scores, part.queries.length) ??
-      (await wrongNumbers(
-        rowsToCheck(this.#spec.check ?? CHECK, part, going.step.step, this.#source.config.seed),
-        answer,
-        going.expected,
-      ));
-    if (wrong !== undefined) return this.#refuse(going, worker, wrong);
-    this.#longest = Math.max(this.#longest, result.seconds);
-    const samples = going.step.read(part, answer.data);
-    const done = (scores: readonly number[]) => {
-      going.judging.delete(index);
-      if (!going.has(index) && !this.#registry.isRefused(worker)) {
-        going.answer(part, { ...answer, samples, scores }, worker);
-        this.#registry.done(worker, part.queries.length, result);
-      }
-      this.#wake();
-    };
-    if (result.scores) done(result.scores);
-    else {
-      going.judging.add(index);
-      judging(() => going.step.judge(samples)).then(done, (error) => {
-        going.failure = { error };
-        this.#wake();
-      });
-    }
-    return undefined;
-  }
-
-  /** A worker could not do a task: it is done here, and an error that this process has too ends the run as it always does. */
-  #failed(going: PendingStep, { index }: Part, { worker, error }: Result): string {
-    going.mine.add(index);
-    if (error?.name === WrongWeights.name) {
-      this.#weights.forget();
-      return `the weights that reached worker ${worker} are not those that were sent: ${error.message.slice(0, 500)}. It does not use them; they are sent anew with the next step`;
-    }
-    const times = this.#registry.failed(worker);
-    const what = error ? messageOf(reviveError(error)) : "an error";
-    return `worker ${worker} failed at a task, which is done here: ${what.slice(0, 500)}${times > 2 ? this.#ban(worker, what) : ""}`;
   }
 
   #ban(worker: string, why: string): string {
@@ -347,13 +314,6 @@ export class Coordinator implements RolloutWorkers {
       controlToBytes({ type: "refused", worker, session, why: why.slice(0, 2000) }),
     );
     return "; nothing of it is used from now on";
-  }
-
-  /** A worker whose numbers are wrong: what it did in this step is done again. */
-  #refuse(going: PendingStep, worker: string, why: string): string {
-    this.#ban(worker, why);
-    const again = going.forget(worker);
-    return `worker ${worker} is refused: ${why}. Nothing of it is used from now on${again > 0 ? `, and ${again} of its parts are done again` : ""}`;
   }
 
   #hear(bytes: Uint8Array): void {

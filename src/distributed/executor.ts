@@ -10,7 +10,7 @@ import { experience } from "../experience/experience.ts";
 import { truncateOptions } from "../experience/options.ts";
 import { drawPart, samplesOf } from "../experience/parts/parts.ts";
 import { limiter } from "../experience/patience.ts";
-import { scoreReference, wantsExactKl } from "../experience/reference.ts";
+import { scoreReference, wantsExactKlAtOnce } from "../experience/reference.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
 import { computeScores } from "../experience/score.ts";
 import { openModel } from "../families/index.ts";
@@ -106,7 +106,7 @@ export class TaskExecutor {
     const rollout = await drawPart(responder, part, this.#decoding(version, form));
     const data = experience([rollout], this.#config.maskReplay);
     const passes = { ...passSizes(this.#config), adjustments: this.#adjustments };
-    const exact = wantsExactKl(this.#config);
+    const exact = wantsExactKlAtOnce(this.#config);
     const reference = await scoreReference(this.#model, this.#reference, data, passes, exact);
     return { answer: { data, reference }, samples: samplesOf(responder, part, data.responses) };
   }

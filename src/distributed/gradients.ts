@@ -5,11 +5,9 @@
 import type { PartGradient } from "../algorithms/learner.ts";
 import type { GradientRequest, GradientWorkers, Microbatch } from "../algorithms/microbatches.ts";
 import { messageOf } from "../base/errors.ts";
-import { stream } from "../base/streams.ts";
 import { reviveError } from "../base/thrown.ts";
 import type { CollectEvent } from "../experience/parts/parts.ts";
 import { settledWithin } from "../experience/patience.ts";
-import { randomId } from "../platform/hash.ts";
 import { breathe } from "../platform/worker.ts";
 import { type Connection, namesOf, sealedName } from "./connection.ts";
 import { type Link, ownShare, whyNot } from "./gradient-link.ts";
@@ -22,6 +20,7 @@ import {
 } from "./gradient-messages.ts";
 import type { Job } from "./messages.ts";
 import type { WorkerRegistry } from "./registry.ts";
+import { secretStream } from "./validation.ts";
 import { type WeightsSender, WrongWeights } from "./weights.ts";
 
 /** What a coordinator lends. */
@@ -62,8 +61,7 @@ export class GradientTasks implements GradientWorkers {
   readonly #link: Link;
   readonly #always: boolean;
   readonly #check: number;
-  /** Not of the run's seed: which gradients are computed again is for nobody to know. */
-  readonly #chance = stream(Number.parseInt(randomId().slice(0, 8), 16), "gradientCheck");
+  readonly #chance = secretStream("gradientCheck");
   /** Workers of whom a gradient was computed again. */
   readonly #checked = new Set<string>();
   #longest = 0;
@@ -133,7 +131,7 @@ export class GradientTasks implements GradientWorkers {
       const task = { session, step, update, index, version, data: question(data, rows), inputs };
       const id = `${session}-${step}-${update}-g${index}`;
       const message = await connection.seal(run, `task-${id}`, gradientTaskToBytes(task));
-      await connection.publish(namesOf(run).task, message, id);
+      await connection.publish(`${namesOf(run).task}.${step}`, message, id);
     }
   }
 

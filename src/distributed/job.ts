@@ -51,9 +51,17 @@ export function gradientBytes({ model, config }: Pick<JobSource, "model" | "conf
   return 4 * trainedRows(table, names).reduce((n, { start, end }) => n + end - start, 0);
 }
 
-/** @throws config - a model that workers cannot be given; gradients to share where an optimizer step has one microbatch */
+/** @throws config - a model that workers cannot be given; gradients to share where an optimizer step has one microbatch, or beside async */
 export function checkJobSource({ model, config }: Pick<JobSource, "model" | "config">, spec: WorkersSpec): void {
-  const { microBatchSize, miniBatchSize } = config;
+  const { microBatchSize, miniBatchSize, async } = config;
+  if (spec.gradients && async > 0)
+    fail("config", {
+      where: "workers, gradients",
+      found: `async ${async}`,
+      expected:
+        "one of the two: with async workers draw responses while the trainer computes the gradients, which would wait behind them",
+      fix: "leave --worker-gradients out, or --async",
+    });
   if (spec.gradients && (microBatchSize === 0 || microBatchSize >= miniBatchSize))
     fail("config", {
       where: "workers, gradients",

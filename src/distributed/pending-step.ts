@@ -1,25 +1,30 @@
 /** @file A step while workers answer it: which parts are here, whose they are, and which are still to come. */
-import type { AnsweredPart, Part, RolloutRequest } from "../experience/parts/parts.ts";
-import type { Expected } from "./validation.ts";
+import type { AnsweredPart, Part, StepParts } from "../experience/parts/parts.ts";
+import type { Result } from "./messages.ts";
+
+/** Whose a part is, and what it took. */
+type By = Pick<Result, "worker" | "seconds" | "busy">;
 
 /** A step while it is answered. */
-export class PendingStep {
-  readonly step: RolloutRequest;
-  readonly expected: Expected;
+export class PendingStep implements StepParts {
+  readonly step: number;
+  readonly parts: readonly Part[];
   version = "";
+  /** Objects of its tasks and results. */
+  readonly objects = new Set<string>();
   readonly answers: (AnsweredPart | undefined)[];
-  readonly #by: (string | undefined)[];
+  readonly #by: (By | undefined)[];
   /** Parts that the trainer does, because a worker failed at them. */
   readonly mine = new Set<number>();
   /** Parts whose responses are here and whose scores are not. */
   readonly judging = new Set<number>();
   failure?: { error: unknown };
 
-  constructor(step: RolloutRequest, expected: Expected) {
+  constructor({ step, parts }: StepParts) {
     this.step = step;
-    this.expected = expected;
-    this.answers = new Array(step.parts.length).fill(undefined);
-    this.#by = new Array(step.parts.length).fill(undefined);
+    this.parts = parts;
+    this.answers = new Array(parts.length).fill(undefined);
+    this.#by = new Array(parts.length).fill(undefined);
   }
 
   has = (index: number): boolean => this.answers[index] !== undefined || this.judging.has(index);
@@ -36,8 +41,8 @@ export class PendingStep {
   /** Parts that workers answered so far. */
   taken = 0;
 
-  answer({ index }: Part, answer: AnsweredPart, by?: string): void {
-    if (by !== undefined) this.taken++;
+  answer({ index }: Part, answer: AnsweredPart, by?: By): void {
+    if (by) this.taken++;
     this.judging.delete(index);
     this.answers[index] = answer;
     this.#by[index] = by;
@@ -45,7 +50,7 @@ export class PendingStep {
 
   /** The first part that is to be done: those that workers failed at before others. */
   next(): Part | undefined {
-    const open = this.step.parts.filter(({ index }) => !this.has(index));
+    const open = this.parts.filter(({ index }) => !this.has(index));
     return open.find(({ index }) => this.mine.has(index)) ?? open[0];
   }
 
@@ -53,13 +58,18 @@ export class PendingStep {
   forget(worker: string): number {
     let count = 0;
     this.#by.forEach((by, index) => {
-      if (by !== worker) return;
+      if (by?.worker !== worker) return;
       this.answers[index] = undefined;
       this.#by[index] = undefined;
       this.mine.add(index);
       count++;
     });
     return count;
+  }
+
+  /** What workers did of it. */
+  used(): (By & { responses: number })[] {
+    return this.#by.flatMap((by, i) => (by ? [{ ...by, responses: this.parts[i].queries.length }] : []));
   }
 
   throwIfFailed(): void {

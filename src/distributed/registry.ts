@@ -81,6 +81,7 @@ export class WorkerRegistry {
     return entry.facts;
   }
 
+  /** A part, or a gradient, of it was used. */
   done(worker: string, responses: number, { seconds, busy }: { seconds: number; busy: number }): void {
     const facts = this.#factsOf(worker);
     facts.tasks++;

@@ -1,4 +1,5 @@
 /** @file Whether a result can be what the trainer asked for. Everything is looked at that can be seen at once; a share of the responses is scored again. */
+import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { ask, type Passes, pick } from "../experience/ask.ts";
 import { ratioTolerance } from "../experience/audit.ts";
@@ -6,10 +7,12 @@ import type { Experience } from "../experience/experience.ts";
 import type { Part } from "../experience/parts/parts.ts";
 import type { ReferenceScores } from "../experience/reference.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
+import { randomId } from "../platform/hash.ts";
 import type { Adjustments } from "../sample/transforms.ts";
 
 /** What a result is held against. */
 export interface Expected {
+  /** The policy that drew it. */
   readonly model: CausalLMWithValueHead;
   readonly reference: CausalLMWithValueHead;
   readonly passes: Passes;
@@ -20,7 +23,6 @@ export interface Expected {
     temperature: number;
     repetitionPenalty: number;
     rolloutPrecision: string;
-    seed: number;
   };
 }
 
@@ -62,11 +64,17 @@ export function wrongScores(scores: readonly number[] | undefined, rows: number)
   return `${scores.length} scores for ${rows} responses, or some that are no numbers`;
 }
 
-/** Rows of a part that are scored again: `share` of them, one at least unless it is 0, by seed and place. */
-export function rowsToCheck(share: number, part: Part, step: number, seed: number): Int32Array {
-  const rows = part.queries.length;
+/**
+ * Chance that only this process knows. What is looked at again is drawn from it and not from the run's seed, which workers are told: one who
+ * could foresee it would send right numbers there and wrong ones elsewhere. Nothing of a run depends on it.
+ */
+export const secretStream = (purpose: "spotCheck" | "gradientCheck"): RNG =>
+  stream(Number.parseInt(randomId().replaceAll("-", "").slice(0, 12), 16), purpose);
+
+/** Some of so many rows, to be scored again: `share` of them, one at least unless it is 0. */
+export function rowsToCheck(share: number, rows: number, chance: RNG): Int32Array {
   const count = share === 0 ? 0 : Math.max(1, Math.ceil(share * rows));
-  return stream(seed, "spotCheck", step, part.index).permutation(rows).slice(0, count).sort();
+  return chance.permutation(rows).slice(0, count).sort();
 }
 
 /** Rounding of values, relative to their size. */

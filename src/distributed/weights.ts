@@ -53,8 +53,10 @@ export class WeightsSender {
   readonly #names: readonly string[];
   #tensors: Tensors = [];
   #version = "";
-  /** Versions whose objects are on the server, the newest last. */
-  #kept: string[] = [];
+  /** Versions whose objects are on the server, the newest last, each with those whose objects it needs. */
+  #kept = new Map<string, ReadonlySet<string>>();
+  /** Those of them that the server has not lost. */
+  readonly #there = new Set<string>();
   /** Bytes of the last object. */
   bytes = 0;
 
@@ -63,13 +65,22 @@ export class WeightsSender {
     this.#names = names;
   }
 
-  /** Put what changed since the last time on the server. @returns the version */
-  async send(connection: Store, run: string): Promise<string> {
-    const { parameters } = this.#model;
+  /**
+   * Put what changed since the last time on the server.
+   * @param model whose weights they are, where they are not those of now
+   * @param used  versions that are still asked for, beside this one and the last
+   * @returns the version
+   */
+  async send(
+    connection: Store,
+    run: string,
+    { model = this.#model, used = [] }: { model?: CausalLMWithValueHead; used?: Iterable<string> } = {},
+  ): Promise<string> {
+    const { parameters } = model;
     const before = new Map(this.#tensors.map((tensor) => [tensor.name, tensor]));
     const sums = this.#names.map((name) => ({ name, sha256: sumOfTensor(parameters.view(name)), at: "" }));
     const version = versionOf(sums);
-    if (version === this.#version) return version;
+    if (this.#there.has(version)) return version;
     const here: number[] = [];
     sums.forEach((tensor, i) => {
       const old = before.get(tensor.name);
@@ -82,9 +93,17 @@ export class WeightsSender {
     this.bytes = object.length;
     this.#tensors = sums;
     this.#version = version;
-    const needed = new Set([version, this.#kept[this.#kept.length - 1], ...sums.map(({ at }) => at)]);
-    for (const old of this.#kept) if (!needed.has(old)) await connection.deleteObject(run, objectOf(old));
-    this.#kept = [...this.#kept.filter((old) => needed.has(old)), version];
+    const last = [...this.#kept.keys()].at(-1) ?? version;
+    this.#there.add(version);
+    this.#kept.delete(version); // sent again it is the newest
+    this.#kept.set(version, new Set([version, ...sums.map(({ at }) => at)]));
+    const needed = new Set([version, last, ...used].flatMap((one) => [...(this.#kept.get(one) ?? [])]));
+    for (const old of [...this.#kept.keys()]) {
+      if (needed.has(old)) continue;
+      this.#kept.delete(old);
+      this.#there.delete(old);
+      await connection.deleteObject(run, objectOf(old));
+    }
     return version;
   }
 
@@ -92,6 +111,7 @@ export class WeightsSender {
   forget(): void {
     this.#tensors = [];
     this.#version = "";
+    this.#there.clear();
   }
 }
 

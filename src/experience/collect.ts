@@ -24,6 +24,7 @@ import {
   partsOfStep,
   type Responder,
   type RolloutWorkers,
+  type StepParts,
   samplesOf,
 } from "./parts/parts.ts";
 import { limiter } from "./patience.ts";
@@ -57,6 +58,10 @@ export interface RemoteRollouts {
   readonly reference: CausalLMWithValueHead;
   readonly passes: Omit<Passes, "adjustments">;
   readonly wantsExact: boolean;
+  /** Steps that may be begun before their turn, as in {@link RolloutRequest}. */
+  readonly later: readonly StepParts[];
+  /** Who draws the responses of a step, as in {@link RolloutRequest}. */
+  policyOf(step: number): CausalLMWithValueHead;
 }
 
 /**
@@ -79,6 +84,7 @@ export async function* collect(
   const parts = partsOfStep(config, prompts, queries, place);
   const answers = remote && (yield* askWorkers(responder, parts, place, remote, make));
   if (answers) return answers;
+  remote?.policyOf(place.step); // workers may have been sent another step's
   const weights = make();
   const lap: Place["lap"] = (done) => {
     if (done === "respond") weights.release(); // where an error got in before, the garbage collector frees it
@@ -107,7 +113,7 @@ async function* askWorkers(
   responder: Responder & { readonly config: Pick<HonestyConfig, "maskReplay"> },
   parts: readonly Part[],
   { step, lap }: Place,
-  { workers, reference, passes, wantsExact }: RemoteRollouts,
+  { workers, reference, passes, wantsExact, later, policyOf }: RemoteRollouts,
   make: () => DecodingWeights,
 ): AsyncGenerator<CollectEvent, Answered | undefined> {
   const { model, reward, rewardName, config, sampling } = responder;
@@ -117,6 +123,7 @@ async function* askWorkers(
     computeScores(reward, [...samples], rewardName, { rewardTimeout, rewardRetries });
   let weights: DecodingWeights | undefined;
   const here = async (part: Part): Promise<AnsweredPart> => {
+    policyOf(step); // a result of another step may have been looked at meanwhile
     weights ??= make();
     const data = experience([await drawPart(responder, part, weights)], config.maskReplay);
     const samples = samplesOf(responder, part, data.responses);
@@ -128,7 +135,7 @@ async function* askWorkers(
   const read = (part: Part, { responses }: Experience) => samplesOf(responder, part, responses);
   let answered: readonly AnsweredPart[] | undefined;
   try {
-    answered = yield* workers.answer({ step, parts, here, read, judge });
+    answered = yield* workers.answer({ step, parts, later, policyOf, here, read, judge });
   } finally {
     weights?.release();
   }

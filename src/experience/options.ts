@@ -12,7 +12,16 @@ export const rolloutTable = {
     "fp32",
     "int8: sample from a quantised copy, faster, and weight its tokens",
   ],
-  importanceWeightCap: [notNegative, 2, "largest weight of a token drawn in int8; 0: no weights, a biased gradient"],
+  async: [
+    count(0, 64),
+    0,
+    "draw responses this many steps ahead, while others are learned from, by weights as many steps old, and weight their tokens",
+  ],
+  importanceWeightCap: [
+    notNegative,
+    2,
+    "largest weight of a token that another policy drew (int8, async); 0: no weights, a biased gradient",
+  ],
 } as const;
 
 export const rewardTable = {

@@ -2,6 +2,7 @@
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { askInParts, type Passes, put } from "./ask.ts";
 import type { Experience } from "./experience.ts";
+import type { RolloutConfig } from "./options.ts";
 
 /** What the reference says of every response token, [B, W]. */
 export interface ReferenceScores {
@@ -16,10 +17,14 @@ export function wantsExactKl(config: object): boolean {
   return klPenalty === "exact" || klLog === "exact";
 }
 
+/** Whether whoever draws the tokens computes it, too. Where the policy has moved on by the time they are learned from (async), it does. */
+export const wantsExactKlAtOnce = (config: Pick<RolloutConfig, "async">): boolean =>
+  wantsExactKl(config) && config.async === 0;
+
 /**
  * The reference's log-probs, and the exact KL if wanted, in parts.
  * @param wantsExact one more forward pass of the policy and two heads instead of one
- * @param given      what it says already, where it was asked
+ * @param given      what it says already, where it was asked; not used where it lacks the exact KL
  */
 export async function scoreReference(
   model: CausalLMWithValueHead,
@@ -29,7 +34,7 @@ export async function scoreReference(
   wantsExact: boolean,
   given?: ReferenceScores,
 ): Promise<ReferenceScores> {
-  if (given) return given;
+  if (given && (!wantsExact || given.exactKl)) return given;
   const { rows, width } = data.batch;
   const refLogprobs = new Float32Array(rows * width);
   const exactKl = wantsExact ? new Float32Array(rows * width) : undefined;

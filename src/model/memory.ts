@@ -288,6 +288,8 @@ export interface TrainingSizes {
   separateValues?: boolean;
   /** Whether responses are sampled from a copy in int8, and scored again by the policy. */
   int8Rollouts?: boolean;
+  /** Steps that responses are drawn ahead (async), and then scored again by the policy. Default: 0. */
+  ahead?: number;
   /** Numbers of sequences that are scored together, each with programs of its own; default: those of a micro-batch. */
   scored?: readonly number[];
   /** Whether rows hold several sequences. */
@@ -321,7 +323,7 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const keep = sizes.gradientCheckpointing ? "nothing" : "heavy";
   const { scored = [micro], packed } = sizes;
   const body = bodyWork(model, own, { B: micro, T: length, packed, keep, scored, adds: adding });
-  const { promptTokens, int8Rollouts: int8 } = sizes;
+  const { promptTokens, int8Rollouts: int8, ahead = 0 } = sizes;
   const sampling = samplingFloats(model, { rows: sizes.rolloutBatchSize, length, promptTokens, int8 });
   const sampled = sampling.cache + sampling.logits + sampling.activations;
   const buffers = Math.max(body.kept * (ragged ? GARBAGE : 1), sampled);
@@ -342,7 +344,7 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const programs = [
     ...new Map([...body.programs, ...(model.adapter && scored.length > 0 ? ofReference() : [])]).values(),
     ...scores.map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score)),
-    ...(int8 ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []), // the policy scores what its copy drew
+    ...(int8 || ahead > 0 ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []), // the policy scores what another drew
     learned[0],
     ...new Set(!headTrained ? [] : adding ? learned : learned.slice(1)),
   ];
@@ -352,7 +354,7 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   // One in fp32 of a base in int8 takes turns with what the blocks keep.
   const inFloats = model.basePrecision === "int8" && !int8 ? matrixFloats(model) : 0;
   const transposed = inFloats + (frozenLayers > 0 && !model.adapter ? transposedFloats(model) : 0);
-  const kept = model.adapter && !int8 ? transposedFloats(model) : 0;
+  const kept = (ahead > 0 ? 2 : 1) * (model.adapter && !int8 ? transposedFloats(model) : 0); // one for each policy that draws
   const dense = truncates ? Math.max(...chunks(micro)) : 0;
   return estimate(
     {
@@ -363,6 +365,8 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
       ...(sizes.separateValues ? { "value model": 4 * trained } : {}),
       ...(int8 ? { "int8 copy": sampling["int8 copy"] ?? 0 } : {}),
       ...(kept > 0 ? { transposed: kept } : {}),
+      // Those of so many steps before, the newest as it was before the updates, and the policy that is made into them.
+      ...(ahead > 0 ? { "older weights": (ahead + 2) * trained } : {}),
       "activations and cache": Math.max(buffers, sampled + transposed),
       "working memory": ARENA * Math.min(bound, ragged ? 3 * sum : sum) + dense,
     },

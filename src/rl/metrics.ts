@@ -56,19 +56,21 @@ export const metrics = {
   "audit/log_bound":
     "what audit/log_martingale must stay below: log 10⁶ = 13.8, which chance alone reaches in one run of a million at most",
   "audit/log_reference": "log of the part of M that bets on the reference, as if it were the whole",
-  "audit/log_importance": "log of the part that bets on π_old against the rollout policy; if rolloutPrecision is int8",
+  "audit/log_importance":
+    "log of the part that bets on π_old against the rollout policy; if rolloutPrecision is int8, or with async",
   "audit/log_surprise":
     "log of the part that bets on tokens being likelier or rarer than draws are; for token ids without a record",
   "audit/log_ends": "log of the part that bets on more or fewer ends of text; for token ids without a record",
 
   "rollout/kl":
-    "KL(rollout policy ‖ old policy) per response in nats by k3; if rolloutPrecision is int8, as are the next five",
+    "KL(rollout policy ‖ old policy) per response in nats by k3; if rolloutPrecision is int8 or with async, as are the next five",
   "rollout/importance_weight_mean":
     "mean over tokens of π_old(x_t) / π_rollout(x_t) before truncation: 1 but for noise",
   "rollout/importance_weight_std": "standard deviation (unbiased) of these weights over tokens",
   "rollout/importance_weight_min": "smallest weight of the batch",
   "rollout/importance_weight_max": "largest weight of the batch",
   "rollout/importance_weight_clipped": "share of tokens whose weight is cut to importanceWeightCap",
+  "async/staleness": "steps between the weights that drew the batch and those that learn from it; with async",
 
   "ppo/returns/mean": "mean over tokens of the returns R = A + V_old, A before whitening",
   "ppo/returns/var": "variance (unbiased) of the returns over tokens",

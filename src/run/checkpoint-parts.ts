@@ -1,5 +1,5 @@
-/** @file The models of a checkpoint with their optimizers' moments. */
-import type { TrainedPart } from "../algorithms/algorithm.ts";
+/** @file The models of a checkpoint with their optimizers' moments, and the older weights that responses are drawn with (async). */
+import type { OlderWeights, TrainedPart } from "../algorithms/algorithm.ts";
 import { fail } from "../base/errors.ts";
 import { openSafetensors, writeSafetensors } from "../checkpoint/safetensors.ts";
 import { loadModel } from "../families/index.ts";
@@ -97,4 +97,61 @@ async function loadMoments(path: string, optimizer: AdamW, step: number): Promis
     }
   }
   optimizer.setState({ step, ...moments });
+}
+
+const OLDER_FILE = "older.safetensors";
+const olderName = (after: number) => `after-${after}`;
+
+/** Bytes of the older weights of a checkpoint. */
+export const bytesOfOlder = (older: OlderWeights | undefined, step: number): number =>
+  older ? 4 * older.size * older.needed(step).length : 0;
+
+/** Write the weights that the next responses are drawn with, beside the model's own; nothing where there are none. */
+export async function saveOlder(checkpoint: string, older: OlderWeights | undefined, step: number): Promise<void> {
+  const saved = [...(older?.saved(step) ?? [])];
+  if (saved.length === 0) return;
+  const tensors = saved.map(([after, data]) => ({
+    name: olderName(after),
+    shape: [data.length],
+    dtype: "F32" as const,
+    data,
+  }));
+  await writeAtomic(joinPath(checkpoint, OLDER_FILE), (sink) => writeSafetensors(sink, tensors));
+}
+
+/**
+ * The same back again.
+ * @throws checkpoint - none, or others than the trainer needs
+ */
+export async function restoreOlder(checkpoint: string, older: OlderWeights | undefined, step: number): Promise<void> {
+  const needed = older?.needed(step) ?? [];
+  if (!older || needed.length === 0) return;
+  const file = await openSafetensors(await openFile(joinPath(checkpoint, OLDER_FILE)));
+  const saved = new Map<number, Float32Array>();
+  try {
+    for (const after of needed) {
+      const name = olderName(after);
+      const shape = file.tensors.get(name)?.shape;
+      const numbers = new Float32Array(older.size);
+      if (shape?.length === 1 && shape[0] === older.size) await file.readFloat32Into(name, numbers);
+      else
+        fail("checkpoint", {
+          where: `${file.name}, tensor ${name}`,
+          found: shape ? `shape [${shape}]` : "no such tensor",
+          expected: `[${older.size}], the weights as they were after ${after} steps, which responses are drawn with (async)`,
+          fix: "resume from another checkpoint of the run, or start anew from this one's model",
+        });
+      if (!numbers.every(Number.isFinite))
+        fail("checkpoint", {
+          where: `${file.name}, tensor ${name}`,
+          found: "a number that is not finite",
+          expected: "finite numbers",
+          fix: "resume from another checkpoint of the run, or start anew from this one's model",
+        });
+      saved.set(after, numbers);
+    }
+  } finally {
+    await file.close();
+  }
+  older.restore(saved);
 }

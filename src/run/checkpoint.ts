@@ -22,7 +22,7 @@ import {
 } from "../platform/files.ts";
 import { isLockFile } from "../platform/lock.ts";
 import { CARD_FILE } from "../ship/card.ts";
-import { bytesOf, restorePart, savePart } from "./checkpoint-parts.ts";
+import { bytesOf, bytesOfOlder, restoreOlder, restorePart, saveOlder, savePart } from "./checkpoint-parts.ts";
 import type { CheckpointState } from "./checkpoint-state.ts";
 
 const STATE_FILE = "trainer.json";
@@ -39,12 +39,13 @@ export async function saveCheckpoint(
   card: string,
 ): Promise<Checkpoint> {
   const path = joinPath(directory, `checkpoint-${trainer.stepsTaken}`);
-  const { parts } = trainer;
-  const bytes = parts.reduce((n, part) => n + bytesOf(part), 0);
+  const { parts, olderWeights, stepsTaken } = trainer;
+  const bytes = parts.reduce((n, part) => n + bytesOf(part), bytesOfOlder(olderWeights, stepsTaken));
   await writeDirectoryAtomic(
     path,
     async (temporary) => {
       for (const part of parts) await savePart(temporary, part);
+      await saveOlder(temporary, olderWeights, stepsTaken);
       await trainer.tokenizer.save(temporary);
       const state: CheckpointState = { trainer: trainer.getState(), optimizerStep: parts[0].optimizer.step, ...rest };
       await writeTextAtomic(joinPath(temporary, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
@@ -179,5 +180,6 @@ export async function restoreTrainer<State extends { step: number }>(
   state: State,
 ): Promise<void> {
   for (const part of trainer.parts) await restorePart(path, part, optimizerStep);
+  await restoreOlder(path, trainer.olderWeights, state.step);
   trainer.setState(state);
 }

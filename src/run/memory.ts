@@ -31,6 +31,7 @@ export type MemoryOptions = Pick<
   | "frozenLayers"
   | "valueModel"
   | "rolloutPrecision"
+  | "async"
 > &
   LoRAOptions;
 
@@ -45,6 +46,7 @@ export function runMemory(asked: Architecture, options: MemoryOptions, promptTok
     exactKl: klPenalty === "exact" || klLog === "exact",
     separateValues: options.valueModel === "separate",
     int8Rollouts: options.rolloutPrecision === "int8",
+    ahead: options.async,
     truncates: topK > 0 || topP < 1 || minP > 0,
   });
 }

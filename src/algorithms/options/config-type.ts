@@ -26,7 +26,15 @@ export type PPOConfig = {
   rolloutBatchSize: number;
   /** int8: sample from a quantised copy, faster, and weight its tokens. Default: "fp32". */
   rolloutPrecision: "fp32" | "int8";
-  /** Largest weight of a token drawn in int8; 0: no weights, a biased gradient. A number, at least 0. Default: 2. */
+  /**
+   * Draw responses this many steps ahead, while others are learned from, by weights as many steps old, and weight their
+   * tokens. A whole number, at least 0 and at most 64. Default: 0.
+   */
+  async: number;
+  /**
+   * Largest weight of a token that another policy drew (int8, async); 0: no weights, a biased gradient. A number, at
+   * least 0. Default: 2.
+   */
   importanceWeightCap: number;
   /** Passes over each batch. A whole number, at least 1 and at most 1000000000. Default: 4. */
   ppoEpochs: number;

@@ -142,6 +142,13 @@ export function rolloutPairs(
       follow: {},
     },
     {
+      between: ["maskReplay", "async"],
+      wrong: c.async > 0 && !c.maskReplay,
+      found: "false",
+      expected: (other) => `true with ${other}: importance weights are over the kept sets`,
+      follow: {},
+    },
+    {
       between: ["minNewTokens", "stopAtEos"],
       wrong: c.minNewTokens > 0 && !c.stopAtEos,
       found: `${c.minNewTokens}`,

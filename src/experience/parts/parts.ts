@@ -86,10 +86,18 @@ export interface AnsweredPart {
   readonly reference: ReferenceScores;
 }
 
-/** What a step asks of those who answer for the trainer. */
-export interface RolloutRequest {
+/** A step's prompts, in parts. */
+export interface StepParts {
   readonly step: number;
   readonly parts: readonly Part[];
+}
+
+/** What a step asks of those who answer for the trainer. */
+export interface RolloutRequest extends StepParts {
+  /** The steps after it, as far as they may be begun: their responses are drawn by weights that there are already. */
+  readonly later: readonly StepParts[];
+  /** The policy that draws the responses of this step or of a later one. It says what it says until another step's is asked for. */
+  policyOf(step: number): CausalLMWithValueHead;
   /** Answers a part in this process. */
   here(part: Part): Promise<AnsweredPart>;
   /** What a reward function is shown of a part's responses. */

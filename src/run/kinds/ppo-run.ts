@@ -77,6 +77,7 @@ export const FIXED_OPTIONS: readonly PPOOptionName[] = [
   "chatArgs",
   "valueModel",
   "frozenLayers",
+  "async",
   "lora",
   "loraAlpha",
   "loraTargets",

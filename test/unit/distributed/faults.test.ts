@@ -1,102 +1,10 @@
 /** @file Whatever workers, strangers and the server do, a run ends with the weights of one machine, and says who did what. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Connection, namesOf } from "../../../src/distributed/connection.ts";
-import {
-  type Heartbeat,
-  heartbeatToBytes,
-  type Job,
-  jobFromBytes,
-  type Result,
-  resultFromBytes,
-  resultToBytes,
-  type Task,
-  taskFromBytes,
-} from "../../../src/distributed/messages.ts";
-import { experience } from "../../../src/experience/experience.ts";
+import { type Result, resultFromBytes, resultToBytes, type Task } from "../../../src/distributed/messages.ts";
 import { hasServer, TestServer } from "../../support/nats.ts";
+import { invented, Rogue } from "../../support/rogue.ts";
 import { type Outcome, runSmall, said, smallModel, startWorker, tasksUsed } from "../../support/workers.ts";
-
-/** Somebody on the server who is not what he should be. */
-class Rogue {
-  readonly connection: Connection;
-  readonly job: Job;
-  readonly name: string;
-  readonly #heart: ReturnType<typeof setInterval>;
-
-  private constructor(connection: Connection, job: Job, name: string, signs: boolean) {
-    this.connection = connection;
-    this.job = job;
-    this.name = name;
-    const { heartbeat } = namesOf(job.run);
-    const common = { worker: name, session: job.session, host: "h", cpu: "c", arch: "a", threads: 1, judges: true };
-    const ready: Heartbeat = { ...common, state: "ready" };
-    const sign = () => signs && connection.say(heartbeat, heartbeatToBytes(ready));
-    sign();
-    this.#heart = setInterval(sign, 200);
-  }
-
-  /** Once there is a run. @param signs whether he says that he is a worker */
-  static async join(server: string, name: string, signs = true): Promise<Rogue> {
-    const connection = await Connection.connect({ server }, name);
-    for (;;) {
-      for (const run of await connection.runs()) {
-        const bytes = await connection.last(run, namesOf(run).job);
-        const job = bytes && jobFromBytes(bytes);
-        if (job && !job.ended) return new Rogue(connection, job, name, signs);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
-
-  /** The next task of the run, which nobody else gets until he gives it back. */
-  async task(): Promise<Task> {
-    for (;;) {
-      const message = await this.connection.nextTask(this.job.run);
-      const bytes = message && (await this.connection.open(this.job.run, message.data));
-      if (bytes) return taskFromBytes(bytes);
-    }
-  }
-
-  async answer(result: Result): Promise<void> {
-    const sealed = await this.connection.seal(this.job.run, `rogue-${Math.random()}`, resultToBytes(result));
-    await this.connection.publish(`${namesOf(this.job.run).result}.${result.step}`, sealed);
-  }
-
-  async leave(): Promise<void> {
-    clearInterval(this.#heart);
-    await this.connection.close();
-  }
-}
-
-/** A result that has everything but the right numbers. */
-function invented({ session, step, version, part }: Task, worker: string): Result {
-  const responses = part.queries.map((_, b) => {
-    const tokens = Int32Array.of(100 + b, 200, 300);
-    const logprobs = Float32Array.of(-9, -9, -9);
-    const kept = [undefined, undefined, undefined];
-    const rest = {
-      rawLogprobs: logprobs,
-      values: new Float32Array(3),
-      keptMass: Float64Array.of(1, 1, 1),
-      finished: false,
-    };
-    return { tokens, logprobs, kept, ...rest };
-  });
-  const data = experience([{ queries: part.queries, responses }]);
-  const reference = { refLogprobs: data.logprobs };
-  const scores = part.queries.map(() => 1000);
-  return {
-    session,
-    step,
-    version,
-    index: part.index,
-    worker,
-    seconds: 0.1,
-    busy: 0.1,
-    scores,
-    answer: { data, reference },
-  };
-}
 
 describe.skipIf(!hasServer)("with a server", () => {
   let server: TestServer;
@@ -123,7 +31,7 @@ describe.skipIf(!hasServer)("with a server", () => {
       for (const bytes of [junk, new Uint8Array(), Uint8Array.of(0), Uint8Array.of(1, 65), resultToBytes(old)])
         for (const subject of [`${result}.2`, heartbeat, control]) await connection.say(subject, bytes);
       await connection.publish(`${result}.3`, new Uint8Array([0, ...resultToBytes(old)]));
-      await connection.publish(task, junk);
+      await connection.publish(`${task}.2`, junk);
     };
     const outcome = await runSmall(model, {}, { workers: workers(), until, onEvent: ({ type }) => send(type) });
     await (await stranger).leave();

@@ -74,6 +74,42 @@ test("only what changed is sent; one who comes later finds the rest where it was
   expect(later.parameters.data).toEqual(policy.parameters.data);
 });
 
+test("versions that are still asked for stay, and are there again when the server has lost everything", async () => {
+  const { policy, names, store, sender } = setUp();
+  const view = policy.parameters.view("transformer.h.1.mlp.c_fc.weight");
+  const copies = new Map<string, ReturnType<typeof newModel>>();
+  const used = () => copies.keys();
+  for (const value of [0.5, 0.25, 0.125]) {
+    view.fill(value);
+    copies.set(await sender.send(store, "r", { used: used() }), policy.frozenCopy());
+  }
+  const theirs = newModel();
+  const receiver = new WeightsReceiver(theirs);
+  const loadAll = async () => {
+    for (const [version, { parameters }] of [...copies].reverse()) {
+      await receiver.load(store, "r", version);
+      for (const name of names) expect(theirs.parameters.view(name), name).toEqual(parameters.view(name));
+      const fresh = newModel();
+      await new WeightsReceiver(fresh).load(store, "r", version);
+      for (const name of names) expect(fresh.parameters.view(name), name).toEqual(parameters.view(name));
+    }
+  };
+  await loadAll();
+  store.objects.clear();
+  sender.forget();
+  for (const [version, model] of copies) expect(await sender.send(store, "r", { model, used: used() })).toBe(version);
+  await loadAll();
+  for (const [version, model] of copies) await sender.send(store, "r", { model, used: [version] }); // they are there: nothing is sent
+  await loadAll();
+  const [first] = copies.keys();
+  for (const value of [1, 2, 3]) {
+    view.fill(value);
+    await sender.send(store, "r");
+  }
+  expect(store.objects.has(`weights-${[...copies.keys()][1]}`)).toBe(false);
+  expect(store.objects.has(`weights-${first}`)).toBe(true); // the others' tensors are in it
+});
+
 test("of a model with an adapter that and the value head are sent", async () => {
   const { policy, names, store, sender, theirs, receiver } = setUp(true);
   expect(names.every((name) => /lora_|^v_head/.test(name))).toBe(true);
