@@ -111,9 +111,10 @@ describe.skipIf(!hasServer)("with a server", () => {
       const heart = setInterval(sign, 200);
       const end = connection.subscribe(`${result}.*`, async (bytes) => {
         const message = await connection.open(run, bytes);
-        if (!message || !isOfGradient(message) || changed > 0) return;
-        changed++;
+        if (!message || !isOfGradient(message)) return;
         const honest = gradientResultFromBytes(message) as GradientResult & { gradient: object };
+        if (honest.worker === "tamperer") return;
+        changed++; // more than once: a lie about a microbatch that is here already is not looked at
         const grads = honest.gradient.grads.map((x) => 1.01 * x);
         const lie = { ...honest, worker: "tamperer", gradient: { ...honest.gradient, grads } };
         for (let index = 0; index < 4; index++)
@@ -134,7 +135,7 @@ describe.skipIf(!hasServer)("with a server", () => {
     const outcome = await runSmall(models.gpt2, config, given);
     await rogue?.close();
     await worker.stop();
-    expect(changed).toBe(1);
+    expect(changed).toBeGreaterThan(0);
     expect(outcome.weights).toEqual(alone.weights);
     expect(outcome.metrics).toEqual(alone.metrics);
     expect(said(outcome, "warning").join("\n")).toMatch(
