@@ -49,14 +49,15 @@ export class KeptSet {
   /** Write `inside` at the places of the ids and `outside` at all others. row [vocabSize], or of another vocabulary */
   fill(row: Float32Array, inside: number, outside: number): void {
     const { data } = this;
-    row.fill(data instanceof Int32Array ? outside : inside);
+    const few = data instanceof Int32Array || 2 * this.size < row.length; // then those inside are written one by one
+    row.fill(few ? outside : inside);
     if (data instanceof Int32Array) for (let i = 0; i < data.length; i++) row[data[i]] = inside;
     else {
-      for (let word = 0; word < data.length; word++) {
-        if (data[word] === 0xffffffff) continue; // most words where one token is banned
-        const end = Math.min(32 * word + 32, row.length);
-        for (let id = 32 * word; id < end; id++) if (((data[word] >>> (id & 31)) & 1) === 0) row[id] = outside;
-      }
+      for (let word = 0; word < data.length; word++)
+        for (let bits = few ? data[word] : ~data[word], low = 0; bits !== 0; bits ^= low) {
+          low = bits & -bits; // the lowest bit that is set
+          row[32 * word + 31 - Math.clz32(low)] = few ? inside : outside;
+        }
       row.fill(outside, 32 * data.length);
     }
   }

@@ -1,14 +1,13 @@
 /**
- * @file AdamW's inner loop and the sum of squares in WebAssembly, four float32 at a time. The module is assembled here from its
- * instructions (binary format: webassembly.github.io/spec/core/binary, vectors included). It works in a small memory of its own,
+ * @file AdamW's inner loop and the sum of squares in WebAssembly, four float32 at a time. It works in a small memory of its own,
  * which stays in the processor's cache. Chunks of the flat buffers are copied in and out, so the buffers need not lie in
  * WebAssembly memory. A plain loop would spend most of its time on one root and one division at a time.
  */
+import { type Code, F32, F64, get, I32, instantiate, leb, loop, set, V128, vector } from "./wasm.ts";
 
 /** Elements of a chunk. Four arrays of them are 256 kB. */
 const CHUNK = 1 << 14;
 const BYTES = 4 * CHUNK;
-const PAGE = 1 << 16;
 /** Where each array of the chunk begins, in bytes. */
 const P = 0;
 const G = BYTES;
@@ -20,25 +19,11 @@ const SCALARS = ["gradScale", "beta1", "oneMinusBeta1", "beta2", "oneMinusBeta2"
 type Scalar = (typeof SCALARS)[number];
 export type AdamScalars = Readonly<Record<Scalar, number>>;
 
-type Code = readonly number[];
-
-/** Unsigned LEB128: how the format writes whole numbers. */
-function leb(n: number): number[] {
-  const low = n & 0x7f;
-  return n < 0x80 ? [low] : [low | 0x80, ...leb(n >>> 7)];
-}
-const vector = (opcode: number, ...operands: Code[]): Code => [...operands.flat(), 0xfd, ...leb(opcode)];
 const add = (a: Code, b: Code) => vector(0xe4, a, b);
 const sub = (a: Code, b: Code) => vector(0xe5, a, b);
 const mul = (a: Code, b: Code) => vector(0xe6, a, b);
 const div = (a: Code, b: Code) => vector(0xe7, a, b);
 const sqrt = (a: Code) => vector(0xe3, a);
-const [I32, F32, F64, V128, FUNCTION, NOTHING] = [0x7f, 0x7d, 0x7c, 0x7b, 0x60, 0x40];
-const get = (local: number): Code => [0x20, ...leb(local)];
-const set = (local: number, value: Code): Code => [...value, 0x21, ...leb(local)];
-
-/** The end of a loop over 16 bytes at a time: once more while the place is before local 0, the end. */
-const again = (at: number): Code => [...get(at), 0x41, 16, 0x6a, 0x22, at, ...get(0), 0x49, 0x0d, 0];
 
 // Locals of the step: the end of the chunk in bytes, the scalars, the place in bytes, the scalars four times over, g, m and v, what p
 // changes by, four sums of its squares.
@@ -71,62 +56,54 @@ const lane = (i: number): Code => [...get(squares), 0xfd, 0x1f, i];
  * waits for the one before it.
  */
 const SQUARES: Code = (() => {
-  const [at, pair, sums] = [1, 2, [3, 4]];
+  const [end, at, pair, sums] = [0, 1, 2, [3, 4]];
   const two = (offset: number) => vector(0x5f, [...vector(0x5d, get(at)), 3, offset]); // two float32 -> float64
   const step = sums.flatMap((sum, i) => [
     ...set(pair, two(8 * i)),
     ...set(sum, vector(0xf0, get(sum), vector(0xf2, get(pair), get(pair)))),
   ]);
   const lanes = sums.flatMap((sum) => [0, 1].map((i) => [...get(sum), 0xfd, 0x21, i]));
-  return [
-    ...[2, 1, I32, 3, V128], // locals
-    ...[0x03, NOTHING, ...step, ...again(at), 0x0b],
-    ...[...lanes[0], ...lanes[1], 0xa0, ...lanes[2], 0xa0, ...lanes[3], 0xa0], // f64.add
-    0x0b,
-  ];
+  const total = [...lanes[0], ...lanes[1], 0xa0, ...lanes[2], 0xa0, ...lanes[3], 0xa0]; // f64.add
+  return [...loop(at, end, 16, step), ...total];
 })();
 
-function assemble(): Uint8Array<ArrayBuffer> {
-  const section = (id: number, content: Code) => [id, ...leb(content.length), ...content];
-  const name = (text: string) => [text.length, ...Array.from(text, (c) => c.charCodeAt(0))];
-  const body: Code = [
-    ...[2, 1, I32, ...leb(SCALARS.length + 5), V128], // two kinds of locals
-    ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(1 + i)))), // splat
-    ...[0x03, NOTHING], // loop
-    ...LOOP,
-    ...again(AT),
-    0x0b,
-    ...[...lane(0), ...lane(1), 0x92, ...lane(2), 0x92, ...lane(3), 0x92], // f32.add
-    0x0b,
-  ];
-  return Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [
-      ...[2, FUNCTION, 1 + SCALARS.length, I32, ...SCALARS.map(() => F32), 1, F32],
-      ...[FUNCTION, 1, I32, 1, F64],
-    ]),
-    ...section(3, [2, 0, 1]),
-    ...section(5, [1, 0, (4 * BYTES) / PAGE]),
-    ...section(7, [3, ...name("memory"), 2, 0, ...name("adam"), 0, 0, ...name("squares"), 0, 1]),
-    ...section(10, [2, ...leb(body.length), ...body, ...leb(SQUARES.length), ...SQUARES]),
-  ]);
-}
+const FUNCTIONS = {
+  adam: {
+    parameters: [I32, ...SCALARS.map(() => F32)],
+    result: F32,
+    locals: [
+      [1, I32],
+      [SCALARS.length + 5, V128],
+    ],
+    body: [
+      ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(1 + i)))), // splat
+      ...loop(AT, 0, 16, LOOP),
+      ...[...lane(0), ...lane(1), 0x92, ...lane(2), 0x92, ...lane(3), 0x92], // f32.add
+    ],
+  },
+  squares: {
+    parameters: [I32],
+    result: F64,
+    locals: [
+      [1, I32],
+      [3, V128],
+    ],
+    body: SQUARES,
+  },
+} as const;
 
 interface Kernel {
   readonly memory: Float32Array;
-  adam(end: number, ...scalars: number[]): number;
-  squares(end: number): number;
+  readonly adam: (end: number, ...scalars: number[]) => number;
+  readonly squares: (end: number) => number;
 }
 
 let kernel: Kernel | undefined;
 
 function loadKernel(): Kernel {
   if (kernel) return kernel;
-  const { memory, ...functions } = new WebAssembly.Instance(new WebAssembly.Module(assemble())).exports;
-  kernel = {
-    memory: new Float32Array((memory as WebAssembly.Memory).buffer),
-    ...(functions as Omit<Kernel, "memory">),
-  };
+  const { memory, calls } = instantiate(FUNCTIONS, 4 * BYTES);
+  kernel = { memory: new Float32Array(memory), ...calls };
   return kernel;
 }
 

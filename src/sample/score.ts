@@ -3,6 +3,7 @@ import { type IdList, readIds } from "../base/token-ids.ts";
 import { readTokens } from "../model/asked.ts";
 import type { KeptSet } from "../model/kept-set.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
+import { sumOfExp } from "./logits.ts";
 
 /** What {@link scoreTokens} says of a text of T tokens. */
 export interface TokenTable {
@@ -51,9 +52,7 @@ export async function scoreTokens(
       for (let v = 1; v < V; v++) if (row[v] > row[best]) best = v;
       greedy[start + r] = best;
       if (start + r + 1 === T) continue;
-      let sum = 0;
-      for (let v = 0; v < V; v++) sum += Math.exp(row[v] - row[best]);
-      logprobs[start + r + 1] = row[ids[start + r + 1]] - row[best] - Math.log(sum);
+      logprobs[start + r + 1] = row[ids[start + r + 1]] - row[best] - Math.log(sumOfExp(row, undefined, row[best], 1));
     }
     model.pool.release(logits, picked);
   }

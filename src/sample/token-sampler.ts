@@ -9,7 +9,8 @@ import { fail } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import type { Adjustment, Bias } from "../model/distribution.ts";
 import { KeptSet } from "../model/kept-set.ts";
-import { kthLargest, logSumOfExp, sumOfExp } from "./logits.ts";
+import { logSumOfExp, mostLikely, sumOfExp, weigh } from "./logits.ts";
+import { nucleusOf } from "./nucleus.ts";
 import { badLogits, type Draw, drawIndex, drawPlain } from "./plain.ts";
 import { Adjustments, checkDrawable, checkIds, type TokenContext, type Transform } from "./transforms.ts";
 
@@ -77,6 +78,8 @@ interface Allowed {
 
 const idsBelow = (n: number) => Int32Array.from({ length: n }, (_, v) => v);
 
+const NO_WEIGHTS = new Float64Array(0);
+
 const NOWHERE: TokenContext = { prompt: new Int32Array(0), response: new Int32Array(0) };
 
 /** Whether nothing is done to the logits, and no token left out. */
@@ -87,9 +90,6 @@ function isPlain(options: SamplingOptions): boolean {
   return numbers && !bias && transforms.length + bannedTokens.length + Object.keys(forcedTokens).length === 0;
 }
 
-/** How often the range that holds the edge of the nucleus is halved, on a log scale, before what is left is sorted. */
-const HALVINGS = 5;
-
 /** Draws tokens from rows of logits of one vocabulary. Holds scratch space only. */
 export class TokenSampler {
   readonly adjustments: Adjustments;
@@ -99,12 +99,13 @@ export class TokenSampler {
   /** Whether tokens are drawn from the softmax of the logits as they are. */
   readonly #isPlain: boolean;
   readonly #truncations: readonly Extract<Transform, { kind: "truncate" }>[];
-  /** Unnormalised probabilities of the candidates, in the order of their ids. */
-  readonly #weights: Float64Array;
+  /** Unnormalised probabilities of the candidates, in the order of their ids: of one draw. */
+  #weights: Float64Array = NO_WEIGHTS;
   /** Scratch: adjusted logits, and those divided by the temperature; for the nucleus; for top-k. */
   readonly #adjusted: Float32Array;
   readonly #tempered: Float32Array;
   readonly #heavy: Float64Array;
+  readonly #lighter: Float64Array;
   readonly #ids: Int32Array;
   readonly #heap: Float32Array;
   /** Ids that can be drawn at all, and those that cannot, ascending; undefined: all can. */
@@ -117,7 +118,7 @@ export class TokenSampler {
   constructor(vocabSize: number, options: Partial<SamplingOptions>, wantsRaw = true) {
     checkSampling(options);
     this.#options = samplingOptions(options);
-    const { topK, transforms = [], bannedTokens = [], forcedTokens = {} } = this.#options;
+    const { topK, topP, transforms = [], bannedTokens = [], forcedTokens = {} } = this.#options;
     checkIds(bannedTokens, "bannedTokens", vocabSize);
     checkIds(Object.values(forcedTokens), "forcedTokens", vocabSize);
     const { drawable } = this.#options;
@@ -130,10 +131,11 @@ export class TokenSampler {
     this.#wantsRaw = wantsRaw;
     this.#isPlain = isPlain(this.#options);
     this.#truncations = transforms.filter((t) => t.kind === "truncate");
-    this.#weights = new Float64Array(vocabSize);
     this.#adjusted = new Float32Array(vocabSize);
     this.#tempered = new Float32Array(this.#truncations.length > 0 ? vocabSize : 0);
-    this.#heavy = new Float64Array(vocabSize);
+    const forNucleus = topP < 1 ? vocabSize : 0;
+    this.#heavy = new Float64Array(forNucleus);
+    this.#lighter = new Float64Array(forNucleus);
     this.#ids = new Int32Array(vocabSize);
     this.#heap = new Float32Array(Math.min(topK, vocabSize));
   }
@@ -164,8 +166,10 @@ export class TokenSampler {
     const allowed = forced === undefined ? this.#allowedWithout(banned) : this.#only(forced);
 
     // Top-k goes by the logits, so the weights of what it leaves out need not be remembered, only added up.
-    const likely = topK > 0 && topK < (allowed?.ids.length ?? V) ? this.#mostLikely(z, allowed?.ids) : allowed?.ids;
-    const { max, total } = this.#weigh(z, likely, temperature);
+    const chooses = topK > 0 && topK < (allowed?.ids.length ?? V);
+    const likely = chooses ? mostLikely(z, allowed?.ids, this.#heap, this.#ids) : allowed?.ids;
+    const { max, total, weights: w } = weigh(z, likely, temperature);
+    this.#weights = w;
     let all = total;
     if (likely !== allowed?.ids) all = sumOfExp(z, this.#drawable, max, temperature);
     else if (allowed) all += sumOfExp(z, allowed.others, max, temperature);
@@ -174,10 +178,9 @@ export class TokenSampler {
     let ids = likely;
     let sum = total;
     if (topP < 1) [ids, sum] = this.#nucleus(ids, sum, topP);
-    if (minP > 0) [ids, sum] = this.#keepWhere(ids, (i) => this.#weights[i] >= minP);
+    if (minP > 0) [ids, sum] = this.#keepWhere(ids, (i) => w[i] >= minP);
     for (const transform of this.#truncations) [ids, sum] = this.#truncate(transform, z, ids, sum, context);
 
-    const w = this.#weights;
     const pick = drawIndex(w, ids?.length ?? V, sum, rng);
     const id = ids ? ids[pick] : pick;
     let rawLogprob = Number.NaN;
@@ -205,36 +208,6 @@ export class TokenSampler {
     });
     for (const { ids, values } of biases) for (let i = 0; i < ids.length; i++) z[ids[i]] += values[i];
     return z;
-  }
-
-  /** Of the candidates those with logits not below the k-th largest. NaN stays, to be found later. */
-  #mostLikely(z: Float32Array, candidates: Int32Array | undefined): Int32Array {
-    const ids = this.#ids;
-    const n = candidates?.length ?? z.length;
-    const floor = kthLargest(z, candidates, this.#heap);
-    let m = 0;
-    for (let i = 0; i < n; i++) {
-      const v = candidates ? candidates[i] : i;
-      if (!(z[v] < floor)) ids[m++] = v;
-    }
-    return ids.slice(0, m);
-  }
-
-  /** Weights of the candidates relative to the largest; the largest logit and their sum. */
-  #weigh(logits: Float32Array, candidates: Int32Array | undefined, temperature: number) {
-    const w = this.#weights;
-    const n = candidates?.length ?? this.#vocabSize;
-    let max = Number.NEGATIVE_INFINITY;
-    for (let i = 0; i < n; i++) {
-      const x = logits[candidates ? candidates[i] : i];
-      if (x > max) max = x;
-    }
-    let total = 0;
-    for (let i = 0; i < n; i++) {
-      w[i] = Math.exp((logits[candidates ? candidates[i] : i] - max) / temperature);
-      total += w[i];
-    }
-    return { max, total };
   }
 
   /** The candidates whose place in their order passes, and the sum of their weights, which move to the front. */
@@ -293,44 +266,27 @@ export class TokenSampler {
     const w = this.#weights;
     const n = candidates?.length ?? this.#vocabSize;
     // Weights below `low` hold less than 1 - p together: the edge of the nucleus is not among them.
-    let low = ((1 - p) * total) / n;
-    let high = 2; // the largest weight is 1
+    const low = ((1 - p) * total) / n;
     const heavy = this.#heavy;
+    const ids = this.#ids; // first places among the candidates
     let count = 0;
-    let mass = 0;
-    for (let i = 0; i < n; i++)
-      if (w[i] >= low) {
-        heavy[count++] = w[i];
-        mass += w[i];
-      }
-    const target = Math.min(p * total, mass);
-    let above = 0; // the sum of all weights from `high` up, less than the target
-    for (let halving = 0; halving < HALVINGS; halving++) {
-      const middle = Math.sqrt(low * high);
-      mass = 0;
-      for (let i = 0; i < count; i++) mass += heavy[i] >= middle ? heavy[i] : 0;
-      if (mass >= target) low = middle;
-      else {
-        high = middle;
-        above = mass;
-      }
-    }
-    let between = 0;
-    for (let i = 0; i < count; i++) if (heavy[i] >= low && heavy[i] < high) heavy[between++] = heavy[i];
-    const sorted = heavy.subarray(0, between).sort();
-    let first = sorted.length;
-    let sum = above;
-    while (first > 0 && sum < target) sum += sorted[--first];
-    const edge = sorted[first];
-    let atEdge = 0;
-    while (first + atEdge < between && sorted[first + atEdge] === edge) atEdge++;
-
-    const ids = this.#ids;
-    let m = 0;
     for (let i = 0; i < n; i++) {
-      if (!(w[i] > edge || (w[i] === edge && atEdge-- > 0))) continue;
+      heavy[count] = w[i];
+      ids[count] = i;
+      count += Number(w[i] >= low);
+    }
+    let mass = 0;
+    for (let j = 0; j < count; j++) mass += heavy[j];
+    const { edge, atEdge, sum } = nucleusOf(heavy, this.#lighter, count, Math.min(p * total, mass));
+
+    let [m, ties] = [0, 0];
+    for (let j = 0; j < count; j++) {
+      const i = ids[j];
+      const weight = w[i];
       ids[m] = candidates ? candidates[i] : i;
-      w[m++] = w[i];
+      w[m] = weight;
+      ties += Number(weight === edge);
+      m += Number(weight > edge || (weight === edge && ties <= atEdge));
     }
     return [ids.slice(0, m), sum];
   }
