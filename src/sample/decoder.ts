@@ -2,6 +2,7 @@
 import type { DeviceBuffer } from "../backend/backend.ts";
 import { rotaryFeeds } from "../model/attend.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
+import { Rows } from "../model/rows.ts";
 import { type DecodingWeights, storedWeights } from "./weights.ts";
 
 /** The cache length is rounded up to a multiple of this, so that few programs serve all lengths. */
@@ -49,21 +50,25 @@ export class Decoder {
     this.values = new Float32Array(B);
   }
 
-  /** Read the prompts (each at least one token) and predict the token after each. */
+  /** Read the prompts (each at least one token) and predict the token after each. Of equal prompts one is computed. */
   async prefill(prompts: readonly Int32Array[]): Promise<void> {
     const T = Math.max(...prompts.map((p) => p.length));
-    const ids = new Int32Array(this.B * T);
-    prompts.forEach((p, b) => {
-      ids.set(p, b * T);
-      this.lengths[b] = p.length;
+    const { distinct, which } = distinctPrompts(prompts);
+    const ids = new Int32Array(distinct.length * T);
+    distinct.forEach((p, u) => {
+      ids.set(p, u * T);
     });
-    await this.#extend(ids, T);
+    prompts.forEach(({ length }, b) => {
+      this.lengths[b] = length;
+    });
+    const lengths = Int32Array.from(distinct, ({ length }) => length);
+    await this.#extend(ids, T, lengths, distinct.length < this.B ? which : undefined);
   }
 
   /** Append one token to every row and predict the next. ids int32 [B] */
   async step(ids: Int32Array): Promise<void> {
     for (let b = 0; b < this.B; b++) this.lengths[b]++;
-    await this.#extend(ids, 1);
+    await this.#extend(ids, 1, this.lengths);
   }
 
   /** Give the buffers back. */
@@ -72,29 +77,57 @@ export class Decoder {
     this.#model.pool.release(this.logits, this.probabilities);
   }
 
-  /** T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right. */
-  async #extend(ids: Int32Array, T: number): Promise<void> {
+  /**
+   * T tokens a row, already counted in `lengths`; in a prefill rows shorter than T are padded on the right.
+   * @param ids     [R, T], of the rows that are computed
+   * @param lengths [R]
+   * @param which   which of these each of the B sequences is, [B]; default: they are the sequences
+   */
+  async #extend(ids: Int32Array, T: number, lengths: Int32Array, which?: Int32Array): Promise<void> {
     const { family, config, sizes, parameters, pool, rows, body } = this.#model;
-    const { B } = this;
-    const { width: C, layers } = sizes;
-    const last = this.lengths.map((length) => length - 1);
-    const total = Int32Array.of(Math.max(...this.lengths));
+    const B = lengths.length;
+    const { width: C, layers, kvHeads: K } = sizes;
+    const last = lengths.map((length) => length - 1);
+    const total = Int32Array.of(Math.max(...lengths));
     let x = pool.take(B * T * C);
     let y = pool.take(B * T * C);
     const first = T === 1 ? last : undefined; // a prefill begins at the beginning
     await body.embed(parameters, { ids, B, T }, x, first);
     const positions = Int32Array.from({ length: B * T }, (_, n) => (first ? first[n] : n % T));
     const rotary = rotaryFeeds(this.#model, positions);
+    const perRow = K * this.#capacity * this.#headSize;
+    const shared = which && { keys: pool.take(B * perRow), values: pool.take(B * perRow) };
+    const cacheRows = new Rows(perRow, this.#model.engine);
     for (let layer = 0; layer < layers; layer++) {
-      const { keys, values } = this.#cache[layer];
+      const cache = this.#cache[layer];
+      const { keys, values } = shared ?? cache;
       const form = { B, T, M: this.#capacity, D: this.#headSize, scale: family.attentionScale(config, layer) };
       const feeds = { x, pastKeys: keys, pastValues: values, last, total, ...rotary };
       await this.#weights.block(layer, form, feeds, { y, keys, values });
+      if (which) {
+        await cacheRows.gather([{ from: keys, rows: which }], cache.keys);
+        await cacheRows.gather([{ from: values, rows: which }], cache.values);
+      }
       [x, y] = [y, x];
     }
-    const ends = pool.take(B * C); // hidden state of each row's last token
-    await rows.gather([{ from: x, rows: last.map((t, b) => (T === 1 ? b : b * T + t)) }], ends);
-    await this.#weights.head(ends, B, this);
+    const ends = pool.take(this.B * C); // hidden state of each sequence's last token
+    const lastRows = last.map((t, r) => (T === 1 ? r : r * T + t));
+    await rows.gather([{ from: x, rows: which?.map((r) => lastRows[r]) ?? lastRows }], ends);
+    await this.#weights.head(ends, this.B, this);
     pool.release(x, y, ends);
+    if (shared) pool.release(shared.keys, shared.values);
   }
+}
+
+/** Each prompt once, and which of these each one is. */
+function distinctPrompts(prompts: readonly Int32Array[]): { distinct: Int32Array[]; which: Int32Array } {
+  const places = new Map<string, number>();
+  const distinct: Int32Array[] = [];
+  const which = Int32Array.from(prompts, (prompt) => {
+    const key = prompt.join();
+    const place = places.get(key) ?? distinct.push(prompt) - 1;
+    places.set(key, place);
+    return place;
+  });
+  return { distinct, which };
 }

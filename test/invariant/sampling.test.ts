@@ -94,9 +94,20 @@ describe.each(familyNames)("%s", async (family) => {
       ["ragged", ragged],
       ["of one token each", prompts(V, [1, 1, 1])],
       ["a batch of one", prompts(V, [5])],
+      ["of which some are equal", [ragged[2], ragged[0], ragged[2], ragged[3], ragged[0], ragged[2]]],
     ])("prompts %s, greedy and sampled", async (_, queries) => {
       await compare(model, queries, 14, 1);
       await compare(model, queries, 14, 0);
+    });
+
+    test("of equal prompts one is computed", async () => {
+      const embed = vi.spyOn(model.body, "embed");
+      await generate(model, ragged, { maxNewTokens: 2, numReturnSequences: 3, eosTokenId: null });
+      expect(embed.mock.calls.map(([, { B, T }]) => [B, T])).toEqual([
+        [4, 9],
+        [12, 1],
+      ]);
+      embed.mockRestore();
     });
 
     test("up to the last position", () => compare(model, prompts(V, [40, 3]), context - 40, 0));
