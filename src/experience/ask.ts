@@ -4,6 +4,7 @@ import type { Distribution } from "../model/distribution.ts";
 import { keptAt } from "../model/kept-set.ts";
 import type { Adjustments, RecordedToken } from "../sample/transforms.ts";
 import type { Experience } from "./experience.ts";
+import { layOut } from "./layout.ts";
 
 /** How a batch goes through a model. */
 export interface Passes {
@@ -21,9 +22,6 @@ export interface Passes {
 /** Values do not ask what could be drawn. */
 export const ANY_TOKEN: Distribution = { temperature: 1 };
 
-/** Sequence lengths are rounded up to a multiple of this, so that few programs serve all lengths. */
-const LENGTH_MULTIPLE = 8;
-
 /**
  * The response tokens of some rows as a question to the model.
  * @param nPositions  the model's context, tokens
@@ -38,31 +36,30 @@ export function ask(
 ): { asked: AskedTokens & { readonly ids: Int32Array }; index: Int32Array } {
   const { width } = data.batch;
   const list = Array.from(rows);
-  // The last token is predicted but not read.
-  const lengths = list.map((b) => data.queries[b].length + data.responses[b].length - 1);
-  const T = Math.min(nPositions, Math.ceil(Math.max(...lengths) / LENGTH_MULTIPLE) * LENGTH_MULTIPLE);
-  const count = list.reduce((n, b) => n + data.responses[b].length, 0);
-  const ids = new Int32Array(list.length * T);
+  const responses = list.map((b) => data.responses[b]);
+  const { ids, B, T, positions, promptEnds, starts } = layOut(
+    list.map((b) => data.queries[b]),
+    responses,
+    nPositions,
+  );
+  const count = responses.reduce((n, { length }) => n + length, 0);
   const askedRows = new Int32Array(count);
   const askedIds = new Int32Array(count);
   const index = new Int32Array(count);
   const recorded: RecordedToken[] = [];
   let i = 0;
   list.forEach((b, r) => {
-    const query = data.queries[b];
-    const response = data.responses[b];
-    ids.set(query, r * T);
-    ids.set(response.subarray(0, response.length - 1), r * T + query.length);
+    const [prompt, response] = [data.queries[b], responses[r]];
     for (let t = 0; t < response.length; t++, i++) {
-      askedRows[i] = r * T + query.length - 1 + t; // the position before the token predicts it
+      askedRows[i] = t === 0 ? promptEnds[r] : starts[r] + t - 1; // the place before the token predicts it
       askedIds[i] = response[t];
       index[i] = b * width + t;
-      recorded.push({ prompt: query, response: response.subarray(0, t), kept: keptAt(data.kept, index[i]) });
+      recorded.push({ prompt, response: response.subarray(0, t), kept: keptAt(data.kept, index[i]) });
     }
   });
   return {
     asked: {
-      tokens: { ids, B: list.length, T },
+      tokens: { ids, B, T, ...(positions && { positions }) },
       rows: askedRows,
       ids: askedIds,
       distribution: adjustments.distribution(recorded),

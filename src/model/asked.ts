@@ -2,6 +2,7 @@
 import { describe, isList } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
 import { type IdList, readIds } from "../base/token-ids.ts";
+import { sights } from "./attend.ts";
 import type { Tokens } from "./body.ts";
 import type { Distribution } from "./distribution.ts";
 import type { Sizes } from "./family.ts";
@@ -38,29 +39,32 @@ export function readTokens(
         "a whole number from 1",
         "pass B sequences of T tokens, B and T from 1",
       );
-  if (T > context)
+  if (isList(ids) && ids.length !== B * T) wrong("token ids", `${ids.length} ids`, `${B} x ${T}`, "pass B times T ids");
+  if (positions) checkPositions(positions, B, T);
+  const longest = positions ? 1 + positions.reduce((most, at) => Math.max(most, at), 0) : T;
+  if (longest > context)
     wrong(
       "token ids",
-      `sequences of ${T} tokens`,
+      `sequences of ${longest} tokens`,
       `at most ${context} (${contextName})`,
       "shorten the prompts or the responses",
     );
-  if (isList(ids) && ids.length !== B * T) wrong("token ids", `${ids.length} ids`, `${B} x ${T}`, "pass B times T ids");
   const place = (i: number) => `token ids, row ${Math.floor(i / T)}, position ${i % T}`;
-  if (positions) checkPositions(positions, B, T);
   return { ids: readIds(ids, { where: "token ids", vocabSize, place }), B, T, ...(positions && { positions }) };
 }
 
-/** @throws input - positions that are neither 0 nor one more than the one before, or not one for each token */
+/** @throws input - positions that neither count on, begin at 0 nor branch off from tokens there are, or not one for each token */
 function checkPositions(positions: Int32Array, B: number, T: number): void {
   if (positions.length !== B * T)
     wrong("positions", `${positions.length} positions`, `${B} x ${T}`, "pass one for each token");
-  const bad = positions.findIndex((at, n) => at !== 0 && (n % T === 0 || at !== positions[n - 1] + 1));
-  if (bad >= 0)
+  const bad = sights(positions, T).length;
+  if (bad < positions.length)
     wrong(
       `positions, row ${Math.floor(bad / T)}, position ${bad % T}`,
       String(positions[bad]),
-      bad % T === 0 ? "0" : `${positions[bad - 1] + 1}, or 0 where another sequence begins`,
+      bad % T === 0
+        ? "0"
+        : `${positions[bad - 1] + 1}, 0 where another sequence begins, or a place of this one to branch off from`,
       "count the tokens of each sequence from 0",
     );
 }

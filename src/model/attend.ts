@@ -4,7 +4,7 @@
  */
 import { add, cachedAttention, concat, reshape, split, transpose } from "../graph/ops/index.ts";
 import { constant, type Dim, dims, input, type Tensor } from "../graph/tensor.ts";
-import { attention, causalBias, sequenceBias } from "../nn/attention.ts";
+import { attention, causalBias, MASKED, sequenceBias } from "../nn/attention.ts";
 import { rotaryTables, rotate } from "../nn/rotary.ts";
 import type { Architecture, Attend } from "./family.ts";
 
@@ -25,13 +25,65 @@ export function rotaryFeeds(
   return frequencies ? { ...rotaryTables(frequencies, positions) } : {};
 }
 
+/** What a token of a row of several sequences may look at, but for those after it: places in its row. */
+export interface Sight {
+  /** The first token of its sequence: of those that branch off from this one they see the beginning. */
+  readonly begin: number;
+  /** How many tokens there are its own beginning. */
+  readonly shared: number;
+  /** Where its own part begins. */
+  readonly own: number;
+}
+
 /**
- * What the input `first` is fed where rows hold several sequences: the place in its row at which each token's own begins, [B T].
+ * What the tokens of rows see. A position of 0 begins a sequence. Any other that does not follow the one before it branches off: at
+ * position p, after the first p tokens of the sequence it is in.
+ * @param positions of the tokens within their sequences, [B, T]
+ * @returns by place in [B, T]; undefined for the first token that branches off further than there are tokens, and all after it
+ */
+export function sights(positions: Int32Array, T: number): Sight[] {
+  const all: Sight[] = [];
+  let [begin, trunk, sight] = [0, 0, { begin: 0, shared: 0, own: 0 }];
+  for (const [n, position] of positions.entries()) {
+    const t = n % T;
+    if (t === 0 || position !== positions[n - 1] + 1) {
+      if (position === 0) begin = t;
+      else if (t === 0 || position < 0 || position > trunk) return all;
+      sight = { begin, shared: position, own: t };
+    }
+    if (sight.own === begin) trunk = t + 1 - begin;
+    all.push(sight);
+  }
+  return all;
+}
+
+/** Whether sequences have beginnings in common. */
+const branches = (positions: Int32Array, T: number): boolean =>
+  positions.some((position, n) => position !== 0 && n % T > 0 && position !== positions[n - 1] + 1);
+
+/** How rows that hold several sequences are masked: those that stand side by side by one number for each token, others pair by pair. */
+export const packingOf = (positions: Int32Array | undefined, T: number): "apart" | "branching" | undefined =>
+  positions && (branches(positions, T) ? "branching" : "apart");
+
+/**
+ * What blocks are fed where rows hold several sequences. Apart: `first`, the place in its row at which each token's own begins, [B T];
+ * branching: `bias` [B, 1, T, T], and rotary positions.
  * @param positions of the tokens within their sequences, [B, T]
  */
-export const firstSeen = (positions: Int32Array, T: number): Record<string, Float32Array> => ({
-  first: Float32Array.from(positions, (position, n) => (n % T) - position),
-});
+export function packedFeeds(
+  architecture: Architecture,
+  positions: Int32Array,
+  T: number,
+): Record<string, Float32Array> {
+  const seen = sights(positions, T);
+  if (packingOf(positions, T) === "apart") return { first: Float32Array.from(seen, ({ own }) => own) };
+  const bias = new Float32Array(positions.length * T).fill(MASKED);
+  for (const [n, { begin, shared, own }] of seen.entries()) {
+    bias.fill(0, n * T + begin, n * T + begin + shared);
+    bias.fill(0, n * T + own, n * T + (n % T) + 1);
+  }
+  return { bias, ...rotaryFeeds(architecture, positions) };
+}
 
 export interface WholeSequences {
   B: number;

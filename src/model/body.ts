@@ -9,13 +9,13 @@ import { Memo } from "../base/memo.ts";
 import { accumulate } from "../graph/gradient.ts";
 import { type ForwardBackward, forwardBackward, type Keep } from "../graph/partition.ts";
 import { elementCount, input } from "../graph/tensor.ts";
-import { firstSeen, rotaryFeeds, wholeSequences } from "./attend.ts";
+import { packedFeeds, packingOf, rotaryFeeds, wholeSequences } from "./attend.ts";
 import type { Architecture } from "./family.ts";
 import { alikeLayers, type Parameter, type ParameterBuffer, parameterTable, rowsOfBlock } from "./parameters.ts";
 import { asStored } from "./products.ts";
 import type { PickedRows, Rows } from "./rows.ts";
 
-/** Token ids of B rows, each a sequence, right-padded to T, or several one after another. */
+/** Token ids of B rows, each a sequence, right-padded to T, or several one after another, which may have a beginning in common. */
 export interface Tokens {
   /** int32 [B, T]; padding may be any id. */
   readonly ids: Int32Array;
@@ -24,7 +24,8 @@ export interface Tokens {
   /** Tokens of each, padding included. */
   readonly T: number;
   /**
-   * Where each token stands in its own sequence, [B, T]: 0 begins another, which sees nothing of those before it.
+   * Where each token stands in its own sequence, [B, T]: 0 begins another, which sees nothing of those before it. A position p that
+   * does not follow the one before it branches off: what comes sees the first p tokens of the sequence it is in, and itself.
    * undefined: a row is one sequence.
    */
   readonly positions?: Int32Array;
@@ -50,7 +51,7 @@ export interface BlockForm {
   B: number;
   T: number;
   /** Rows hold several sequences. */
-  packed?: boolean;
+  packing?: "apart" | "branching";
   /** The factor on q kᵀ. */
   scale: number;
   keep: Keep;
@@ -199,9 +200,9 @@ export class Body {
     }
   }
 
-  /** Rotary positions count on over a row of several sequences: only how far two tokens are apart enters. */
+  /** Rotary positions count on over a row of sequences side by side: only how far two tokens are apart enters. */
   #places({ positions, T }: Tokens): Readonly<Record<string, Slot>> {
-    return { ...this.#positions.get(T), ...(positions && firstSeen(positions, T)) };
+    return { ...this.#positions.get(T), ...(positions && packedFeeds(this.#architecture, positions, T)) };
   }
 
   #embeddings() {
@@ -230,8 +231,8 @@ export class Body {
   ): ForwardBackward {
     const { family, config } = this.#architecture;
     const [like, scale] = [this.#alike[layer], family.attentionScale(config, layer)];
-    const packed = positions !== undefined;
-    return this.#programs.get({ like, B, T, packed, scale, keep, ...trained, accumulates });
+    const packing = packingOf(positions, T);
+    return this.#programs.get({ like, B, T, packing, scale, keep, ...trained, accumulates });
   }
 }
 
@@ -242,11 +243,16 @@ export class Body {
 export function blockPrograms(
   architecture: Architecture,
   table: readonly Parameter[],
-  { like, B, T, packed, scale, keep, trained, passesOn, accumulates }: BlockForm,
+  { like, B, T, packing, scale, keep, trained, passesOn, accumulates }: BlockForm,
 ): ForwardBackward {
   const { family, config, sizes } = architecture;
   const x = input("x", { N: B * T, C: sizes.width });
-  const { attend } = wholeSequences(architecture, { B, T, scale, packed });
+  const masks = {
+    packed: packing === "apart",
+    positionsByRow: packing === "branching",
+    biasByRow: packing === "branching",
+  };
+  const { attend } = wholeSequences(architecture, { B, T, scale, ...masks });
   const { p, product } = asStored(rowsOfBlock(table, like));
   const y = family.block(config, x, p, attend, product);
   return forwardBackward(

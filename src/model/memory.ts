@@ -143,7 +143,8 @@ function bodyWork(model: Architecture, own: readonly Parameter[], { B, T, packed
   const add = (what: string, work: number) => programs.set(`${what}: ${work}`, work);
   let kept = B * T * sizes.width * (sizes.layers - from + 3); // a stream before each block and after the last, two gradients
   for (const [layer, like] of alike.entries()) {
-    const form = { like, B, T, packed, scale: family.attentionScale(config, layer), accumulates: false };
+    const packing = packed ? ("apart" as const) : undefined;
+    const form = { like, B, T, packing, scale: family.attentionScale(config, layer), accumulates: false };
     const scoring = (rows: number): BlockForm => ({ ...form, B: rows, keep: "nothing", ...UNTRAINED });
     const forwards = keep === "nothing" || layer < from ? [...scored, B] : scored; // nothing is saved: the same program
     for (const rows of forwards) add("forward", blockWork(model, scoring(rows)).forward);

@@ -219,7 +219,7 @@ async function divergence(a: Compared, b: Compared, { rollouts }: Answers, optio
     index.forEach((j, i) => {
       sums[Math.floor(j / data.batch.width / num)] += kl[i] / num;
     });
-    done += asked.tokens.B;
+    done = Math.min(data.batch.rows, done + batchSize);
     onProgress?.({ phase: "kl", done, total: data.batch.rows });
   }
   return intervalOf(meanAndStandardError(sums), prompts.length);
