@@ -2,10 +2,11 @@
 import { RNG } from "../src/base/rng.ts";
 import * as count from "./arithmetic.ts";
 import type { BenchModel, Checkpoint } from "./models.ts";
-import { judged, type Limits, type Measured, type Row, showBytes, showSeconds, type Target } from "./report.ts";
+import type { Limits, Row, Target } from "./report.ts";
+import { byteShare, faster, flopShare, OURS, type Results, smaller } from "./rows.ts";
 import type { Answer, Command } from "./side.ts";
 
-export type SideName = "valuehead" | "torch" | "trl" | "jax";
+export type SideName = "valuehead" | "torch" | "trl" | "grpo" | "jax" | "transformers.js" | "llama";
 export type Ask = (side: SideName, command: Command) => Promise<Answer>;
 
 /** Who is asked what, under the name the table has for it. */
@@ -15,15 +16,14 @@ export interface Entrant {
   command: Command;
 }
 
-/** By label; of those that are missing, why. */
-export type Results = Readonly<Record<string, Measured | string>>;
-
 export interface Case {
   name: string;
   model?: Checkpoint;
   entrants: Entrant[];
-  /** At most this many rounds. */
-  rounds?: number;
+  /** About how many seconds all entrants take for a round, on two cores of a Sapphire Rapids. */
+  seconds: number;
+  /** A round of it takes minutes: there are fewer. */
+  long?: true;
   /** Instead of the entrants' own commands in the warm-up. */
   warmUp?: Record<string, unknown>;
   /** Before the warm-up: what commands need that only a side can tell. */
@@ -37,14 +37,21 @@ const ROWS = 8;
 const LENGTH = 128;
 const PROMPT = 8;
 const NEW_TOKENS = 48;
-const OURS = "valuehead";
 const PPO = { batch: 128, prompt: PROMPT, tokens: 24, epochs: 4, miniBatch: 32, sampleBatch: 64 };
 /** What is said about the memory of an adapter is said of such a step. */
 const INSTRUCT = { batch: 32, prompt: 64, tokens: 48, epochs: 1, miniBatch: 8, sampleBatch: 32 };
+/** Groups of eight responses; one optimizer step on all of them, as is TRL's default. */
+const GRPO = { prompts: 8, generations: 8, prompt: 64, tokens: 48, microBatch: 16 };
 const MATMUL = { M: 1024, K: 768, N: 3072 };
 
 const x = (atLeast: number): Target => ({ atLeast, unit: "x" });
 const percent = (atLeast: number): Target => ({ atLeast, unit: "%" });
+
+/** What the work with a model takes of the seconds that 12 layers take. */
+const portion = (model: Checkpoint) => {
+  if (model.vocabSize < 1000) return 0.02; // a trial
+  return "config" in model ? ((model as BenchModel).config.nLayer + 4) / 16 : 1;
+};
 
 /** In an order in which the short ones come first: a run that is cut short has most of them. */
 export function allCases(
@@ -55,8 +62,10 @@ export function allCases(
   const main = models.slice(0, 1); // the targets are about the first
   return [
     ...models.flatMap((m) => [forward(m), train(m), adamw(m), ...[1, 16, 64].map((batch) => sample(m, batch))]),
+    ...models.flatMap((m) => (m.exported !== undefined ? [1, 16].map((batch) => sampleAlone(m, batch)) : [])),
     ...adapted.map(trainAdapter),
     matmul(),
+    ...main.map(grpo),
     ...main.map((m) => ppo(m, count.ppoFlops(m.config, PPO.batch, PROMPT, PPO.tokens, PPO.epochs))),
     ...adapted.map((m) => ppo(m)),
     ...instruct.map((m) => ({ ...ppo(m, undefined, INSTRUCT), name: "ppo lora memory" })),
@@ -77,6 +86,7 @@ function forward(model: BenchModel): Case {
       { label: "PyTorch", side: "torch", command },
       { label: "PyTorch, all logits", side: "torch", command: { ...command, full: true } },
     ],
+    seconds: 3 * portion(model),
     agreement: sameNumbers("PyTorch"),
     rows: (results, limits) => [
       faster(work, model, results, OURS, ["PyTorch"], x(1.5)),
@@ -95,9 +105,10 @@ function train(model: BenchModel): Case {
     name: `train ${ROWS} x ${LENGTH}`,
     model,
     entrants: [{ label: OURS, side: "valuehead", command }, ...bothAdamW(command)],
+    seconds: 12 * portion(model),
     agreement: sameNumbers("PyTorch, fused"),
     rows: (results, limits) => [
-      faster(work, model, results, OURS, ADAMW_LABELS, x(1.2)),
+      faster(work, model, results, OURS, ADAMW_LABELS, x(1.15)),
       ...flopShare(work, model, results, flops, limits, percent(0.6)),
     ],
   };
@@ -114,6 +125,7 @@ function trainAdapter(model: Checkpoint): Case {
       { label: OURS, side: "valuehead", command },
       ...bothAdamW(command).map((entrant, i) => ({ ...entrant, label: labels[i] })),
     ],
+    seconds: 9 * portion(model),
     agreement: sameNumbers(labels[0]),
     rows: (results) => [faster(work, model, results, OURS, labels), smaller(work, model, results, labels[0])],
   };
@@ -126,9 +138,10 @@ function adamw(model: BenchModel): Case {
     name: "adamw",
     model,
     entrants: [{ label: OURS, side: "valuehead", command: { run: "adamw" } }, ...bothAdamW({ run: "adamw" })],
+    seconds: portion(model),
     agreement: sameNumbers("PyTorch, fused"),
     rows: (results, limits) => [
-      faster(work, model, results, OURS, ADAMW_LABELS, x(1)),
+      faster(work, model, results, OURS, ADAMW_LABELS, x(0.6)),
       ...byteShare(work, model, results, bytes, "copy", limits),
     ],
   };
@@ -156,7 +169,7 @@ function sample(model: BenchModel, batch: number): Case {
   return {
     name: `sample ${batch} x (${PROMPT} + ${NEW_TOKENS})`,
     model,
-    rounds: batch === 64 ? 3 : undefined, // 20 s a round
+    seconds: (batch === 1 ? 3 : batch === 16 ? 9 : 19) * portion(model),
     entrants: [
       { label: OURS, side: "valuehead", command },
       ...(batch > 1 ? [{ label: int8, side: "valuehead" as const, command: { ...command, precision: "int8" } }] : []),
@@ -171,7 +184,7 @@ function sample(model: BenchModel, batch: number): Case {
     rows: (results, limits) =>
       batch === 1
         ? [
-            ...byteShare(work, model, results, bytes, "read", limits, percent(0.9)),
+            ...byteShare(work, model, results, bytes, "read", limits, percent(0.85)),
             ...byteShare(work, model, results, bytes, "copy", limits),
             faster(work, model, results, OURS, ["transformers"]),
           ]
@@ -180,6 +193,50 @@ function sample(model: BenchModel, batch: number): Case {
             faster(`${work}, int8`, model, results, int8, ["transformers"], x(4)),
             ...flopShare(work, model, results, flops, limits),
           ],
+  };
+}
+
+/** Against what is there for sampling alone in JavaScript, on the same weights. */
+function sampleAlone(model: BenchModel, batch: number): Case {
+  const command = { run: "sample", ids: randomIds(model.config.vocabSize, batch, PROMPT), tokens: NEW_TOKENS };
+  const work = `sample alone ${batch} x (${PROMPT} + ${NEW_TOKENS})`;
+  const int8 = `${OURS}, int8`;
+  const [js, jsInt8] = ["transformers.js, fp32", "transformers.js, q8"];
+  const [llama, llamaInt8] = ["node-llama-cpp, F32", "node-llama-cpp, Q8_0"];
+  const rows = Math.min(batch, 4);
+  return {
+    name: work,
+    model,
+    seconds: (batch === 1 ? 9 : 25) * portion(model),
+    entrants: [
+      { label: OURS, side: "valuehead", command },
+      { label: js, side: "transformers.js", command: { ...command, dtype: "fp32" } },
+      { label: llama, side: "llama", command: { ...command, type: "F32" } },
+      { label: int8, side: "valuehead", command: { ...command, precision: "int8" } },
+      { label: jsInt8, side: "transformers.js", command: { ...command, dtype: "q8" } },
+      { label: llamaInt8, side: "llama", command: { ...command, type: "Q8_0" } },
+    ],
+    /** Ours of what we drew against transformers.js', llama.cpp's of what it drew against ours. */
+    async agreement(ask, warm) {
+      const [found, expected]: number[][] = [[], []];
+      if (warm.has(js)) {
+        const { sequences, logprobs } = await ask("valuehead", { ...command, check: rows });
+        const theirs = { run: "forward", ids: sequences, keep: NEW_TOKENS, dtype: "fp32" };
+        found.push(...(logprobs as number[]));
+        expected.push(...(await ask("transformers.js", theirs)).numbers);
+      }
+      if (warm.has(llama)) {
+        const { sequences, logprobs } = await ask("llama", { ...command, type: "F32", check: rows });
+        const ours = { run: "forward", ids: sequences, keep: NEW_TOKENS };
+        found.push(...(await ask("valuehead", ours)).numbers);
+        expected.push(...(logprobs as number[]));
+      }
+      return found.length > 0 ? { found, expected } : undefined;
+    },
+    rows: (results) => [
+      ...[js, llama].map((peer) => faster(work, model, results, OURS, [peer])),
+      ...[jsInt8, llamaInt8].map((peer) => faster(`${work}, int8`, model, results, int8, [peer])),
+    ],
   };
 }
 
@@ -199,7 +256,8 @@ function ppo(model: Checkpoint, flops?: number, sizes = PPO): Case {
       { label: OURS, side: "valuehead", command: ours },
       { label: peer, side: "trl", command: theirs },
     ],
-    rounds: 2,
+    long: true,
+    seconds: (sizes === INSTRUCT ? 63 : model.adapter ? 120 : 155) * portion(model),
     // One minibatch of one epoch: everything is loaded, built and allocated then.
     warmUp: { batch: miniBatch, epochs: 1 },
     async prepare(ask) {
@@ -219,10 +277,40 @@ function ppo(model: Checkpoint, flops?: number, sizes = PPO): Case {
       return { found: [...found, steps[0]], expected: [...other.numbers, steps[1]] };
     },
     rows: (results, limits) => [
-      faster(work, model, results, OURS, [peer], model.adapter ? undefined : x(2)),
+      faster(work, model, results, OURS, [peer], x(model.adapter ? 2.2 : 1.7)),
       smaller(work, model, results, peer, model.adapter ? undefined : { atMost: 0.7, unit: "x" }),
       ...(flops === undefined ? [] : flopShare(work, model, results, flops, limits)),
     ],
+  };
+}
+
+function grpo(model: BenchModel): Case {
+  const { prompts, generations, prompt, tokens } = GRPO;
+  const queries: number[][] = [];
+  const peer = "TRL 1.16.0";
+  const work = `GRPO step, ${prompts} x ${generations} x (${prompt} + ${tokens})`;
+  return {
+    name: "grpo",
+    model,
+    entrants: [
+      { label: OURS, side: "valuehead", command: { run: "grpo", ...GRPO } },
+      { label: peer, side: "grpo", command: { run: "grpo", ...GRPO, queries } },
+    ],
+    long: true,
+    seconds: 130 * portion(model),
+    async prepare(ask) {
+      const asked = { run: "prompts", count: prompts, length: prompt };
+      queries.push(...((await ask("valuehead", asked)).queries as number[][]));
+    },
+    /** TRL's first step against ours on TRL's responses, from the first weights. */
+    async agreement(ask, warm) {
+      const other = warm.get(peer);
+      if (!other) return undefined;
+      const { responses, numbers: expected } = other;
+      const ours = await ask("valuehead", { run: "grpoNumbers", ...GRPO, queries, responses });
+      return { found: ours.numbers, expected };
+    },
+    rows: (results) => [faster(work, model, results, OURS, [peer], x(2)), smaller(work, model, results, peer)],
   };
 }
 
@@ -235,6 +323,7 @@ function matmul(): Case {
       { label: OURS, side: "valuehead", command },
       { label: "jax-js, wasm", side: "jax", command },
     ],
+    seconds: 1,
     agreement: sameNumbers("jax-js, wasm"),
     rows: (results, limits) => [
       faster(`matrix product ${M} x ${K} x ${N}`, undefined, results, OURS, ["jax-js, wasm"]),
@@ -249,99 +338,6 @@ function sameNumbers(peer: string): Case["agreement"] {
     const [ours, theirs] = [warm.get(OURS), warm.get(peer)];
     return ours && theirs && { found: ours.numbers, expected: theirs.numbers };
   };
-}
-
-/** Seconds of `label` against the quickest of the peers. */
-function faster(
-  work: string,
-  model: Checkpoint | undefined,
-  results: Results,
-  label: string,
-  peers: readonly string[],
-  target?: Target,
-): Row {
-  const there = peers.filter((p) => typeof results[p] === "object");
-  const best = there.reduce<string | undefined>(
-    (a, b) => (a && median(results, a) <= median(results, b) ? a : b),
-    undefined,
-  );
-  return compare(work, model, results, label, best ?? peers[0], showSeconds, (a, b) => b.median / a.median, target);
-}
-
-const median = (results: Results, label: string) => (results[label] as Measured).median;
-
-/** Peak memory against a peer's. */
-function smaller(work: string, model: Checkpoint, results: Results, peer: string, target?: Target): Row {
-  const ratio = (a: Measured, b: Measured) => a.peakBytes / b.peakBytes;
-  return compare(`peak memory of the ${work}`, model, results, OURS, peer, showBytes, ratio, target);
-}
-
-function compare(
-  work: string,
-  model: Checkpoint | undefined,
-  results: Results,
-  label: string,
-  peer: string,
-  show: (m: Measured) => string,
-  ratio: (ours: Measured, theirs: Measured) => number,
-  target?: Target,
-): Row {
-  const [ours, theirs] = [results[label], results[peer]];
-  const row = {
-    work,
-    model: model?.name ?? "",
-    ours: typeof ours === "object" ? show(ours) : "",
-    against: peer,
-    theirs: typeof theirs === "object" ? show(theirs) : "",
-  };
-  if (typeof ours === "object" && typeof theirs === "object") return { ...row, ...judged(ratio(ours, theirs), target) };
-  const { target: text } = judged(0, target);
-  const missing = [ours, theirs].find((r) => typeof r !== "object") as string | undefined;
-  return { ...row, target: text, missing: missing ?? "not measured" };
-}
-
-/** FLOPs of the work over our time, against the sgemm peak. */
-function flopShare(
-  work: string,
-  model: Checkpoint | undefined,
-  results: Results,
-  flops: number,
-  limits?: Limits,
-  target?: Target,
-): Row[] {
-  return share(work, model, results, flops, "sgemm", "GFLOP/s", limits, target);
-}
-
-/** Bytes the work must move over our time, against a bandwidth. */
-function byteShare(
-  work: string,
-  model: BenchModel,
-  results: Results,
-  bytes: number,
-  limit: "copy" | "read",
-  limits?: Limits,
-  target?: Target,
-): Row[] {
-  return share(work, model, results, bytes, limit, "GB/s", limits, target);
-}
-
-function share(
-  work: string,
-  model: Checkpoint | undefined,
-  results: Results,
-  amount: number,
-  limit: keyof Limits,
-  unit: string,
-  limits?: Limits,
-  target?: Target,
-): Row[] {
-  const ours = results[OURS];
-  if (!limits || typeof ours !== "object") return [];
-  const rate = amount / ours.median;
-  const show = (perSecond: number) => `${(perSecond / 1e9).toFixed(1)} ${unit}`;
-  const against = { sgemm: "sgemm peak", copy: "copy bandwidth", read: "read bandwidth" }[limit];
-  const row = { work, model: model?.name ?? "", ours: show(rate), against, theirs: show(limits[limit]) };
-  return [{ ...row, ...judged(rate / limits[limit], target) }];
 }
 
 export function randomIds(vocabSize: number, rows: number, length: number): number[][] {

@@ -1,8 +1,9 @@
 /** @file Runs one case: starts its sides, checks that they agree, measures them in turn. */
 import { fileURLToPath } from "node:url";
-import type { Case, Entrant, Results, SideName } from "./cases.ts";
+import type { Case, Entrant, SideName } from "./cases.ts";
 import type { Checkpoint } from "./models.ts";
 import { type Measured, timing } from "./report.ts";
+import type { Results } from "./rows.ts";
 import { type Answer, Side } from "./side.ts";
 
 /** Milliseconds between two runs: threads that spin while they wait for work have gone to sleep by then. */
@@ -13,6 +14,8 @@ const TOLERANCE = 1e-3;
 export interface MeasureOptions {
   threads: number;
   rounds: number;
+  /** Of cases whose rounds take minutes. */
+  longRounds: number;
 }
 
 export interface CaseResult {
@@ -54,6 +57,9 @@ export async function startSide(name: SideName | "numpy", threads: number, args:
     torch: [python, "bench/peers/torch_gpt2.py"],
     numpy: [python, "bench/peers/limits.py"],
     trl: [process.env.PYTHON_TRL || "python3", "bench/peers/trl_ppo.py"],
+    grpo: [process.env.PYTHON_TRL_NEW || "python3", "bench/peers/trl_grpo.py"],
+    "transformers.js": [process.execPath, compiled("./peers/transformers.js")],
+    llama: [process.execPath, compiled("./peers/llama.js")],
   };
   const [command, ...script] = commands[name];
   const side = await Side.start(command, [...script, ...args, "--threads", String(threads)], environment(threads));
@@ -88,7 +94,7 @@ export async function measure(
   try {
     for (const name of new Set(c.entrants.map((e) => e.side)))
       try {
-        const side = await startSide(name, options.threads, checkpointArgs(c.model));
+        const side = await startSide(name, options.threads, checkpointArgs(name, c.model));
         sides.set(name, side);
         versions[name] = side.about;
       } catch (error) {
@@ -98,13 +104,17 @@ export async function measure(
     const present = () => c.entrants.filter((e) => sides.has(e.side) && !absent.has(e.label));
     const warm = new Map<string, Answer>();
     for (const entrant of present()) {
-      const answer = await ask(entrant.side, { ...entrant.command, ...c.warmUp });
-      if (answer.skipped) absent.set(entrant.label, `skipped: ${answer.skipped}`);
+      const answer = await ask(entrant.side, { ...entrant.command, ...c.warmUp }).catch((error: Error) => {
+        if (entrant.side === "valuehead") throw error;
+        return `failed: ${error.message}`; // a peer that cannot do it is a row without a ratio
+      });
+      if (typeof answer === "string") absent.set(entrant.label, answer);
+      else if (answer.skipped) absent.set(entrant.label, `skipped: ${answer.skipped}`);
       else warm.set(entrant.label, answer);
     }
     if (sides.size > 1) Object.assign(found, agree(await c.agreement?.(ask, warm)));
     for (const name of sides.keys()) idle[name] = 0;
-    for (let round = 0; round < Math.min(options.rounds, c.rounds ?? options.rounds); round++)
+    for (let round = 0; round < roundsOf(c, options); round++)
       for (const entrant of present()) {
         await new Promise((resolve) => setTimeout(resolve, PAUSE));
         const answer = await ask(entrant.side, entrant.command);
@@ -124,8 +134,16 @@ export async function measure(
   return { ...found, results: Object.fromEntries(c.entrants.map((e) => [e.label, result(e)])) };
 }
 
-const checkpointArgs = (model: Checkpoint | undefined): string[] =>
-  model ? ["--model", model.directory, ...(model.adapter ? ["--adapter", model.adapter] : [])] : [];
+/** How many there are of a case. */
+export const roundsOf = (c: Case, { rounds, longRounds }: Pick<MeasureOptions, "rounds" | "longRounds">) =>
+  c.long ? Math.min(rounds, longRounds) : rounds;
+
+function checkpointArgs(side: SideName, model: Checkpoint | undefined): string[] {
+  if (!model) return [];
+  if (side === "transformers.js") return ["--export", model.exported ?? ""];
+  if (side === "llama") return ["--gguf", model.gguf ?? ""];
+  return ["--model", model.directory, ...(model.adapter ? ["--adapter", model.adapter] : [])];
+}
 
 /** The largest difference, and a problem if it is too large. */
 function agree(

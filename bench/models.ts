@@ -1,9 +1,11 @@
 /** @file The checkpoints both sides load: one that is there, or random weights written once. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { RNG } from "../src/base/rng.ts";
 import { type GPT2Config, makeConfig, parseConfig } from "../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel, loadModel } from "../src/families/index.ts";
+import { exportOnnx } from "../src/ship/export.ts";
+import { writeGguf } from "./peers/gguf.ts";
 
 /** What both sides load. */
 export interface Checkpoint {
@@ -14,6 +16,10 @@ export interface Checkpoint {
   adapter?: string;
   /** Of its base, under an adapter. Default fp32. */
   basePrecision?: "int8";
+  /** The same weights for transformers.js: a directory that `valuehead export` wrote. */
+  exported?: string;
+  /** The same for llama.cpp: PREFIX-F32.gguf and PREFIX-Q8_0.gguf. */
+  gguf?: string;
 }
 
 export interface BenchModel extends Checkpoint {
@@ -73,6 +79,21 @@ export async function withAdapter(
     await model.savePretrained(adapter);
   }
   return { directory, adapter, name: `${name}, LoRA ${rank}`, vocabSize: model.sizes.vocabSize };
+}
+
+/** The same with its weights in the forms that peers in JavaScript read, in fp32 and in int8, written once under `cache`. */
+export async function withOtherForms(model: BenchModel, cache: string): Promise<BenchModel> {
+  const at = resolve(cache, `forms-${model.name.replaceAll(/[^\w]+/g, "-")}`);
+  const [exported, gguf] = [join(at, "onnx"), join(at, "model")];
+  if (!existsSync(`${gguf}-Q8_0.gguf`)) {
+    rmSync(at, { recursive: true, force: true });
+    mkdirSync(at, { recursive: true });
+    const loaded = await loadModel(model.directory, { threads: 1 });
+    await exportOnnx(loaded, exported, { dtype: ["fp32", "q8"] });
+    for (const type of ["F32", "Q8_0"] as const)
+      writeGguf(`${gguf}-${type}.gguf`, type, model.config, loaded.parameters);
+  }
+  return { ...model, exported, gguf };
 }
 
 function readConfig(directory: string): GPT2Config {

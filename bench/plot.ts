@@ -1,22 +1,35 @@
 /** @file The curves as a picture: one panel for each axis and kind of work, both scales logarithmic. */
-import { AXIS_NAMES, type Axis, type CurvePoint, predictedSeconds } from "./curves.ts";
+import { AXIS_NAMES, type Axis, BASE, type CurvePoint, KIND_NAMES, KINDS, predictedSeconds, WORKS } from "./curves.ts";
 import type { Limits } from "./report.ts";
 
 const PANEL = { width: 250, height: 210, left: 46, right: 14, top: 30, bottom: 36 };
 const MARGIN = 16;
 const HEADER = 54;
 const COLORS = { ink: "#222", faint: "#d8d8d8", ours: "#c0392b", limit: "#2471a3" };
-const TITLES = { train: "training step, seconds", decode: "decoding pass, milliseconds" };
-const BASE = { train: "6 layers, 8 x 128 tokens", decode: "6 layers, 16 x (8 + 24)" };
+const TITLES = {
+  train: "training step, s",
+  lora: "LoRA 8 training step, s",
+  decode: "decoding pass, ms",
+};
+
+/** What stays the same where another axis is followed. */
+function baseOf({ kind, work }: CurvePoint): string {
+  const { layers, width } = KINDS[kind].base;
+  const { batch, length } = BASE[work];
+  return `${layers} layers of ${width}, ${work === "decode" ? `${batch} x (8 + ${length})` : `${batch} x ${length}`}`;
+}
 
 export function curvesSvg(points: readonly CurvePoint[], limits: Limits, caption: string): string {
   const axes = AXIS_NAMES.filter((axis) => points.some((p) => p.axis === axis));
-  const works = [...new Set(points.map((p) => p.work))];
+  const rows = KIND_NAMES.flatMap((kind) =>
+    WORKS.map((work) => points.filter((p) => p.kind === kind && p.work === work)),
+  );
+  const there = rows.filter((row) => row.length > 0);
   const width = 2 * MARGIN + axes.length * PANEL.width;
-  const height = HEADER + works.length * PANEL.height + MARGIN;
-  const panels = works.flatMap((work, row) =>
+  const height = HEADER + there.length * PANEL.height + MARGIN;
+  const panels = there.flatMap((points, row) =>
     axes.map((axis, column) => {
-      const own = points.filter((p) => p.work === work && p.axis === axis).sort((a, b) => a.at - b.at);
+      const own = points.filter((p) => p.axis === axis).sort((a, b) => a.at - b.at);
       return `<g transform="translate(${MARGIN + column * PANEL.width} ${HEADER + row * PANEL.height})">${panel(own, limits, axis)}</g>`;
     }),
   );
@@ -33,8 +46,8 @@ ${panels.join("\n")}
 
 function panel(points: readonly CurvePoint[], limits: Limits, axis: Axis): string {
   const { width, height, left, right, top, bottom } = PANEL;
-  const { work } = points[0];
-  const unit = work === "train" ? 1 : 1000;
+  const { kind, work } = points[0];
+  const unit = work === "decode" ? 1000 : 1;
   const measured = points.map((p) => ({ at: p.at, y: unit * Math.min(...p.seconds) }));
   const predicted = points.map((p) => ({ at: p.at, y: unit * predictedSeconds(p, limits) }));
   const ys = [...measured, ...predicted].map(({ y }) => y);
@@ -45,8 +58,8 @@ function panel(points: readonly CurvePoint[], limits: Limits, axis: Axis): strin
   const shares = points.map((p) => predictedSeconds(p, limits) / Math.min(...p.seconds));
   const percent = (share: number) => (100 * share).toFixed(0);
   const parts = [
-    `<text x="${left}" y="${top - 16}">${TITLES[work]}</text>`,
-    `<text x="${left}" y="${top - 4}" fill="#666" font-size="9">${BASE[work]}; ${percent(Math.min(...shares))}-${percent(Math.max(...shares))} % of the limit</text>`,
+    `<text x="${left}" y="${top - 16}">${kind}: ${TITLES[work]}</text>`,
+    `<text x="${left}" y="${top - 4}" fill="#666" font-size="9">${baseOf(points[0])}; ${percent(Math.min(...shares))}-${percent(Math.max(...shares))} % of limit</text>`,
     ...ticks.flatMap((t) => [
       `<path d="M${left} ${y(t).toFixed(1)}H${width - right}" stroke="${COLORS.faint}"/>`,
       `<text x="${left - 5}" y="${(y(t) + 4).toFixed(1)}" text-anchor="end">${t}</text>`,

@@ -1,4 +1,5 @@
 /** @file Statistics, the machine, rows of the result and the table they make. */
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import os from "node:os";
 import type { Answer } from "./side.ts";
@@ -73,9 +74,38 @@ export function judged(ratio: number, target?: Target): Pick<Row, "ratio" | "tar
   return { ratio, target: `<= ${number}`, met: ratio <= bound };
 }
 
+/** Of x86 processors by family and model, whose own name may say no more than the maker's: what they are called. */
+const GENERATIONS: Readonly<Record<string, string>> = {
+  "6/85": "Skylake or Cascade Lake",
+  "6/106": "Ice Lake",
+  "6/143": "Sapphire Rapids",
+  "6/207": "Emerald Rapids",
+  "6/173": "Granite Rapids",
+  "23/49": "Zen 2",
+  "25/1": "Zen 3",
+  "25/17": "Zen 4",
+  "26/2": "Zen 5",
+};
+
+/** The processor's name, with its generation where /proc/cpuinfo tells. */
+export function processorName(name: string, cpuinfo: string): string {
+  const field = (key: string) => new RegExp(`^${key}\\s*:\\s*(\\d+)`, "m").exec(cpuinfo)?.[1];
+  const [family, model] = [field("cpu family"), field("model")];
+  if (family === undefined || model === undefined) return name;
+  return `${name} (${GENERATIONS[`${family}/${model}`] ?? `family ${family}, model ${model}`})`;
+}
+
+function readCpuinfo(): string {
+  try {
+    return readFileSync("/proc/cpuinfo", "utf8");
+  } catch {
+    return ""; // not Linux
+  }
+}
+
 export function machine() {
   return {
-    cpu: os.cpus()[0]?.model ?? "unknown",
+    cpu: processorName(os.cpus()[0]?.model ?? "unknown", readCpuinfo()),
     cores: os.availableParallelism(),
     memoryBytes: os.totalmem(),
     platform: `${os.platform()} ${os.arch()}`,
@@ -104,14 +134,14 @@ export function table(rows: readonly Row[]): string {
 }
 
 /** Where the time of a step goes, by the names TRL and we both report; seconds of the last round. Empty if nobody reported. */
-export function phaseTable(model: string, sides: Readonly<Record<string, Measured | string>>): string {
+export function phaseTable(work: string, sides: Readonly<Record<string, Measured | string>>): string {
   const there = Object.entries(sides).flatMap(([label, m]) =>
     typeof m === "object" && m.findings.times ? [{ label, times: m.findings.times as Record<string, number> }] : [],
   );
   const names = [...new Set(there.flatMap(({ times }) => Object.keys(times)))].sort();
   if (names.length === 0) return "";
   const cells = names.map((name) => [name, ...there.map(({ times }) => times[name]?.toFixed(3) ?? "")]);
-  return lines([`PPO step, ${model}, s`, ...there.map(({ label }) => label)], cells);
+  return lines([`${work}, s`, ...there.map(({ label }) => label)], cells);
 }
 
 function lines(head: string[], cells: string[][]): string {

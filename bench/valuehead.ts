@@ -1,10 +1,13 @@
-/** @file Our side: node valuehead.js [--model DIR [--adapter DIR] | --sizes JSON] [--threads N]. Its runs are in the last line; see side.ts. */
+/** @file Our side: node valuehead.js [--model DIR [--adapter DIR] | --sizes JSON [--rank R]] [--threads N]. Its runs are in the last line; see side.ts. */
 import { parseArgs } from "node:util";
+import type { Metrics } from "../src/algorithms/events.ts";
+import { type GRPOConfig, GRPOTrainer } from "../src/algorithms/grpo.ts";
 import { languageModelLoss } from "../src/algorithms/losses.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
 import { Engine } from "../src/backend/engine.ts";
 import { makeConfig } from "../src/families/gpt2.ts";
 import { loadModel, modelFromConfig } from "../src/families/index.ts";
+import { makeLlamaConfig } from "../src/families/llama.ts";
 import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";
 import type { AskedTokens } from "../src/model/asked.ts";
@@ -16,6 +19,7 @@ import { rewardsFromScores } from "../src/rl/rewards.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
 import { decodingWeights } from "../src/sample/precision.ts";
 import { loadTokenizer } from "../src/tokenizer/load.ts";
+import type { Tokenizer } from "../src/tokenizer/tokenizer.ts";
 import { integers } from "./matmul.ts";
 import { engineVersions } from "./report.ts";
 import { type Clock, type Run, serve } from "./serve.ts";
@@ -27,6 +31,8 @@ const { values: flags } = parseArgs({
     adapter: { type: "string" },
     /** Of a random model, instead of one from a directory. */
     sizes: { type: "string" },
+    /** Of an adapter for it. */
+    rank: { type: "string" },
     threads: { type: "string", default: "2" },
   },
 });
@@ -40,13 +46,14 @@ function once<T>(name: string, make: () => T): T {
 }
 
 const openModel = () =>
-  once(
-    "model",
-    async (): Promise<CausalLMWithValueHead> =>
-      flags.sizes
-        ? modelFromConfig(makeConfig(JSON.parse(flags.sizes)), { threads })
-        : loadModel(flags.model, { threads, adapter: flags.adapter }),
-  );
+  once("model", async (): Promise<CausalLMWithValueHead> => {
+    if (!flags.sizes) return loadModel(flags.model, { threads, adapter: flags.adapter });
+    const config = JSON.parse(flags.sizes);
+    const made = config.modelType === "gpt2" ? makeConfig(config) : makeLlamaConfig(config);
+    const model: CausalLMWithValueHead = modelFromConfig(made, { threads });
+    if (flags.rank) model.addAdapter({ rank: Number(flags.rank), alpha: 2 * Number(flags.rank) }, 1);
+    return model;
+  });
 const openTokenizer = () => once("tokenizer", () => loadTokenizer(flags.model));
 
 async function openTraining(learningRate: number) {
@@ -176,14 +183,19 @@ interface PpoCommand {
   sampleBatch: number;
   /** Of the base under an adapter. */
   basePrecision?: "int8";
+  /** Default 1. */
+  steps?: number;
 }
 
 /** The reward: a number for each place in the batch, which takes no time. */
 const score = (place: number) => (place % 4) / 4;
 
-/** A PPO step. */
+const timesOf = (metrics: Metrics) =>
+  Object.fromEntries(Object.entries(metrics).filter(([name]) => name.startsWith("time/"))) as Record<string, number>;
+
+/** PPO steps; "stepSeconds" is each one's, the first with everything that is made for it. */
 const ppo: Run = async (command, clock) => {
-  const { batch, tokens, epochs, miniBatch, sampleBatch, basePrecision } = command as unknown as PpoCommand;
+  const { batch, tokens, epochs, miniBatch, sampleBatch, basePrecision, steps = 1 } = command as unknown as PpoCommand;
   const model = await openModel();
   const tokenizer = await openTokenizer();
   const trainer = once("trainer", () => {
@@ -193,18 +205,22 @@ const ppo: Run = async (command, clock) => {
     return new PPOTrainer({ model, tokenizer, reward, config: { ...config, rolloutBatchSize: sampleBatch } });
   });
   if (model.adapter) once("first", () => model.frozenCopy()); // shares the base: it costs an adapter
-  Object.assign(trainer.config, { batchSize: batch, ppoEpochs: epochs, steps: trainer.stepsTaken + 1 });
+  Object.assign(trainer.config, { batchSize: batch, ppoEpochs: epochs, steps: trainer.stepsTaken + steps });
   const before = trainer.optimizer.step;
   let times: Record<string, number> = {};
   let responseTokens = 0;
+  const stepSeconds: number[] = [];
+  let last = performance.now();
   clock.start();
   for await (const event of trainer.train(once("prompts", () => [] as string[]))) {
     if (event.type !== "step") continue;
-    times = Object.fromEntries(Object.entries(event.metrics).filter(([name]) => name.startsWith("time/")));
+    stepSeconds.push((performance.now() - last) / 1000);
+    last = performance.now();
+    times = timesOf(event.metrics);
     responseTokens = event.metrics["tokens/responses_len_mean"] as number;
   }
   clock.stop();
-  return { times, responseTokens, optimizerSteps: trainer.optimizer.step - before };
+  return { times, stepSeconds, responseTokens, optimizerSteps: trainer.optimizer.step - before };
 };
 
 /**
@@ -236,6 +252,61 @@ const ppoNumbers: Run = async (command) => {
   return { numbers: [-mean(logprobs, batch.rows), mean(returns, tokens), mean(values, tokens)] };
 };
 
+interface GrpoCommand {
+  prompts: number;
+  generations: number;
+  tokens: number;
+  microBatch: number;
+}
+
+function grpoTrainer(
+  { prompts, generations, tokens, microBatch }: GrpoCommand,
+  model: CausalLMWithValueHead,
+  tokenizer: Tokenizer,
+): GRPOTrainer {
+  const batchSize = prompts * generations;
+  let scored = 0; // a batch is a multiple of four
+  const reward = (samples: unknown[]) => samples.map(() => score(scored++));
+  const config: Partial<GRPOConfig> = {
+    ...{ steps: 1, batchSize, numGenerations: generations, miniBatchSize: batchSize, microBatchSize: microBatch },
+    ...{ rolloutBatchSize: batchSize, maxNewTokens: tokens, stopAtEos: false, klCoef: 0.04, logSamples: 0 },
+  };
+  return new GRPOTrainer({ model, tokenizer, reward, config });
+}
+
+/** A GRPO step: one optimizer step on all responses. */
+const grpo: Run = async (command, clock) => {
+  const [model, tokenizer] = [await openModel(), await openTokenizer()];
+  const trainer = once("grpo", () => grpoTrainer(command as unknown as GrpoCommand, model, tokenizer));
+  Object.assign(trainer.config, { steps: trainer.stepsTaken + 1 });
+  let times: Record<string, number> = {};
+  clock.start();
+  for await (const event of trainer.train(once("prompts", () => [] as string[])))
+    if (event.type === "step") times = timesOf(event.metrics);
+  clock.stop();
+  return { times };
+};
+
+/** What the first GRPO step of given responses, from the first weights, says: entropy, norm of the gradient. */
+const grpoNumbers: Run = async (command) => {
+  const { queries, responses, ...sizes } = command as unknown as GrpoCommand &
+    Record<"queries" | "responses", number[][]>;
+  const fresh = await loadModel(flags.model, { threads });
+  try {
+    const trainer = grpoTrainer(sizes, fresh, await openTokenizer());
+    Object.assign(trainer.config, { audit: "off" }); // who drew them never ends a text
+    const asked = queries.flatMap((query) => Array.from({ length: sizes.generations }, () => query));
+    const { metrics } = await trainer.step(
+      asked,
+      responses,
+      responses.map((_, place) => score(place)),
+    );
+    return { numbers: [metrics["policy/entropy"] as number, metrics["update/grad_norm"] as number] };
+  } finally {
+    fresh.dispose();
+  }
+};
+
 const matmul: Run = async (command, clock) => {
   const { M, K, N } = command as unknown as { M: number; K: number; N: number };
   const engine = once("engine", () => new Engine({ threads }));
@@ -264,4 +335,5 @@ function lastTokens(ids: readonly number[][], keep: number): AskedTokens {
   };
 }
 
-await serve({ ...engineVersions(), threads }, { forward, train, adamw, sample, prompts, ppo, ppoNumbers, matmul });
+const runs = { forward, train, adamw, sample, prompts, ppo, ppoNumbers, grpo, grpoNumbers, matmul };
+await serve({ ...engineVersions(), threads }, runs);

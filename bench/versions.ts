@@ -52,7 +52,7 @@ async function compare(c: Case, { label, command }: Entrant): Promise<Line> {
   const args = ["--threads", flags.threads, ...(c.model ? ["--model", c.model.directory] : [])];
   const begin = (directory: string) =>
     Side.start(process.execPath, ["--expose-gc", join(directory, SIDE), ...args], {});
-  const rounds = Number(flags.rounds ?? Math.min(5, c.rounds ?? 5));
+  const rounds = Number((flags.rounds ?? c.long) ? 2 : 5);
   const runs: [Answer[], Answer[]] = [[], []];
   const ratios: number[] = [];
   for (let start = 0; start < Number(flags.starts); start++) {
@@ -87,7 +87,8 @@ console.log(`${host.cpu}, ${host.cores} cores, load average ${host.loadAverage.t
 const lines: Line[] = [];
 for (const c of cases)
   for (const entrant of c.entrants.filter(({ side }) => side === "valuehead")) {
-    const line = await compare(c, entrant);
+    const line = await compare(c, entrant).catch((error: Error) => console.log(`${c.name}: ${error.message}`));
+    if (!line) continue; // an older version may not know the case
     lines.push(line);
     console.log(
       `${line.work}: ${line.here.toFixed(3)} s here, ${line.there.toFixed(3)} s there, ${line.ratio.toFixed(3)} ` +

@@ -1,15 +1,9 @@
 /** @file A matrix product of jax-js on its WebAssembly backend: {"run": "matmul", "M", "K", "N"}. See ../side.ts. */
-import { existsSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { integers } from "../matmul.ts";
 import { serve } from "../serve.ts";
+import { installed } from "./installed.ts";
 
-// From the peer's own directory: the benchmark does not depend on it, so there are no types of it.
-const root = resolve("bench/peers/js/node_modules/@jax-js/jax");
-if (!existsSync(root)) throw new Error("jax-js is not installed: npm install --prefix bench/peers/js");
-const { version } = JSON.parse(readFileSync(`${root}/package.json`, "utf8"));
-const jax = await import(pathToFileURL(`${root}/dist/index.js`).href);
+const { library: jax, version } = await installed("@jax-js/jax", "dist/index.js");
 await jax.init("wasm");
 jax.defaultDevice("wasm");
 

@@ -1,6 +1,6 @@
 /** @file A target met or not, and a peer that is missing: what the benchmark's table says. */
 import { expect, test } from "vitest";
-import { judged, table, timing } from "../../../bench/report.ts";
+import { judged, processorName, table, timing } from "../../../bench/report.ts";
 import { Side } from "../../../bench/side.ts";
 
 test.each([
@@ -18,6 +18,14 @@ test("a timing has the median of its rounds, and their largest memory", () => {
   const runs = [3, 1, 2, 10].map((seconds) => ({ seconds, rss: 100 - seconds }));
   expect(timing(runs)).toEqual({ seconds: [3, 1, 2, 10], median: 2.5, min: 1, max: 10, peakBytes: 99 });
   expect(timing(runs.slice(0, 3)).median).toBe(2);
+});
+
+test.each([
+  ["cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC (Zen 4)"],
+  ["cpu family\t: 6\nmodel\t\t: 999\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 6, model 999)"],
+  ["processor\t: 0\nBogoMIPS\t: 50.00\n", "AMD EPYC"],
+])("the processor is named by what the system says of it", (cpuinfo, name) => {
+  expect(processorName("AMD EPYC", cpuinfo)).toBe(name);
 });
 
 test("the table says why a peer is missing", () => {
