@@ -5,7 +5,7 @@ import { Decoder } from "../../src/sample/decoder.ts";
 import { type GenerateOptions, generate, type Rollout, replay } from "../../src/sample/generate.ts";
 import { TokenSampler } from "../../src/sample/token-sampler.ts";
 import { Adjustments } from "../../src/sample/transforms.ts";
-import { seen } from "../support/backends.ts";
+import { contents, seen } from "../support/backends.ts";
 import { familyNames, type Model, smallModel, tinyModel } from "../support/families.ts";
 import { maxDifference } from "../support/golden.ts";
 import { commonToken, prompts } from "../support/prompts.ts";
@@ -28,10 +28,11 @@ describe.each(familyNames)("%s", async (family) => {
       ids.set(s, b * T);
     });
     const hidden = await of.body.hidden(of.parameters, { ids, B, T });
+    const states = await contents(of, hidden);
     const last = new Float32Array(B * C);
     sequences.forEach((s, b) => {
       const n = b * T + s.length - 1;
-      last.set(seen(of, hidden).subarray(n * C, (n + 1) * C), b * C);
+      last.set(states.subarray(n * C, (n + 1) * C), b * C);
     });
     of.pool.release(hidden);
     const logits = new Float32Array(B * V);

@@ -1,7 +1,7 @@
 /** @file Logits, values and log-probs of the tiny GPT-2 against transformers, and ragged batches against single rows. */
 import { afterAll, describe, expect, test } from "vitest";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
-import { seen } from "../support/backends.ts";
+import { contents } from "../support/backends.ts";
 import { maxDifference, tinyDir, tinyGolden } from "../support/golden.ts";
 
 const golden = tinyGolden();
@@ -23,9 +23,10 @@ const at = (x: Float32Array, indices: ArrayLike<number>) => Float32Array.from(in
 
 async function forward(tokens: { ids: Int32Array; B: number; T: number }, positions: Int32Array) {
   const hidden = await model.body.hidden(model.parameters, tokens);
+  const states = await contents(model, hidden);
   const picked = new Float32Array(positions.length * C);
   positions.forEach((n, r) => {
-    picked.set(seen(model, hidden).subarray(n * C, (n + 1) * C), r * C);
+    picked.set(states.subarray(n * C, (n + 1) * C), r * C);
   });
   model.pool.release(hidden);
   const logits = new Float32Array(positions.length * V);

@@ -1,4 +1,5 @@
 /** @file A small model of each family, for what must hold whatever the family. */
+import { DEFAULT_DEVICE } from "../../src/backend/devices.ts";
 import { RNG } from "../../src/base/rng.ts";
 import { gpt2, makeConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
@@ -43,7 +44,11 @@ const INT8 = `${LORA} in int8`;
 /** Those whose directories hold whole models: an adapter in a directory names a base, which a model made here has not got. */
 export const wholeFamilyNames = ["gpt2", ...Object.keys(variants)];
 
-export const familyNames = [...wholeFamilyNames, `gpt2${LORA}`, `llama${LORA}`, `llama${INT8}`];
+/** All; of them a tab (suites.test.ts) takes those whose products differ. */
+export const familyNames =
+  DEFAULT_DEVICE === "cpu"
+    ? [...wholeFamilyNames, `gpt2${LORA}`, `llama${LORA}`, `llama${INT8}`]
+    : ["gpt2", "llama", `llama${INT8}`];
 
 /** A model with an adapter that changes what it computes, of other matrices in each block. */
 function withAdapter(model: Model): Model {

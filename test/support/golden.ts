@@ -8,8 +8,8 @@ export const goldenPath = (name: string) => fileURLToPath(new URL(`../golden/${n
 /** All tensors of a safetensors file, read without the library under test. */
 export function readTensors(path: string): Map<string, { shape: number[]; data: Float32Array | Int32Array }> {
   const bytes = readFileSync(path);
-  const headerLength = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerLength));
+  const headerLength = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerLength)));
   const tensors = new Map();
   for (const [name, info] of Object.entries<{ dtype: string; shape: number[]; data_offsets: [number, number] }>(
     header,
