@@ -143,9 +143,11 @@ export function Tokens({ detail }: { detail: SampleDetail }) {
       </div>
       <dl class="facts token-facts" aria-live="polite">
         <div>
-          <dt>Token {token + 1}</dt>
+          <dt class="num">
+            Token {token + 1}, id {detail.tokens?.[token]}
+          </dt>
           <dd>
-            <code>{JSON.stringify(pieces[token])}</code> <span class="faint num">id {detail.tokens?.[token]}</span>
+            <code>{JSON.stringify(pieces[token])}</code>
           </dd>
         </div>
         {available.map(({ name, label, of }) => (

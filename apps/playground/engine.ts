@@ -6,7 +6,7 @@ import type { RunData } from "../../src/run/page/data.ts";
 import { setDetails } from "../dashboard/source.ts";
 import { apply, getState, setState } from "../dashboard/store.ts";
 import type { FromEngine, GapName, Packed, Settings, ToEngine } from "./messages.ts";
-import { codeOf, RewardProblem, tryOut, typedScores } from "./rewards.ts";
+import { codeOf, RewardProblem, tryOut, typedScores, YOURS } from "./rewards.ts";
 import { DEFAULTS, getPlay, type Problem, setPlay } from "./state.ts";
 
 let worker: Worker;
@@ -39,6 +39,8 @@ async function score(id: number, batch: RewardSample[]): Promise<void> {
 /** What the reward threw: on its way through the worker its line is lost. */
 let lastProblem: RewardProblem | undefined;
 
+const upper = (text: string) => text.replace(/^./, (c) => c.toUpperCase());
+
 /** An error in words, and whose it is. */
 function problemOf(error: unknown): Problem {
   const thrown = lastProblem ?? error;
@@ -51,8 +53,9 @@ function problemOf(error: unknown): Problem {
   if (!(thrown instanceof ValueheadError))
     return { about: "run", title: "It ended with an error", text: messageOf(thrown) };
   const { where, found, expected, fix } = thrown.problem;
-  const text = `${where}: found ${found}, expected ${expected}. ${fix.replace(/^./, (c) => c.toUpperCase())}.`;
   const reward = thrown.kind === "reward";
+  const told = `${reward && where === YOURS ? "" : `${where}: `}found ${found}, expected ${expected}.`;
+  const text = `${upper(told)} ${upper(fix)}.`;
   return {
     about: reward ? "reward" : "run",
     title: reward ? "Your reward did not answer as it should" : "It ended with an error",

@@ -141,9 +141,9 @@ function SettingsBox() {
             value={settings.device}
             onChange={(e) => setSettings({ device: e.currentTarget.value as Settings["device"] })}
           >
-            <option value="wasm">the processor (WebAssembly)</option>
+            <option value="wasm">the processor</option>
             <option value="webgpu" disabled={noGPU !== undefined}>
-              the graphics card (WebGPU{noGPU ? `: ${noGPU}` : ""})
+              the graphics card
             </option>
           </select>
         </label>

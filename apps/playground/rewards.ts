@@ -8,6 +8,9 @@ import type { Question, Verdict } from "./sandbox-messages.ts";
 /** The document of the frame, which the build puts here: one script, and a policy that forbids every request. */
 declare const SANDBOX: string;
 
+/** What errors call a typed reward as a whole. */
+export const YOURS = "your reward";
+
 /** Milliseconds that a call may take. */
 const LIMIT = 5000;
 
@@ -71,7 +74,7 @@ const inSandbox =
     if ("scores" in verdict) return verdict.scores as number[];
     if ("late" in verdict)
       fail("reward", {
-        where: "your reward",
+        where: YOURS,
         found: `no answer within ${verdict.late / 1000} seconds for ${batch.length} responses`,
         expected: "one number for each response",
         fix: "look for a loop that never ends",

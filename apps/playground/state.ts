@@ -36,12 +36,15 @@ export interface Play {
   open: Readonly<Record<string, boolean>>;
 }
 
-const CODE = `// Called with a batch of responses; returns a number for each: more is better.
+/** Its lines are as long as a telephone's screen is wide. */
+const CODE = `// Takes a batch of responses, gives
+// a number for each: more is better.
+const marks = (text) =>
+  text.split("!").length - 1;
+
 export default (batch) =>
-  batch.map(({ response }) => {
-    const exclamations = response.split("!").length - 1;
-    return Math.min(exclamations, 5) / 5;
-  });
+  batch.map(({ response }) =>
+    Math.min(marks(response), 5) / 5);
 `;
 
 export const DEFAULTS: Settings = {
@@ -113,5 +116,5 @@ export async function whyNoGPU(): Promise<string | undefined> {
   const gpu = (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu;
   if (!gpu) return "this browser has none";
   const adapter = await gpu.requestAdapter().catch(() => null);
-  return adapter ? undefined : "no graphics card that it can use";
+  return adapter ? undefined : "this browser finds no graphics card that it can use";
 }

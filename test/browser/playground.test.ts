@@ -166,7 +166,7 @@ describe.skipIf(!chromium)("the playground", () => {
       [
         "an endless loop",
         "export default () => {\n  for (;;);\n};",
-        /found no answer within 5 seconds.*loop that never ends/,
+        / Found no answer within 5 seconds.*loop that never ends/,
       ],
       [
         "an exception, with its line",
