@@ -66,6 +66,7 @@ async function answerOf(path: string): Promise<Response> {
   const answer = await fetch(path).catch((error) => {
     throw new Error(`${path} could not be fetched (${error.message}). The first visit needs a network.`);
   });
-  if (!answer.ok) throw new Error(`${path} could not be fetched: the server answered ${answer.status}.`);
+  if (!answer.ok)
+    throw new Error(`${path} could not be fetched: the server answered ${answer.status}. Open the page anew.`);
   return answer;
 }

@@ -1,22 +1,22 @@
-/** @file A run in a tab does not grow: what JavaScript and WebAssembly hold after 50 steps is what they held after 10. */
+/** @file A run in a tab does not grow: what JavaScript, WebAssembly and the GPU hold after 50 steps is what they held after 10. */
 import { join } from "node:path";
 import type { CDPSession, Worker } from "playwright-core";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import type * as library from "../../src/index.ts";
-import { chromium, openBrowser } from "../support/browser.ts";
+import { chromium, openBrowser, SWIFTSHADER } from "../support/browser.ts";
 import { writeModel } from "../support/cli.ts";
 import { installForBrowser, serveInstalled } from "../support/tab.ts";
 
 declare global {
   var valuehead: typeof library;
   var steps: AsyncIterator<library.RunEvent>;
-  var wasmBytes: () => number;
+  var counted: { wasm: () => number; buffers: number; bytes: number };
 }
 
-/** A worker that loads the library once it counts WebAssembly's memories. */
+/** A worker that loads the library once it counts what is made: WebAssembly's memories, buffers of the GPU. */
 const WORKER = `
   const memories = [];
-  globalThis.wasmBytes = () => memories.reduce((n, { buffer }) => n + buffer.byteLength, 0);
+  globalThis.counted = { wasm: () => memories.reduce((n, { buffer }) => n + buffer.byteLength, 0), buffers: 0, bytes: 0 };
   const { Memory } = WebAssembly;
   WebAssembly.Memory = function (size) {
     const made = new Memory(size);
@@ -24,16 +24,32 @@ const WORKER = `
     return made;
   };
   WebAssembly.Memory.prototype = Memory.prototype;
+  const { createBuffer } = globalThis.GPUDevice?.prototype ?? {};
+  if (createBuffer) GPUDevice.prototype.createBuffer = function (options) {
+    const buffer = createBuffer.call(this, options);
+    counted.buffers++;
+    counted.bytes += options.size;
+    const destroy = buffer.destroy.bind(buffer);
+    buffer.destroy = () => {
+      counted.buffers--;
+      counted.bytes -= options.size;
+      buffer.destroy = destroy;
+      destroy();
+    };
+    return buffer;
+  };
   globalThis.valuehead = await import("SERVER/node_modules/valuehead/dist/browser/index.js");
   valuehead.setBrowserFiles({ models: "SERVER/node_modules/small/" });
   postMessage("ready");`;
 
-/** Bytes that are held once the garbage is gone. */
+/** Bytes and buffers that are held once the garbage is gone. */
 interface Held {
   readonly heap: number;
   /** Of arrays of numbers. */
   readonly arrays: number;
   readonly wasm: number;
+  readonly buffers: number;
+  readonly bytes: number;
 }
 
 let installed: Awaited<ReturnType<typeof installForBrowser>>;
@@ -49,10 +65,10 @@ afterEach(async () => {
 });
 
 /** A worker of a page that has the library. */
-async function open(): Promise<{ worker: Worker; ask: Ask }> {
+async function open(flags: readonly string[]): Promise<{ worker: Worker; ask: Ask }> {
   const server = await serveInstalled(installed.directory, true);
   opened.push(server);
-  const browser = await openBrowser();
+  const browser = await openBrowser(flags);
   opened.push(browser);
   const page = await browser.newPage();
   await page.goto(server.url);
@@ -106,7 +122,8 @@ const runTo = (worker: Worker, step: number) =>
 async function held(worker: Worker, ask: Ask): Promise<Held> {
   for (let i = 0; i < 2; i++) await ask("HeapProfiler.collectGarbage"); // buffers go with the finalizers of the first
   const { usedSize, backingStorageSize } = await ask<Record<string, number>>("Runtime.getHeapUsage");
-  return { heap: usedSize, arrays: backingStorageSize, wasm: await worker.evaluate(() => wasmBytes()) };
+  const { wasm, buffers, bytes } = await worker.evaluate(() => ({ ...counted, wasm: counted.wasm() }));
+  return { heap: usedSize, arrays: backingStorageSize, wasm, buffers, bytes };
 }
 
 const start = (worker: Worker, device: library.Device, steps: number) =>
@@ -125,7 +142,7 @@ const start = (worker: Worker, device: library.Device, steps: number) =>
 
 describe.skipIf(!chromium)("a run in a tab", () => {
   test("of 50 steps on WebAssembly holds what it held after 10", async () => {
-    const { worker, ask } = await open();
+    const { worker, ask } = await open([]);
     await start(worker, "wasm", 60);
     const at: Record<number, Held> = {};
     for (const step of [10, 30, 50]) {
@@ -139,4 +156,17 @@ describe.skipIf(!chromium)("a run in a tab", () => {
     expect(Math.abs(at[50].arrays - at[10].arrays)).toBeLessThan(1e4); // one row of logits is 33 kB
     expect(at[50].heap - at[10].heap).toBeLessThan(0.1 * at[10].heap); // code that is compiled again, less and less of it
   }, 120_000);
+
+  // Fewer steps: here a processor does the GPU's work. docs/browser.md has the numbers of 50.
+  test("on WebGPU has as many buffers of the GPU, of as many bytes, as after its second step", async () => {
+    const { worker, ask } = await open(SWIFTSHADER);
+    await start(worker, "webgpu", 20);
+    await runTo(worker, 2);
+    const early = await held(worker, ask);
+    await runTo(worker, 6);
+    const late = await held(worker, ask);
+    expect(early.buffers).toBeGreaterThan(0);
+    expect([late.buffers, late.bytes]).toEqual([early.buffers, early.bytes]);
+    expect(late.wasm).toBe(early.wasm);
+  }, 240_000);
 });

@@ -220,7 +220,7 @@ describe.skipIf(!chromium)("the playground", () => {
             await page.emulateMedia({ colorScheme });
             await page.setViewportSize({ width, height: 900 });
             // biome-ignore lint/suspicious/noExplicitAny: axe is loaded in the page
-            const { violations } = await page.evaluate(() => (window as any).axe.run());
+            const { violations } = await page.evaluate(() => (window as any).axe.run({ resultTypes: ["violations"] }));
             const bad = violations.filter(({ impact }: { impact: string }) => /serious|critical/.test(impact));
             const told = bad.map((v: { id: string; nodes: { html: string }[] }) => `${v.id}: ${v.nodes[0].html}`);
             expect(told, `${view}, ${colorScheme}, ${width}`).toEqual([]);

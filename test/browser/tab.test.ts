@@ -8,6 +8,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as library from "../../src/index.ts";
 import { chromium, openBrowser } from "../support/browser.ts";
+import { writeModel } from "../support/cli.ts";
 import { type Steps, sameSteps, smallRuns } from "../support/same-steps.ts";
 import { installForBrowser, type StaticServer, serveInstalled } from "../support/tab.ts";
 
@@ -126,20 +127,24 @@ describe.skipIf(!chromium)("a tab", () => {
     await page.context().close();
   });
 
+  // Of a model of one layer: what the embedded one computes here, the demo's steps show.
   test("a small step of every algorithm is Node's CPU's", async () => {
     const reward = await library.resolveReward("positive");
+    const model = await writeModel(join(installed.directory, "node_modules", "small", "tiny"));
     const { page, trouble } = await tab();
+    await page.evaluate(() => valuehead.setBrowserFiles({ models: "/node_modules/small/" }));
     for (const [name, spec] of Object.entries(smallRuns)) {
       const expected: Steps = [];
-      const here = { ...spec, out: join(directory, name) } as library.RewardedSpec;
-      for await (const event of library.run(here, reward)) if (event.type === "step") expected.push(event.metrics);
+      const there = { ...spec, out: join(directory, name) } as library.RewardedSpec;
+      for await (const event of library.run({ ...there, model }, reward))
+        if (event.type === "step") expected.push(event.metrics);
       const found = await page.evaluate(async (spec) => {
         const reward = await valuehead.resolveReward("positive");
         const steps: library.Metrics[] = [];
         for await (const event of valuehead.run(spec, reward))
           if (event.type === "step") steps.push({ ...event.metrics });
         return steps;
-      }, here);
+      }, there);
       sameSteps(found, expected);
     }
     expect(trouble).toEqual([]);

@@ -21,3 +21,10 @@ export async function openBrowser(more: readonly string[] = []): Promise<Browser
   const { chromium: driver } = await import("playwright-core");
   return driver.launch({ executablePath: chromium, args: ["--no-sandbox", "--disable-dev-shm-usage", ...more] });
 }
+
+/** Flags that give it WebGPU in software, wherever it runs. */
+export const SWIFTSHADER = [
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-features=Vulkan",
+] as const;
