@@ -1,6 +1,7 @@
 /** @file NaN and infinity: found where they first appear, and named. */
 import { fail } from "../base/errors.ts";
 import type { ParameterBuffer } from "../model/parameters.ts";
+import { sumOfSquares } from "../nn/adamw-kernel.ts";
 import type { Experience } from "./experience.ts";
 
 export const isBad = (x: number) => !Number.isFinite(x);
@@ -47,9 +48,9 @@ export function checkWeights(what: string, weights: ParameterBuffer): void {
   });
 }
 
-/** The first parameter with a number that is not finite. */
+/** The first parameter with a number that is not finite. In float64 the squares of float32 cannot overflow, so their sum tells. */
 export function firstBadParameter(buffer: ParameterBuffer): string | undefined {
-  return buffer.table.find(({ name }) => buffer.has(name) && buffer.view(name).some(isBad))?.name;
+  return buffer.table.find(({ name }) => buffer.has(name) && isBad(sumOfSquares(buffer.view(name))))?.name;
 }
 
 /** What may keep numbers finite. */
