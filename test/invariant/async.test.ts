@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { grpoConfig } from "../../src/algorithms/grpo.ts";
 import { ppoConfig } from "../../src/algorithms/options/config.ts";
+import { dpoConfig } from "../../src/algorithms/options/dpo-options.ts";
 import { PPOTrainer } from "../../src/algorithms/ppo.ts";
 import { PromptSampler } from "../../src/data/prompts.ts";
 import { builtInRewards } from "../../src/experience/reward-functions.ts";
@@ -134,6 +135,9 @@ test("what async makes no sense with is refused", async () => {
     "options, maskReplay: found false, expected true with async (1): importance weights are over the kept sets",
   );
   expect(() => grpoConfig({ async: -1 })).toThrow(/options, async: found -1, expected a whole number from 0 to 64/);
+  expect(() => dpoConfig({ async: 1 } as object)).toThrow(
+    "Fix: leave it out: it draws responses ahead, and only PPO, GRPO and RLOO draw any",
+  );
   const model = newModel();
   const trainer = new PPOTrainer({ model, tokenizer, reward: builtInRewards.length, config: { ...small, async: 1 } });
   await expect(trainer.step([[1]], [[2]], [0])).rejects.toThrow(

@@ -110,9 +110,10 @@ export const trlNames: Readonly<Record<string, string | readonly string[]>> = {
   v_head_initializer_range: "valueHeadStd",
 };
 
-/** What TRL and PEFT have of LoRA and this library does not: said of an unknown option. */
+/** What TRL and PEFT have and this library does not, or not of every algorithm: said of an unknown option. */
 const notHere: Readonly<Record<string, string>> = {
   lora: "leave it out: a reward model is trained whole; frozenLayers trains less of it",
+  async: "leave it out: it draws responses ahead, and only PPO, GRPO and RLOO draw any",
   lora_dropout: "leave it out: only the value head has dropout, an adapter has none (as lora_dropout 0)",
   lora_modules_to_save: "leave it out: beside an adapter the value head is trained, and nothing else",
   padding_free: "leave it out: examples packed whole need no padding, and none sees another",
