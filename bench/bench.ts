@@ -164,7 +164,11 @@ async function main(): Promise<number> {
   await tryLimits();
   if (wantsStartup()) {
     console.error("startup ...");
-    startup = await measureStartup(2 * rounds, threads, models[0]);
+    try {
+      startup = await measureStartup(2 * rounds, threads, models[0]);
+    } catch (error) {
+      console.error(`  ${(error as Error).message}`);
+    }
     save();
   }
   for (const c of cases) {
