@@ -11,7 +11,7 @@ import { pathToFileURL } from "node:url";
 // biome-ignore lint/suspicious/noExplicitAny: no types of it here
 export async function installed(name: string, entry: string): Promise<{ library: any; version: string }> {
   const root = resolve("bench/peers/js/node_modules", name);
-  if (!existsSync(root)) throw new Error(`${name} is not installed: npm ci --prefix bench/peers/js`);
+  if (!existsSync(root)) throw new Error(`${name} is not installed: npm install --prefix bench/peers/js`);
   const { version } = JSON.parse(readFileSync(`${root}/package.json`, "utf8"));
   return { library: await import(pathToFileURL(`${root}/${entry}`).href), version };
 }
