@@ -88,10 +88,13 @@ export class PolicyVersions implements OlderWeights {
   }
 
   /** Keep the weights as they are, before they are changed. */
-  keep(taken: number): void {
+  async keep(taken: number): Promise<void> {
     if (this.#async === 0) return;
+    const { parameters } = this.#model;
+    await parameters.refresh(this.#rows.map(({ name }) => name));
     const numbers = this.#kept.get(taken) ?? this.#room();
-    for (const { name, start } of this.#rows) numbers.set(this.#model.parameters.view(name), start);
+    for (const { name, start } of this.#rows) numbers.set(parameters.numbers(name), start);
+    this.#older ??= this.#model.frozenCopy(this.#frozenLayers); // while the host has the numbers
     if (this.#olderIs === numbers) this.#olderIs = undefined;
     this.#kept.set(taken, numbers);
   }

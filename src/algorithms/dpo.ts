@@ -258,8 +258,8 @@ async function dpoStep(
       sums.logpsRejected += now[2 * p + 1] / batchSize;
     }
   }
-  failUnlessFinite(learner.badScores ?? learner.badGradient, `DPO step ${step}`);
-  const { gradNorm, updateNorm, spoiled } = learner.apply();
+  failUnlessFinite(learner.badScores ?? (await learner.badGradient()), `DPO step ${step}`);
+  const { gradNorm, updateNorm, spoiled } = await learner.apply();
   failUnlessFinite(spoiled, `DPO step ${step}`);
   return {
     "dpo/loss": sums.loss,

@@ -6,7 +6,8 @@ import type { OutputLoss, SequenceClassifier } from "../model/classifier/classif
 import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows, VALUE_HEAD_NAMES } from "../model/parameters.ts";
-import { AdamW, type AdamWOptions, clipFactor, globalNorm } from "../nn/adamw.ts";
+import { AdamW, type AdamWOptions, clipFactor } from "../nn/adamw.ts";
+import { type Arithmetic, arithmeticOf } from "../nn/arithmetic.ts";
 
 /** How a {@link Learner} learns. */
 export interface LearnerOptions {
@@ -49,6 +50,7 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   readonly optimizer: AdamW;
   /** Of the parameters that are trained. Between optimizer steps its memory is free for other uses. @internal */
   readonly grads: ParameterBuffer;
+  readonly #arithmetic: Arithmetic;
   readonly #maxGradNorm: number;
   readonly #keep: Keep;
   readonly #name?: string;
@@ -78,6 +80,8 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     this.model = model;
     this.optimizer = new AdamW(trained, options.optimizer);
     this.grads = new ParameterBuffer(trained);
+    this.grads.keepIn(model.engine);
+    this.#arithmetic = arithmeticOf(model.engine);
     this.#maxGradNorm = options.maxGradNorm;
     this.#keep = options.gradientCheckpointing ? "nothing" : "heavy";
     this.#name = options.name;
@@ -115,14 +119,16 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   ): Promise<PartGradient> {
     const into = this.#apart();
     const pass = () => this.model.lossAndGradients(asked, loss, inputs, into, false, this.#keep);
-    return { ...(await this.#timed(pass)), grads: into.data };
+    const scores = await this.#timed(pass);
+    await into.refresh();
+    return { ...scores, grads: into.data };
   }
 
   /** Add a gradient that was made by itself, here or elsewhere, as {@link accumulate} does where `sumsApart`. @internal */
-  add(this: Learner<CausalLMWithValueHead>, { grads, ...result }: PartGradient): void {
-    if (this.#parts === 0) this.grads.data.set(grads);
-    else addTo(this.grads.data, grads);
-    this.#added(result.loss, scoresOf(result));
+  async add(this: Learner<CausalLMWithValueHead>, { grads, ...result }: PartGradient): Promise<void> {
+    if (this.#parts === 0) this.grads.overwrite(grads);
+    else await this.#arithmetic.add(this.grads, grads);
+    await this.#added(result.loss, scoresOf(result));
   }
 
   /**
@@ -149,19 +155,24 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     const follows = this.#parts > 0;
     const apart = follows && this.sumsApart ? this.#apart() : undefined;
     const result = await this.#timed(() => pass(apart ?? this.grads, follows && !apart));
-    if (apart) addTo(this.grads.data, apart.data);
-    this.#added(result.loss, scoresIn(result));
+    if (apart) await this.#arithmetic.add(this.grads, apart);
+    await this.#added(result.loss, scoresIn(result));
     return result;
   }
 
-  #added(loss: number, scores: Readonly<Record<string, Float32Array>>): void {
+  async #added(loss: number, scores: Readonly<Record<string, Float32Array>>): Promise<void> {
     this.#parts++;
-    this.#bad ??= badScores(loss, scores, this.model.parameters);
     this.#norm = undefined;
+    if (!isBad(loss) || this.#bad !== undefined) return;
+    await this.model.parameters.refresh();
+    this.#bad = badScores(loss, scores, this.model.parameters);
   }
 
   #apart(): ParameterBuffer {
-    this.#part ??= new ParameterBuffer(this.grads.table);
+    if (!this.#part) {
+      this.#part = new ParameterBuffer(this.grads.table);
+      this.#part.keepIn(this.model.engine);
+    }
     return this.#part;
   }
 
@@ -173,8 +184,8 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   }
 
   /** Norm of the gradient that was added up, before clipping. @internal */
-  get gradNorm(): number {
-    this.#norm ??= globalNorm(this.grads.data);
+  async gradNorm(): Promise<number> {
+    this.#norm ??= await this.#arithmetic.norm(this.grads);
     return this.#norm;
   }
 
@@ -184,15 +195,18 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   }
 
   /** What is wrong with the gradient that was added up, in words; undefined when all is well. @internal */
-  get badGradient(): string | undefined {
-    return this.#called(badGradient(this.grads, this.gradNorm, this.#scale));
+  async badGradient(): Promise<string | undefined> {
+    const norm = await this.gradNorm();
+    if (isBad(norm)) await this.grads.refresh();
+    return this.#called(badGradient(this.grads, norm, this.#scale(norm)));
   }
 
   /** One optimizer step with what was added up, clipped; the next part begins a new sum. @internal */
-  apply(): StepFacts {
-    const [gradNorm, scale] = [this.gradNorm, this.#scale];
+  async apply(): Promise<StepFacts> {
     const { parameters } = this.model;
-    const updateNorm = this.optimizer.update(parameters, this.grads.data, scale);
+    const gradNorm = await this.gradNorm();
+    const updateNorm = await this.#arithmetic.step(this.optimizer, parameters, this.grads, this.#scale(gradNorm));
+    if (isBad(updateNorm)) await parameters.refresh();
     if ("trained" in this.model && !this.model.adapter) this.model.trained = true;
     this.discard();
     return { gradNorm, updateNorm, spoiled: this.#called(badWeights(parameters, updateNorm)) };
@@ -206,8 +220,8 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
   }
 
   /** What clipping multiplies the gradient with. */
-  get #scale(): number {
-    return clipFactor(this.gradNorm, this.#maxGradNorm);
+  #scale(norm: number): number {
+    return clipFactor(norm, this.#maxGradNorm);
   }
 
   #called(bad: string | undefined): string | undefined {
@@ -217,18 +231,8 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
 
 const scoresOf = ({ logprobs, values, entropies }: RowScores) => ({ "log-probs": logprobs, values, entropies });
 
-/** to += from, in float32. */
-function addTo(to: Float32Array, from: Float32Array): void {
-  for (let i = 0; i < to.length; i++) to[i] += from[i];
-}
-
-/** What is not finite in the forward pass of a minibatch, in words; undefined when all is well. */
-function badScores(
-  loss: number,
-  scores: Readonly<Record<string, Float32Array>>,
-  weights: ParameterBuffer,
-): string | undefined {
-  if (!isBad(loss)) return undefined;
+/** What is not finite in the forward pass of a minibatch whose loss is not, in words. */
+function badScores(loss: number, scores: Readonly<Record<string, Float32Array>>, weights: ParameterBuffer): string {
   const weight = firstBadParameter(weights);
   if (weight !== undefined) return `the weight ${weight}`;
   for (const [name, array] of Object.entries(scores)) {

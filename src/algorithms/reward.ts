@@ -191,8 +191,8 @@ async function rewardStep(
     loss += result.loss;
     outputs.push(...result.outputs);
   }
-  failUnlessFinite(learner.badScores ?? learner.badGradient, `reward step ${step}`);
-  const { gradNorm, updateNorm, spoiled } = learner.apply();
+  failUnlessFinite(learner.badScores ?? (await learner.badGradient()), `reward step ${step}`);
+  const { gradNorm, updateNorm, spoiled } = await learner.apply();
   failUnlessFinite(spoiled, `reward step ${step}`);
   const { accuracy, margin, mean } = summary(data, batch, outputs);
   return {

@@ -222,7 +222,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
       ? yield* this.#respond(asked, source as PromptQueue, clock)
       : { ...(source as Answered), prompts: this.#promptState };
     this.#judged = answered;
-    this.#versions.keep(taken);
+    await this.#versions.keep(taken);
     return { ...answered, staleness: taken - drawnAfter(taken + 1, this.config.async) };
   }
 

@@ -175,10 +175,10 @@ export async function sftStep(
     loss += (await learner.accumulate(asked, languageModelLoss, { weight })).loss;
     if (learner.badScores !== undefined) break;
   }
-  failUnlessFinite(learner.badScores ?? learner.badGradient, `step ${step}`);
+  failUnlessFinite(learner.badScores ?? (await learner.badGradient()), `step ${step}`);
   const factor = scheduleFactor(config.schedule, step - 1, config.steps, config.warmupSteps, config.finalFactor);
   learner.optimizer.options.learningRate = config.learningRate * factor;
-  const { gradNorm, updateNorm, spoiled } = learner.apply();
+  const { gradNorm, updateNorm, spoiled } = await learner.apply();
   failUnlessFinite(spoiled, `step ${step}`);
   return {
     "sft/loss": loss,

@@ -148,7 +148,7 @@ export async function* updateWeights(
       const miniBatch = order.subarray(start, start + config.miniBatchSize);
       const place = { step, update: updates++ };
       const pass = yield* minibatchGradient(learners, data, objective, miniBatch, passes, config, place);
-      const bad = pass.bad ?? policy.badGradient ?? critic?.badGradient;
+      const bad = pass.bad ?? (await policy.badGradient()) ?? (await critic?.badGradient());
       if (bad !== undefined) {
         const last = parts.length === 0 && epoch === config.epochs - 1 && start + config.miniBatchSize >= rows;
         if (last || skippedUpdates >= config.maxSkippedSteps) failMinibatch(where, epoch, start, bad, skippedUpdates);
@@ -166,8 +166,8 @@ export async function* updateWeights(
       policyKl = pass.policyKl;
       if (ratioThreshold > 0 && pass.ratio > ratioThreshold) skipped++;
       else {
-        const facts = policy.apply();
-        const spoiled = facts.spoiled ?? critic?.apply().spoiled;
+        const facts = await policy.apply();
+        const spoiled = facts.spoiled ?? (await critic?.apply())?.spoiled;
         if (spoiled !== undefined) failMinibatch(where, epoch, start, spoiled, skippedUpdates);
         steps.push(facts);
       }
@@ -255,7 +255,7 @@ async function* minibatchGradient(
   for (const { index: micro, asked, inputs: all, places } of microbatches) {
     if (pass.bad !== undefined) break;
     const inputs = all as Given;
-    if (gradients) policy.add(gradients[micro]);
+    if (gradients) await policy.add(gradients[micro]);
     const scores = gradients?.[micro] ?? (await policy.accumulate(asked, objective.policy, inputs));
     const { critic: loss } = objective;
     const learned = loss && (await critic?.accumulate({ ...asked, distribution: ANY_TOKEN }, loss, inputs));

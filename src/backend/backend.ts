@@ -38,6 +38,8 @@ export interface Backend {
   readonly lacks: ReadonlySet<string>;
   /** Threads inside one operation. */
   readonly threads: number;
+  /** Whether what stays from run to run is kept in its own memory (kept.ts): the host's it would have to be sent each time. */
+  readonly keeps: boolean;
   /** The program, and the numbers stored in it, are read before this returns: they may change while it compiles. */
   compile(program: Program): Promise<Executable>;
   /** New memory, its contents undefined. */

@@ -7,6 +7,7 @@ import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
 import type { Backend, Executable, Slots } from "./backend.ts";
 import { DEFAULT_DEVICE, DEVICES, type Device } from "./devices.ts";
+import { Kept } from "./kept.ts";
 import { OrtNode } from "./ort-node.ts";
 import { OrtWeb } from "./ort-web.ts";
 import { WebGPU } from "./webgpu.ts";
@@ -57,6 +58,7 @@ export class Engine {
   readonly #maxSessions: number;
   readonly #compiled = new Map<string, Compiled>();
   #backend: Backend;
+  #kept?: Kept;
 
   /**
    * @throws config - no such device
@@ -87,6 +89,12 @@ export class Engine {
     return this.#backend;
   }
 
+  /** What the backend keeps in memory of its own; undefined: it works on the host's. @internal */
+  get kept(): Kept | undefined {
+    if (this.#backend.keeps) this.#kept ??= new Kept(this.#backend);
+    return this.#kept;
+  }
+
   /** The name of what computes: its device, or that of a backend of the caller's own. */
   get device(): string {
     return this.#backend.name;
@@ -101,13 +109,14 @@ export class Engine {
    * Run a program, compiling it the first time. If it runs often, pass the same object: its structure is then examined only once.
    * @param feeds   a slot for each input of the program
    * @param fetches a slot for each output, overwritten
+   * @param free    sizes of the program's free axes, by name
    * @internal
    */
-  async run(program: Program, feeds: Slots, fetches: Slots): Promise<void> {
+  async run(program: Program, feeds: Slots, fetches: Slots, free?: Readonly<Record<string, number>>): Promise<void> {
     const entry = this.#find(program);
     entry.running++;
     try {
-      await (entry.executable ?? (await entry.compiling)).run(feeds, fetches);
+      await (entry.executable ?? (await entry.compiling)).run(feeds, fetches, free);
     } finally {
       entry.running--;
       if (entry.dropped) release(entry);
@@ -151,12 +160,20 @@ export class Engine {
   }
 
   /** A program compiled for one owner, who disposes of it. @internal */
-  compile(program: Program): Promise<Executable> {
-    return this.#backend.compile(program);
+  async compile(program: Program): Promise<Executable> {
+    const compiling = this.#backend.compile(program);
+    const { kept } = this;
+    if (!kept) return compiling;
+    const executable = await compiling;
+    return {
+      run: async (feeds, fetches, free) => executable.run(...(await kept.slots(feeds, fetches)), free),
+      dispose: () => executable.dispose(),
+    };
   }
 
   /** Free every compiled program, as soon as it does not run. The engine can be used again; it compiles them anew. */
   dispose(): void {
+    this.#kept?.release();
     for (const entry of this.#compiled.values()) release(entry);
     this.#compiled.clear();
   }

@@ -253,6 +253,7 @@ const memoryOf = (slot: Slot | undefined): unknown => (slot instanceof HostBuffe
 /** ONNX Runtime on the CPU of a Node process. Nothing is copied on the way in or out. */
 export class OrtNode implements Backend {
   readonly name = "cpu";
+  readonly keeps = false;
   readonly lacks: ReadonlySet<string>;
   readonly threads: number;
   readonly #options: SessionOptions;

@@ -39,6 +39,8 @@ const memoryOf = (slot: Slot) => WebBuffer.memoryOf(slot) as HostArray;
 /** ONNX Runtime on WebAssembly, in a Node process or a browser. */
 export class OrtWeb implements Backend {
   readonly name = "wasm";
+  /** All memory is the host's, and a run copies it in any case. */
+  readonly keeps = false;
   /** It has the kernels of the CPU. */
   readonly lacks: ReadonlySet<string> = new Set();
   readonly threads: number;

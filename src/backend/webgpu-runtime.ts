@@ -4,6 +4,7 @@
  *
  * - Memory of the GPU is opaque there: it is made by a program that copies its input, and read by one that copies to the host.
  *   `Tensor.getData` ends the process (version 1.30.0).
+ * - That the GPU is gone shows in what a run throws.
  * - With preferredOutputLocation results that are given a place are written elsewhere: only the program that makes memory has it.
  */
 import { fail, messageOf } from "../base/errors.ts";
@@ -50,6 +51,8 @@ export interface GPURuntime {
     fromGpuBuffer(buffer: never, options: { dataType: never; dims: readonly number[] }): unknown;
   };
   compile(name: string, bytes: Uint8Array): Promise<GPUSession>;
+  /** Fulfilled when the GPU is gone, with why. Where there is none, only errors of what was asked of it tell. */
+  readonly lost?: Promise<string>;
   /** New memory, its contents undefined. */
   make(dtype: DType, length: number): Promise<Memory>;
   write(to: Memory, from: HostArray): Promise<void>;

@@ -6,6 +6,7 @@
  *   the two change places.
  * - ONNX Runtime for browsers runs one session at a time: everything waits its turn.
  */
+import { fail, messageOf } from "../base/errors.ts";
 import { type ONNXModel, type Program, writeOnnx } from "../graph/onnx.ts";
 import { elementCount, type TensorType } from "../graph/tensor.ts";
 import type { Backend, DeviceBuffer, Executable, HostArray, Slot, Slots } from "./backend.ts";
@@ -34,6 +35,8 @@ export interface GPUTraffic {
   /** Bytes that were sent to the GPU, and that were read from it. */
   sent: number;
   received: number;
+  /** Bytes of all buffers that were ever made. */
+  made: number;
 }
 
 /** What ONNX Runtime has no kernel for on WebGPU (1.30.0): on the CPU instead, each run would wait for the way there and back. */
@@ -46,18 +49,27 @@ const LACKS = [
   "SimplifiedLayerNormalization", // its second result is not what it should be
 ];
 
-/** Memory kept for what is written where it is read. */
-const SPARES = 8;
+/** Memory kept for what is written where it is read: so many bytes, and as a share of all other memory. */
+const [SPARE_BYTES, SPARE_SHARE] = [16e6, 0.5];
+
+/** What ONNX Runtime and browsers say of a program whose GPU is gone. */
+const LOST = /\bdevice\b.{0,40}\blost\b|\blost\b.{0,40}\bdevice\b|device is destroyed/i;
 
 /** ONNX Runtime on a GPU, by way of WebGPU. */
 export class WebGPU implements Backend {
   readonly name = "webgpu";
+  readonly keeps = true;
   readonly lacks: ReadonlySet<string> = new Set(LACKS);
   readonly threads: number;
   /** @internal */
-  readonly traffic: GPUTraffic = { buffers: 0, bytes: 0, sent: 0, received: 0 };
+  readonly traffic: GPUTraffic = { buffers: 0, bytes: 0, sent: 0, received: 0, made: 0 };
   readonly #runtime: GPURuntime | Promise<GPURuntime>;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Why the GPU is gone; undefined: it is there. */
+  #lost?: string;
+  /** Gives up what is being computed. */
+  #giveUp = () => {};
+  #watched = false;
   readonly #spares: OnGPU[] = [];
 
   /** @throws engine - in Node: there is no GPU, or no WebGPU on this platform. In a browser the first program says so */
@@ -102,9 +114,35 @@ export class WebGPU implements Backend {
   }
 
   #inTurn<T>(work: (gpu: GPURuntime) => Promise<T>): Promise<T> {
-    const done = this.#turn.then(async () => work(await this.#runtime));
+    const done = this.#turn.then(async () => this.#unlessLost(await this.#runtime, work));
     this.#turn = done.catch(() => {});
     return done;
+  }
+
+  /** @throws engine - the GPU is gone: what would then never end is not waited for */
+  async #unlessLost<T>(gpu: GPURuntime, work: (gpu: GPURuntime) => Promise<T>): Promise<T> {
+    if (!this.#watched) this.#watch(gpu);
+    if (this.#lost !== undefined) lostGPU(this.#lost);
+    const gone = new Promise<never>((_, reject) => {
+      this.#giveUp = () => reject(new Error(`the device was lost: ${this.#lost}`));
+    });
+    try {
+      return await Promise.race([work(gpu), gone]);
+    } catch (error) {
+      await new Promise((resolve) => setTimeout(resolve)); // that it is lost may be told after what failed because of it
+      const said = messageOf((error as Error).cause ?? error);
+      if (LOST.test(said)) this.#lost ??= said;
+      if (this.#lost !== undefined) lostGPU(this.#lost, error);
+      throw error;
+    }
+  }
+
+  #watch(gpu: GPURuntime): void {
+    this.#watched = true;
+    gpu.lost?.then((why) => {
+      this.#lost = why;
+      this.#giveUp();
+    });
   }
 
   async #run(
@@ -138,8 +176,9 @@ export class WebGPU implements Backend {
     const results = await session.run(inputs, outputs).catch((cause) => engineError(`running ${model.name}`, cause));
     for (const [slot, to] of moved) {
       [slot.memory, to.memory] = [to.memory, slot.memory];
-      if (this.#spares.push(to) > SPARES) this.#drop(this.#spares.shift() as OnGPU);
+      this.#spares.push(to);
     }
+    this.#dropSpares();
     for (const [name, slot] of Object.entries(fetches))
       if (outputs[name] === null) {
         (slot as HostArray).set(results[name].data);
@@ -163,6 +202,13 @@ export class WebGPU implements Backend {
     return i < 0 ? new OnGPU(dtype, length) : this.#spares.splice(i, 1)[0];
   }
 
+  /** Drops those that were not used for longest, while all together are more than is worth keeping. */
+  #dropSpares(): void {
+    let bytes = this.#spares.reduce((sum, { length }) => sum + 4 * length, 0);
+    const limit = Math.max(SPARE_BYTES, SPARE_SHARE * (this.traffic.bytes - bytes));
+    for (; bytes > limit; bytes -= 4 * this.#spares[0].length, this.#spares.shift()) this.#drop(this.#spares[0]);
+  }
+
   async #memoryOf(gpu: GPURuntime, buffer: OnGPU): Promise<Memory> {
     buffer.memory ??= this.#counted(buffer, await gpu.make(buffer.dtype, buffer.length));
     return buffer.memory;
@@ -171,6 +217,7 @@ export class WebGPU implements Backend {
   #counted(buffer: OnGPU, memory: Memory, sign = 1): Memory {
     this.traffic.buffers += sign;
     this.traffic.bytes += 4 * sign * buffer.length;
+    if (sign > 0) this.traffic.made += 4 * buffer.length;
     return memory;
   }
 
@@ -183,4 +230,20 @@ export class WebGPU implements Backend {
 function check(where: string, type: TensorType, slot: Slot | undefined): asserts slot is Slot {
   const fits = slot instanceof OnGPU && slot.dtype === type.dtype && slot.length === elementCount(type);
   if (!fits) checkMemory(where, type, slot);
+}
+
+function lostGPU(why: string, cause?: unknown): never {
+  return fail(
+    "engine",
+    {
+      where: 'device "webgpu"',
+      found: `a GPU that was lost while it was at work (${why})`,
+      expected:
+        "one that stays: a driver that is restarted, a machine that sleeps, or too little memory of the GPU takes it away",
+      fix:
+        "start again (in a browser load the page anew) and resume the run from its last checkpoint (--resume); where it happens again take a " +
+        'smaller miniBatchSize or rolloutBatchSize, or the device "cpu" or "wasm"',
+    },
+    cause,
+  );
 }

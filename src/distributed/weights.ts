@@ -39,7 +39,7 @@ export function namesToSend(
   const trained = namesAbove(model, table, frozenLayers);
   const differs = (name: string) => {
     if (!reference.parameters.has(name)) return true;
-    const [mine, theirs] = [model.parameters.view(name), reference.parameters.view(name)];
+    const [mine, theirs] = [model.parameters.numbers(name), reference.parameters.numbers(name)];
     return mine !== theirs && sumOfTensor(mine) !== sumOfTensor(theirs);
   };
   const others = table.filter(({ name }) => !trained.has(name) && differs(name)).map(({ name }) => name);
@@ -77,8 +77,9 @@ export class WeightsSender {
     { model = this.#model, used = [] }: { model?: CausalLMWithValueHead; used?: Iterable<string> } = {},
   ): Promise<string> {
     const { parameters } = model;
+    await parameters.refresh(this.#names);
     const before = new Map(this.#tensors.map((tensor) => [tensor.name, tensor]));
-    const sums = this.#names.map((name) => ({ name, sha256: sumOfTensor(parameters.view(name)), at: "" }));
+    const sums = this.#names.map((name) => ({ name, sha256: sumOfTensor(parameters.numbers(name)), at: "" }));
     const version = versionOf(sums);
     if (this.#there.has(version)) return version;
     const here: number[] = [];
@@ -87,7 +88,7 @@ export class WeightsSender {
       if (old?.sha256 === tensor.sha256) tensor.at = old.at === "" ? this.#version : old.at;
       else here.push(i);
     });
-    const body = here.map((i) => bytesOf(parameters.view(sums[i].name)));
+    const body = here.map((i) => bytesOf(parameters.numbers(sums[i].name)));
     const object = frame({ tensors: sums, here }, body);
     await connection.putObject(run, objectOf(version), object);
     this.bytes = object.length;
@@ -189,7 +190,7 @@ export class WeightsReceiver {
     const found = new Map<string, Uint8Array>();
     for (const i of here) {
       const name = tensors[i]?.name ?? "";
-      const size = this.#model.parameters.has(name) ? this.#model.parameters.view(name).byteLength : 0;
+      const size = this.#model.parameters.has(name) ? this.#model.parameters.slot(name).byteLength : 0;
       found.set(name, body.subarray(at, at + size));
       at += size;
     }

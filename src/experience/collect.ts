@@ -80,6 +80,7 @@ export async function* collect(
   remote?: RemoteRollouts,
 ): AsyncGenerator<CollectEvent, Answered> {
   const { model, config, sampling } = responder;
+  if (config.rolloutPrecision === "int8") await model.parameters.refresh();
   const make = () => decodingWeights(model, decodingForm(config, sampling, queries.length, place.copies), scratch);
   const parts = partsOfStep(config, prompts, queries, place);
   const answers = remote && (yield* askWorkers(responder, parts, place, remote, make));

@@ -39,10 +39,10 @@ export function checkFinite(
 export function checkWeights(what: string, weights: ParameterBuffer): void {
   const bad = firstBadParameter(weights);
   if (bad === undefined) return;
-  const i = weights.view(bad).findIndex(isBad);
+  const i = weights.numbers(bad).findIndex(isBad);
   fail("numbers", {
     where: `the ${what}, parameter ${bad}, element ${i}`,
-    found: String(weights.view(bad)[i]),
+    found: String(weights.numbers(bad)[i]),
     expected: "finite weights to begin with",
     fix: "load another checkpoint: this one was spoiled before it was saved, or damaged since",
   });
@@ -50,7 +50,7 @@ export function checkWeights(what: string, weights: ParameterBuffer): void {
 
 /** The first parameter with a number that is not finite. In float64 the squares of float32 cannot overflow, so their sum tells. */
 export function firstBadParameter(buffer: ParameterBuffer): string | undefined {
-  return buffer.table.find(({ name }) => buffer.has(name) && isBad(sumOfSquares(buffer.view(name))))?.name;
+  return buffer.table.find(({ name }) => buffer.has(name) && isBad(sumOfSquares(buffer.numbers(name))))?.name;
 }
 
 /** What may keep numbers finite. */

@@ -17,9 +17,9 @@ export function checkRoles(
   frozenLayers: number,
   where = "PPOTrainer",
 ): void {
-  const { table, data } = policy.parameters;
+  const { table, buffer } = policy.parameters;
   const trained = trainedRows(table, namesAbove(policy, table, frozenLayers));
-  if (trained.some(({ name }) => policy.parameters.view(name).buffer !== data.buffer))
+  if (trained.some(({ name }) => policy.parameters.slot(name).buffer !== buffer))
     fail("config", {
       where: `${where}, model`,
       found: "a copy that shares its first layers with another model",
@@ -28,7 +28,7 @@ export function checkRoles(
     });
   if (reference === undefined) return;
   checkSameVocabulary(policy.sizes, reference.sizes, "config", `${where}, reference`);
-  const shared = trained.find(({ name }) => overlapsAny(policy.parameters.view(name), reference));
+  const shared = trained.find(({ name }) => overlapsAny(policy.parameters.slot(name), reference));
   if (shared)
     fail("config", {
       where: `${where}, reference`,
@@ -61,7 +61,7 @@ export function checkModelOptions(
 }
 
 function overlapsAny(region: Float32Array, { parameters }: CausalLMWithValueHead): boolean {
-  return parameters.table.some(({ name }) => overlaps(region, parameters.view(name)));
+  return parameters.table.some(({ name }) => overlaps(region, parameters.slot(name)));
 }
 
 function overlaps(a: Float32Array, b: Float32Array): boolean {
@@ -78,7 +78,7 @@ const busy = new WeakSet<ArrayBufferLike>();
  * @throws usage - another step on them has not ended
  */
 export function takeWeights({ parameters }: CausalLMWithValueHead, where = "PPOTrainer"): () => void {
-  const { buffer } = parameters.data;
+  const { buffer } = parameters;
   if (busy.has(buffer))
     fail("usage", {
       where,

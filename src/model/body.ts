@@ -147,8 +147,8 @@ export class Body {
    * Gradients of every body parameter that `grads` has, given that of the last stream.
    * @param dHidden    [N, C], overwritten
    * @param grads      receives the gradients
-   * @param accumulate add to what `grads` holds instead of replacing it. The token embedding is always added to: with a
-   *                   tied head its gradient was written by the head before this runs
+   * @param accumulate add to what `grads` holds instead of replacing it
+   * @param tied       the head has written a gradient of the token embedding before this runs: that is added to
    */
   async backward(
     params: ParameterBuffer,
@@ -156,6 +156,7 @@ export class Body {
     dHidden: DeviceBuffer,
     grads: ParameterBuffer,
     accumulate: boolean,
+    tied: boolean,
     keep: Keep = "heavy",
   ): Promise<void> {
     const { tokens, places, from, streams, saved } = kept;
@@ -176,7 +177,7 @@ export class Body {
       this.#pool.release(streams[layer - from + 1], ...Object.values(saved[layer - from]));
       [dy, dx] = [dx, dy];
     }
-    await this.#embedBackward(tokens, dy, grads, accumulate);
+    await this.#embedBackward(tokens, dy, grads, { accumulate, tied });
     this.#pool.release(streams[0], dx === dHidden ? dy : dx);
   }
 
@@ -186,17 +187,22 @@ export class Body {
    */
   async embed(params: ParameterBuffer, tokens: Tokens, x: DeviceBuffer, first?: Int32Array): Promise<void> {
     const sources = this.#embeddings().map(
-      ({ name, by }): PickedRows => ({ from: params.view(name), rows: embeddingRows(by, tokens, first) }),
+      ({ name, by }): PickedRows => ({ from: params.slot(name), rows: embeddingRows(by, tokens, first) }),
     );
     await this.#rows.gather(sources, x);
   }
 
   /** d table[index[n]] += dx[n], for the tables that are trained. */
-  async #embedBackward(tokens: Tokens, dx: DeviceBuffer, grads: ParameterBuffer, accumulate: boolean): Promise<void> {
+  async #embedBackward(
+    tokens: Tokens,
+    dx: DeviceBuffer,
+    grads: ParameterBuffer,
+    { accumulate, tied }: { accumulate: boolean; tied: boolean },
+  ): Promise<void> {
     for (const [i, { name, by }] of this.#embeddings().entries()) {
       if (!grads.has(name)) continue;
       const rows = embeddingRows(by, tokens);
-      await this.#rows.add(grads.view(name), { from: dx, rows }, !accumulate && i > 0);
+      await this.#rows.add(grads.slot(name), { from: dx, rows }, !accumulate && !(tied && i === 0));
     }
   }
 

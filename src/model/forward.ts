@@ -91,6 +91,7 @@ interface Model extends Architecture {
 
 export async function forward(model: Model, given: ForwardInput): Promise<ForwardOutput> {
   const { family, config, sizes, engine, parameters, head } = model;
+  await parameters.refresh(family.embeddings(config).map(({ name }) => name)); // the host looks them up
   const { width: C, heads: H, kvHeads: K, headSize: D, layers, vocabSize: V } = sizes;
   const { B, T, P, embeddings, mask, positions } = readInput(model, given);
   const S = P + T;
@@ -175,7 +176,7 @@ function addPositions({ family, config, sizes, parameters }: Model, embeddings: 
   const C = sizes.width;
   for (const { name, by } of family.embeddings(config)) {
     if (by !== "position") continue;
-    const table = parameters.view(name);
+    const table = parameters.numbers(name);
     positions.forEach((position, n) => {
       for (let c = 0; c < C; c++) embeddings[n * C + c] += table[position * C + c];
     });
@@ -263,7 +264,7 @@ function readInput(model: Model, given: ForwardInput) {
   if (types && !model.family.tokenTypes)
     wrong("tokenTypeIds", "token types", "none: this model has no token types", "leave them out");
 
-  const wte = model.parameters.view(model.family.embeddings(model.config)[0].name);
+  const wte = model.parameters.numbers(model.family.embeddings(model.config)[0].name);
   const embeddings = inputsEmbeds ? inputsEmbeds.data.slice() : new Float32Array(B * T * C);
   const addRows = (rows: Int32Array) =>
     rows.forEach((id, n) => {

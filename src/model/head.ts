@@ -234,7 +234,8 @@ export class Head {
       const masks = form.dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
       const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, trained, "d.") };
       // A loss that does not use the value head leaves its gradient at zero.
-      if (!adding) for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) grads.view(n).fill(0);
+      if (!adding)
+        for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) await this.#rows.clear(grads.slot(n));
       await this.#engine.run(program, { ...feeds, ...before, ...masks }, outputs);
       await this.#rows.add(dHidden, { from: dRows, rows }, chunks === 0);
       this.#pool.release(dRows);
@@ -387,5 +388,5 @@ const rowBuffers = (n: number): RowBuffers =>
   Object.fromEntries(ALL_SCORES.map((name) => [name, new Float32Array(n)])) as RowBuffers;
 
 function views(buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> {
-  return Object.fromEntries(names.map((n) => [prefix + n, buffer.view(n)]));
+  return Object.fromEntries(names.map((n) => [prefix + n, buffer.slot(n)]));
 }

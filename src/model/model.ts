@@ -91,6 +91,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     this.adapter = loaded.adapter;
     this.basePrecision = loaded.basePrecision ?? "fp32";
     this.engine = options.engine ?? new Engine(options);
+    this.parameters.keepIn(this.engine);
     this.pool = new BufferPool(this.engine.backend);
     this.rows = new Rows(sizes.width, this.engine);
     this.body = new Body(this, this.engine, this.pool, this.rows);
@@ -118,6 +119,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
+    await this.parameters.refresh();
     const { table } = this.parameters;
     const isSaved = ({ rounded }: Parameter) => !(rounded && this.adapter); // of a base its names alone are
     const entries = table.map((p) => ({ ...p, data: isSaved(p) ? this.parameters.numbers(p.name) : NO_NUMBERS }));
@@ -169,6 +171,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const parameters = adapterParameters(architecture(this.family, this.config, adapter), this.parameters, seed);
     this.adapter = adapter;
     this.parameters = parameters;
+    parameters.keepIn(this.engine);
     this.body = new Body(this, this.engine, this.pool, this.rows);
     return this;
   }
@@ -184,6 +187,7 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     if (this.basePrecision === "int8") return this;
     const made = { ...architecture(this.family, this.config, this.adapter), basePrecision: "int8" as const };
     this.parameters = roundedParameters(made, this.parameters);
+    this.parameters.keepIn(this.engine);
     this.basePrecision = "int8";
     this.body = new Body(this, this.engine, this.pool, this.rows);
     return this;
@@ -207,10 +211,12 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
    */
   async merge(): Promise<CausalLMWithValueHead<C>> {
     this.#requireAdapter("merge");
+    await this.parameters.refresh();
     const plain = architecture(this.family, this.config);
     const all = new Set(parameterTable(plain).map(({ name }) => name));
     const merged = this.#copy(plain, all, { baseName: undefined }); // an adapter on top of it is none of the base
     await mergedMatrices(this.engine, this.parameters, merged.parameters);
+    await merged.parameters.refresh();
     return merged;
   }
 
@@ -357,9 +363,8 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const headRows = { hidden, rows, ids, distribution };
     const [rowLoss, given, joined] = "seeds" in loss ? await this.#seeded(loss, headRows, inputs) : [loss, inputs];
     const result = await this.head.loss(this.parameters, headRows, rowLoss, given, dHidden, grads, accumulate);
-    const embedding = this.family.embeddings(this.config)[0].name;
-    if (!accumulate && !this.config.tieWordEmbeddings && grads.has(embedding)) grads.view(embedding).fill(0);
-    await this.body.backward(this.parameters, kept, dHidden, grads, accumulate, keep);
+    const tied = this.config.tieWordEmbeddings;
+    await this.body.backward(this.parameters, kept, dHidden, grads, accumulate, tied, keep);
     this.pool.release(dHidden);
     return joined === undefined ? result : { ...result, loss: joined };
   }

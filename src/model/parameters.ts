@@ -2,6 +2,8 @@
  * @file Every parameter of a model with a value head, in one table: name, shape, initialisation, weight decay, made from the family's
  * table. Reading and writing checkpoints, initialisation, the optimizer and the graphs all go by it.
  */
+import type { Engine } from "../backend/engine.ts";
+import type { Kept } from "../backend/kept.ts";
 import { fail, messageOf } from "../base/errors.ts";
 import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
@@ -148,12 +150,18 @@ const scalesOf = (short: string) => `${short}.scales`;
 export const rowDims = ({ axes, shape }: Parameter) =>
   axes.flatMap((axis, i) => dims({ [axes.indexOf(axis) < i ? `${axis}'` : axis]: shape[i] }));
 
-/** One flat buffer and a view for each row of the table: parameters, gradients and moments all have this layout. */
+/**
+ * One flat buffer and a view for each row of the table: parameters, gradients and moments all have this layout. On a device that
+ * keeps them in memory of its own this is the host's copy: programs change the device's, and {@link ParameterBuffer.refresh} brings
+ * it up to date.
+ */
 export class ParameterBuffer {
   /** All parameters, in the order in which they lie in memory. */
   readonly table: readonly Parameter[];
-  /** The numbers of its own rows, one row after another. */
-  readonly data: Float32Array;
+  readonly #data: Float32Array;
+  /** Names of the rows that it has memory for. */
+  readonly #own: readonly string[];
+  #kept?: Kept;
   readonly #views: ReadonlyMap<string, Float32Array>;
   readonly #blocks: ReadonlyMap<number | undefined, readonly Parameter[]>;
   /** Those that the table says are held in int8, [in, out], by name. @internal */
@@ -167,10 +175,11 @@ export class ParameterBuffer {
   constructor(table: readonly Parameter[], shared?: ParameterBuffer, own: readonly Parameter[] = table) {
     this.table = table;
     this.rounded = shared?.rounded ?? new Map();
-    this.data = room(own.at(-1)?.end ?? 0);
-    const mine = new Map(own.map(({ name, start, end }) => [name, this.data.subarray(start, end)]));
+    this.#data = room(own.at(-1)?.end ?? 0);
+    const mine = new Map(own.map(({ name, start, end }) => [name, this.#data.subarray(start, end)]));
+    this.#own = [...mine.keys()];
     const inFloats = table.filter((row) => !row.rounded);
-    this.#views = new Map(inFloats.map(({ name }) => [name, mine.get(name) ?? (shared as ParameterBuffer).view(name)]));
+    this.#views = new Map(inFloats.map(({ name }) => [name, mine.get(name) ?? (shared as ParameterBuffer).slot(name)]));
     const blocks = new Map<number | undefined, Parameter[]>();
     for (const row of table) blocks.set(row.layer, [...(blocks.get(row.layer) ?? []), row]);
     this.#blocks = blocks;
@@ -182,17 +191,72 @@ export class ParameterBuffer {
   }
 
   /**
-   * The part of the buffer that holds this parameter, row-major.
+   * The numbers of its own rows, one row after another. They may be changed, as those of {@link ParameterBuffer.view}.
+   * @throws usage - a device has newer ones
+   */
+  get data(): Float32Array {
+    if (this.#kept) for (const name of this.#own) if (this.#views.has(name)) this.view(name);
+    return this.#data;
+  }
+
+  /** The memory of its own rows. @internal */
+  get buffer(): ArrayBufferLike {
+    return this.#data.buffer;
+  }
+
+  /**
+   * The part of the buffer that holds this parameter, row-major. It may be changed, on a device until the next program runs: take the
+   * view again before you change more.
    * @throws RangeError - no parameter of that name
+   * @throws usage - a device has newer numbers
    */
   view(name: string): Float32Array {
+    const view = this.#current(name);
+    this.#kept?.changed(view);
+    return view;
+  }
+
+  /** What a program is given for a parameter. The host reads and writes views. @internal */
+  slot(name: string): Float32Array {
     const view = this.#views.get(name);
     if (!view) throw new RangeError(`no parameter named ${name}`);
     return view;
   }
 
-  /** The numbers of a parameter as the table says: where they lie, or of a matrix held in int8 a copy. @internal */
+  /** Keep all parameters where the engine's programs read them. @internal */
+  keepIn({ kept }: Engine): void {
+    this.#kept = kept;
+    kept?.keep(this.#views.values());
+  }
+
+  /**
+   * Bring the host's numbers up to date. Programs change them on a device: after training on a GPU `await` this, then read.
+   * @param names which parameters; default: all
+   */
+  async refresh(names: Iterable<string> = this.#views.keys()): Promise<void> {
+    await this.#kept?.refresh(Array.from(names, (name) => this.slot(name)));
+  }
+
+  /** All numbers of its own rows, whatever they were. @internal */
+  overwrite(data: Float32Array): void {
+    this.#data.set(data);
+    for (const name of this.#own) this.#kept?.changed(this.slot(name));
+  }
+
+  #current(name: string): Float32Array {
+    const view = this.slot(name);
+    if (!this.#kept?.isStale(view)) return view;
+    return fail("usage", {
+      where: `parameter ${name}`,
+      found: "numbers that were changed on the GPU since the host read them",
+      expected: "the host's copy to be up to date before it is used",
+      fix: "await model.parameters.refresh() first",
+    });
+  }
+
+  /** The numbers of a parameter as the table says, to read: where they lie, or of a matrix held in int8 a copy. @internal */
   numbers(name: string): Float32Array {
+    if (this.#views.has(name)) return this.#current(name);
     const row = this.table.find((one) => one.name === name);
     if (!row?.rounded) return this.view(name);
     const copy = new Float32Array(row.end - row.start);
@@ -208,15 +272,18 @@ export class ParameterBuffer {
   /** What a parameter is held in: its numbers, or whole numbers and their scales. @internal */
   held(name: string): readonly (Float32Array | Int8Array)[] {
     const rounded = this.rounded.get(name);
-    return rounded ? [rounded.data, rounded.scales] : [this.view(name)];
+    return rounded ? [rounded.data, rounded.scales] : [this.numbers(name)];
   }
 
-  /** Those of a block's parameters that it has, by the names of {@link parameterInputs}, each key with `prefix` in front. */
+  /**
+   * What programs are given for those of a block's parameters that it has, by the names of {@link parameterInputs}, each key with
+   * `prefix` in front.
+   */
   block(layer: number, prefix = ""): Record<string, Float32Array | Int8Array> {
     const rows = this.#blocks.get(layer) ?? [];
     return Object.fromEntries(
       rows.flatMap(({ name, short, rounded }): [string, Float32Array | Int8Array][] => {
-        if (!rounded) return [[prefix + short, this.view(name)]];
+        if (!rounded) return [[prefix + short, this.slot(name)]];
         const held = this.rounded.get(name); // gradients have none
         return held
           ? [

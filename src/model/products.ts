@@ -103,9 +103,9 @@ export async function mergedMatrices(engine: Engine, adapted: ParameterBuffer, p
     const names = [adapterName(name, "A"), adapterName(name, "B")];
     const adapts = rows.get(names[1])?.adapts;
     if (!matrix || !adapts) continue;
-    const [a, b] = names.map((part) => adapted.view(part));
+    const [a, b] = names.map((part) => adapted.slot(part));
     const form = { shape, rank: rows.get(names[0])?.shape[0] as number, matrix, scaling: adapts.scaling };
-    const w = plain.view(name); // what is merged is written where it lies
+    const w = plain.slot(name); // what is merged is written where it lies
     await engine.run(programs.get(form), { w, a, b }, { merged: w });
   }
 }

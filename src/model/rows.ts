@@ -7,8 +7,14 @@ import type { Engine } from "../backend/engine.ts";
 import { hostMemory } from "../backend/slots.ts";
 import { Memo } from "../base/memo.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, gatherRows, scatterAddRows } from "../graph/ops/index.ts";
-import { constant, dims, input } from "../graph/tensor.ts";
+import { add, gatherRows, greater, scatterAddRows } from "../graph/ops/index.ts";
+import { input, type Tensor } from "../graph/tensor.ts";
+
+/** Zeros of the same shape. A constant would be as large in the program. */
+const zeros = (like: Tensor): Tensor => greater(like, like); // of what is no number too
+
+/** N numbers. */
+const CLEAR: Program = { name: "clear", free: ["N"], outputs: { to: zeros(input("from", { N: 2 })) } };
 
 /** A matrix [.., C] and the rows that are meant, int32 [R]. */
 export interface PickedRows {
@@ -27,8 +33,9 @@ export class Rows {
   });
   readonly #adds = new Memo(({ V, R, fresh }: { V: number; R: number; fresh: boolean }): Program => {
     const C = this.#width;
-    const base = fresh ? constant(0, dims({ V, C })) : input("base", { V, C });
-    const to = scatterAddRows(base, input("rows", { R }, "int32"), input("from", { R, C }));
+    const base = input("base", { V, C });
+    const [rows, from] = [input("rows", { R }, "int32"), input("from", { R, C })];
+    const to = scatterAddRows(fresh ? zeros(base) : base, rows, from);
     return { name: "add rows", outputs: { to } };
   });
 
@@ -87,6 +94,12 @@ export class Rows {
       const start = rows[r] * C;
       for (let c = 0; c < C; c++) y[start + c] += x[r * C + c];
     }
+  }
+
+  /** Set to zero. */
+  async clear(array: Float32Array): Promise<void> {
+    if (this.#engine.kept) await this.#engine.run(CLEAR, { from: array }, { to: array }, { N: array.length });
+    else array.fill(0);
   }
 }
 

@@ -15,7 +15,16 @@ const M = 2 * BYTES;
 const V = 3 * BYTES;
 
 /** The loop's numbers, in the order of the function's parameters, which follow the end of the chunk. */
-const SCALARS = ["gradScale", "beta1", "oneMinusBeta1", "beta2", "oneMinusBeta2", "eps", "rate", "decay"] as const;
+export const SCALARS = [
+  "gradScale",
+  "beta1",
+  "oneMinusBeta1",
+  "beta2",
+  "oneMinusBeta2",
+  "eps",
+  "rate",
+  "decay",
+] as const;
 type Scalar = (typeof SCALARS)[number];
 export type AdamScalars = Readonly<Record<Scalar, number>>;
 

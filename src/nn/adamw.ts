@@ -1,5 +1,7 @@
 /** @file AdamW over flat buffers, and gradient clipping. */
-import { adamRange, sumOfSquares } from "./adamw-kernel.ts";
+import type { Kept } from "../backend/kept.ts";
+import { fail } from "../base/errors.ts";
+import { type AdamScalars, adamRange, sumOfSquares } from "./adamw-kernel.ts";
 
 /** Options of {@link AdamW}. */
 export interface AdamWOptions {
@@ -44,6 +46,14 @@ export interface NamedViews {
   view(name: string): Float32Array;
 }
 
+/** What a step is computed from, beside gradients and parameters. */
+export interface AdamStep {
+  readonly m: Float32Array;
+  readonly v: Float32Array;
+  /** The formula's numbers for a row. */
+  scalarsOf(row: Pick<TrainedRow, "decay">): AdamScalars;
+}
+
 /**
  * AdamW (Loshchilov and Hutter 2019, algorithm 2), with PyTorch's bias correction:
  *
@@ -55,7 +65,8 @@ export interface NamedViews {
  *
  *     p <- p - lr wd p - lr (sqrt(1 - b2^t) / (1 - b1^t)) m / (sqrt(v) + eps)
  *
- * Moments are made at the first step: a model that is only used costs nothing.
+ * Moments are made at the first step: a model that is only used costs nothing. On a device that keeps them (arithmetic.ts) what is
+ * here are the host's copies, and {@link AdamW.refresh} brings them up to date.
  */
 export class AdamW {
   /** As given, defaults filled in. They may be changed between steps. */
@@ -63,6 +74,8 @@ export class AdamW {
   readonly #rows: readonly TrainedRow[];
   #m?: Float32Array;
   #v?: Float32Array;
+  /** The moments row by row, where a device keeps them. */
+  #rowsKept?: { kept: Kept; m: Float32Array[]; v: Float32Array[] };
   /** Steps taken. */
   step = 0;
 
@@ -80,6 +93,17 @@ export class AdamW {
    * @returns the Euclidean norm of the change of the parameters
    */
   update(parameters: NamedViews, grads: Float32Array, gradScale = 1): number {
+    const { m, v, scalarsOf } = this.begin(gradScale);
+    let squares = 0;
+    for (const row of this.#rows) {
+      const [g, mOf, vOf] = [grads, m, v].map((all) => all.subarray(row.start, row.end));
+      squares += adamRange(parameters.view(row.name), g, mOf, vOf, scalarsOf(row));
+    }
+    return Math.sqrt(squares);
+  }
+
+  /** Begin a step that somebody else computes. @internal */
+  begin(gradScale: number): AdamStep {
     this.#m ??= new Float32Array(this.size);
     this.#v ??= new Float32Array(this.size);
     this.step++;
@@ -89,13 +113,26 @@ export class AdamW {
     const rate = (learningRate * rootC2) / (1 - beta1 ** this.step);
     const eps = biasCorrection === "pytorch" ? epsilon * rootC2 : epsilon;
     const scalars = { gradScale, beta1, oneMinusBeta1: 1 - beta1, beta2, oneMinusBeta2: 1 - beta2, eps, rate };
-    let squares = 0;
-    for (const { name, start, end, decay: decays } of this.#rows) {
-      const decay = decays ? learningRate * weightDecay : 0;
-      const [g, m, v] = [grads, this.#m, this.#v].map((all) => all.subarray(start, end));
-      squares += adamRange(parameters.view(name), g, m, v, { ...scalars, decay });
-    }
-    return Math.sqrt(squares);
+    const scalarsOf = ({ decay }: Pick<TrainedRow, "decay">) => ({
+      ...scalars,
+      decay: decay ? learningRate * weightDecay : 0,
+    });
+    return { m: this.#m, v: this.#v, scalarsOf };
+  }
+
+  /** The moments of a step that has begun, row by row as programs are given them. @internal */
+  rowsIn(kept: Kept, { m, v }: AdamStep): { m: Float32Array[]; v: Float32Array[] } {
+    if (this.#rowsKept) return this.#rowsKept;
+    const rowsOf = (all: Float32Array) => this.#rows.map(({ start, end }) => all.subarray(start, end));
+    this.#rowsKept = { kept, m: rowsOf(m), v: rowsOf(v) };
+    kept.keep([...this.#rowsKept.m, ...this.#rowsKept.v]);
+    return this.#rowsKept;
+  }
+
+  /** Bring the moments up to date: programs change them on a device. On a GPU `await` this, then read {@link AdamW.state}. */
+  async refresh(): Promise<void> {
+    const { kept, m, v } = this.#rowsKept ?? {};
+    await kept?.refresh([...(m ?? []), ...(v ?? [])]);
   }
 
   /** Parameters that are trained, and hence the length of each moment. */
@@ -103,8 +140,19 @@ export class AdamW {
     return this.#rows.at(-1)?.end ?? 0;
   }
 
-  /** Moments for a checkpoint; undefined before the first step. */
+  /**
+   * Moments for a checkpoint; undefined before the first step.
+   * @throws usage - a device has newer ones
+   */
   get state(): { step: number; m?: Float32Array; v?: Float32Array } {
+    const { kept, m, v } = this.#rowsKept ?? {};
+    if ([...(m ?? []), ...(v ?? [])].some((row) => kept?.isStale(row)))
+      fail("usage", {
+        where: "the optimizer's state",
+        found: "moments that were changed on the GPU since the host read them",
+        expected: "the host's copy to be up to date before it is used",
+        fix: "await optimizer.refresh() first",
+      });
     return { step: this.step, m: this.#m, v: this.#v };
   }
 
@@ -113,6 +161,7 @@ export class AdamW {
     this.step = state.step;
     this.#m = state.m;
     this.#v = state.v;
+    this.#rowsKept = undefined;
   }
 }
 

@@ -14,8 +14,8 @@ function placeOf(checkpoint: string, { name }: TrainedPart): { directory: string
 }
 
 /** Bytes of a part's weights and both moments. */
-export const bytesOf = ({ model, optimizer: { state } }: TrainedPart) =>
-  model.parameters.data.byteLength + (state.m?.byteLength ?? 0) + (state.v?.byteLength ?? 0);
+export const bytesOf = ({ model, optimizer: { step, size } }: TrainedPart) =>
+  model.parameters.buffer.byteLength + (step > 0 ? 2 * 4 * size : 0);
 
 export async function savePart(checkpoint: string, part: TrainedPart): Promise<void> {
   const { directory, moments } = placeOf(checkpoint, part);
@@ -43,16 +43,16 @@ async function restoreWeights(directory: string, { name, model }: TrainedPart): 
       fix: "resume with the options that the run had, or start anew",
     });
   if (model.adapter) return loadAdapterInto(model, directory);
-  const { data, table } = model.parameters;
+  const { buffer, table } = model.parameters;
   const saved = (await loadModel(directory, { engine: model.engine })).parameters;
-  for (const { name: row } of table) {
-    const view = model.parameters.view(row);
-    if (view.buffer === data.buffer) view.set(saved.view(row)); // frozen layers that are the policy's own are not its to load
-  }
+  for (const { name: row } of table)
+    if (model.parameters.slot(row).buffer === buffer) model.parameters.view(row).set(saved.view(row)); // frozen layers that are the policy's own are not its to load
 }
 
 /** Write m and v; nothing for an optimizer that has not stepped. */
-async function saveMoments(path: string, { state: { m, v } }: AdamW): Promise<void> {
+async function saveMoments(path: string, optimizer: AdamW): Promise<void> {
+  await optimizer.refresh();
+  const { m, v } = optimizer.state;
   if (!m || !v) return;
   await writeAtomic(path, (sink) =>
     writeSafetensors(sink, [

@@ -192,7 +192,7 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
     const whole = atStep && (logged > saved || found !== undefined);
     let rescued: string | undefined;
     try {
-      if (whole && (trainer.canBeSaved || numbers) && weightsAreFinite(trainer)) {
+      if (whole && (trainer.canBeSaved || numbers) && (await weightsAreFinite(trainer))) {
         if (!trainer.canBeSaved) yield await warning(partly(trainer));
         if (found === undefined) yield await saveAtLast();
         else {
@@ -235,8 +235,10 @@ type AnyTrainer = Trainer<never, { step: number }>;
 /** Steps whose mean reward is a checkpoint's, where saveEvery does not say. */
 const REWARD_WINDOW = 50;
 
-const weightsAreFinite = ({ parts }: AnyTrainer) =>
-  parts.every(({ model }) => model.parameters.data.every(Number.isFinite));
+async function weightsAreFinite({ parts }: AnyTrainer): Promise<boolean> {
+  for (const { model } of parts) await model.parameters.refresh();
+  return parts.every(({ model }) => model.parameters.data.every(Number.isFinite));
+}
 
 const partly = ({ stepsTaken, unsettledUpdates }: AnyTrainer) =>
   `checkpoint-${stepsTaken} holds the weights as they were before the numbers went bad, ${unsettledUpdates} optimizer ` +

@@ -122,6 +122,7 @@ export async function generate(
   const B = prompts.length;
   const rows = prompts.map((prompt, row) => newRow(prompt, maxNewTokens, randomStream(row, copies, options), stop));
   const next = new Int32Array(B);
+  if (options.precision === "int8" && !options.weights) await model.parameters.refresh();
   const weights =
     options.weights ?? decodingWeights(model, { precision: options.precision, rows: B, steps: maxNewTokens });
   const decoder = new Decoder(model, B, longest + maxNewTokens, weights);

@@ -16,9 +16,10 @@ const TRANSPOSE_FROM_STEPS = 12;
 
 /**
  * The weights for `rows` responses of up to `steps` tokens. In fp32 their matrices are transposed if that takes less time than
- * it saves.
+ * it saves; on a device that keeps them they stay as they are.
  * @param scratch as for {@link transposedWeights}
  * @throws config - int8 for a model whose head size is not a multiple of 8
+ * @throws usage - int8, and weights that were changed on a device since the host read them
  */
 export function decodingWeights(
   model: CausalLMWithValueHead,
@@ -26,6 +27,7 @@ export function decodingWeights(
   scratch?: ParameterBuffer,
 ): DecodingWeights {
   if (precision === "int8") return keptOfBase(model, precision, () => int8Weights(model));
+  if (model.engine.kept) return storedWeights(model);
   if (model.basePrecision === "int8")
     return steps < FLOATS_FROM_STEPS ? storedWeights(model) : transposedWeights(model); // not kept: it takes four times what it is made from
   if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return storedWeights(model);

@@ -96,7 +96,7 @@ function quantised(rows: readonly Parameter[], parameters: ParameterBuffer): Blo
       matrices.set(row.short, storedMatrix(rounded));
       continue;
     }
-    const data = parameters.view(row.name);
+    const data = parameters.numbers(row.name);
     const [rowsOf, columns] = row.shape;
     if (row.matrix === "in,out") matrices.set(row.short, storedMatrix(quantize(data, rowsOf, columns)));
     else if (row.matrix) matrices.set(row.short, storedMatrix(quantizeTransposed(data, rowsOf, columns)));
@@ -113,7 +113,7 @@ function quantised(rows: readonly Parameter[], parameters: ParameterBuffer): Blo
 
 /** What is not compiled in, for it changes while the rest may not: an adapter's rows, the value head. Where it lies. */
 const feedsOf = ({ parameters }: CausalLMWithValueHead, rows: readonly Parameter[]): Slots =>
-  Object.fromEntries(rows.map(({ short, name }) => [short, parameters.view(name)]));
+  Object.fromEntries(rows.map(({ short, name }) => [short, parameters.slot(name)]));
 
 const isOfValueHead = ({ name }: Parameter) => VALUE_HEAD_NAMES.includes(name);
 
@@ -122,11 +122,11 @@ function headProgram(model: CausalLMWithValueHead): Program {
   const { width: C, vocabSize: V } = model.sizes;
   const own = headRows(model, parameters.table).filter(({ name }) => name !== lmHeadName(model));
   const tensorOf = (row: Parameter) =>
-    isOfValueHead(row) ? input(row.short, rowDims(row)) : stored(parameters.view(row.name), rowDims(row));
+    isOfValueHead(row) ? input(row.short, rowDims(row)) : stored(parameters.numbers(row.name), rowDims(row));
   const p = Object.fromEntries(own.map((row) => [row.name, tensorOf(row)]));
   const hidden = input("hidden", { R: SIZES.R, C });
   const normed = family.normed(config, hidden, p);
-  const { weight, scales } = storedMatrix(quantizeTransposed(model.getOutputEmbeddings().data, V, C));
+  const { weight, scales } = storedMatrix(quantizeTransposed(parameters.numbers(lmHeadName(model)), V, C));
   const logits = quantizedLinear(normed, weight, scales); // [R, V]
   return {
     name: "int8 head",

@@ -54,7 +54,12 @@ export function transposedWeights(model: CausalLMWithValueHead, scratch?: Parame
       parameters.copyOutputsFirst(name, copy);
       taken.push(copy);
     } else
-      copy = transposed(parameters.view(name), shape[0], shape[1], scratch?.has(name) ? scratch.view(name) : undefined);
+      copy = transposed(
+        parameters.numbers(name),
+        shape[0],
+        shape[1],
+        scratch?.has(name) ? scratch.view(name) : undefined,
+      );
     copies.set(layer, { ...copies.get(layer), [short]: copy });
   }
   const layers = Array.from({ length: sizes.layers }, (_, layer) => ({

@@ -76,6 +76,7 @@ export async function exportOnnx(
   const tokenizer = options.tokenizer ?? (await tokenizerOf(model));
   checkVocabulary(tokenizer, model.sizes.vocabSize, tokenizer.where);
   const plain = model.adapter ? await model.merge() : model;
+  await plain.parameters.refresh();
   const exports = dtypes.map((dtype) =>
     onnxFiles(wholeModel(plain, dtype), FILE_NAMES[dtype], { lacks: EXPORT_LACKS, limit: options.limit }),
   );

@@ -111,19 +111,19 @@ function fp32(model: CausalLMWithValueHead): ExportWeights {
   const tables = new Map<string, Tensor>();
   const table = (name: string) => {
     const row = parameters.table.find((p) => p.name === name) as Parameter;
-    const known = tables.get(name) ?? stored(parameters.view(name), rowDims(row));
+    const known = tables.get(name) ?? stored(parameters.numbers(name), rowDims(row));
     tables.set(name, known);
     return known;
   };
   return {
     rows: (name, ids) => embedRows(table(name), ids),
-    vector: (row) => stored(parameters.view(row.name), rowDims(row)),
+    vector: (row) => stored(parameters.numbers(row.name), rowDims(row)),
     product(rows, p) {
       const matrices = new Map(
         rows
           .filter(({ matrix }) => matrix)
           .map((row) => {
-            const data = parameters.view(row.name);
+            const data = parameters.numbers(row.name);
             const [rowCount, columns] = row.shape;
             if (row.matrix === "in,out") return [row.short, stored(data, rowDims(row))];
             const turned = { in: columns, out: rowCount };
@@ -149,7 +149,7 @@ function int8(model: CausalLMWithValueHead): ExportWeights {
   const tables = new Map<string, Matrix>();
   /** [C, V] */
   const table = (name: string) => {
-    const known = tables.get(name) ?? matrix(quantizeTransposed(parameters.view(name), V, C));
+    const known = tables.get(name) ?? matrix(quantizeTransposed(parameters.numbers(name), V, C));
     tables.set(name, known);
     return known;
   };
@@ -164,7 +164,7 @@ function int8(model: CausalLMWithValueHead): ExportWeights {
         rows
           .filter(({ matrix }) => matrix)
           .map(({ name, short, shape: [first, second], matrix: layout }) => {
-            const data = parameters.view(name);
+            const data = parameters.numbers(name);
             const made = layout === "in,out" ? quantize(data, first, second) : quantizeTransposed(data, first, second);
             return [short, matrix(made)];
           }),

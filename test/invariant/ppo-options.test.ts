@@ -324,7 +324,7 @@ describe("a separate value model", () => {
     const name = "the value model";
     const critic = new Learner(newModel(), { optimizer: { learningRate: 1e-2 }, maxGradNorm: 0, name });
     const { loss, values } = await critic.accumulate(asked, criticLoss(options), inputs);
-    critic.apply();
+    await critic.apply();
     const clipped = (v: number, old: number, r: number) =>
       Math.max((v - r) ** 2, (Math.min(Math.max(v, old - 0.2), old + 0.2) - r) ** 2);
     expect(loss).toBeCloseTo(0.15 * 0.5 * (clipped(values[0], 0.1, 1) + clipped(values[1], 0.2, -1)), 6);
@@ -349,7 +349,7 @@ describe("a separate value model", () => {
     }
     await critic.accumulate(asked, criticLoss(options), { ...inputs, returns: Float32Array.of(Number.NaN, 0) });
     expect(critic.badScores).toBe("the value model: the loss (NaN)");
-    expect(critic.badGradient).toMatch(/^the value model: the gradient of transformer/);
+    expect(await critic.badGradient()).toMatch(/^the value model: the gradient of transformer/);
   });
 
   test("gives the values, learns them, and leaves the policy to the policy loss", async () => {

@@ -117,7 +117,7 @@ describe.each(familyNames)("of %s, packed whole", (family) => {
     const schedule = { schedule: "constant", steps: 1, warmupSteps: 0, finalFactor: 1, learningRate: 0 } as const;
     for (const microBatchSize of [0, 1, 3]) {
       const packed = learner();
-      packed.apply = () => ({ gradNorm: 0, updateNorm: 0 }); // so that the gradient is still there
+      packed.apply = async () => ({ gradNorm: 0, updateNorm: 0 }); // so that the gradient is still there
       await sftStep(packed, windows, { ...schedule, microBatchSize }, 1);
       expect(relativeError(packed.grads.data, want)).toBeLessThan(1e-5);
     }

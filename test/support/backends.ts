@@ -13,10 +13,14 @@ export const backends: [string, () => Backend][] = [
   ["wasm", () => new OrtWeb({ threads: 2 })],
 ];
 
-/** A backend whose memory cannot be seen, so that whatever is over it computes with programs alone. */
-export function hidden(backend: Backend): Backend {
+/**
+ * A backend whose memory cannot be seen, so that whatever is over it computes with programs alone.
+ * @param keeps weights, gradients and moments lie in its memory too
+ */
+export function hidden(backend: Backend, keeps = false): Backend {
   return {
     name: `hidden ${backend.name}`,
+    keeps,
     lacks: backend.lacks,
     threads: backend.threads,
     compile: (program) => backend.compile(program),

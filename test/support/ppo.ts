@@ -31,6 +31,7 @@ export async function trainSmall(
   const trainer = new PPOTrainer({ model, tokenizer, reward, config: { ...small, ...config } });
   const metrics: Metrics[] = [];
   for await (const event of trainer.train(prompts)) if (event.type === "step") metrics.push(event.metrics);
+  await model.parameters.refresh();
   model.dispose();
   return { metrics, weights: model.parameters.data };
 }

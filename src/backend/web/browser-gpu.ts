@@ -44,12 +44,14 @@ async function open(): Promise<GPURuntime> {
 
 class BrowserGPU implements GPURuntime {
   readonly Tensor: GPURuntime["Tensor"];
+  readonly lost: Promise<string>;
   readonly #ort: typeof common;
   readonly #device: GPUDevice;
 
   constructor(ort: typeof common, device: GPUDevice) {
     this.#ort = ort;
     this.#device = device;
+    this.lost = device.lost.then(({ reason, message }) => message || reason);
     this.Tensor = ort.Tensor as unknown as GPURuntime["Tensor"];
   }
 

@@ -126,6 +126,7 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
     this.headIsNew = loaded.headIsNew ?? true;
     this.notes = loaded.notes ?? [];
     this.engine = options.engine ?? new Engine(options);
+    this.parameters.keepIn(this.engine);
     this.#pool = new BufferPool(this.engine.backend);
     this.#rows = new Rows(sizes.width, this.engine);
     this.#body = new Body(this, this.engine, this.#pool, this.#rows);
@@ -196,9 +197,7 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
     const dHidden = this.#pool.take(hidden.length);
     await this.#rows.add(dHidden, { from: dRows, rows }, true);
     this.#pool.release(picked, dRows);
-    const embedding = this.family.embeddings(this.config)[0].name;
-    if (!accumulates && grads.has(embedding)) grads.view(embedding).fill(0); // the body adds to it
-    await this.#body.backward(this.parameters, kept, dHidden, grads, accumulates, keep);
+    await this.#body.backward(this.parameters, kept, dHidden, grads, accumulates, false, keep);
     this.#pool.release(dHidden);
     return { outputs, loss: value };
   }
@@ -210,9 +209,10 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
    */
   async savePretrained(directory: string): Promise<void> {
     await makeDirectory(directory);
+    await this.parameters.refresh();
     await saveParameters(
       directory,
-      this.parameters.table.map((p) => ({ ...p, data: this.parameters.view(p.name) })),
+      this.parameters.table.map((p) => ({ ...p, data: this.parameters.numbers(p.name) })),
     );
     await writeTextAtomic(joinPath(directory, "config.json"), `${JSON.stringify(this.#configJson(), null, 2)}\n`);
   }
@@ -307,4 +307,4 @@ export class SequenceClassifier<C extends ModelConfig = ModelConfig> {
 }
 
 const views = (buffer: ParameterBuffer, names: readonly string[], prefix = ""): Record<string, Float32Array> =>
-  Object.fromEntries(names.map((name) => [prefix + name, buffer.view(name)]));
+  Object.fromEntries(names.map((name) => [prefix + name, buffer.slot(name)]));

@@ -2,17 +2,25 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { Learner, type LearnerOptions } from "../../../src/algorithms/learner.ts";
 import { languageModelLoss } from "../../../src/algorithms/losses.ts";
+import { Engine } from "../../../src/backend/engine.ts";
+import { OrtNode } from "../../../src/backend/ort-node.ts";
 import { makeConfig } from "../../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../../src/families/index.ts";
 import { ParameterBuffer } from "../../../src/model/parameters.ts";
 import { AdamW, globalNorm } from "../../../src/nn/adamw.ts";
+import { hidden } from "../../support/backends.ts";
 
 const config = makeConfig({ vocabSize: 19, nPositions: 8, nEmbd: 8, nLayer: 2, nHead: 2 });
 const models: GPT2HeadWithValueModel[] = [];
-const newModel = () => {
-  models.push(GPT2HeadWithValueModel.fromConfig(config, { threads: 1, seed: 2 }));
+const newModel = (engine = new Engine({ threads: 1 })) => {
+  models.push(GPT2HeadWithValueModel.fromConfig(config, { engine, seed: 2 }));
   return models[models.length - 1];
 };
+/** Where weights, gradients and moments lie: the host's loops compute, or programs. */
+const places: [string, () => Engine][] = [
+  ["the host", () => new Engine({ threads: 1 })],
+  ["a device that keeps them", () => Engine.over(hidden(new OrtNode({ threads: 1 }), true))],
+];
 afterAll(() => {
   for (const model of models) model.dispose();
 });
@@ -39,39 +47,92 @@ async function whole() {
   return { model, grads };
 }
 
-describe.each([false, true])("gradientCheckpointing %s", (gradientCheckpointing) => {
-  test("parts add up; one step is AdamW's with the clipped sum", async () => {
+describe.each(places)("on %s", (_, engine) => {
+  test.each([
+    [false, false],
+    [true, false],
+    [false, true],
+  ])("parts add up; steps are AdamW's with the clipped sum (recomputing %s, apart %s)", async (again, apart) => {
     const { model, grads } = await whole();
-    const learner = new Learner(newModel(), { ...options, gradientCheckpointing });
-    for (const [b0, b1] of [
-      [0, 1],
-      [1, 3],
-      [3, 4],
-    ])
-      await learner.accumulate(...part(b0, b1));
-    expect(worst(learner.grads.data, grads.data)).toBeLessThan(1e-6);
-    const norm = globalNorm(grads.data);
-    expect(norm).toBeGreaterThan(2 * options.maxGradNorm); // it is clipped
-    expect(learner.gradNorm).toBeCloseTo(norm, 6);
-    const before = model.parameters.data.slice();
-    const facts = learner.apply();
-    new AdamW(model.parameters.table, options.optimizer).update(
-      model.parameters,
-      grads.data,
-      options.maxGradNorm / norm,
-    );
-    expect(worst(learner.model.parameters.data, model.parameters.data)).toBeLessThan(1e-5);
-    const moved = Math.hypot(...model.parameters.data.map((x, i) => x - before[i]));
-    expect(facts.updateNorm / moved).toBeCloseTo(1, 3);
-    expect(facts).toMatchObject({ spoiled: undefined, gradNorm: expect.closeTo(norm, 6) });
+    const reference = new AdamW(model.parameters.table, options.optimizer);
+    const learner = new Learner(newModel(engine()), { ...options, gradientCheckpointing: again });
+    learner.sumsApart = apart;
+    for (const step of [1, 2]) {
+      for (const [b0, b1] of [
+        [0, 1],
+        [1, 3],
+        [3, 4],
+      ])
+        await learner.accumulate(...part(b0, b1));
+      await model.lossAndGradients(...part(0, 4), grads);
+      const norm = globalNorm(grads.data);
+      expect(norm).toBeGreaterThan(2 * options.maxGradNorm); // it is clipped
+      expect(await learner.gradNorm()).toBeCloseTo(norm, step === 1 ? 6 : 4);
+      await learner.grads.refresh();
+      expect(worst(learner.grads.data, grads.data)).toBeLessThan(step === 1 ? 1e-6 : 1e-5);
+      const before = model.parameters.data.slice();
+      const facts = await learner.apply();
+      reference.update(model.parameters, grads.data, options.maxGradNorm / norm);
+      await learner.model.parameters.refresh();
+      expect(worst(learner.model.parameters.data, model.parameters.data)).toBeLessThan(1e-5);
+      const moved = Math.hypot(...model.parameters.data.map((x, i) => x - before[i]));
+      expect(facts.updateNorm / moved).toBeCloseTo(1, 3);
+      expect(facts).toMatchObject({ spoiled: undefined, gradNorm: expect.closeTo(norm, 4) });
+    }
+    await learner.optimizer.refresh();
+    for (const name of ["m", "v"] as const)
+      expect(worst(learner.optimizer.state[name]!, reference.state[name]!), name).toBeLessThan(1e-6);
   });
+
+  test("a gradient that was made elsewhere is added", async () => {
+    const { grads } = await whole();
+    const learner = new Learner(newModel(engine()), options);
+    for (const [b0, b1] of [
+      [0, 2],
+      [2, 4],
+    ]) {
+      const { grads: numbers, ...scores } = await learner.gradient(...part(b0, b1));
+      await learner.add({ ...scores, grads: numbers.slice() });
+    }
+    await learner.grads.refresh();
+    expect(worst(learner.grads.data, grads.data)).toBeLessThan(1e-6);
+  });
+
+  test("what is not finite is said once, by name, until a new sum begins", async () => {
+    const learner = new Learner(newModel(engine()), { ...options, name: "the second" });
+    const [asked, loss, { weight }] = part(0, 4);
+    await learner.accumulate(asked, loss, { weight: weight.map(() => Number.NaN) });
+    await learner.accumulate(asked, loss, { weight });
+    expect(learner.badScores).toBe("the second: the loss (NaN)");
+    expect(await learner.badGradient()).toMatch(/^the second: the gradient of transformer\./);
+    learner.discard();
+    await learner.accumulate(asked, loss, { weight });
+    expect([learner.badScores, await learner.badGradient()]).toEqual([undefined, undefined]);
+    learner.optimizer.options.learningRate = Number.POSITIVE_INFINITY;
+    expect((await learner.apply()).spoiled).toMatch(
+      /^the second: the weight transformer\..* after the optimizer step$/,
+    );
+  });
+});
+
+test("a device's moments are read after refresh, and not before", async () => {
+  const learner = new Learner(newModel(places[1][1]()), options);
+  await learner.accumulate(...part(0, 4));
+  await learner.apply();
+  expect(() => learner.optimizer.state).toThrow(
+    "the optimizer's state: found moments that were changed on the GPU since the host read them, expected the host's copy to be up to " +
+      "date before it is used. Fix: await optimizer.refresh() first",
+  );
+  await learner.optimizer.refresh();
+  const { step, m, v } = learner.optimizer.state;
+  expect([step, m?.some((x) => x !== 0), v?.some((x) => x !== 0)]).toEqual([1, true, true]);
 });
 
 test("after a step, and after discard, a new sum begins", async () => {
   const { grads } = await whole();
   const learner = new Learner(newModel(), { ...options, optimizer: { learningRate: 0 } }); // the weights stay
   await learner.accumulate(...part(0, 2));
-  learner.apply();
+  await learner.apply();
   await learner.accumulate(...part(1, 3));
   learner.discard();
   await learner.accumulate(...part(0, 4));
@@ -88,7 +149,7 @@ test("embeddings and blocks that are frozen have no gradients, and stay", async 
   const trained = learner.grads.table.map(({ name }) => name);
   expect(trained).toContain("transformer.h.1.ln_1.weight");
   for (const name of trained) expect(worst(learner.grads.view(name), grads.view(name)), name).toBeLessThan(1e-6);
-  learner.apply();
+  await learner.apply();
   for (const [name, values] of before) {
     const frozen = /\.(wte|wpe|h\.0)\./.test(name);
     expect([name, trained.includes(name)]).toEqual([name, !frozen]);
@@ -96,16 +157,4 @@ test("embeddings and blocks that are frozen have no gradients, and stay", async 
   }
   const moved = "transformer.h.1.mlp.c_fc.weight";
   expect(worst(parameters.view(moved), before.get(moved)!)).toBeGreaterThan(0);
-});
-
-test("what is not finite is said once, by name, until a new sum begins", async () => {
-  const learner = new Learner(newModel(), { ...options, name: "the second" });
-  const [asked, loss, { weight }] = part(0, 4);
-  await learner.accumulate(asked, loss, { weight: weight.map(() => Number.NaN) });
-  await learner.accumulate(asked, loss, { weight });
-  expect(learner.badScores).toBe("the second: the loss (NaN)");
-  expect(learner.badGradient).toMatch(/^the second: the gradient of transformer\./);
-  learner.discard();
-  await learner.accumulate(asked, loss, { weight });
-  expect([learner.badScores, learner.badGradient]).toEqual([undefined, undefined]);
 });

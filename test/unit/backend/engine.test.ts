@@ -29,6 +29,7 @@ describe("workingBytes", () => {
 class Recorder implements Backend {
   readonly name = "recorder";
   readonly lacks = new Set<string>();
+  readonly keeps = false;
   readonly threads = 1;
   readonly events: string[] = [];
   /** Called before a program is compiled, and before one has run. */

@@ -166,7 +166,7 @@ it("a model that was trained takes none: nothing could say what its base is", as
   const learner = new Learner(model, { optimizer: { learningRate: 1e-3 }, maxGradNorm: 0 });
   const weight = new Float32Array(asked.rows.length).fill(0.1);
   await learner.accumulate({ ...asked, ids: asked.ids as Int32Array }, languageModelLoss, { weight });
-  learner.apply();
+  await learner.apply();
   expect(() => model.addAdapter()).toThrow(
     "addAdapter: found a model whose weights were trained since it was loaded, expected one that can be found again: an adapter is " +
       "saved with the name of its base. Fix: save it (savePretrained) and add the adapter to what loadModel opens there",
