@@ -6,7 +6,16 @@ import type { Limits, Row, Target } from "./report.ts";
 import { byteShare, faster, flopShare, OURS, type Results, smaller } from "./rows.ts";
 import type { Answer, Command } from "./side.ts";
 
-export type SideName = "valuehead" | "torch" | "trl" | "grpo" | "jax" | "transformers.js" | "llama";
+/** Who is asked; "on the GPU" the same on a graphics processor. */
+export type SideName =
+  | "valuehead"
+  | "torch"
+  | "trl"
+  | "grpo"
+  | "jax"
+  | "transformers.js"
+  | "llama"
+  | `${"valuehead" | "torch" | "trl"} on the GPU`;
 export type Ask = (side: SideName, command: Command) => Promise<Answer>;
 
 /** Who is asked what, under the name the table has for it. */
@@ -33,11 +42,11 @@ export interface Case {
   rows(results: Results, limits?: Limits): Row[];
 }
 
-const ROWS = 8;
-const LENGTH = 128;
-const PROMPT = 8;
-const NEW_TOKENS = 48;
-const PPO = { batch: 128, prompt: PROMPT, tokens: 24, epochs: 4, miniBatch: 32, sampleBatch: 64 };
+export const ROWS = 8;
+export const LENGTH = 128;
+export const PROMPT = 8;
+export const NEW_TOKENS = 48;
+export const PPO = { batch: 128, prompt: PROMPT, tokens: 24, epochs: 4, miniBatch: 32, sampleBatch: 64 };
 /** What is said about the memory of an adapter is said of such a step. */
 const INSTRUCT = { batch: 32, prompt: 64, tokens: 48, epochs: 1, miniBatch: 8, sampleBatch: 32 };
 /** Groups of eight responses; one optimizer step on all of them, as is TRL's default. */
@@ -333,9 +342,9 @@ function matmul(): Case {
 }
 
 /** The warm-up's numbers of ours and of a peer: log-probabilities, a loss, parameters after a step. */
-function sameNumbers(peer: string): Case["agreement"] {
+export function sameNumbers(peer: string, own = OURS): Case["agreement"] {
   return async (_, warm) => {
-    const [ours, theirs] = [warm.get(OURS), warm.get(peer)];
+    const [ours, theirs] = [warm.get(own), warm.get(peer)];
     return ours && theirs && { found: ours.numbers, expected: theirs.numbers };
   };
 }

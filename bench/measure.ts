@@ -61,8 +61,11 @@ export async function startSide(name: SideName | "numpy", threads: number, args:
     "transformers.js": [process.execPath, compiled("./peers/transformers.js")],
     llama: [process.execPath, compiled("./peers/llama.js")],
   };
-  const [command, ...script] = commands[name];
-  const side = await Side.start(command, [...script, ...args, "--threads", String(threads)], environment(threads));
+  const [who, onGPU] = name.split(" on the ") as [keyof typeof commands, "GPU"?];
+  const [command, ...script] = commands[who];
+  const device = onGPU ? ["--device", who === "valuehead" ? "webgpu" : "gpu"] : [];
+  const all = [...script, ...args, ...device, "--threads", String(threads)];
+  const side = await Side.start(command, all, environment(threads));
   living.add(side);
   if (ending) side.kill();
   return side;

@@ -1,9 +1,11 @@
-/** @file Our side: node valuehead.js [--model DIR [--adapter DIR] | --sizes JSON [--rank R]] [--threads N]. Its runs are in the last line; see side.ts. */
+/** @file Our side: node valuehead.js [--model DIR [--adapter DIR] | --sizes JSON [--rank R]] [--threads N] [--device D]. Its runs are in the last line; see side.ts. */
 import { parseArgs } from "node:util";
 import type { Metrics } from "../src/algorithms/events.ts";
 import { type GRPOConfig, GRPOTrainer } from "../src/algorithms/grpo.ts";
+import { Learner } from "../src/algorithms/learner.ts";
 import { languageModelLoss } from "../src/algorithms/losses.ts";
 import { PPOTrainer } from "../src/algorithms/ppo.ts";
+import { DEVICES, type Device } from "../src/backend/devices.ts";
 import { Engine } from "../src/backend/engine.ts";
 import { makeConfig } from "../src/families/gpt2.ts";
 import { loadModel, modelFromConfig } from "../src/families/index.ts";
@@ -12,8 +14,7 @@ import { linear } from "../src/graph/ops/index.ts";
 import { input } from "../src/graph/tensor.ts";
 import type { AskedTokens } from "../src/model/asked.ts";
 import type { CausalLMWithValueHead } from "../src/model/model.ts";
-import { namesAbove, ParameterBuffer, trainedRows } from "../src/model/parameters.ts";
-import { AdamW, globalNorm } from "../src/nn/adamw.ts";
+import { arithmeticOf } from "../src/nn/arithmetic.ts";
 import { gae } from "../src/rl/advantages.ts";
 import { rewardsFromScores } from "../src/rl/rewards.ts";
 import { type GenerateOptions, generate } from "../src/sample/generate.ts";
@@ -34,8 +35,11 @@ const { values: flags } = parseArgs({
     /** Of an adapter for it. */
     rank: { type: "string" },
     threads: { type: "string", default: "2" },
+    /** What computes. */
+    device: { type: "string", default: "cpu" },
   },
 });
+const device = DEVICES.find((name) => name === flags.device) as Device;
 const threads = Number(flags.threads);
 const opened = new Map<string, unknown>();
 
@@ -47,22 +51,19 @@ function once<T>(name: string, make: () => T): T {
 
 const openModel = () =>
   once("model", async (): Promise<CausalLMWithValueHead> => {
-    if (!flags.sizes) return loadModel(flags.model, { threads, adapter: flags.adapter });
+    if (!flags.sizes) return loadModel(flags.model, { threads, device, adapter: flags.adapter });
     const config = JSON.parse(flags.sizes);
     const made = config.modelType === "gpt2" ? makeConfig(config) : makeLlamaConfig(config);
-    const model: CausalLMWithValueHead = modelFromConfig(made, { threads });
+    const model: CausalLMWithValueHead = modelFromConfig(made, { threads, device });
     if (flags.rank) model.addAdapter({ rank: Number(flags.rank), alpha: 2 * Number(flags.rank) }, 1);
     return model;
   });
 const openTokenizer = () => once("tokenizer", () => loadTokenizer(flags.model));
 
-async function openTraining(learningRate: number) {
+/** It trains the adapter, or everything. */
+async function openLearner(learningRate: number): Promise<Learner> {
   const model = await openModel();
-  const { table } = model.parameters;
-  const trained = trainedRows(table, namesAbove(model, table, 0)); // an adapter, or everything
-  const grads = once("grads", () => new ParameterBuffer(trained));
-  const optimizer = once("optimizer", () => new AdamW(trained, { learningRate, weightDecay: 0.01 }));
-  return { model, grads, optimizer };
+  return once("learner", () => new Learner(model, { optimizer: { learningRate, weightDecay: 0.01 }, maxGradNorm: 0 }));
 }
 
 /** Of rows of T + 1 tokens the last `keep` are predicted: log-probability, entropy and value of each. */
@@ -77,19 +78,19 @@ const forward: Run = async (command, clock) => {
 
 const train: Run = async (command, clock) => {
   const { ids } = command as unknown as { ids: number[][] };
-  const { model, grads, optimizer } = await openTraining(1e-5);
+  const learner = await openLearner(1e-5);
   const asked = lastTokens(ids, ids[0].length - 1);
   const weight = new Float32Array(asked.rows.length).fill(1 / asked.rows.length);
   clock.start();
-  const { loss } = await model.lossAndGradients(asked, languageModelLoss, { weight }, grads);
-  globalNorm(grads.data);
-  await optimizer.update(model.parameters, grads.data);
+  const { loss } = await learner.accumulate(asked, languageModelLoss, { weight });
+  await learner.apply();
   clock.stop();
   return { numbers: [loss] };
 };
 
 const adamw: Run = async (_, clock) => {
-  const { model, grads, optimizer } = await openTraining(0.1);
+  const { model, optimizer, grads } = await openLearner(0.1);
+  const arithmetic = arithmeticOf(model.engine);
   once("adamw", () => {
     for (const { name } of grads.table) {
       const view = grads.view(name);
@@ -97,8 +98,9 @@ const adamw: Run = async (_, clock) => {
     }
   });
   clock.start();
-  await optimizer.update(model.parameters, grads.data);
+  await arithmetic.step(optimizer, model.parameters, grads, 1);
   clock.stop();
+  await model.parameters.refresh();
   return { numbers: Array.from(model.parameters.view("transformer.h.0.mlp.c_fc.weight").subarray(0, 16)) };
 };
 
@@ -336,4 +338,4 @@ function lastTokens(ids: readonly number[][], keep: number): AskedTokens {
 }
 
 const runs = { forward, train, adamw, sample, prompts, ppo, ppoNumbers, grpo, grpoNumbers, matmul };
-await serve({ ...engineVersions(), threads }, runs);
+await serve({ ...engineVersions(), threads, device }, runs);

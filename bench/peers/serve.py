@@ -19,6 +19,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--model", help="a checkpoint in Hugging Face layout")
 parser.add_argument("--adapter", help="a LoRA adapter for it, in PEFT's layout, which is trained instead of its weights")
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="gpu: CUDA or Apple's MPS, and an error where there is neither")
 args = parser.parse_args()
 
 # What libraries print must not get among the answers.
@@ -42,14 +43,29 @@ def peak_bytes():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def find_device(torch):
+    """PyTorch's name of the device that is asked for."""
+    if args.device == "cpu":
+        return "cpu"
+    name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    if name is None:
+        sys.exit("Error: no GPU that this PyTorch can use")
+    Clock.settle = staticmethod(getattr(torch, name).synchronize)
+    return name
+
+
 class Clock:
     """Times what is inside `with`. A second use replaces the first."""
 
+    settle = staticmethod(lambda: None)  # waits until a GPU has done what it was asked
+
     def __enter__(self):
         reset_peak()
+        Clock.settle()
         self.start = time.perf_counter()
 
     def __exit__(self, *_):
+        Clock.settle()
         self.seconds = time.perf_counter() - self.start
 
 

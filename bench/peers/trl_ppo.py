@@ -1,10 +1,10 @@
-"""python trl_ppo.py --model DIR [--adapter DIR] [--threads N]: a PPO step of TRL 0.11.4, of an adapter with PEFT. See serve.py.
+"""python trl_ppo.py --model DIR [--adapter DIR] [--threads N] [--device gpu]: a PPO step of TRL 0.11.4, of an adapter with PEFT. See serve.py.
 
     {"run": "ppo", "queries": [[...], ...], "batch": B, "tokens": N, "epochs": E, "miniBatch": M, "sampleBatch": S}
     a PPO step; the reward is (place in the batch mod 4) / 4
     -> also "responses", "times" (TRL's own), "responseTokens" (mean), "optimizerSteps"
 """
-from serve import args, serve  # isort: skip (before the libraries, so that they print to stderr)
+from serve import args, find_device, serve  # isort: skip (before the libraries, so that they print to stderr)
 
 import time
 import warnings
@@ -36,7 +36,8 @@ if args.adapter:
 else:
     model = AutoModelForCausalLMWithValueHead.from_pretrained(args.model, config=config)
     reference = AutoModelForCausalLMWithValueHead.from_pretrained(args.model, config=config)
-trainer = PPOTrainer(PPOConfig(), model, reference, tokenizer)
+device = find_device(torch)
+trainer = PPOTrainer(PPOConfig(accelerator_kwargs={"cpu": device == "cpu"}), model, reference, tokenizer)
 optimizer_steps = 0
 
 
@@ -77,5 +78,6 @@ def ppo(command, clock):
 about = {
     "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
     "threads": torch.get_num_threads(), "attention": model.pretrained_model.config._attn_implementation,
+    "device": torch.cuda.get_device_name() if device == "cuda" else device,
 } | ({"peft": peft.__version__} if args.adapter else {})
 serve(about, {"ppo": ppo})
