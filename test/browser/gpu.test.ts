@@ -3,11 +3,14 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as library from "../../src/index.ts";
 import { chromium, openBrowser } from "../support/browser.ts";
+import { relativeError } from "../support/golden.ts";
+import { sameSteps } from "../support/same-steps.ts";
 import { installForBrowser, type StaticServer, serveInstalled } from "../support/tab.ts";
 
 declare global {
   var valuehead: typeof library;
   var buffersOfGPU: number;
+  var devicesOfGPU: GPUDevice[];
 }
 
 const FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
@@ -32,7 +35,14 @@ async function tab(flags: string[]): Promise<Page> {
   const page = await browser.newPage();
   await page.addInitScript(() => {
     globalThis.buffersOfGPU = 0; // that exist, the runtime's own among them
+    globalThis.devicesOfGPU = [];
     if (typeof GPUDevice === "undefined") return;
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (options) {
+      const device = await requestDevice.call(this, options);
+      globalThis.devicesOfGPU.push(device);
+      return device;
+    };
     const { createBuffer } = GPUDevice.prototype;
     GPUDevice.prototype.createBuffer = function (options) {
       const buffer = createBuffer.call(this, options);
@@ -63,10 +73,67 @@ async function answers(vh: typeof library, device: library.Device | undefined) {
   return { tokens, sampled: [...responses[0].logprobs], logprobs: [...logprobs], values: [...values] };
 }
 
+/** Two steps of a small new model: metrics and weights. Sent to the page as text. */
+async function training(vh: typeof library, device: library.Device | undefined) {
+  const tokenizer = await vh.loadTokenizer(await vh.resolveModel("tiny"));
+  const sizes = { vocabSize: 8192, nEmbd: 32, nLayer: 1, nHead: 2, nPositions: 32, eosTokenId: 8191 };
+  const config = vh.makeConfig({ ...sizes, initializerRange: 0.2 });
+  const model = vh.GPT2HeadWithValueModel.fromConfig(config, { device, threads: 1, seed: 5 });
+  const batch = { batchSize: 4, miniBatchSize: 2, ppoEpochs: 1, maxNewTokens: 4, minNewTokens: 4 };
+  const trainer = new vh.PPOTrainer({
+    model,
+    tokenizer,
+    reward: vh.builtInRewards.length,
+    config: { ...batch, steps: 2, learningRate: 1e-3, seed: 3 },
+  });
+  const steps: library.Metrics[] = [];
+  for await (const event of trainer.train(["This movie", "The acting in this film was"])) {
+    if (event.type !== "step") continue;
+    steps.push({ ...event.metrics });
+  }
+  await model.parameters.refresh();
+  const weights = ["transformer.wte.weight", "transformer.h.0.attn.c_attn.weight", "v_head.summary.bias"];
+  const numbers = weights.map((name) => [...model.parameters.view(name)]);
+  model.dispose();
+  return { steps, numbers };
+}
+
+/** A run that saves each step, and loses its GPU in the second. Sent to the page as text. */
+async function lostRun(vh: typeof library) {
+  const config = vh.makeConfig({ vocabSize: 8192, nEmbd: 8, nLayer: 1, nHead: 1, nPositions: 32, eosTokenId: 8191 });
+  await vh.GPT2HeadWithValueModel.fromConfig(config, { device: "wasm", threads: 1 }).savePretrained("/models/small");
+  await (await vh.loadTokenizer(await vh.resolveModel("tiny"))).save("/models/small");
+  const seen: string[] = [];
+  try {
+    for await (const event of vh.run({ ...SPEC, device: "webgpu" }, vh.builtInRewards.length)) {
+      seen.push(event.type === "warning" ? event.message : `${event.type} ${"step" in event ? event.step : ""}`);
+      if (event.type === "checkpoint") for (const device of globalThis.devicesOfGPU) device.destroy();
+    }
+  } catch (error) {
+    seen.push(String(error));
+  }
+  return seen;
+}
+
+/** The same run goes on. */
+async function resumedRun(vh: typeof library) {
+  const seen: string[] = [];
+  const goesOn = { ...SPEC, device: "webgpu" as const, resume: true };
+  for await (const event of vh.run(goesOn, vh.builtInRewards.length))
+    if (event.type === "step" || event.type === "loaded") seen.push(JSON.stringify(event));
+  return seen;
+}
+
+/** In the page it stands before the code. */
+const SPEC = {
+  ...{ model: "/models/small", prompts: ["This movie", "I"], rewardName: "length", out: "/runs/lost" },
+  config: { steps: 2, saveEvery: 1, batchSize: 2, miniBatchSize: 2, ppoEpochs: 1, maxNewTokens: 2 },
+};
+
 const inPage = <T>(page: Page, code: (vh: typeof library, device: library.Device) => Promise<T>): Promise<T> =>
   page.evaluate(
-    (code) => new Function("vh", "device", `return (${code})(vh, device)`)(valuehead, "webgpu"),
-    code.toString(),
+    ([code, spec]) => new Function("vh", "device", "SPEC", `return (${code})(vh, device)`)(valuehead, "webgpu", spec),
+    [code.toString(), SPEC] as const,
   );
 
 function close(found: readonly number[], expected: readonly number[]): void {
@@ -96,6 +163,28 @@ describe.skipIf(!chromium)("a tab with WebGPU", () => {
     });
     expect(rounds[0]).toBeGreaterThan(0);
     expect(rounds[4]).toBe(rounds[2]);
+  }, 300_000);
+
+  test("trains as Node's CPU does", async () => {
+    const expected = await training(library, "cpu");
+    const { steps, numbers } = await inPage(await tab(FLAGS), training);
+    sameSteps(steps, expected.steps);
+    for (const [i, weights] of numbers.entries())
+      expect(relativeError(Float32Array.from(weights), Float32Array.from(expected.numbers[i]))).toBeLessThan(1e-3);
+  }, 300_000);
+
+  test("a GPU that is lost ends the run with what to do, and its last checkpoint goes on in the page loaded anew", async () => {
+    const page = await tab(FLAGS);
+    const seen = await inPage(page, lostRun);
+    expect(seen.slice(0, 2).map((line) => line.split(" ")[0])).toEqual(["loaded", "progress"]);
+    expect(seen).toContain("checkpoint 1");
+    expect(seen.at(-1)).toMatch(
+      /device "webgpu": found a GPU that was lost while it was at work \(.*load the page anew\) and resume the run/,
+    );
+    await page.reload();
+    await page.waitForFunction(() => globalThis.valuehead !== undefined);
+    const [loaded, step] = (await inPage(page, resumedRun)).map((line) => JSON.parse(line));
+    expect([loaded.resumedAt, step.step]).toEqual([1, 2]);
   }, 300_000);
 
   test("says what is missing where a browser gives no GPU", async () => {

@@ -79,9 +79,9 @@ describe.skipIf(!hasGPU)("a run on a GPU", () => {
     const [onCPU, onGPU] = [await train("cpu", "cpu"), await train("gpu", "webgpu")];
     sameSteps(onGPU.steps, onCPU.steps);
 
-    // Logits, their softmax and a value for each token that is drawn; a few numbers of each token in each pass.
+    // Logits, their softmax and a value for each token that is drawn; in each pass ids, scores and what tokens may see.
     const weights = 4 * parameterTable(gpt2Of(shape)).reduce((n, { start, end }) => n + end - start, 0);
-    const [drawn, few] = [4 * B * W * (2 * V + 1), weights / 16];
+    const [drawn, few] = [4 * B * W * (2 * V + 1), weights / 4];
     expect(onGPU.sent[0]).toBeGreaterThan(4 * weights); // policy, reference, two moments
     for (const step of [1, 2]) expect([step, onGPU.sent[step] < few]).toEqual([step, true]);
     expect(onGPU.received[0]).toBeLessThan(drawn + few);
