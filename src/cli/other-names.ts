@@ -12,6 +12,8 @@ const CPU = "--device webgpu computes on a GPU; the CPU does without it, and --t
 const NUMBERS =
   "weights are fp32; where there is --rollout-precision or --precision, int8 samples from a quantised copy";
 const EVALUATION = "held-out prompts are answered before and after training; --eval-prompts names a file of them";
+const WORKERS =
+  "workers on other machines answer the prompts of ppo, grpo and rloo; --threads says on how many threads this one computes";
 const KEPT = "nothing is overwritten: choose another --out, or go on with --resume";
 
 const spellings: readonly (readonly [names: string, meaning: Meaning])[] = [
@@ -71,7 +73,8 @@ const spellings: readonly (readonly [names: string, meaning: Meaning])[] = [
   ["randomseed randomstate rngseed s", ["seed"]],
   ["resumefromcheckpoint resumefrom continue restart loadcheckpoint", ["resume"]],
   ["c cfg configfile configpath args", ["config"]],
-  ["j jobs cores numthreads nthreads nproc numproc numworkers workers ncpu cpus", ["threads"]],
+  ["j jobs cores numthreads nthreads nproc numproc numworkers ncpu cpus", ["threads"]],
+  ["workers", WORKERS],
   ["q silent disabletqdm noprogress noprogressbar", ["quiet"]],
   ["format outputformat jsonl jsonoutput", ["json"]],
   ["v verbose loglevel traceback", ["debug"]],

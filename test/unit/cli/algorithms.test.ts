@@ -163,6 +163,7 @@ describe("what is wrong reads well", () => {
   it.each([
     [["--algorithm", "grpo", "--vf-coef", "1"], "--vf-coef", "an unknown option"],
     [["--algorithm", "grpo", "--scale-rewards", "none"], "--scale-rewards", "it is called --advantage-scaling here"],
+    [["--algorithm", "sft", "--workers", "nats://a"], "--workers", "answer the prompts of ppo, grpo and rloo"],
     [["--algorithm", "dpo", "--label_smoothing", "0"], "--label_smoothing", "it is called --label-smoothing here"],
     [["--algorithm", "dpo", "--data", "p.txt", "--out", "x"], "p.txt", "write one {"],
     [["--algorithm", "gpro"], "gpro", "one of ppo, grpo, rloo, dpo, sft, reward", "did you mean grpo?"],
