@@ -2,7 +2,7 @@
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as library from "../../src/index.ts";
-import { chromium, openBrowser } from "../support/browser.ts";
+import { chromium, openBrowser, SWIFTSHADER } from "../support/browser.ts";
 import { relativeError } from "../support/golden.ts";
 import { sameSteps } from "../support/same-steps.ts";
 import { installForBrowser, type StaticServer, serveInstalled } from "../support/tab.ts";
@@ -12,8 +12,6 @@ declare global {
   var buffersOfGPU: number;
   var devicesOfGPU: GPUDevice[];
 }
-
-const FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
 
 let installed: Awaited<ReturnType<typeof installForBrowser>>;
 let server: StaticServer;
@@ -146,7 +144,7 @@ function close(found: readonly number[], expected: readonly number[]): void {
 describe.skipIf(!chromium)("a tab with WebGPU", () => {
   test("samples and scores as Node's CPU does, and its buffers do not grow in number", async () => {
     const expected = await answers(library, "cpu");
-    const page = await tab(FLAGS);
+    const page = await tab(SWIFTSHADER);
     const found = await inPage(page, answers);
     expect(found.tokens).toEqual(expected.tokens);
     close(found.sampled, expected.sampled);
@@ -167,14 +165,14 @@ describe.skipIf(!chromium)("a tab with WebGPU", () => {
 
   test("trains as Node's CPU does", async () => {
     const expected = await training(library, "cpu");
-    const { steps, numbers } = await inPage(await tab(FLAGS), training);
+    const { steps, numbers } = await inPage(await tab(SWIFTSHADER), training);
     sameSteps(steps, expected.steps);
     for (const [i, weights] of numbers.entries())
       expect(relativeError(Float32Array.from(weights), Float32Array.from(expected.numbers[i]))).toBeLessThan(1e-3);
   }, 300_000);
 
   test("a GPU that is lost ends the run with what to do, and its last checkpoint goes on in the page loaded anew", async () => {
-    const page = await tab(FLAGS);
+    const page = await tab(SWIFTSHADER);
     const seen = await inPage(page, lostRun);
     expect(seen.slice(0, 2).map((line) => line.split(" ")[0])).toEqual(["loaded", "progress"]);
     expect(seen).toContain("checkpoint 1");

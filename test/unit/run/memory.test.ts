@@ -38,7 +38,7 @@ function programsOf(engine: Engine): () => number {
 
 describe("the working memory of a step", () => {
   const shape = { vocabSize: 8192, nEmbd: 32, nLayer: 2, nHead: 4, nInner: 128, nPositions: 160 };
-  const text = "This film was not what ".repeat(30);
+  const words = "This film was not what ".repeat(30);
   const base = {
     steps: 1,
     ppoEpochs: 1,
@@ -87,12 +87,14 @@ describe("the working memory of a step", () => {
       }) as unknown as CausalLMWithValueHead;
       if (adapter) model.addAdapter(adapter);
       const compiled = programsOf(model.engine);
-      const prompt = tokenizer.decode(tokenizer.encode(text).slice(0, P));
-      const decoder = { encode: () => tokenizer.encode(prompt), decode: () => "", has: () => true, eosTokenId: null };
+      // No two alike: equal prompts would be computed once, and the estimate does not count on that.
+      const encode = (text: string) => [Number(text), ...tokenizer.encode(words).slice(1, P)];
+      const decoder = { encode, decode: () => "", has: () => true, eosTokenId: null };
       const ppo = { ...base, logSamples: 0, ...options } as Partial<PPOConfig>;
+      const prompts = Array.from({ length: ppo.batchSize as number }, (_, i) => String(1000 + i));
       const stub = decoder as unknown as typeof tokenizer;
       const trainer = new PPOTrainer({ model, tokenizer: stub, reward: builtInRewards.length, config: ppo });
-      for await (const _ of trainer.train([prompt]));
+      for await (const _ of trainer.train(prompts));
       model.dispose();
       const sum = compiled();
       const { family, sizes } = model;
