@@ -30,6 +30,7 @@ beforeAll(async () => {
       parameters: {
         table: model.parameters.table.filter(({ name }) => !name.startsWith("v_head.")),
         numbers: (name: string) => model.parameters.numbers(name),
+        refresh: () => model.parameters.refresh(),
       },
     }) as CausalLMWithValueHead;
     await bare.savePretrained(at(family));
