@@ -43,9 +43,13 @@ export const forBrowsers = {
  */
 const LATER = [
   "backend/web/browser-gpu",
+  "checkpoint/adapter-weights",
   "checkpoint/hub",
+  "checkpoint/no-weights",
+  "checkpoint/peft",
   "data/table-readers",
   "distributed/coordinator",
+  "experience/given",
   "families/classifier",
   "run/page/report",
   "run/run",

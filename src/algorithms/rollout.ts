@@ -13,7 +13,7 @@ import { type Answered, collect, type RemoteRollouts } from "../experience/colle
 import type { Experience } from "../experience/experience.ts";
 import { nameExtreme } from "../experience/extremes.ts";
 import { checkFinite, checkWeights } from "../experience/finite.ts";
-import { answersGiven, checkDrawn, type GivenBatch, readGiven } from "../experience/given.ts";
+import type { AnswersGiven, GivenBatch } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
 import type { Responder, RolloutWorkers } from "../experience/parts/parts.ts";
 import { wantsExactKlAtOnce } from "../experience/reference.ts";
@@ -175,20 +175,20 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   ): Promise<StepResult> {
     refuseTrainMode(this.model, this.algorithm);
     refuseAhead(this.config, `${this.algorithm}Trainer.step`);
+    const { answersGiven, checkDrawn, readGiven } = await import("../experience/given.ts"); // a page loads it here
     const given = readGiven(this.model.sizes, queries, responses, scores, this.#copies);
     checkDrawn(given.tokens, this.#drawable);
     const warnings: string[] = [];
-    for await (const event of this.#alone(this.#stepOn(given))) {
+    for await (const event of this.#alone(this.#stepOn(given, answersGiven))) {
       if (event.type === "warning") warnings.push(event.message);
       if (event.type === "step") return { ...event, warnings };
     }
     throw new Error("a step ended without a report");
   }
 
-  async *#stepOn(given: GivenBatch): AsyncGenerator<TrainEvent> {
+  async *#stepOn(given: GivenBatch, answersGiven: AnswersGiven): AsyncGenerator<TrainEvent> {
     const { config, model, algorithm } = this;
-    const clock = new Stopwatch();
-    const step = this.stepsTaken + 1;
+    const [clock, step] = [new Stopwatch(), this.stepsTaken + 1];
     const adjustments = new Adjustments(samplingOptions(this.sampling()), model.sizes.vocabSize);
     const [passes, reader] = [this.passes({ adjustments }), this.responder.reader];
     const where = `${algorithm} step ${step}`;

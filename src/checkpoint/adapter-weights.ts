@@ -4,17 +4,17 @@
  */
 import { fail } from "../base/errors.ts";
 import { absolutePath, exists, joinPath, listDirectory, openFile, writeAtomic } from "../platform/files.ts";
+import { type AdapterToWrite, requireAdapterWeights, writeAdapterConfig } from "./peft.ts";
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from "./safetensors.ts";
+import { isValueHead, type StoredTensor, TensorNames } from "./tensor-names.ts";
 import {
   ADAPTER_CONFIG,
   ADAPTER_WEIGHTS,
-  type AdapterToWrite,
-  requireAdapterWeights,
+  isWhole,
   VALUE_HEAD_FILE,
-  writeAdapterConfig,
-} from "./peft.ts";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "./safetensors.ts";
-import { isValueHead, type StoredTensor, TensorNames } from "./tensor-names.ts";
-import { isWhole, type WantedTensor, WEIGHTS_FILE } from "./weights.ts";
+  type WantedTensor,
+  WEIGHTS_FILE,
+} from "./weights.ts";
 
 /** What PEFT puts in front of the names of a model's tensors. */
 const PEFT = "base_model.model.";

@@ -26,9 +26,15 @@ import { tokenizerFiles } from "../tokenizer/load.ts";
 import { guardedFetch, HubSilence } from "./hub-fetch.ts";
 import { EMBEDDED, looksLikePath } from "./hub-id.ts";
 import { conversionAdvice, pickledAdapterAdvice } from "./no-weights.ts";
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, VALUE_HEAD_FILE } from "./peft.ts";
 import { checkpointOfRun } from "./run-checkpoints.ts";
-import { INDEX_FILE, readShardIndex, WEIGHTS_FILE } from "./weights.ts";
+import {
+  ADAPTER_CONFIG,
+  ADAPTER_WEIGHTS,
+  INDEX_FILE,
+  readShardIndex,
+  VALUE_HEAD_FILE,
+  WEIGHTS_FILE,
+} from "./weights.ts";
 
 export { EMBEDDED, looksLikePath };
 

@@ -5,8 +5,8 @@ import { absolutePath, baseName, exists, isDirectory, joinPath, listDirectory } 
 import { loadTokenizer as readTokenizer, tokenizerFiles } from "../tokenizer/load.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { EMBEDDED, looksLikePath, type ResolveOptions, resolveModel } from "./hub.ts";
-import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig } from "./peft.ts";
-import { isWhole } from "./weights.ts";
+import type { AdapterConfig } from "./peft.ts";
+import { ADAPTER_CONFIG, isWhole } from "./weights.ts";
 
 /** How a model is found. */
 export interface LocateOptions extends ResolveOptions {
@@ -48,6 +48,7 @@ export async function locate(id: string, { adapter, ...options }: LocateOptions 
       fix: "give the directory of the adapter, or give this one as the model",
     });
   }
+  const { readAdapterConfig } = await import("./peft.ts"); // a page loads it where there is an adapter
   if (adapter === undefined && isWhole(names)) {
     const config = await readAdapterConfig(directory).catch(() => undefined);
     if (config?.base !== undefined && (await directoryOf(config.base, directory)) === absolutePath(directory))

@@ -9,11 +9,7 @@ import { shellQuote } from "../base/shell.ts";
 import { joinPath, listDirectory, readJson, writeTextAtomic } from "../platform/files.ts";
 import { isObject, type JsonObject } from "./config-json.ts";
 import { pickledAdapterAdvice } from "./no-weights.ts";
-
-export const ADAPTER_CONFIG = "adapter_config.json";
-export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
-/** Beside an adapter. */
-export const VALUE_HEAD_FILE = "v_head.safetensors";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "./weights.ts";
 
 /** What an adapter_config.json says, under this library's names. */
 export interface AdapterSettings {

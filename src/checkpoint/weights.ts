@@ -4,11 +4,15 @@
  */
 import { fail } from "../base/errors.ts";
 import { isDirectory, joinPath, listDirectory, openFile, readJson, writeAtomic } from "../platform/files.ts";
-import { noWeights } from "./no-weights.ts";
 import { openSafetensors, type SafetensorsFile, type TensorInfo, writeSafetensors } from "./safetensors.ts";
 import { type FamilyNames, isBuffer, type StoredTensor, TensorNames } from "./tensor-names.ts";
 
 export const WEIGHTS_FILE = "model.safetensors";
+/** Of a LoRA adapter in PEFT's layout. */
+export const ADAPTER_CONFIG = "adapter_config.json";
+export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
+/** Of the value head beside an adapter. */
+export const VALUE_HEAD_FILE = "v_head.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
 /** Whether the files of a directory are a whole model. */
@@ -103,7 +107,7 @@ export async function openWeights(dir: string): Promise<Weights> {
       for (const file of files.values())
         for (const [name, info] of file.tensors) if (!tensors.has(name)) tensors.set(name, { name, info, file });
     } else {
-      await noWeights(dir);
+      await (await import("./no-weights.ts")).noWeights(dir);
     }
     // safetensors.torch.save_model writes a tensor with several names once, and the other names into the metadata.
     for (const file of files.values())

@@ -287,3 +287,5 @@ export async function answersGiven(
   );
   return { answered: { data, adjustments: passes.adjustments, episodes, scores, draws }, warning };
 }
+
+export type AnswersGiven = typeof answersGiven;

@@ -2,17 +2,15 @@
 import type { Engine, EngineOptions } from "../backend/engine.ts";
 import { fail, ValueheadError } from "../base/errors.ts";
 import { stream } from "../base/streams.ts";
-import { findAdapter, findValueHead, modulesIn, openAdapter } from "../checkpoint/adapter-weights.ts";
 import {
   GENERATION_CONFIG_FILE,
   type GenerationConfig,
   readGenerationConfig,
 } from "../checkpoint/generation-config.ts";
 import { type ModelFiles, tokenizerOf } from "../checkpoint/model-files.ts";
-import { noConfig, tensorConversion } from "../checkpoint/no-weights.ts";
-import { type AdapterConfig, VALUE_HEAD_FILE } from "../checkpoint/peft.ts";
+import type { AdapterConfig } from "../checkpoint/peft.ts";
 import { isValueHead } from "../checkpoint/tensor-names.ts";
-import { findParameters, hasOwnHead, loadParameters, openWeights } from "../checkpoint/weights.ts";
+import { findParameters, hasOwnHead, loadParameters, openWeights, VALUE_HEAD_FILE } from "../checkpoint/weights.ts";
 import { exists, joinPath, readJson } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { adapterRows, type LoRAConfig, loraConfig, moduleName } from "./adapter.ts";
@@ -68,7 +66,7 @@ export async function readArchitecture<C extends ModelConfig>(
   familyOf: FamilyOf<C>,
 ): Promise<Architecture<C>> {
   const path = joinPath(files.base, "config.json");
-  if (!(await exists(path))) await noConfig(files.base);
+  if (!(await exists(path))) await (await noWeights()).noConfig(files.base);
   const json = await readJson(path);
   const family = familyOf(json, path);
   const base = architecture(family, family.readConfig(json, path));
@@ -241,7 +239,12 @@ async function readAdapter(
   }
 }
 
+/** A page loads these where there is an adapter, or a file is missing. */
+const adapterWeights = () => import("../checkpoint/adapter-weights.ts");
+const noWeights = () => import("../checkpoint/no-weights.ts");
+
 async function modulesOf(directory: string, { family }: Architecture): Promise<string[]> {
+  const { modulesIn, openAdapter } = await adapterWeights();
   const weights = await openAdapter(directory, family.prefix);
   await weights.close();
   return modulesIn(weights);
@@ -258,6 +261,7 @@ interface Parts {
 
 async function openParts(model: Architecture, { directory, baseName, adapter }: ModelFiles): Promise<Parts> {
   const { prefix } = model.family;
+  const { findAdapter, findValueHead, openAdapter } = await adapterWeights();
   const weights = await openAdapter(directory, prefix);
   try {
     const table = parameterTable(model);
@@ -273,7 +277,7 @@ async function openParts(model: Architecture, { directory, baseName, adapter }: 
       ...(!valueHead && (await exists(joinPath(directory, "pytorch_model.bin")))
         ? [
             `${directory}: pytorch_model.bin, where TRL puts the value head, is not read; to have it, convert it once: ` +
-              tensorConversion(directory, "pytorch_model.bin", VALUE_HEAD_FILE),
+              (await noWeights()).tensorConversion(directory, "pytorch_model.bin", VALUE_HEAD_FILE),
           ]
         : []),
     ];

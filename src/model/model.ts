@@ -2,7 +2,6 @@
 import { Engine } from "../backend/engine.ts";
 import { BufferPool } from "../backend/pool.ts";
 import { fail } from "../base/errors.ts";
-import { saveAdapter } from "../checkpoint/adapter-weights.ts";
 import { type GenerationConfig, generationFromConfig, saveGenerationConfig } from "../checkpoint/generation-config.ts";
 import { saveParameters } from "../checkpoint/weights.ts";
 import { mul, reduceSum } from "../graph/ops/index.ts";
@@ -123,8 +122,10 @@ export class CausalLMWithValueHead<C extends ModelConfig = ModelConfig> {
     const { table } = this.parameters;
     const isSaved = ({ rounded }: Parameter) => !(rounded && this.adapter); // of a base its names alone are
     const entries = table.map((p) => ({ ...p, data: isSaved(p) ? this.parameters.numbers(p.name) : NO_NUMBERS }));
-    if (this.adapter) await saveAdapter(directory, this.adapter, entries, this.baseName);
-    else {
+    if (this.adapter) {
+      const { saveAdapter } = await import("../checkpoint/adapter-weights.ts");
+      await saveAdapter(directory, this.adapter, entries, this.baseName);
+    } else {
       await saveParameters(directory, entries);
       const { valueHead: _, ...config } = this.config; // the weights say whether there is one
       await writeTextAtomic(

@@ -1,6 +1,7 @@
 /** @file The model of a run: where its files lie when it begins and when it goes on, and what config.json says of it. */
 import type { ModelFiles } from "../checkpoint/model-files.ts";
-import { ADAPTER_CONFIG, readAdapterConfig } from "../checkpoint/peft.ts";
+import { readAdapterConfig } from "../checkpoint/peft.ts";
+import { ADAPTER_CONFIG } from "../checkpoint/weights.ts";
 import { absolutePath, exists, isDirectory, joinPath } from "../platform/files.ts";
 
 /**

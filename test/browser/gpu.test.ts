@@ -27,7 +27,7 @@ afterAll(async () => {
   installed?.remove();
 });
 
-async function tab(flags: string[]): Promise<Page> {
+async function tab(flags: readonly string[]): Promise<Page> {
   const browser = await openBrowser(flags);
   browsers.push(browser);
   const page = await browser.newPage();
