@@ -69,7 +69,7 @@ export interface Trainer<Data, State extends { step: number }> {
   /** What a checkpoint holds. The first part is the model that users load. */
   readonly parts: readonly TrainedPart[];
   /** Beside the parts, where responses are drawn ahead. */
-  readonly olderWeights?: OlderWeights;
+  readonly olderWeights?: OlderWeights | undefined;
   /** Whether weights, optimizers and state belong together: false while a step's updates are under way. */
   readonly canBeSaved: boolean;
   /** Optimizer steps of a step that has not ended, or did not end well. */
