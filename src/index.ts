@@ -87,13 +87,6 @@ export { CorpusSampler, type CorpusSamplerState } from "./data/sampler.ts";
 export * from "./deprecated.ts";
 export type { ServerSpec } from "./distributed/connection.ts";
 export type { WorkersSpec } from "./distributed/job.ts";
-export {
-  type CheckReward,
-  combineRewards,
-  exactReward,
-  jsonReward,
-  regexReward,
-} from "./experience/checkable.ts";
 export type { WorkerFacts } from "./experience/parts/parts.ts";
 export {
   type BuiltInReward,
@@ -106,6 +99,13 @@ export {
   resolveReward,
   type TextReward,
 } from "./experience/reward-functions.ts";
+export {
+  type CheckReward,
+  combineRewards,
+  exactReward,
+  jsonReward,
+  regexReward,
+} from "./experience/rewards/checkable.ts";
 export { type ModelReward, type ModelRewardOptions, modelReward } from "./experience/rewards/model-reward.ts";
 export { type ONNXRewardOptions, onnxReward } from "./experience/rewards/onnx-reward.ts";
 export type { TokenRecord } from "./experience/token-record.ts";

@@ -48,7 +48,7 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
 
     // 1 prompts, 2 respond, 3 score: the reward judges one part while the next is drawn
     const answered = yield* this.answers(source, clock);
-    const { episodes, draws, scores: given, data: drawn, staleness } = answered;
+    const { draws, scores: given, data: drawn } = answered;
     const passes = this.passes(answered);
     const { data, importance } = await rescore(model, drawn, config, passes, critic?.model); // where another policy drew them
     const { batch, logprobs, values } = data;
@@ -73,15 +73,8 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
 
     // 6 updates: ppoEpochs times through the batch, in minibatches
     const learning = { ...config, learningRate: this.learningRate };
-    const update = yield* updatePolicy(
-      { ...this.learners, critic },
-      data,
-      targets,
-      passes,
-      learning,
-      step,
-      this.skippedUpdates,
-    );
+    const learners = { ...this.learners, critic };
+    const update = yield* updatePolicy(learners, data, targets, passes, learning, step, this.skippedUpdates);
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
@@ -89,20 +82,7 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     const { skippedUpdates } = update;
     this.settle({ step, prompts: answered.prompts, scores: moments, audit: audit.state, skippedUpdates });
     const perToken = { refLogprobs, rewards, nonScoreRewards, tokenizer: this.tokenizer };
-    const facts = {
-      config,
-      data,
-      importance,
-      staleness,
-      episodes,
-      given,
-      scores,
-      kl,
-      klCoef,
-      update,
-      optimizer,
-      ...perToken,
-    };
+    const facts = { config, data, importance, answered, scores, kl, klCoef, update, optimizer, ...perToken };
     const { metrics, samples } = stepReport(facts);
     yield* this.idle(stepSignals(facts));
     const all = { ...metrics, ...audit.metrics, ...clock.ppoTimes() };

@@ -1,7 +1,7 @@
 /** @file One step in numbers and samples. Names and meanings are in rl/metrics.ts. */
 import { pick } from "../experience/ask.ts";
+import type { Answered } from "../experience/collect.ts";
 import type { Experience } from "../experience/experience.ts";
-import type { RewardSample } from "../experience/sample.ts";
 import { tokenRecords } from "../experience/token-record.ts";
 import type { AdamW } from "../nn/adamw.ts";
 import type { OptimizerConfig } from "../nn/options.ts";
@@ -22,10 +22,9 @@ import type { UpdateRecord } from "./update.ts";
 interface CommonFacts {
   config: Pick<KLConfig, "klLog"> & Pick<OptimizerConfig, "learningRate"> & { logSamples: number; async: number };
   data: Experience;
-  episodes: readonly RewardSample[];
-  /** What the reward function said. */
-  given: readonly number[];
-  /** The same after penalties, scaling and clipping. */
+  /** What was asked and answered, what the reward function said, and how many steps old the weights are that drew it. */
+  answered: Pick<Answered, "episodes" | "scores"> & { readonly staleness: number };
+  /** What the reward function said, after penalties, scaling and clipping. */
   scores: readonly number[];
   kl: KLEstimates;
   klCoef: number;
@@ -37,8 +36,6 @@ interface CommonFacts {
   update: UpdateRecord;
   optimizer: AdamW;
   importance?: ImportanceWeights;
-  /** Steps between the weights that drew the batch and those that learn from it. */
-  staleness: number;
 }
 
 export interface ReportFacts extends CommonFacts {
@@ -49,7 +46,7 @@ export interface ReportFacts extends CommonFacts {
 /** What was sampled, what was said of it and how far it is from the reference. */
 function commonMetrics(facts: CommonFacts): Metrics {
   const { config, data, kl, importance } = facts;
-  const given = moments(facts.given);
+  const given = moments(facts.answered.scores);
   const queryLengths = moments(data.queries.map((q) => q.length));
   const responseLengths = moments(data.responses.map((r) => r.length));
   const logged = kl[config.klLog] as KLEstimate;
@@ -75,12 +72,12 @@ function commonMetrics(facts: CommonFacts): Metrics {
     "objective/kl_k3_stderr": kl.k3.standardError,
     ...exact,
     ...rollout,
-    ...(config.async > 0 && { "async/staleness": facts.staleness }),
+    ...(config.async > 0 && { "async/staleness": facts.answered.staleness }),
     "objective/kl_coef": facts.klCoef,
     "objective/entropy": sampledEntropy(data.logprobs, data.batch),
     "env/reward_mean": given.mean,
     "env/reward_std": given.std,
-    ...quantiles(facts.given),
+    ...quantiles(facts.answered.scores),
     "tokens/queries_len_mean": queryLengths.mean,
     "tokens/queries_len_std": queryLengths.std,
     "tokens/responses_len_mean": responseLengths.mean,
@@ -184,14 +181,14 @@ export function groupReport(facts: GroupFacts): { metrics: Metrics; samples: Sam
 
 /** The same step as rl/idle.ts looks at it. */
 export function stepSignals(facts: ReportFacts | GroupFacts): StepSignals {
-  const { config, data, given, scores, update, optimizer } = facts;
+  const { config, data, scores, update, optimizer } = facts;
   const { queries, responses, batch, logprobs } = data;
   const differs = (b: number) => responses[b].join() !== responses[0].join() || queries[b].join() !== queries[0].join();
   return {
     logprobs: logprobs.filter((_, i) => batch.mask[i] === 1),
     differ: responses.some((_, b) => differs(b)),
     scores,
-    given,
+    given: facts.answered.scores,
     advantages: update.advantages,
     whitened: "whitenAdvantages" in config && config.whitenAdvantages,
     groupSize: "numGenerations" in config ? config.numGenerations : undefined,
@@ -219,7 +216,8 @@ function quantiles(scores: readonly number[]): Metrics {
 
 /** The first responses, and the best and the worst of all. */
 function samplesOf(facts: CommonFacts, hasValues: boolean): Sample[] {
-  const { given, config } = facts;
+  const { config } = facts;
+  const { scores: given } = facts.answered;
   if (config.logSamples === 0) return [];
   const [best, worst] = [given.indexOf(Math.max(...given)), given.indexOf(Math.min(...given))];
   const picked = (b: number) => (best === worst ? undefined : b === best ? "best" : b === worst ? "worst" : undefined);
@@ -228,18 +226,18 @@ function samplesOf(facts: CommonFacts, hasValues: boolean): Sample[] {
   return shown.map((b) => ({ ...sample(facts, b, hasValues), ...record(b), ...(picked(b) && { picked: picked(b) }) }));
 }
 
-function sample({ config, data, episodes, given, kl }: CommonFacts, b: number, hasValues: boolean) {
+function sample({ config, data, answered, kl }: CommonFacts, b: number, hasValues: boolean) {
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = hasValues ? Array.from(data.values.subarray(b * width, b * width + tokens.length)) : [];
   const { perSequence } = kl[config.klLog] as KLEstimate;
-  const { prompt, messages, response, responseWithSpecialTokens } = episodes[b];
+  const { prompt, messages, response, responseWithSpecialTokens } = answered.episodes[b];
   return {
     prompt,
     ...(messages && { messages }),
     response,
     responseWithSpecialTokens,
-    score: given[b],
+    score: answered.scores[b],
     kl: perSequence[b],
     tokens,
     values,

@@ -81,7 +81,7 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
 
     // 1 prompts, each numGenerations times; 2 respond, 3 score: the reward judges some groups while the next are drawn
     const answered = yield* this.answers(source, clock);
-    const { episodes, draws, scores: given, data: drawn, staleness } = answered;
+    const { draws, scores: given, data: drawn } = answered;
     const passes = this.passes(answered);
     const { data, importance } = await rescore(model, drawn, config, passes); // where another policy drew them
     const { batch, logprobs } = data;
@@ -135,19 +135,7 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
       config,
     );
     const { tokenizer } = this;
-    const batchFacts = {
-      config,
-      data,
-      importance,
-      staleness,
-      episodes,
-      given,
-      scores,
-      kl,
-      klCoef,
-      refLogprobs,
-      tokenizer,
-    };
+    const batchFacts = { config, data, importance, answered, scores, kl, klCoef, refLogprobs, tokenizer };
     const facts = { ...batchFacts, advantages, update, optimizer, clipFraction: clipped };
     const { metrics, samples } = groupReport(facts);
     yield* this.idle(stepSignals(facts));

@@ -93,3 +93,16 @@ function insteadOfId(id: unknown): string | undefined {
     return "give whole numbers: ids, not probabilities or embeddings";
   return undefined;
 }
+
+/** Each of some lists of token ids once, and which of these each one is. */
+export function distinctLists(lists: readonly Int32Array[]): { distinct: Int32Array[]; which: Int32Array } {
+  const places = new Map<string, number>();
+  const distinct: Int32Array[] = [];
+  const which = Int32Array.from(lists, (list) => {
+    const key = list.join();
+    const place = places.get(key) ?? distinct.push(list) - 1;
+    places.set(key, place);
+    return place;
+  });
+  return { distinct, which };
+}

@@ -2,6 +2,7 @@
  * @file Where prompts and responses stand in the rows that a model reads. Side by side where that is less work: nothing is computed
  * for the padding of shorter sequences, and a prompt that several responses answer is there once, with the responses behind it.
  */
+import { distinctLists } from "../base/token-ids.ts";
 
 /** Rows of tokens. Every sequence is a prompt and all but the last token of a response: that is predicted and not read. */
 export interface Layout {
@@ -78,14 +79,12 @@ function roundedRows(rows: number): number {
 
 /** The responses to each prompt. */
 function groupsOf(queries: readonly Int32Array[]): Row["groups"] {
-  const groups = new Map<string, Row["groups"][number]>();
-  queries.forEach((prompt, i) => {
-    const key = prompt.join();
-    const group = groups.get(key) ?? { prompt, members: [] };
-    group.members.push(i);
-    groups.set(key, group);
+  const { distinct, which } = distinctLists(queries);
+  const groups = distinct.map((prompt) => ({ prompt, members: [] as number[] }));
+  which.forEach((group, i) => {
+    groups[group].members.push(i);
   });
-  return [...groups.values()];
+  return groups;
 }
 
 /** The largest groups first, each into the fullest row that has room for its prompt and a response, as far as it goes. */

@@ -3,11 +3,11 @@ import { fail, ValueheadError } from "../base/errors.ts";
 import { editDistance, nearest } from "../base/nearest.ts";
 import { whatWasThrown, whereAndWhy } from "../base/thrown.ts";
 import { importModule } from "../platform/modules.ts";
-import { CHECKS, checkNamed, isCheck } from "./checkable.ts";
+import { CHECKS, checkNamed, isCheck } from "./rewards/checkable.ts";
 import { isModelReward, modelReward, namedModel } from "./rewards/model-reward.ts";
 import { onnxReward } from "./rewards/onnx-reward.ts";
+import { sentiment, wordsOf } from "./rewards/sentiment.ts";
 import type { RewardFunction, RewardSample } from "./sample.ts";
-import { sentiment, wordsOf } from "./sentiment.ts";
 
 export type { RewardContext, RewardFunction, RewardSample, RewardScores } from "./sample.ts";
 

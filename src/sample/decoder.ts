@@ -1,5 +1,6 @@
 /** @file Decoding with a key-value cache: prompts in one pass, then one token per row and step. */
 import type { DeviceBuffer } from "../backend/backend.ts";
+import { distinctLists } from "../base/token-ids.ts";
 import { rotaryFeeds } from "../model/attend.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { Rows } from "../model/rows.ts";
@@ -53,7 +54,7 @@ export class Decoder {
   /** Read the prompts (each at least one token) and predict the token after each. Of equal prompts one is computed. */
   async prefill(prompts: readonly Int32Array[]): Promise<void> {
     const T = Math.max(...prompts.map((p) => p.length));
-    const { distinct, which } = distinctPrompts(prompts);
+    const { distinct, which } = distinctLists(prompts);
     const ids = new Int32Array(distinct.length * T);
     distinct.forEach((p, u) => {
       ids.set(p, u * T);
@@ -117,17 +118,4 @@ export class Decoder {
     pool.release(x, y, ends);
     if (shared) pool.release(shared.keys, shared.values);
   }
-}
-
-/** Each prompt once, and which of these each one is. */
-function distinctPrompts(prompts: readonly Int32Array[]): { distinct: Int32Array[]; which: Int32Array } {
-  const places = new Map<string, number>();
-  const distinct: Int32Array[] = [];
-  const which = Int32Array.from(prompts, (prompt) => {
-    const key = prompt.join();
-    const place = places.get(key) ?? distinct.push(prompt) - 1;
-    places.set(key, place);
-    return place;
-  });
-  return { distinct, which };
 }

@@ -1,26 +1,10 @@
-/** @file Workers that draw ahead (async): the run is that of one machine, and what is older than asked for is refused and named. */
+/** @file Workers that draw ahead (async): what is given out when, and what is older than asked for is refused and named. That the run is that of one machine is in run.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Result } from "../../../src/distributed/messages.ts";
 import { rowsToCheck, secretStream } from "../../../src/distributed/validation.ts";
 import { hasServer, TestServer } from "../../support/nats.ts";
 import { Rogue } from "../../support/rogue.ts";
-import { runSmall, said, smallModel, startWorker, tasksUsed } from "../../support/workers.ts";
-
-const RUNS: Readonly<
-  Record<string, { config: Record<string, unknown>; algorithm?: "ppo" | "grpo" | "rloo"; counts: number[] }>
-> = {
-  "PPO, the exact KL": { config: { async: 1, topK: 20, klPenalty: "exact" }, counts: [0, 1, 2] },
-  "GRPO, an adapter, two steps ahead": {
-    config: { async: 2, lora: 4, numGenerations: 2 },
-    algorithm: "grpo",
-    counts: [2],
-  },
-  "RLOO in int8": {
-    config: { async: 1, rolloutPrecision: "int8", numGenerations: 2, steps: 3 },
-    algorithm: "rloo",
-    counts: [1],
-  },
-};
+import { runSmall, said, smallModel, startWorker } from "../../support/workers.ts";
 
 describe.skipIf(!hasServer)("with a server", () => {
   let server: TestServer;
@@ -31,21 +15,6 @@ describe.skipIf(!hasServer)("with a server", () => {
   });
   afterAll(() => server.close());
   const workers = () => ({ server: server.url, timeout: 1.5 });
-
-  test.each(Object.keys(RUNS))("%s: workers end with the weights of one machine", async (name) => {
-    const { config, algorithm, counts } = RUNS[name];
-    const alone = await runSmall(model, config, { algorithm });
-    for (const count of counts) {
-      const there = Array.from({ length: count }, () => startWorker(server.url));
-      const until = Promise.all(there.map(({ ready }) => ready));
-      const outcome = await runSmall(model, config, { workers: workers(), until, algorithm });
-      for (const { stop } of there) await stop();
-      expect(outcome.weights, `${count} workers`).toEqual(alone.weights);
-      expect(outcome.metrics, `${count} workers`).toEqual(alone.metrics);
-      expect(said(outcome, "warning")).toEqual(said(alone, "warning"));
-      expect(tasksUsed(outcome) > 0).toBe(count > 0);
-    }
-  });
 
   test("a later step is given out before this one is learned from", async () => {
     const worker = startWorker(server.url);

@@ -15,7 +15,15 @@ const RUNS: Readonly<Record<string, { config: Record<string, unknown>; algorithm
     config: { numGenerations: 2, frozenLayers: 1, stop: [" the"] },
     algorithm: "grpo",
   },
+  "PPO drawn ahead, the exact KL": { config: { async: 1, topK: 20, klPenalty: "exact" } },
+  "GRPO drawn two steps ahead, an adapter": { config: { async: 2, lora: 4, numGenerations: 2 }, algorithm: "grpo" },
+  "RLOO drawn ahead in int8": {
+    config: { async: 1, rolloutPrecision: "int8", numGenerations: 2, steps: 3 },
+    algorithm: "rloo",
+  },
 };
+/** None, one and several of them; for the others two are enough. */
+const EVERY_COUNT = ["PPO", "PPO drawn ahead, the exact KL"];
 
 describe.skipIf(!hasServer)("with a server", () => {
   let server: TestServer;
@@ -38,7 +46,7 @@ describe.skipIf(!hasServer)("with a server", () => {
   test.each(Object.keys(RUNS))("%s: workers end with the weights of one machine", async (name) => {
     const { config, algorithm } = RUNS[name];
     const alone = await runSmall(model, config, { algorithm });
-    for (const count of name === "PPO" ? [0, 1, 2] : [2]) {
+    for (const count of EVERY_COUNT.includes(name) ? [0, 1, 2] : [2]) {
       const outcome = await withWorkers(count, name);
       expect(outcome.weights, `${count} workers`).toEqual(alone.weights);
       expect(outcome.metrics, `${count} workers`).toEqual(alone.metrics);

@@ -1,7 +1,7 @@
 /** @file Rewards that check: what passes, what does not, and what cannot be a check. */
 import { describe, expect, test } from "vitest";
-import { combineRewards, exactReward, jsonReward, regexReward } from "../../../src/experience/checkable.ts";
 import { builtInRewards, isRewardPath, resolveReward } from "../../../src/experience/reward-functions.ts";
+import { combineRewards, exactReward, jsonReward, regexReward } from "../../../src/experience/rewards/checkable.ts";
 import { testSample } from "../../support/samples.ts";
 
 const say = (...responses: string[]) => responses.map((response) => testSample({ response }));

@@ -11,8 +11,8 @@ import {
   type RewardFunction,
   resolveReward,
 } from "../../../src/experience/reward-functions.ts";
+import { sentiment } from "../../../src/experience/rewards/sentiment.ts";
 import { checkScores, computeScores } from "../../../src/experience/score.ts";
-import { sentiment } from "../../../src/experience/sentiment.ts";
 import { testSample } from "../../support/samples.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "valuehead-rewards-"));

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { sentiment, wordsOf } from "../../../src/experience/sentiment.ts";
+import { sentiment, wordsOf } from "../../../src/experience/rewards/sentiment.ts";
 
 describe("wordsOf", () => {
   it("lower-case words with inner apostrophes and hyphens", () => {

@@ -1,8 +1,8 @@
 /** @file Rewards that check what a response says: a pattern, JSON, the answer of the prompt's row; and several of them together. */
-import { describe } from "../base/describe.ts";
-import { fail, messageOf } from "../base/errors.ts";
-import { shorten } from "../base/text.ts";
-import type { RewardFunction, RewardSample } from "./sample.ts";
+import { describe } from "../../base/describe.ts";
+import { fail, messageOf } from "../../base/errors.ts";
+import { shorten } from "../../base/text.ts";
+import type { RewardFunction, RewardSample } from "../sample.ts";
 
 /** A reward that looks at a sample by itself, and answers at once. */
 export type CheckReward = (batch: readonly RewardSample[]) => number[];
