@@ -42,7 +42,7 @@ async function exportCommand(flags: ExportFlags): Promise<void> {
   const { exportOnnx } = await import("../ship/export.ts");
   const { openModel } = await import("./model.ts");
   const { ignoreMemory, dtype = ["fp32"] } = flags;
-  const sizes = () => ({ rows: 1, length: 1, int8: dtype.includes("q8") });
+  const sizes = () => ({ rows: 1, length: 1, precision: dtype.includes("q8") ? ("int8" as const) : ("fp32" as const) });
   const { model, tokenizer, directory } = await openModel(flags.model, { sizes, ignoreMemory });
   const { INTERRUPTED, interruptible } = await import("./interrupt.ts");
   const progress = new Progress(true);

@@ -1,12 +1,13 @@
 /** @file `valuehead generate`. */
 import type { Command } from "commander";
-import { z } from "zod";
 import { fail } from "../base/errors.ts";
-import { count } from "../base/option-values.ts";
+import { choice, count } from "../base/option-values.ts";
 import type { OptionTable } from "../base/options.ts";
 import type { Prompt } from "../data/prompts.ts";
 import type { Architecture } from "../model/family.ts";
+import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { SampledResponse } from "../sample/generate.ts";
+import type { Precision } from "../sample/precision.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { inFlags } from "./errors.ts";
 import {
@@ -34,9 +35,9 @@ const BATCH = 16;
 const table = {
   num: [count(), 1, "responses to each prompt"],
   precision: [
-    z.enum(["fp32", "int8"]).describe("one of fp32, int8"),
+    choice(["fp32", "int8", "auto"]),
     "fp32",
-    "int8: sample from a quantised copy, whose log-probs are printed then",
+    "int8: sample from a quantised copy, whose log-probs are printed then; auto: what takes less time, measured at the start",
   ],
   ...samplingTable,
   ...chatTable,
@@ -55,7 +56,7 @@ interface GenerateFlags {
 
 interface GenerateOptions extends SamplingFlags, ChatFlags {
   num: number;
-  precision: "fp32" | "int8";
+  precision: "fp32" | "int8" | "auto";
 }
 
 export function define(command: Command): void {
@@ -94,7 +95,7 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
     const longest = longestOf(tokenizer);
     const length = Math.min(context, longest + options.maxNewTokens);
     const rows = Math.min(BATCH, prompts.length * options.num);
-    return { rows, length, promptTokens: longest, int8: options.precision === "int8" };
+    return { rows, length, promptTokens: longest, precision: options.precision };
   };
   const { ignoreMemory } = flags;
   const { model, tokenizer } = await openModel(flags.model, { ...engine, adapter: flags.adapter, sizes, ignoreMemory });
@@ -105,6 +106,7 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
   const encoded = encodePrompts(prompts, tokenizer, model.sizes, options);
   for (const text of [...notes, ...encoded.notes, ...turnNotes(encoded.prompts, tokenizer, eosTokenId)])
     note(`note: ${inFlags(text, command)}`);
+  const precision = await chosenPrecision(model, options, encoded.ids);
   const times = <T>(list: readonly T[]) => list.flatMap((item) => new Array<T>(options.num).fill(item));
   const [asked, queries] = [times(encoded.prompts), times(encoded.ids)];
   // A stream for each prompt and copy: asking for more responses or prompts does not change the earlier ones.
@@ -114,18 +116,21 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
   if (asked.length === 1 && !flags.json) {
     const stream = tokenizer.createStream({ skipSpecialTokens: true, before: queries[0] });
     write(shownBefore(asked[0]));
-    await generate(model, queries, { ...options, stop, eosTokenId, onToken: (_, id) => write(stream.push(id)) });
+    await generate(model, queries, {
+      ...{ ...options, precision, stop, eosTokenId },
+      onToken: (_, id) => write(stream.push(id)),
+    });
     return print(stream.end());
   }
   const { decodingWeights } = await import("../sample/precision.ts");
-  const { precision, maxNewTokens: steps } = options;
-  const weights = decodingWeights(model, { precision, rows: Math.min(asked.length, BATCH), steps });
+  const rows = Math.min(asked.length, BATCH);
+  const weights = decodingWeights(model, { precision, rows, steps: options.maxNewTokens });
   const progress = new Progress(asked.length > BATCH);
   for (let start = 0; start < asked.length; start += BATCH) {
     progress.show(start, asked.length, `${start} of ${asked.length} responses`);
     const part = queries.slice(start, start + BATCH);
     const streams = part.map((_, i) => name(start + i));
-    const { responses } = await generate(model, part, { ...options, stop, eosTokenId, streams, weights });
+    const { responses } = await generate(model, part, { ...options, precision, stop, eosTokenId, streams, weights });
     progress.clear();
     responses.forEach((response, i) => {
       const prompt = asked[start + i];
@@ -134,6 +139,20 @@ async function generateCommand(flags: GenerateFlags, command: Command): Promise<
         print(`--- ${start + i + 1} of ${asked.length}\n${shownBefore(prompt)}${text(part[i], response, tokenizer)}`);
     });
   }
+}
+
+/** What is sampled in: what was asked for, or what takes less time for all responses. */
+async function chosenPrecision(
+  model: CausalLMWithValueHead,
+  { precision, num, maxNewTokens: tokens }: GenerateOptions,
+  prompts: readonly Int32Array[],
+): Promise<Precision> {
+  if (precision !== "auto") return precision;
+  const { choosePrecision, samplingCosts } = await import("../sample/timing.ts");
+  const work = { prompts, responses: prompts.length * num, together: BATCH, copies: num, tokens };
+  const chosen = choosePrecision(await samplingCosts(model, work), work);
+  note(`note: --precision auto: ${chosen.why}`);
+  return chosen.precision;
 }
 
 /** The default length follows what is given: a longer minimum, a context with less room. */

@@ -5,10 +5,9 @@ import type { Engine } from "../backend/engine.ts";
 import { locate, type ModelFiles, tokenizerOf } from "../checkpoint/model-files.ts";
 import { checkModel, openModel as openFiles } from "../families/index.ts";
 import type { Architecture } from "../model/family.ts";
-import type { SamplingSizes } from "../model/memory.ts";
 import { absolutePath, isDirectory } from "../platform/files.ts";
 import { availableBytes, residentBytes } from "../platform/memory.ts";
-import { checkSampling } from "../run/memory.ts";
+import { type CheckedSampling, checkSampling } from "../run/memory.ts";
 import { checkVocabulary } from "../tokenizer/load.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { megabytes, note } from "./output.ts";
@@ -50,7 +49,7 @@ export interface OpenOptions {
   /** An adapter of the model. */
   adapter?: string;
   /** What will be sampled or scored at a time; asked for before the weights are read. */
-  sizes: (tokenizer: Tokenizer, model: Architecture) => SamplingSizes;
+  sizes: (tokenizer: Tokenizer, model: Architecture) => CheckedSampling;
   ignoreMemory?: boolean;
 }
 

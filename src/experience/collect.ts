@@ -5,7 +5,7 @@ import type { CausalLMWithValueHead } from "../model/model.ts";
 import type { ParameterBuffer } from "../model/parameters.ts";
 import type { Draws } from "../rl/draws.ts";
 import type { GenerateOptions, Rollout } from "../sample/generate.ts";
-import { decodingWeights } from "../sample/precision.ts";
+import { decodingWeights, type Precision } from "../sample/precision.ts";
 import { samplingOptions } from "../sample/token-sampler.ts";
 import { Adjustments } from "../sample/transforms.ts";
 import type { DecodingWeights } from "../sample/weights.ts";
@@ -104,7 +104,7 @@ export const decodingForm = (
   total: number,
   copies?: number,
 ) => ({
-  precision: config.rolloutPrecision,
+  precision: config.rolloutPrecision as Precision, // a trainer refuses auto
   rows: Math.min(total, partSize(config, copies)),
   steps: maxNewTokens,
 });

@@ -8,9 +8,9 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 export const rolloutTable = {
   rolloutBatchSize: [count(), 64, "responses sampled at a time; one part is rewarded while the next is sampled"],
   rolloutPrecision: [
-    choice(["fp32", "int8"]),
+    choice(["fp32", "int8", "auto"]),
     "fp32",
-    "int8: sample from a quantised copy, faster, and weight its tokens",
+    "int8: sample from a quantised copy, and weight its tokens; auto: what takes less time, measured when the run begins",
   ],
   async: [
     count(0, 64),

@@ -4,6 +4,7 @@ import { checkSameVocabulary } from "../model/asked.ts";
 import type { Sizes } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, trainedRows } from "../model/parameters.ts";
+import type { RolloutConfig } from "./options.ts";
 
 /**
  * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared
@@ -38,12 +39,23 @@ export function checkRoles(
     });
 }
 
-/** @throws config - options that this model has no place for */
+/** @throws config - options that this model has no place for, or that are still to be decided */
 export function checkModelOptions(
-  { missingEosPenalty, frozenLayers }: { missingEosPenalty: number; frozenLayers: number },
+  {
+    missingEosPenalty,
+    frozenLayers,
+    rolloutPrecision,
+  }: Pick<RolloutConfig, "rolloutPrecision"> & { missingEosPenalty: number; frozenLayers: number },
   { layers }: Pick<Sizes, "layers">,
   eosTokenIds: readonly number[],
 ): void {
+  if (rolloutPrecision === "auto")
+    fail("config", {
+      where: "rolloutPrecision",
+      found: "auto",
+      expected: "fp32 or int8: only a run measures which is quicker, before it makes its trainer",
+      fix: "choose one of them, or start it with run() or `valuehead train`",
+    });
   if (missingEosPenalty > 0 && eosTokenIds.length === 0)
     fail("config", {
       where: "missingEosPenalty",

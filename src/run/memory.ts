@@ -35,8 +35,12 @@ export type MemoryOptions = Pick<
 > &
   LoRAOptions;
 
-/** What a run with these options needs, with prompts of up to `promptTokens` tokens. */
+/** What a run with these options needs, with prompts of up to `promptTokens` tokens. Where a precision is still to be decided: the one that needs more. */
 export function runMemory(asked: Architecture, options: MemoryOptions, promptTokens: number): MemoryEstimate {
+  if (options.rolloutPrecision === "auto")
+    return largest(
+      eachPrecision.map((rolloutPrecision) => runMemory(asked, { ...options, rolloutPrecision }, promptTokens)),
+    );
   const model = withAskedAdapter(asked, options);
   const { topK, topP, minP, klPenalty, klLog } = options;
   return trainingMemory(model, {
@@ -50,6 +54,21 @@ export function runMemory(asked: Architecture, options: MemoryOptions, promptTok
     truncates: topK > 0 || topP < 1 || minP > 0,
   });
 }
+
+const eachPrecision = ["fp32", "int8"] as const;
+const largest = (estimates: readonly MemoryEstimate[]) => estimates.reduce((a, b) => (b.total > a.total ? b : a));
+
+/** Sampling in a precision, or in either: in the one that needs more. */
+export const precisionMemory = (
+  model: Architecture,
+  sizes: SamplingSizes,
+  precision: "fp32" | "int8" | "auto",
+): MemoryEstimate =>
+  largest(
+    (precision === "auto" ? eachPrecision : [precision]).map((one) =>
+      samplingMemory(model, { ...sizes, int8: one === "int8" }),
+    ),
+  );
 
 /**
  * The options to change, and to what, so that a run fits into so many bytes: those that change nothing but time first, then an
@@ -114,15 +133,24 @@ export interface MemoryLimits {
   resident: number;
 }
 
+/** What is sampled together, and in which precision; default: fp32. */
+export interface CheckedSampling extends Omit<SamplingSizes, "int8"> {
+  precision?: "fp32" | "int8" | "auto";
+}
+
 /**
  * Whether a model can be sampled from.
  * @throws config - it would not fit
  */
-export function checkSampling(model: Architecture, sizes: SamplingSizes, { available, resident }: MemoryLimits): void {
-  const need = samplingMemory(model, sizes);
+export function checkSampling(
+  model: Architecture,
+  { precision = "fp32", ...sizes }: CheckedSampling,
+  { available, resident }: MemoryLimits,
+): void {
+  const need = precisionMemory(model, sizes, precision);
   const limit = available + resident;
   if (need.total <= limit) return;
-  const one = samplingMemory(model, { ...sizes, rows: 1 }).total <= limit;
+  const one = precisionMemory(model, { ...sizes, rows: 1 }, precision).total <= limit;
   const fix = `${one && sizes.rows > 1 ? "ask for one response at a time" : "take a smaller model or another machine"}, or set ignoreMemory to try anyway`;
   refuseForMemory("a model", need, limit, fix);
 }

@@ -22,6 +22,12 @@ export function learningOptions(config: object, { free }: OptionRules): Options 
   return Object.fromEntries(Object.entries(options).filter(([name]) => counts(name)));
 }
 
+/** Options that are given, where a run that goes on has decided already what is left to the clock: as it decided. */
+export const asDecided = (given: Options, before: Options = {}): Options =>
+  given.rolloutPrecision === "auto" && before.rolloutPrecision !== undefined
+    ? { ...given, rolloutPrecision: before.rolloutPrecision }
+    : given;
+
 /** Options whose values differ, but for those that may. */
 function changedOptions(before: Options, now: Options, rules: OptionRules): string[] {
   const differs = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(now[name]);

@@ -18,7 +18,7 @@ import { rewardRun } from "./kinds/reward-run.ts";
 import { sftRun } from "./kinds/sft-run.ts";
 import { RunLogs } from "./logs.ts";
 import { noReward, type RewardAndOptions, type RunOptions, rewardAndOptions, SaveRequests } from "./options.ts";
-import { checkResumed, learningOptions } from "./resume.ts";
+import { asDecided, checkResumed, learningOptions } from "./resume.ts";
 import { runCard } from "./run-card.ts";
 import { withSinks } from "./sinks/sink.ts";
 import { type AnyRunSpec, type DataSpec, type RewardedSpec, recordIn, refuseOtherAlgorithm } from "./spec.ts";
@@ -84,8 +84,9 @@ async function* runIn<Spec extends AnyRunSpec & { config?: object; where?: strin
 ): AsyncGenerator<RunEvent> {
   const { checkpoint, damaged } = spec.resume ? await findResumePoint(spec.out, kind.checkpoint) : { damaged: [] };
   const before = checkpoint?.state;
-  const earlier = before?.options && { ...(await recordIn(spec.out)).options, ...before.options };
-  const asked = kind.config({ ...earlier, ...spec.config }, spec.where);
+  const recorded = spec.resume ? (await recordIn(spec.out)).options : undefined;
+  const earlier = before?.options && { ...recorded, ...before.options };
+  const asked = kind.config({ ...earlier, ...asDecided({ ...spec.config }, earlier ?? recorded) }, spec.where);
   const compare = (inputs: Partial<RunInputs>) => {
     if (!checkpoint) return [];
     const where = `${spec.out}, resumed after step ${checkpoint.step}`;

@@ -185,6 +185,8 @@ export interface RunRecord {
   reward?: string;
   /** The name of the run on the server of its workers, and whether they compute gradients. */
   workers?: { run?: string; gradients?: "auto" | "always" };
+  /** Where rolloutPrecision auto was decided: the seconds that responses of a step took, by precision. */
+  rolloutSeconds?: Readonly<Record<"fp32" | "int8", number>>;
   /** Whole paths, where the prompts came from files; the command line writes them. */
   promptsPath?: string | null;
   promptColumn?: string | null;

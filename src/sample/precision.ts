@@ -14,6 +14,31 @@ const FLOATS_FROM_STEPS = 4;
 /** Steps that make up for transposing. */
 const TRANSPOSE_FROM_STEPS = 12;
 
+/** What the weights that are sampled from are made for. */
+export interface CopyForm {
+  precision: Precision;
+  /** Responses sampled together. */
+  rows: number;
+  /** Tokens of each, at most. */
+  steps: number;
+}
+
+/** How the weights are made that so many responses are sampled from, and whether one copy serves a whole run. */
+export function decodingCopy(
+  model: CausalLMWithValueHead,
+  { precision, rows, steps }: CopyForm,
+): { make(scratch?: ParameterBuffer): DecodingWeights; once: boolean } {
+  const once = model.adapter !== undefined; // its matrices do not change
+  const asTheyLie = { make: () => storedWeights(model), once: false };
+  if (precision === "int8") return { make: () => int8Weights(model), once };
+  if (model.engine.kept) return asTheyLie;
+  if (model.basePrecision === "int8")
+    return steps < FLOATS_FROM_STEPS ? asTheyLie : { make: () => transposedWeights(model), once: false }; // not kept: it takes four times what it is made from
+  if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return asTheyLie;
+  // A copy that stays cannot lie in memory that is used for something else.
+  return { make: (scratch) => transposedWeights(model, once ? undefined : scratch), once };
+}
+
 /**
  * The weights for `rows` responses of up to `steps` tokens. In fp32 their matrices are transposed if that takes less time than
  * it saves; on a device that keeps them they stay as they are.
@@ -26,13 +51,8 @@ export function decodingWeights(
   { precision = "fp32", rows, steps }: { precision?: Precision; rows: number; steps: number },
   scratch?: ParameterBuffer,
 ): DecodingWeights {
-  if (precision === "int8") return keptOfBase(model, precision, () => int8Weights(model));
-  if (model.engine.kept) return storedWeights(model);
-  if (model.basePrecision === "int8")
-    return steps < FLOATS_FROM_STEPS ? storedWeights(model) : transposedWeights(model); // not kept: it takes four times what it is made from
-  if (rows < TRANSPOSE_FROM_ROWS || steps < TRANSPOSE_FROM_STEPS) return storedWeights(model);
-  // A copy that stays cannot lie in memory that is used for something else.
-  return keptOfBase(model, precision, () => transposedWeights(model, model.adapter ? undefined : scratch));
+  const { make, once } = decodingCopy(model, { precision, rows, steps });
+  return once ? keptOfBase(model, precision, make) : make(scratch);
 }
 
 /** Copies of matrices that an adapter leaves as they are, by model and precision. */

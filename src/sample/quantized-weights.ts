@@ -22,6 +22,9 @@ import type { DecodingWeights } from "./weights.ts";
 /** The cache takes heads of a multiple of this, and filling them up is not worth its while here. */
 const HEAD_MULTIPLE = 8;
 
+/** Whether a model can be sampled from in int8. */
+export const fitsInt8 = ({ headSize }: { headSize: number }): boolean => headSize % HEAD_MULTIPLE === 0;
+
 /**
  * The model as it is now, in int8: the matrices of the blocks and the language-model head rounded to 8 bits, one scale for
  * each output; what they are multiplied with is rounded row by row. Embeddings, layer norms, biases, attention, an adapter and the
@@ -31,11 +34,10 @@ const HEAD_MULTIPLE = 8;
  */
 export function int8Weights(model: CausalLMWithValueHead): DecodingWeights {
   const { sizes, engine } = model;
-  const { headSize } = sizes;
-  if (headSize % HEAD_MULTIPLE !== 0)
+  if (!fitsInt8(sizes))
     fail("config", {
       where: "sampling in int8",
-      found: `heads of ${headSize} numbers`,
+      found: `heads of ${sizes.headSize} numbers`,
       expected: `a multiple of ${HEAD_MULTIPLE}`,
       fix: "sample this model in fp32",
     });

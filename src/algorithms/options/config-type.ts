@@ -24,8 +24,11 @@ export type PPOConfig = {
    * 1000000000. Default: 64.
    */
   rolloutBatchSize: number;
-  /** int8: sample from a quantised copy, faster, and weight its tokens. Default: "fp32". */
-  rolloutPrecision: "fp32" | "int8";
+  /**
+   * int8: sample from a quantised copy, and weight its tokens; auto: what takes less time, measured when the run
+   * begins. Default: "fp32".
+   */
+  rolloutPrecision: "fp32" | "int8" | "auto";
   /**
    * Draw responses this many steps ahead, while others are learned from, by weights as many steps old, and weight their
    * tokens. A whole number, at least 0 and at most 64. Default: 0.

@@ -136,7 +136,7 @@ export function rolloutPairs(
     },
     {
       between: ["maskReplay", "rolloutPrecision"],
-      wrong: c.rolloutPrecision === "int8" && !c.maskReplay,
+      wrong: c.rolloutPrecision !== "fp32" && !c.maskReplay,
       found: "false",
       expected: (other) => `true with ${other}: importance weights are over the kept sets`,
       follow: {},

@@ -44,9 +44,10 @@ import {
   sumOfWeights,
 } from "../inputs.ts";
 import type { Beginning, Begun, RunKind } from "../kind.ts";
-import { checkMemory, type MemoryOptions } from "../memory.ts";
+import { checkMemory, type MemoryOptions, runMemory } from "../memory.ts";
 import { filesAt, modelRecord } from "../model-of.ts";
 import { engineOf, type GRPOSpec, type PromptSpec, type RLOOSpec, type RunSpec, recordIn } from "../spec.ts";
+import type { decidePrecision } from "./precision.ts";
 
 /** What a run learns does not depend on these: they change without a word. */
 export const FREE_OPTIONS: readonly PPOOptionName[] = [
@@ -163,7 +164,7 @@ export const rlooRun = (reward: RewardFunction): RunKind<RLOOSpec, RLOOConfig> =
   );
 
 async function begin<Config extends RolloutTrainerConfig>(
-  { spec, config, checkpoint, compare }: Beginning<PromptSpec, Config>,
+  { spec, config: asked, checkpoint, compare }: Beginning<PromptSpec, Config>,
   of: OnPrompts<Config>,
   reward: RewardFunction,
 ): Promise<Begun> {
@@ -188,13 +189,13 @@ async function begin<Config extends RolloutTrainerConfig>(
   const began = await locate(spec.model, { adapter: spec.adapter });
   const files = checkpoint ? await filesAt(checkpoint.path, began) : began;
   const read = await checkModel(files); // is it there, and whole? It is read when all the rest is known to be right
-  checkAdapters(read, config, files.directory, checkpoint !== undefined);
-  const architecture = withAskedAdapter(read, config);
+  checkAdapters(read, asked, files.directory, checkpoint !== undefined);
+  const architecture = withAskedAdapter(read, asked);
   const tokenizer = await tokenizerOf(files);
   checkVocabulary(tokenizer, architecture.sizes.vocabSize, files.directory);
   const time = before?.inputs?.time ?? localTime(new Date()); // a template may write the date: the same when a run is resumed
   const encode = (prompts: readonly PromptGiven[]) =>
-    encodePrompts(prompts, tokenizer, architecture.sizes, { ...config, now: new Date(time) });
+    encodePrompts(prompts, tokenizer, architecture.sizes, { ...asked, now: new Date(time) });
   const prompts = encode(spec.prompts); // before anything is loaded or written
   const evaluation = spec.evaluation && encode(spec.evaluation.prompts);
   const chats = [...prompts.prompts, ...(evaluation?.prompts ?? [])].filter(({ messages }) => messages !== undefined);
@@ -203,13 +204,18 @@ async function begin<Config extends RolloutTrainerConfig>(
   const longest = [...prompts.ids, ...(evaluation?.ids ?? [])].reduce((most, x) => Math.max(most, x.length), 0);
   const resident = residentBytes();
   const available = spec.ignoreMemory ? Number.POSITIVE_INFINITY : await availableBytes();
-  const memory = checkMemory(architecture, of.memory(config), longest, { available, resident });
+  const needed = checkMemory(architecture, of.memory(asked), longest, { available, resident });
   const model = await openModel(files, {
     makeValueHead: of.values,
     ...engineOf(spec, before?.inputs),
-    seed: config.seed,
+    seed: asked.seed,
     tokenizer,
   });
+  const earlier = await recordIn(spec.out);
+  const decided = asked.rolloutPrecision === "auto" ? await decide(model, asked, prompts.ids) : undefined;
+  const config = decided ? { ...asked, rolloutPrecision: decided.precision } : asked;
+  const rolloutSeconds = decided?.seconds ?? earlier.rolloutSeconds;
+  const memory = decided ? runMemory(architecture, of.memory(config), longest) : needed;
   // With an adapter it is the model without it.
   const reference =
     before && !model.adapter
@@ -234,10 +240,9 @@ async function begin<Config extends RolloutTrainerConfig>(
     const other = before.inputs && before.inputs.prompts !== inputs.prompts; // allowed: they begin at their own beginning
     await restoreTrainer(checkpoint.path, before, trainer, other ? { ...state, prompts: undefined } : state);
   }
-  const earlier = (await recordIn(spec.out)).workers;
-  const gradients = spec.workers?.gradients ?? earlier?.gradients;
+  const gradients = spec.workers?.gradients ?? earlier.workers?.gradients;
   const workers = spec.workers && { ...spec.workers, ...(gradients && { gradients }) };
-  const run = workers ? (earlier?.run ?? randomId().slice(0, 8)) : undefined;
+  const run = workers ? (earlier.workers?.run ?? randomId().slice(0, 8)) : undefined;
   if (gradients) trainer.sumGradientsApart(); // also without workers, where the run began with them: its bits stay
   const coordinator = workers && (await openCoordinator(workers, trainer, of, { ...spec, run: run as string, inputs }));
   if (coordinator) trainer.workers = coordinator;
@@ -257,7 +262,8 @@ async function begin<Config extends RolloutTrainerConfig>(
       ...(checkpoint ? { model: spec.model, adapter: spec.adapter } : await modelRecord(spec, began)),
       reward: spec.rewardName,
       prompts: spec.prompts.length,
-      ...(workers ? { workers: { run, ...(gradients && { gradients }) } } : earlier?.gradients && { workers: earlier }),
+      ...(workers ? { workers: { run, ...(gradients && { gradients }) } } : gradients && { workers: earlier.workers }),
+      ...(rolloutSeconds && { rolloutSeconds }),
       ...(chats.length > 0 && { conversations: chats.length }),
     },
     loaded: {
@@ -266,7 +272,12 @@ async function begin<Config extends RolloutTrainerConfig>(
       nPositions: model.sizes.context,
       memory,
       notes: [
-        ...[...model.notes, ...tokenizer.notes, ...made],
+        ...[
+          ...model.notes,
+          ...tokenizer.notes,
+          ...made,
+          ...(decided ? [`rolloutPrecision auto: ${decided.why}. The run keeps to it`] : []),
+        ],
         ...[...prompts.notes, ...(evaluation?.notes ?? []), ...chatNotes],
       ],
     },
@@ -278,6 +289,9 @@ async function begin<Config extends RolloutTrainerConfig>(
     },
   };
 }
+
+/** Its code is only loaded where something is to be decided. */
+const decide: typeof decidePrecision = async (...of) => (await import("./precision.ts")).decidePrecision(...of);
 
 /** Workers that answer a trainer's prompts. The clients of their server are only loaded here. */
 async function openCoordinator<Config extends RolloutTrainerConfig>(

@@ -36,6 +36,9 @@ describe("generate", () => {
     expect(again).toEqual(fp32);
     expect(int8[0]).not.toBe(fp32[0]);
     expect(Math.abs(int8[0] - fp32[0])).toBeLessThan(0.5);
+    const auto = valuehead(cwd, ...args, "--precision", "auto");
+    const chosen = /note: --precision auto: (fp32|int8), as measured now: 1 x 4 tokens/.exec(auto.stderr)?.[1];
+    expect(jsonLines(auto.stdout)[0].logprobs).toEqual(chosen === "int8" ? int8 : fp32);
   });
 
   it("says what the library samples with that seed, whole characters only", async () => {

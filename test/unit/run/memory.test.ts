@@ -162,6 +162,14 @@ describe("fitting a run", () => {
     expect(fitting(600e6)).toBeUndefined(); // the weights alone are 0.5 GB
   });
 
+  it("leaves room for either precision where a run is still to choose one", () => {
+    for (const lora of [0, 8]) {
+      const [fp32, int8, auto] = (["fp32", "int8", "auto"] as const).map((p) => total({ lora, rolloutPrecision: p }));
+      expect(fp32).not.toBe(int8);
+      expect(auto).toBe(Math.max(fp32, int8));
+    }
+  });
+
   it("refuses what does not fit, with parts, limit, option and value", () => {
     const room = { available: total({ microBatchSize: 8 }) - 100e6, resident: 100e6 };
     expect(() => checkMemory(model, options, 200, room)).toThrow(
