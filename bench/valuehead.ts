@@ -231,7 +231,7 @@ const ppo: Run = async (command, clock) => {
  */
 const ppoNumbers: Run = async (command) => {
   const { queries, responses } = command as unknown as Record<"queries" | "responses", number[][]>;
-  const { reference } = opened.get("trainer") as PPOTrainer;
+  const { reference } = opened.get("trainer") as PPOTrainer & Required<Pick<PPOTrainer, "reference">>;
   const model = (opened.get("first") as CausalLMWithValueHead | undefined) ?? reference;
   const width = Math.max(...responses.map((r) => r.length));
   const batch = { rows: responses.length, width, mask: new Uint8Array(responses.length * width) };

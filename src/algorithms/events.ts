@@ -32,8 +32,8 @@ export interface Sample extends TokenRecord {
   responseWithSpecialTokens: string;
   /** What the reward function said, before penalties, scaling and clipping. */
   score: number;
-  /** KL from the reference over the response, nats by the estimate that klLog names (k1 may be negative for one response). */
-  kl: number;
+  /** KL from the reference over the response, nats by the estimate that klLog names (k1 may be negative for one response), if it names one. */
+  kl?: number;
   /** The whole response, which is learned from. */
   tokens: number[];
   /** The value head's estimate before each token; empty where nothing is learned from it. */

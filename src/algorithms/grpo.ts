@@ -16,7 +16,7 @@ import { promptTable } from "../data/encode.ts";
 import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
 import { honestyTable, judgedTable, rewardTable, rolloutTable } from "../experience/options.ts";
-import { scoreReference } from "../experience/reference.ts";
+import { askReference } from "../experience/reference.ts";
 import { rescore } from "../experience/rescore.ts";
 import { optimizerTable } from "../nn/options.ts";
 import {
@@ -27,7 +27,6 @@ import {
   tokenWeights,
   toTokens,
 } from "../rl/groups.ts";
-import { klEstimates } from "../rl/kl.ts";
 import { klTable, scoreTable } from "../rl/options.ts";
 import { samplingTable } from "../sample/options.ts";
 import type { TrainEvent } from "./events.ts";
@@ -59,8 +58,8 @@ export interface GroupConfig extends RolloutTrainerConfig {
   clipRange: number;
   /** Ratio clip upwards; null: as downwards. DAPO has 0.28. A number, more than 0. Default: null. */
   clipRangeHigh: number | null;
-  /** Estimate of the KL in the log. Default: "k1". */
-  klLog: "k1" | "k2" | "k3";
+  /** Estimate of the KL in the log; none: with a klCoef of 0 no reference is kept, nor asked. Default: "k1". */
+  klLog: "k1" | "k2" | "k3" | "none";
 }
 
 /** Every option of a GRPO run. */
@@ -103,7 +102,7 @@ export const groupTables = [
     ...loraTable,
   },
   {
-    klLog: [choice(["k1", "k2", "k3"]), "k1", klTable.klLog[2].replace(/,.*/, "")],
+    klLog: [choice(["k1", "k2", "k3", "none"]), "k1", klTable.klLog[2].replace(/,[^;]*/, "")],
     clipRange: [positive, 0.2, "ratio clip downwards, and upwards where clipRangeHigh does not say"],
     clipRangeHigh: [
       positive.nullable().describe(`${positive.description}, or null for none`),
@@ -203,10 +202,10 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
     const { scores, moments } = this.shape(given, data);
 
     // 4 reference: asked about the same tokens under the same kept sets
-    const { refLogprobs } = await scoreReference(model, reference, data, passes, false, answered.reference);
+    const asked = answered.reference;
+    const { refLogprobs, kl } = await askReference(model, reference, data, passes, false, asked);
     this.checkFinite(data, answered, { "log-probs": logprobs, "reference log-probs": refLogprobs });
     clock.lap("time/forward_pass");
-    const kl = klEstimates(logprobs, refLogprobs, batch);
     const audit = yield* this.audit({ data, drawnLogprobs: drawn.logprobs, refLogprobs, kl, importance, draws });
 
     // 5 advantages: how much better than the others of its group, the same for every token of a response
@@ -216,7 +215,7 @@ export class GRPOTrainer extends RolloutTrainer<GRPOConfig> {
 
     // 6 updates: epochs times through the batch, in minibatches
     const exists = Float32Array.from(batch.mask);
-    const tokens = { oldLogprobs: logprobs, refLogprobs, advantages: perToken, exists };
+    const tokens = { oldLogprobs: logprobs, advantages: perToken, exists, ...(refLogprobs && { refLogprobs }) };
     const { lengthNormalization, maxNewTokens } = config;
     const weight = (rows: Int32Array) => tokenWeights(batch, rows, lengthNormalization, maxNewTokens);
     const objective = {

@@ -2,11 +2,11 @@
 import { stream } from "../base/streams.ts";
 import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
-import { scoreReference, wantsExactKl } from "../experience/reference.ts";
+import { askReference, wantsExactKl } from "../experience/reference.ts";
 import { rescore, weightTargets } from "../experience/rescore.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { type KLController, klController } from "../rl/controllers.ts";
-import { type KLEstimate, klEstimates } from "../rl/kl.ts";
+import { loggedKl } from "../rl/kl.ts";
 import { rewardsFromScores } from "../rl/rewards.ts";
 import { learningTargets } from "../rl/targets.ts";
 import { partsOf, type TrainedPart } from "./algorithm.ts";
@@ -57,12 +57,12 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     // 4 rewards = score - beta KL; the reference is asked about the same tokens under the same kept sets
     const wantsExact = wantsExactKl(config);
     const asked = answered.reference;
-    const { refLogprobs, exactKl } = await scoreReference(model, reference, data, passes, wantsExact, asked);
+    const { refLogprobs, exactKl, kl } = await askReference(model, reference, data, passes, wantsExact, asked);
     this.checkFinite(data, answered, { "log-probs": logprobs, values, "reference log-probs": refLogprobs });
     clock.lap("time/ppo/forward_pass");
-    const kl = klEstimates(logprobs, refLogprobs, batch, exactKl);
     const audit = yield* this.audit({ data, drawnLogprobs: drawn.logprobs, refLogprobs, kl, importance, draws });
-    const inputs = { scores, logprobs, refLogprobs, exactKl, klCoef, penalty: config.klPenalty, batch };
+    const penalty = kl ? config.klPenalty : "k1"; // of 0 nats where there is no reference
+    const inputs = { scores, logprobs, refLogprobs: refLogprobs ?? logprobs, exactKl, klCoef, penalty, batch };
     const { rewards, nonScoreRewards } = rewardsFromScores(inputs);
     clock.lap("time/ppo/compute_rewards");
 
@@ -78,7 +78,7 @@ export class PPOTrainer extends RolloutTrainer<PPOConfig> {
     clock.lap("time/ppo/optimize_step");
 
     // 7 report
-    this.klController.update((kl[config.klLog] as KLEstimate).mean, batch.rows); // exact too: it was asked for
+    if (kl) this.klController.update(loggedKl(kl, config).mean, batch.rows);
     const { skippedUpdates } = update;
     this.settle({ step, prompts: answered.prompts, scores: moments, audit: audit.state, skippedUpdates });
     const perToken = { refLogprobs, rewards, nonScoreRewards, tokenizer: this.tokenizer };

@@ -9,7 +9,7 @@ import { residentBytes } from "../platform/memory.ts";
 import { groupSpread } from "../rl/groups.ts";
 import type { StepSignals } from "../rl/idle.ts";
 import type { ImportanceWeights } from "../rl/importance.ts";
-import type { KLEstimate, KLEstimates } from "../rl/kl.ts";
+import { type KLEstimates, loggedKl } from "../rl/kl.ts";
 import type { AdvantageConfig, KLConfig } from "../rl/options.ts";
 import { ppoStatistics, quantile, sampledEntropy } from "../rl/stats.ts";
 import { maskedMean, maskedVariance } from "../rl/whiten.ts";
@@ -26,10 +26,11 @@ interface CommonFacts {
   answered: Pick<Answered, "episodes" | "scores"> & { readonly staleness: number };
   /** What the reward function said, after penalties, scaling and clipping. */
   scores: readonly number[];
-  kl: KLEstimates;
+  /** Undefined, as is refLogprobs, where there is no reference. */
+  kl?: KLEstimates | undefined;
   klCoef: number;
   /** Of the reference, [B, W]. */
-  refLogprobs: Float32Array;
+  refLogprobs?: Float32Array | undefined;
   /** What advantages are made from, [B, W]; none where only whole responses are rewarded. */
   rewards?: Float32Array;
   tokenizer: Tokenizer;
@@ -49,12 +50,7 @@ function commonMetrics(facts: CommonFacts): Metrics {
   const given = moments(facts.answered.scores);
   const queryLengths = moments(data.queries.map((q) => q.length));
   const responseLengths = moments(data.responses.map((r) => r.length));
-  const logged = kl[config.klLog] as KLEstimate;
   const keptMass = Array.from(data.keptMass).filter((_, i) => data.batch.mask[i] === 1);
-  const exact = kl.exact && {
-    "objective/kl_exact": kl.exact.mean,
-    "objective/kl_exact_stderr": kl.exact.standardError,
-  };
   const rollout = importance && {
     "rollout/kl": importance.kl,
     "rollout/importance_weight_mean": importance.mean,
@@ -64,13 +60,7 @@ function commonMetrics(facts: CommonFacts): Metrics {
     "rollout/importance_weight_clipped": importance.clipped,
   };
   return {
-    "objective/kl": logged.mean,
-    "objective/kl_stderr": logged.standardError,
-    "objective/kl_k1": kl.k1.mean,
-    "objective/kl_k1_stderr": kl.k1.standardError,
-    "objective/kl_k3": kl.k3.mean,
-    "objective/kl_k3_stderr": kl.k3.standardError,
-    ...exact,
+    ...(kl && klMetrics(kl, config)),
     ...rollout,
     ...(config.async > 0 && { "async/staleness": facts.answered.staleness }),
     "objective/kl_coef": facts.klCoef,
@@ -84,6 +74,22 @@ function commonMetrics(facts: CommonFacts): Metrics {
     "tokens/responses_len_std": responseLengths.std,
     "tokens/kept_mass_mean": moments(keptMass).mean,
     "tokens/kept_mass_min": keptMass.reduce((a, b) => Math.min(a, b), 1),
+  };
+}
+
+function klMetrics(kl: KLEstimates, config: Pick<KLConfig, "klLog">): Metrics {
+  const logged = loggedKl(kl, config);
+  return {
+    "objective/kl": logged.mean,
+    "objective/kl_stderr": logged.standardError,
+    "objective/kl_k1": kl.k1.mean,
+    "objective/kl_k1_stderr": kl.k1.standardError,
+    "objective/kl_k3": kl.k3.mean,
+    "objective/kl_k3_stderr": kl.k3.standardError,
+    ...(kl.exact && {
+      "objective/kl_exact": kl.exact.mean,
+      "objective/kl_exact_stderr": kl.exact.standardError,
+    }),
   };
 }
 
@@ -230,7 +236,6 @@ function sample({ config, data, answered, kl }: CommonFacts, b: number, hasValue
   const { width } = data.batch;
   const tokens = Array.from(data.responses[b]);
   const values = hasValues ? Array.from(data.values.subarray(b * width, b * width + tokens.length)) : [];
-  const { perSequence } = kl[config.klLog] as KLEstimate;
   const { prompt, messages, response, responseWithSpecialTokens } = answered.episodes[b];
   return {
     prompt,
@@ -238,7 +243,7 @@ function sample({ config, data, answered, kl }: CommonFacts, b: number, hasValue
     response,
     responseWithSpecialTokens,
     score: answered.scores[b],
-    kl: perSequence[b],
+    ...(kl && { kl: loggedKl(kl, config).perSequence[b] }),
     tokens,
     values,
   };

@@ -13,11 +13,10 @@ import { notNegative, onOff } from "../base/option-values.ts";
 import { librarySource, type OptionSource } from "../base/options.ts";
 import type { PromptQueue } from "../data/prompt-queue.ts";
 import type { Answered } from "../experience/collect.ts";
-import { scoreReference } from "../experience/reference.ts";
+import { askReference } from "../experience/reference.ts";
 import { rescore } from "../experience/rescore.ts";
 import { clipFraction, leaveOneOut, toTokens } from "../rl/groups.ts";
 import { sequenceWeights } from "../rl/importance.ts";
-import { klEstimates } from "../rl/kl.ts";
 import type { TrainEvent } from "./events.ts";
 import { type GroupConfig, groupPairs, groupTables } from "./grpo.ts";
 import { rlooLoss } from "./losses.ts";
@@ -88,12 +87,12 @@ export class RLOOTrainer extends RolloutTrainer<RLOOConfig> {
     const { scores, moments } = this.shape(given, data);
 
     // 4 rewards = score - beta KL of the response; the reference is asked about the same tokens under the same kept sets
-    const { refLogprobs } = await scoreReference(model, reference, data, passes, false, answered.reference);
+    const asked = answered.reference;
+    const { refLogprobs, kl } = await askReference(model, reference, data, passes, false, asked);
     this.checkFinite(data, answered, { "log-probs": logprobs, "reference log-probs": refLogprobs });
     clock.lap("time/forward_pass");
-    const kl = klEstimates(logprobs, refLogprobs, batch);
     const audit = yield* this.audit({ data, drawnLogprobs: drawn.logprobs, refLogprobs, kl, importance, draws });
-    const rewards = scores.map((score, b) => score - klCoef * kl.k1.perSequence[b]);
+    const rewards = scores.map((score, b) => score - (kl ? klCoef * kl.k1.perSequence[b] : 0));
 
     // 5 advantages: better than the others of its group, the same for every token of a response
     const advantages = leaveOneOut(rewards, numGenerations, config.normalizeAdvantages);

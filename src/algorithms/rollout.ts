@@ -16,7 +16,7 @@ import { checkFinite, checkWeights } from "../experience/finite.ts";
 import type { AnswersGiven, GivenBatch } from "../experience/given.ts";
 import { truncateOptions } from "../experience/options.ts";
 import type { Responder, RolloutWorkers } from "../experience/parts/parts.ts";
-import { wantsExactKlAtOnce } from "../experience/reference.ts";
+import { asReference, keepsReference, wantsExactKlAtOnce } from "../experience/reference.ts";
 import { rolloutRemarks } from "../experience/rescore.ts";
 import { checkModelOptions, checkRoles, refuseTrainMode, takeWeights } from "../experience/roles.ts";
 import type { RewardFunction } from "../experience/sample.ts";
@@ -56,8 +56,8 @@ export type StepAnswers = Answered & { readonly prompts?: PromptSamplerState; re
 export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements Trainer<PromptsGiven, RolloutState> {
   /** The policy; its weights are changed in place. */
   readonly model: CausalLMWithValueHead;
-  /** What the KL is measured against. Never changed. */
-  readonly reference: CausalLMWithValueHead;
+  /** What the KL is measured against, never changed; undefined: klLog is none. */
+  readonly reference?: CausalLMWithValueHead;
   /** The model's. */
   readonly tokenizer: Tokenizer;
   /** Complete and checked. */
@@ -112,7 +112,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
     checkModelOptions(config, model.sizes, ends.ids);
     checkWeights("policy", model.parameters);
     addAskedAdapter(model, config);
-    checkRoles(model, reference, config.frozenLayers, name);
+    checkRoles(model, reference, config, name);
     if (reference) checkWeights("reference", reference.parameters);
     this.#drawable = drawableIds(tokenizer, model.sizes.vocabSize);
     const note = prepare?.();
@@ -122,7 +122,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
       ...(config.stopAtEos ? ends.notes : []),
       ...(this.#drawable?.size === model.drawable?.size ? [] : drawableNotes(this.#drawable, model.sizes.vocabSize)),
     ];
-    this.reference = reference ?? (model.adapter ? model.withoutAdapter() : model.frozenCopy(config.frozenLayers));
+    this.reference = keepsReference(config) ? (reference ?? asReference(model, config.frozenLayers)) : undefined;
     this.#reward = reward;
     this.#rewardName = rewardName;
     this.#transforms = transforms;
@@ -294,7 +294,7 @@ export abstract class RolloutTrainer<C extends RolloutTrainerConfig> implements 
   protected checkFinite(
     data: Experience,
     { episodes }: Pick<Answered, "episodes">,
-    arrays: Readonly<Record<string, Float32Array>>,
+    arrays: Readonly<Record<string, Float32Array | undefined>>,
   ): void {
     const prompts = episodes.map(({ prompt }) => prompt);
     checkFinite(this.stepsTaken + 1, data, prompts, arrays, this.algorithm);

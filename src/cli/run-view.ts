@@ -43,7 +43,11 @@ export interface RunOutcome {
 
 /** Which numbers of an algorithm people see. */
 export interface Display {
-  readonly columns: readonly (Column & { text: (m: Metrics) => string })[];
+  readonly columns: readonly (Column & {
+    text: (m: Metrics) => string;
+    /** The column is left out in runs without this number. */
+    of?: MetricName;
+  })[];
   readonly stepWidth: number;
   /** Steps between rows of the table. */
   readonly rowEvery: number;
@@ -60,7 +64,7 @@ export interface Display {
 export const ppoDisplay = (batchSize: number): Display => ({
   columns: [
     { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
-    { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
+    { title: "KL", width: 9, of: "objective/kl", text: (m) => fixed(m["objective/kl"], 3) },
     { title: "KL coef", width: 9, keep: 5, text: (m) => fixed(m["objective/kl_coef"], 4) },
     { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["ppo/policy/entropy"], 3) },
     { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["ppo/policy/clipfrac"], 3) },
@@ -76,7 +80,7 @@ export const ppoDisplay = (batchSize: number): Display => ({
   ],
   facts: (m, perStep) => [
     `reward ${fixed(m["env/reward_mean"], 3)}`,
-    `KL ${fixed(m["objective/kl"], 2)}`,
+    ...(m["objective/kl"] === undefined ? [] : [`KL ${fixed(m["objective/kl"], 2)}`]),
     `${(batchSize / perStep).toFixed(1)} episodes/s`,
   ],
 });
@@ -86,7 +90,7 @@ export const groupDisplay = (batchSize: number): Display => ({
   ...ppoDisplay(batchSize),
   columns: [
     { title: "reward", width: 9, text: (m) => fixed(m["env/reward_mean"], 3) },
-    { title: "KL", width: 9, text: (m) => fixed(m["objective/kl"], 3) },
+    { title: "KL", width: 9, of: "objective/kl", text: (m) => fixed(m["objective/kl"], 3) },
     { title: "in group", width: 10, keep: 4, text: (m) => fixed(m["group/std_scores"], 3) },
     { title: "entropy", width: 9, keep: 3, text: (m) => fixed(m["policy/entropy"], 3) },
     { title: "clipfrac", width: 10, keep: 2, text: (m) => fixed(m["policy/clipfrac"], 3) },
@@ -287,7 +291,8 @@ export class RunView implements Sink {
     this.#recent = [...this.#recent, metrics].slice(-Math.max(RECENT, rowEvery));
     if (this.#quiet) return;
     if (step % rowEvery === 0 || step === steps) {
-      const columns = fittingColumns(all, terminalWidth() - stepWidth);
+      const there = all.filter(({ of }) => of === undefined || metrics[of] !== undefined);
+      const columns = fittingColumns(there, terminalWidth() - stepWidth);
       const line = (first: string, texts: readonly string[]) =>
         first.padStart(stepWidth) + texts.map((text, c) => text.padStart(columns[c].width)).join("");
       const titles = columns.map(({ title }) => title);

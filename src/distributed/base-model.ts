@@ -1,4 +1,4 @@
-/** @file The base: the reference with its tokenizer, as files of a model directory. Sent once a run; workers keep it by its SHA-256. */
+/** @file The base: the reference, or the policy where there is none, with its tokenizer, as files of a model directory. Sent once a run; workers keep it by its SHA-256. */
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import {
   createByteFile,
@@ -31,10 +31,10 @@ export class BaseSender {
   }
 
   /** Write the files to a temporary directory, until {@link close}. */
-  static async write(reference: CausalLMWithValueHead, tokenizer: Tokenizer): Promise<BaseSender> {
+  static async write(base: CausalLMWithValueHead, tokenizer: Tokenizer): Promise<BaseSender> {
     const directory = joinPath(temporaryPlace(), `valuehead-base-${randomId()}`);
     await makeDirectory(directory);
-    await reference.savePretrained(directory);
+    await base.savePretrained(directory);
     await tokenizer.save(directory);
     const files: Job["base"] = [];
     for (const name of await listDirectory(directory)) {

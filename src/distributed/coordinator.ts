@@ -5,6 +5,7 @@
 import { messageOf } from "../base/errors.ts";
 import type { AnsweredPart, CollectEvent, Part, RolloutRequest, RolloutWorkers } from "../experience/parts/parts.ts";
 import { settledWithin } from "../experience/patience.ts";
+import { unadapted } from "../experience/reference.ts";
 import { breathe } from "../platform/worker.ts";
 import { BaseSender } from "./base-model.ts";
 import { Connection, namesOf, noRoom, patiently, sealedName, withoutSecrets } from "./connection.ts";
@@ -91,8 +92,9 @@ export class Coordinator implements RolloutWorkers {
     const { model, reference, tokenizer, config } = source;
     checkJobSource(source, spec);
     const connection = await Connection.connect(spec, `valuehead train ${facts.run}`);
-    const base = await BaseSender.write(reference, tokenizer);
-    const { names, onlyTrained } = namesToSend(model, reference, config.frozenLayers);
+    const beginsWith = reference ?? unadapted(model);
+    const base = await BaseSender.write(beginsWith, tokenizer);
+    const { names, onlyTrained } = namesToSend(model, beginsWith, config.frozenLayers);
     const { run } = facts;
     const job = jobOf(spec, source, facts, base.files, onlyTrained);
     const coordinator = new Coordinator(connection, source, spec, job, base, names);

@@ -10,7 +10,7 @@ import { experience } from "../experience/experience.ts";
 import { truncateOptions } from "../experience/options.ts";
 import { drawPart, samplesOf } from "../experience/parts/parts.ts";
 import { limiter } from "../experience/patience.ts";
-import { scoreReference, wantsExactKlAtOnce } from "../experience/reference.ts";
+import { keepsReference, scoreReference, wantsExactKlAtOnce } from "../experience/reference.ts";
 import type { RewardFunction } from "../experience/reward-functions.ts";
 import { computeScores } from "../experience/score.ts";
 import { openModel } from "../families/index.ts";
@@ -41,7 +41,7 @@ export class TaskExecutor {
   readonly #connection: Connection;
   readonly #job: Job;
   readonly #model: CausalLMWithValueHead;
-  readonly #reference: CausalLMWithValueHead;
+  readonly #reference: CausalLMWithValueHead | undefined;
   readonly #receiver: WeightsReceiver;
   readonly #sampling: ReturnType<typeof samplingAs>;
   readonly #adjustments: Adjustments;
@@ -54,7 +54,7 @@ export class TaskExecutor {
   private constructor(
     connection: Connection,
     job: Job,
-    { model, reference }: { model: CausalLMWithValueHead; reference: CausalLMWithValueHead },
+    { model, reference }: { model: CausalLMWithValueHead; reference?: CausalLMWithValueHead },
     tokenizer: Awaited<ReturnType<typeof tokenizerOf>>,
   ) {
     this.#connection = connection;
@@ -85,16 +85,13 @@ export class TaskExecutor {
     const threads = options.threads ?? job.threads;
     const device = options.device ?? (job.device as Device);
     const opened = await openModel(files, { makeValueHead: job.values, tokenizer, threads, device });
-    if (job.adapter) {
-      opened.addAdapter(job.adapter as Partial<LoRAConfig>);
-      return new TaskExecutor(connection, job, { model: opened, reference: opened.withoutAdapter() }, tokenizer);
-    }
-    return new TaskExecutor(
-      connection,
-      job,
-      { model: opened.frozenCopy(job.sharedLayers), reference: opened },
-      tokenizer,
-    );
+    if (job.adapter) opened.addAdapter(job.adapter as Partial<LoRAConfig>);
+    const models = !keepsReference(job.config)
+      ? { model: opened }
+      : job.adapter
+        ? { model: opened, reference: opened.withoutAdapter() }
+        : { model: opened.frozenCopy(job.sharedLayers), reference: opened };
+    return new TaskExecutor(connection, job, models, tokenizer);
   }
 
   /** A part's responses, what the reference says of them, and what a reward function is shown. */
@@ -106,8 +103,8 @@ export class TaskExecutor {
     const rollout = await drawPart(responder, part, this.#decoding(version, form));
     const data = experience([rollout], this.#config.maskReplay);
     const passes = { ...passSizes(this.#config), adjustments: this.#adjustments };
-    const exact = wantsExactKlAtOnce(this.#config);
-    const reference = await scoreReference(this.#model, this.#reference, data, passes, exact);
+    const [asked, exact] = [this.#reference, wantsExactKlAtOnce(this.#config)];
+    const reference = asked && (await scoreReference(this.#model, asked, data, passes, exact));
     return { answer: { data, reference }, samples: samplesOf(responder, part, data.responses) };
   }
 

@@ -26,7 +26,7 @@ export interface WorkersSpec extends ServerSpec {
 /** Whose steps are answered. */
 export interface JobSource {
   readonly model: CausalLMWithValueHead;
-  readonly reference: CausalLMWithValueHead;
+  readonly reference?: CausalLMWithValueHead | undefined;
   readonly tokenizer: Tokenizer;
   readonly config: RolloutTrainerConfig;
   sampling(): GenerateOptions;
@@ -80,8 +80,8 @@ export function checkJobSource({ model, config }: Pick<JobSource, "model" | "con
 
 /**
  * What workers are told.
- * @param base        files of the reference
- * @param onlyTrained whether the policy's frozen layers are the reference's
+ * @param base        files of the base
+ * @param onlyTrained whether the policy's frozen layers are the base's
  */
 export function jobOf(
   { timeout = TIMEOUT }: WorkersSpec,

@@ -93,7 +93,7 @@ export interface Result extends Pick<z.infer<typeof resultSchema>, "session" | "
   busy: number;
   scores?: number[];
   /** What came of it; undefined where there is an error. */
-  answer?: { data: Experience; reference: ReferenceScores };
+  answer?: { data: Experience; reference?: ReferenceScores | undefined };
   error?: PlainError;
 }
 
@@ -171,6 +171,7 @@ export function resultFromBytes(bytes: Uint8Array): Result {
   if (size + 4 * (refLogprobs + (exactKl ?? 0)) !== body.length) throw new Error(`${body.length} bytes of data`);
   const take = (from: number, n: number) => new Float32Array(body.slice(from, from + 4 * n).buffer);
   const data = experienceFromBytes(body.subarray(0, size));
+  if (refLogprobs === 0) return { ...rest, answer: { data } };
   const reference = {
     refLogprobs: take(size, refLogprobs),
     ...(exactKl !== undefined && { exactKl: take(size + 4 * refLogprobs, exactKl) }),

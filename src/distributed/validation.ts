@@ -14,7 +14,7 @@ import type { Adjustments } from "../sample/transforms.ts";
 export interface Expected {
   /** The policy that drew it. */
   readonly model: CausalLMWithValueHead;
-  readonly reference: CausalLMWithValueHead;
+  readonly reference?: CausalLMWithValueHead | undefined;
   readonly passes: Passes;
   readonly adjustments: Adjustments;
   readonly wantsExact: boolean;
@@ -26,7 +26,7 @@ export interface Expected {
   };
 }
 
-type Answer = { data: Experience; reference: ReferenceScores };
+type Answer = { data: Experience; reference?: ReferenceScores | undefined };
 
 /** What is wrong with the form of an answer, in words; undefined: nothing. */
 export function wrongForm(part: Part, { data, reference }: Answer, expected: Expected): string | undefined {
@@ -50,11 +50,9 @@ export function wrongForm(part: Part, { data, reference }: Answer, expected: Exp
   if (!isFine || kept.starts.some((x, i) => i > 0 && x < kept.starts[i - 1]) || kept.starts[sets] !== kept.words.length)
     return "kept sets that do not fit each other";
   if (kept.index.some((s) => s < -1 || s >= sets)) return "kept sets that are not there";
-  const { refLogprobs, exactKl } = reference;
-  if (refLogprobs.length !== size || refLogprobs.some((x) => !Number.isFinite(x)))
-    return "no log-probs of the reference";
-  if (expected.wantsExact && (exactKl?.length !== size || exactKl.some((x) => !Number.isFinite(x))))
-    return "no exact KL";
+  const lacks = (array?: Float32Array) => array?.length !== size || array.some((x) => !Number.isFinite(x));
+  if (expected.reference && lacks(reference?.refLogprobs)) return "no log-probs of the reference";
+  if (expected.wantsExact && lacks(reference?.exactKl)) return "no exact KL";
   return undefined;
 }
 
@@ -92,9 +90,11 @@ export async function wrongNumbers(
   const tolerance = ratioTolerance(model, config);
   const says = (who: string, by: number) =>
     `log-probs ${by.toPrecision(2)} nats away from what ${who} says of ${rows.length} of the responses`;
-  const own = await frozen.score(asked, ["logprobs"]);
-  const ofReference = far(own.logprobs, pick(reference.refLogprobs, index));
-  if (!(ofReference <= tolerance)) return says("the reference", ofReference);
+  if (frozen && reference) {
+    const own = await frozen.score(asked, ["logprobs"]);
+    const ofReference = far(own.logprobs, pick(reference.refLogprobs, index));
+    if (!(ofReference <= tolerance)) return says("the reference", ofReference);
+  }
   if (config.rolloutPrecision !== "fp32") return undefined; // drawn from a copy that says something else
   const { logprobs, values } = await model.score(asked, ["logprobs", "values"]);
   const ofPolicy = far(logprobs, pick(data.logprobs, index));

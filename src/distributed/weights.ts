@@ -29,17 +29,17 @@ const objectOf = (version: string) => `weights-${version}`;
 const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 export const sumOfTensor = (view: Float32Array): string => sha256Of([bytesOf(view)]);
 
-/** Names of what workers need beside the reference: what is trained, and what differs from the reference otherwise. */
+/** Names of what workers need beside the base: what is trained, and what differs from the base otherwise. */
 export function namesToSend(
   model: CausalLMWithValueHead,
-  reference: CausalLMWithValueHead,
+  base: CausalLMWithValueHead,
   frozenLayers: number,
 ): { names: string[]; onlyTrained: boolean } {
   const { table } = model.parameters;
   const trained = namesAbove(model, table, frozenLayers);
   const differs = (name: string) => {
-    if (!reference.parameters.has(name)) return true;
-    const [mine, theirs] = [model.parameters.numbers(name), reference.parameters.numbers(name)];
+    if (!base.parameters.has(name)) return true;
+    const [mine, theirs] = [model.parameters.numbers(name), base.parameters.numbers(name)];
     return mine !== theirs && sumOfTensor(mine) !== sumOfTensor(theirs);
   };
   const others = table.filter(({ name }) => !trained.has(name) && differs(name)).map(({ name }) => name);

@@ -39,8 +39,9 @@ export interface Audited {
   data: Experience;
   /** Log-probs of the policy that drew the tokens, over the same kept sets: another one than the old policy in int8. [B * W] */
   drawnLogprobs: Float32Array;
-  refLogprobs: Float32Array;
-  kl: KLEstimates;
+  /** What the reference says, which one part of the test bets on; undefined: there is none. */
+  refLogprobs?: Float32Array | undefined;
+  kl?: KLEstimates | undefined;
   /** What ends a response; none: nothing does. */
   endTokens: readonly number[];
   /** Of tokens that another policy drew. */
@@ -141,7 +142,7 @@ function logFactors({ data, drawnLogprobs, refLogprobs, importance, draws }: Aud
   const { mask } = data.batch;
   const over = (q: Float32Array) => Array.from(q, (x, i) => x - drawnLogprobs[i]).filter((_, i) => mask[i] === 1);
   return {
-    ...mixtureFactors("reference", over(refLogprobs)),
+    ...(refLogprobs && mixtureFactors("reference", over(refLogprobs))),
     ...(importance && mixtureFactors("importance", over(data.logprobs))),
     ...draws?.factors,
   };
@@ -183,7 +184,7 @@ function words(name: string, { kl, importance, draws }: Audited): [inThisStep: s
   switch (familyOf(name)) {
     case "reference":
       return [
-        `a mean KL of ${kl.k1.mean.toFixed(3)} nats`,
+        kl ? `a mean KL of ${kl.k1.mean.toFixed(3)} nats` : "no reference to measure against any more",
         "the reference finds them too likely: look for padding after the end of text that is scored, for a ban that is not replayed, or for the same random numbers in every step",
       ];
     case "importance":

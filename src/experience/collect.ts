@@ -42,7 +42,7 @@ export interface Answered {
   /** Of token ids that came without a record of how they were drawn. */
   readonly draws?: Draws;
   /** What the reference says of them, where whoever answered asked it already. */
-  readonly reference?: ReferenceScores;
+  readonly reference?: ReferenceScores | undefined;
 }
 
 export interface Responses {
@@ -55,7 +55,7 @@ export interface Responses {
 /** Others who may answer, and what they ask the reference. */
 export interface RemoteRollouts {
   readonly workers: RolloutWorkers;
-  readonly reference: CausalLMWithValueHead;
+  readonly reference?: CausalLMWithValueHead | undefined;
   readonly passes: Omit<Passes, "adjustments">;
   readonly wantsExact: boolean;
   /** Steps that may be begun before their turn, as in {@link RolloutRequest}. */
@@ -130,7 +130,8 @@ async function* askWorkers(
     const samples = samplesOf(responder, part, data.responses);
     const scoring = judge(samples);
     scoring.catch(() => {}); // thrown below
-    const asked = await scoreReference(model, reference, data, { ...passes, adjustments }, wantsExact);
+    const ask = { ...passes, adjustments };
+    const asked = reference && (await scoreReference(model, reference, data, ask, wantsExact));
     return { data, samples, scores: await scoring, reference: asked };
   };
   const read = (part: Part, { responses }: Experience) => samplesOf(responder, part, responses);

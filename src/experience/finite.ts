@@ -8,19 +8,19 @@ export const isBad = (x: number) => !Number.isFinite(x);
 
 /**
  * Every number of a batch is finite.
- * @param arrays per-token arrays [B, W] by what errors call them, in the order they were computed
+ * @param arrays per-token arrays [B, W] by what errors call them, in the order they were computed; undefined: it was not
  * @throws numbers - the first that is not, with its response
  */
 export function checkFinite(
   step: number,
   { batch, queries, responses }: Experience,
   prompts: readonly string[],
-  arrays: Readonly<Record<string, Float32Array>>,
+  arrays: Readonly<Record<string, Float32Array | undefined>>,
   algorithm = "PPO",
 ): void {
   for (const [name, array] of Object.entries(arrays)) {
-    const i = array.findIndex((x, j) => batch.mask[j] === 1 && isBad(x));
-    if (i < 0) continue;
+    const i = array?.findIndex((x, j) => batch.mask[j] === 1 && isBad(x)) ?? -1;
+    if (!array || i < 0) continue;
     const [b, t] = [Math.floor(i / batch.width), i % batch.width];
     fail("numbers", {
       where: `${algorithm} step ${step}, response ${b} of ${queries.length}, to ${JSON.stringify(prompts[b].slice(0, 60))}`,

@@ -5,19 +5,21 @@ import type { Sizes } from "../model/family.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, trainedRows } from "../model/parameters.ts";
 import type { RolloutConfig } from "./options.ts";
+import { keepsReference } from "./reference.ts";
 
 /**
- * @param frozenLayers layers of the policy that are not trained, embeddings included: only these may be shared
- * @param where        what errors call the trainer
+ * @param config its frozenLayers, of the policy, are not trained, embeddings included: only these may be shared
+ * @param where  what errors call the trainer
  * @throws config - they share the memory of a parameter that is trained; another vocabulary; a policy that lacks parameters of
  *   its own
  */
 export function checkRoles(
   policy: CausalLMWithValueHead,
   reference: CausalLMWithValueHead | undefined,
-  frozenLayers: number,
+  config: { readonly frozenLayers: number },
   where = "PPOTrainer",
 ): void {
+  const { frozenLayers } = config;
   const { table, buffer } = policy.parameters;
   const trained = trainedRows(table, namesAbove(policy, table, frozenLayers));
   if (trained.some(({ name }) => policy.parameters.slot(name).buffer !== buffer))
@@ -28,6 +30,13 @@ export function checkRoles(
       fix: "pass frozenCopy() without shared layers, or set frozenLayers to as many layers as are shared",
     });
   if (reference === undefined) return;
+  if (!keepsReference(config))
+    fail("config", {
+      where: `${where}, reference`,
+      found: "a reference, and klLog none",
+      expected: "one of the two: with klLog none nothing is measured against it",
+      fix: "leave reference out, or klLog",
+    });
   checkSameVocabulary(policy.sizes, reference.sizes, "config", `${where}, reference`);
   const shared = trained.find(({ name }) => overlapsAny(policy.parameters.slot(name), reference));
   if (shared)

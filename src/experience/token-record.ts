@@ -13,8 +13,8 @@ export interface TokenRecord {
   pieces: string[];
   /** log π of the token under the distribution it was drawn from, nats. */
   logprobs: number[];
-  /** The same of the reference; the difference is what the token adds to the KL by k1. */
-  refLogprobs: number[];
+  /** The same of the reference; the difference is what the token adds to the KL by k1. Undefined: there is none (klLog none). */
+  refLogprobs?: number[];
   /** The KL part of its reward, and for the last token the score; nothing where only whole responses are rewarded. */
   rewards?: number[];
   /** As the loss used them in the last epoch. */
@@ -32,7 +32,7 @@ export const PROMPT_TOKENS = 256;
 export interface RecordSources {
   readonly data: Experience;
   readonly tokenizer: Tokenizer;
-  readonly refLogprobs: Float32Array;
+  readonly refLogprobs?: Float32Array | undefined;
   readonly rewards?: Float32Array | undefined;
   /** Per token of every minibatch, in the order they were used; `index` is the place in [B, W]. */
   readonly update: { readonly index: Int32Array; readonly advantages: Float32Array; readonly logprobs: Float32Array };
@@ -79,7 +79,7 @@ export function tokenRecords({
       ),
       pieces: textPieces(tokenizer, tokens, Array.from(query)),
       logprobs: at(data.logprobs),
-      refLogprobs: at(refLogprobs),
+      ...(refLogprobs && { refLogprobs: at(refLogprobs) }),
       ...(rewards && { rewards: at(rewards) }),
       advantages: used((place) => update.advantages[place]),
       ratios: used((place, i) => Math.exp(update.logprobs[place] - data.logprobs[i])),

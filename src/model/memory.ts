@@ -279,6 +279,8 @@ export interface TrainingSizes {
   gradientCheckpointing: boolean;
   /** Tokens of the longest prompt. */
   promptTokens: number;
+  /** Whether a reference is kept and asked. Default: true. */
+  reference?: boolean;
   /** Whether the KL over the whole vocabulary is computed. */
   exactKl?: boolean;
   /** Whether sampling leaves tokens out (top-k and the like): kept sets are fed as [R, V]. */
@@ -306,7 +308,7 @@ export interface TrainingSizes {
  */
 export function trainingMemory(model: Architecture, sizes: TrainingSizes): MemoryEstimate {
   const { vocabSize: V, context } = model.sizes;
-  const { miniBatchSize, maxNewTokens, frozenLayers = 0, truncates = false } = sizes;
+  const { miniBatchSize, maxNewTokens, frozenLayers = 0, truncates = false, reference: compares = true } = sizes;
   const micro = sizes.microBatchSize || miniBatchSize;
   const ragged = sizes.minNewTokens < maxNewTokens;
   const length = Math.min(context, Math.ceil((sizes.promptTokens + maxNewTokens) / 8) * 8);
@@ -316,15 +318,16 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
   const trained = own.at(-1)?.end ?? 0;
   // With an adapter the reference is the base, and a value head.
   const copied = model.adapter ? own.filter(({ name }) => VALUE_HEAD_NAMES.includes(name)) : own;
-  const reference = copied.reduce((sum, { start, end }) => sum + end - start, 0);
+  const reference = compares ? copied.reduce((sum, { start, end }) => sum + end - start, 0) : 0;
 
   const several = micro < miniBatchSize;
   const adding = several && !model.adapter; // programs of their own add gradients to those there are
   const beside = several && model.adapter ? trained : 0; // or a part's gradient is made by itself, and added
   const keep = sizes.gradientCheckpointing ? "nothing" : "heavy";
-  const { scored = [micro], packed } = sizes;
-  const body = bodyWork(model, own, { B: micro, T: length, packed, keep, scored, adds: adding });
   const { promptTokens, int8Rollouts: int8, ahead = 0 } = sizes;
+  const rescores = int8 || ahead > 0; // the policy scores what another drew
+  const { scored = compares || rescores || sizes.separateValues ? [micro] : [], packed } = sizes;
+  const body = bodyWork(model, own, { B: micro, T: length, packed, keep, scored, adds: adding });
   const sampling = samplingFloats(model, { rows: sizes.rolloutBatchSize, length, promptTokens, int8 });
   const sampled = sampling.cache + sampling.logits + sampling.activations;
   const buffers = Math.max(body.kept * (ragged ? GARBAGE : 1), sampled);
@@ -343,9 +346,9 @@ export function trainingMemory(model: Architecture, sizes: TrainingSizes): Memor
     (row) => row.layer === undefined && (valuesLearned || !VALUE_HEAD_NAMES.includes(row.name)),
   );
   const programs = [
-    ...new Map([...body.programs, ...(model.adapter && scored.length > 0 ? ofReference() : [])]).values(),
-    ...scores.map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score)),
-    ...(int8 || ahead > 0 ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []), // the policy scores what another drew
+    ...new Map([...body.programs, ...(model.adapter && compares && scored.length > 0 ? ofReference() : [])]).values(),
+    ...(compares ? scores.map((n) => n * (sizes.exactKl ? HEAD_BUFFERS.exactKl : HEAD_BUFFERS.score)) : []),
+    ...(rescores ? scores.map((n) => n * HEAD_BUFFERS.statistics) : []),
     learned[0],
     ...new Set(!headTrained ? [] : adding ? learned : learned.slice(1)),
   ];

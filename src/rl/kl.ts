@@ -5,6 +5,7 @@
  * All three have a per-token meaning; sums over a response estimate the KL of whole responses.
  */
 import { fail } from "../base/errors.ts";
+import type { KLConfig } from "./options.ts";
 import { checkPadded, type Padded, rowSums } from "./padded.ts";
 
 /** A function of the sampled token's log-probs alone. TRL 0.11.4 calls k1 "kl", k2 "mse" and exact "full". */
@@ -112,6 +113,10 @@ export function klEstimates(
 
 /** What {@link klEstimates} returns: each estimator by its name; `exact` where the exact KL was given. */
 export type KLEstimates = Record<"k1" | "k2" | "k3", KLEstimate> & { exact?: KLEstimate };
+
+/** The estimate that is logged. */
+export const loggedKl = (kl: KLEstimates, { klLog }: Pick<KLConfig, "klLog">): KLEstimate =>
+  kl[klLog as KLEstimator] as KLEstimate; // exact too: it was asked for
 
 /** The mean of n numbers and its standard error, √(Σ(x − mean)² / (n − 1) / n); Infinity for n = 1. */
 export function meanAndStandardError(values: ArrayLike<number>): { mean: number; standardError: number } {

@@ -7,7 +7,7 @@
 /** Metric name -> what it is. "Mean over tokens" means over existing tokens of the whole batch. */
 export const metrics = {
   "objective/kl":
-    "KL(policy ‖ reference) per response in nats, by the estimate that klLog names; the KL coefficient follows it",
+    "KL(policy ‖ reference) per response in nats, by the estimate that klLog names, and the KL coefficient follows it; not with klLog none, nor are the next ones to objective/kl_exact_stderr",
   "objective/kl_stderr": "standard error of objective/kl over the B responses of the batch: s / √B with the unbiased s",
   "objective/kl_k1": "the same KL by k1: mean over responses of Σ_t (log π − log π_ref), which may be negative",
   "objective/kl_k1_stderr": "standard error of objective/kl_k1",
@@ -55,7 +55,8 @@ export const metrics = {
     "log M of the audit's test martingale over the run so far, nats: the evidence that tokens are not draws from the policy; unless audit is off",
   "audit/log_bound":
     "what audit/log_martingale must stay below: log 10⁶ = 13.8, which chance alone reaches in one run of a million at most",
-  "audit/log_reference": "log of the part of M that bets on the reference, as if it were the whole",
+  "audit/log_reference":
+    "log of the part of M that bets on the reference, as if it were the whole; not with klLog none",
   "audit/log_importance":
     "log of the part that bets on π_old against the rollout policy; if rolloutPrecision is int8, or with async",
   "audit/log_surprise":

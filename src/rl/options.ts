@@ -27,7 +27,11 @@ export const klTable = {
     "k1",
     "per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full",
   ],
-  klLog: [choice(["k1", "k2", "k3", "exact"]), "k1", "estimate of the KL in the log, which an adaptive beta follows"],
+  klLog: [
+    choice(["k1", "k2", "k3", "exact", "none"]),
+    "k1",
+    "estimate of the KL in the log, which an adaptive beta follows; none: with a klCoef of 0 no reference is kept, nor asked",
+  ],
 } as const;
 
 export const advantageTable = {

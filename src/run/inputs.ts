@@ -24,8 +24,8 @@ export const ppoInputs = z.strictObject({
   promptCount: z.number().int().min(1),
   /** Of the prompts that are never trained on. */
   evaluation: sum.optional(),
-  /** Of the weights the KL is measured against; their value head does not count. */
-  reference: sum,
+  /** Of the weights the run began with, which the KL is measured against; their value head does not count. */
+  reference: sum.optional(),
   tokenizer: sum,
   /** Of the chat template, where there are conversations. */
   chatTemplate: sum.optional(),
@@ -185,7 +185,7 @@ export function changedInputs(before: Partial<RunInputs>, now: Partial<RunInputs
             : "another held-out text";
     changes.push({ what: "evaluation", now: of });
   }
-  if (differs("reference"))
+  if (before.reference !== undefined && differs("reference"))
     changes.push({
       what: "model",
       now: "another model to measure the KL against: its weights are not those the run began with",

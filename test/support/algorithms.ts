@@ -10,7 +10,10 @@ import type { MetricName } from "../../src/rl/metrics.ts";
 import { small, tokenizer } from "./ppo.ts";
 
 /** Options that all have; `epochs` is PPO's ppoEpochs. */
-export type AnyConfig = Partial<RolloutTrainerConfig> & { epochs?: number };
+export type AnyConfig = Partial<Omit<RolloutTrainerConfig, "klLog">> & {
+  epochs?: number;
+  klLog?: "k1" | "k2" | "k3" | "none";
+};
 type Options = Omit<RolloutTrainerOptions<RolloutTrainerConfig>, "config" | "tokenizer"> & { config?: AnyConfig };
 type AnyTrainer = RolloutTrainer<RolloutTrainerConfig>;
 

@@ -192,8 +192,11 @@ export type PPOConfig = {
   klHorizon: number;
   /** Per-token estimate of the KL in the reward; TRL calls k1 kl, k2 mse, exact full. Default: "k1". */
   klPenalty: "k1" | "abs" | "k2" | "k3" | "exact";
-  /** Estimate of the KL in the log, which an adaptive beta follows. Default: "k1". */
-  klLog: "k1" | "k2" | "k3" | "exact";
+  /**
+   * Estimate of the KL in the log, which an adaptive beta follows; none: with a klCoef of 0 no reference is kept, nor
+   * asked. Default: "k1".
+   */
+  klLog: "k1" | "k2" | "k3" | "exact" | "none";
   /** Discount per token. A number, at least 0 and at most 1. Default: 1. */
   gamma: number;
   /** GAE's trade of bias for variance. A number, at least 0 and at most 1. Default: 0.95. */

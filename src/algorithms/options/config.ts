@@ -149,6 +149,13 @@ export function rolloutPairs(
       follow: {},
     },
     {
+      between: ["klLog", "klCoef"],
+      wrong: c.klLog === "none" && c.klCoef > 0,
+      found: "none",
+      expected: (other) => `an estimate with ${other}: what costs is measured`,
+      follow: {},
+    },
+    {
       between: ["minNewTokens", "stopAtEos"],
       wrong: c.minNewTokens > 0 && !c.stopAtEos,
       found: `${c.minNewTokens}`,

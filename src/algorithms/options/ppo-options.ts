@@ -149,7 +149,6 @@ export interface RolloutTrainerConfig
     | "klTarget"
     | "klHorizon"
     | "klPenalty"
-    | "klLog"
     | "gamma"
     | "lambda"
     | "whitenRewards"

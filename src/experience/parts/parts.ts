@@ -83,7 +83,8 @@ export interface AnsweredPart {
   readonly data: Experience;
   readonly samples: readonly RewardSample[];
   readonly scores: readonly number[];
-  readonly reference: ReferenceScores;
+  /** Undefined: there is none. */
+  readonly reference?: ReferenceScores | undefined;
 }
 
 /** A step's prompts, in parts. */
@@ -217,8 +218,9 @@ export function joinTokens<P extends { readonly batch: Experience["batch"] }>(
 }
 
 /** What the reference says of parts, as of one batch. */
-export function joinReference(parts: readonly Pick<AnsweredPart, "data" | "reference">[]): ReferenceScores {
-  const each = parts.map(({ data, reference }) => ({ batch: data.batch, ...reference }));
+export function joinReference(parts: readonly Pick<AnsweredPart, "data" | "reference">[]): ReferenceScores | undefined {
+  const each = parts.flatMap(({ data, reference }) => (reference ? [{ batch: data.batch, ...reference }] : []));
+  if (each.length < parts.length) return undefined;
   return {
     refLogprobs: joinTokens(each, ({ refLogprobs }) => refLogprobs),
     ...(each.every(({ exactKl }) => exactKl !== undefined) && {

@@ -24,6 +24,7 @@ import type { Coordinator } from "../../distributed/coordinator.ts";
 import type { WorkersSpec } from "../../distributed/job.ts";
 import { respondAndScore } from "../../experience/collect.ts";
 import type { Responder } from "../../experience/parts/parts.ts";
+import { keepsReference, unadapted } from "../../experience/reference.ts";
 import type { RewardFunction } from "../../experience/reward-functions.ts";
 import { checkModel, openModel } from "../../families/index.ts";
 import { countParameters } from "../../model/memory.ts";
@@ -218,14 +219,15 @@ async function begin<Config extends RolloutTrainerConfig>(
   const memory = decided ? runMemory(architecture, of.memory(config), longest) : needed;
   // With an adapter it is the model without it.
   const reference =
-    before && !model.adapter
+    before && keepsReference(config) && !model.adapter
       ? await openModel(began, { engine: model.engine, tokenizer, makeValueHead: of.values })
       : undefined;
   const trainer = of.trainer({ model, tokenizer, reward, rewardName: spec.rewardName, config, reference });
   const inputs: RunInputs = {
     ...given,
     evaluation: given.evaluation ?? before?.inputs?.evaluation,
-    reference: sumOfWeights(trainer.reference),
+    reference:
+      trainer.reference || !before ? sumOfWeights(trainer.reference ?? unadapted(model)) : before.inputs?.reference,
     tokenizer: sumOfTokenizer(tokenizer),
     ...(chats.length > 0 && { chatTemplate: sumOfChatTemplate(tokenizer) }),
     ...(asksTime && { time }),

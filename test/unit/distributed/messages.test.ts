@@ -50,9 +50,8 @@ test("what the reference says is put where its tokens are", () => {
     return { data, reference: { refLogprobs: data.values, exactKl: data.logprobs } };
   });
   const whole = joinExperience(parts.map(({ data }) => data));
-  const { refLogprobs, exactKl } = joinReference(parts);
-  expect(refLogprobs).toEqual(whole.values);
-  expect(exactKl).toEqual(whole.logprobs);
+  expect(joinReference(parts)).toEqual({ refLogprobs: whole.values, exactKl: whole.logprobs });
+  expect(joinReference(parts.map(({ data }) => ({ data })))).toBeUndefined();
 });
 
 const result = (): Result => {
@@ -67,6 +66,9 @@ const result = (): Result => {
 test("a result is read as it was written, from a Buffer that is part of another too", () => {
   const bytes = Buffer.concat([Buffer.alloc(3), resultToBytes(result())]).subarray(3);
   expect(resultFromBytes(bytes)).toEqual(result());
+  const { data } = result().answer as NonNullable<Result["answer"]>;
+  const unmeasured = { ...result(), answer: { data } };
+  expect(resultFromBytes(resultToBytes(unmeasured))).toEqual(unmeasured);
 });
 
 test("a task is read as it was written; rows that are judged elsewhere stay at home", () => {

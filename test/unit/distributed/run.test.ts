@@ -17,6 +17,8 @@ const RUNS: Readonly<Record<string, { config: Record<string, unknown>; algorithm
   },
   "PPO drawn ahead, the exact KL": { config: { async: 1, topK: 20, klPenalty: "exact" } },
   "GRPO drawn two steps ahead, an adapter": { config: { async: 2, lora: 4, numGenerations: 2 }, algorithm: "grpo" },
+  "GRPO without a reference": { config: { klLog: "none", klCoef: 0, numGenerations: 2 }, algorithm: "grpo" },
+  "PPO without a reference, an adapter": { config: { klLog: "none", klCoef: 0, lora: 4, frozenLayers: 1 } },
   "RLOO drawn ahead in int8": {
     config: { async: 1, rolloutPrecision: "int8", numGenerations: 2, steps: 3 },
     algorithm: "rloo",

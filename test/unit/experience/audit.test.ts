@@ -112,7 +112,7 @@ describe("tokens drawn by another policy", () => {
 
   test("the KL is measured from the policy that drew: the old policy's may be below zero", () => {
     const seen = withKl(data, -2);
-    const drawnLogprobs = seen.refLogprobs.map((x, i) => x + 0.1 * Math.sin(i) + 0.2);
+    const drawnLogprobs = (seen.refLogprobs as Float32Array).map((x, i) => x + 0.1 * Math.sin(i) + 0.2);
     const importance = importanceWeights(seen.data.logprobs, drawnLogprobs, data.batch, 2);
     expect(auditStep(NO_STEPS, { ...seen, drawnLogprobs, importance }, config, 7).warnings).toEqual([]);
     expect(() => auditStep(NO_STEPS, seen, config, 7)).toThrow(/a mean KL of/);

@@ -69,6 +69,24 @@ describe.each(["grpo", "rloo"] as const)("%s", (name) => {
     expect([record.algorithm, record.options.numGenerations, record.options.epochs]).toEqual([name, 4, 2]);
   });
 
+  test("without a reference it goes on as it was, and may be measured against where it began later on", async () => {
+    const free = { ...config, klCoef: 0, klLog: "none" };
+    await follow(spec(name, `${name}-free`, { config: free }));
+    await follow(spec(name, `${name}-free-cut`, { config: free }), 1);
+    await follow(spec(name, `${name}-free-cut`, { resume: true, config: {} }));
+    expect(differences(at(`${name}-free`), at(`${name}-free-cut`))).toEqual([]);
+    const on = { resume: true, config: { steps: 5, klLog: "k1" } };
+    const events = await follow(spec(name, `${name}-free`, on));
+    expect(events.flatMap((event) => (event.type === "warning" ? [event.message] : []))).toEqual([
+      expect.stringContaining('klLog "k1" (was "none")'),
+    ]);
+    await follow(spec(name, `${name}-measured`, { config: { ...free, klLog: "k1", steps: 5 } }));
+    const last = (out: string) =>
+      JSON.parse(readFileSync(at(out, "metrics.jsonl"), "utf8").trimEnd().split("\n").at(-1) as string);
+    expect(last(`${name}-free`)["objective/kl"]).toBe(last(`${name}-measured`)["objective/kl"]);
+    await expect(follow(spec(name, `${name}-free`, { ...on, model: "tiny" }))).rejects.toThrow("found another model");
+  });
+
   test("other groups than before are refused, another algorithm too", async () => {
     const resumed = (rest: object) => follow(spec(name, `${name}-whole`, { resume: true, ...rest }));
     await expect(resumed({ config: { ...config, numGenerations: 2 } })).rejects.toThrow(

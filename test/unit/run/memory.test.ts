@@ -14,7 +14,7 @@ import { type LlamaConfig, makeLlamaConfig } from "../../../src/families/llama.t
 import { writeOnnx } from "../../../src/graph/onnx.ts";
 import { workingBytes } from "../../../src/graph/work.ts";
 import type { LoRAConfig } from "../../../src/model/adapter.ts";
-import { pretrainingMemory } from "../../../src/model/memory.ts";
+import { countParameters, pretrainingMemory } from "../../../src/model/memory.ts";
 import type { CausalLMWithValueHead } from "../../../src/model/model.ts";
 import { packagePath } from "../../../src/platform/files.ts";
 import { checkMemory, fittingOptions, runMemory } from "../../../src/run/memory.ts";
@@ -57,6 +57,7 @@ describe("the working memory of a step", () => {
   } as const;
   const qwen3 = { ...llama, headDim: 24, intermediateSize: 200, maxPositionEmbeddings: 160 };
   const lora = { rank: 4, alpha: 8 };
+  const free = { klLog: "none", klCoef: 0 } as const;
   const cases: [string, object, Partial<PPOConfig>, number, Partial<LoRAConfig>?][] = [
     ["short", {}, {}, 8],
     ["long: attention is what counts", {}, {}, 120],
@@ -67,6 +68,9 @@ describe("the working memory of a step", () => {
     ["micro-batches, a value model of its own", {}, { microBatchSize: 1, valueModel: "separate" }, 24],
     ["several chunks of a large vocabulary", { vocabSize: 300_000 }, { miniBatchSize: 8, batchSize: 8 }, 8],
     ["exact KL", {}, { klLog: "exact" }, 8],
+    ["no reference", {}, free, 24],
+    ["no reference, sampled in int8 and scored again", {}, { ...free, rolloutPrecision: "int8" }, 24],
+    ["no reference, LoRA", qwen3, free, 40, lora],
     ["frozen layers", { nEmbd: 128, nInner: 512, nLayer: 4 }, { frozenLayers: 2 }, 24],
     ["another family", qwen3, {}, 40],
     ["another family, recomputed", qwen3, { gradientCheckpointing: true }, 40],
@@ -160,6 +164,11 @@ describe("fitting a run", () => {
     const frozen = fittingOptions(model, lora, 200, least.total - 1e6);
     expect(frozen).toMatchObject({ gradientCheckpointing: true, frozenLayers: expect.any(Number) });
     expect(fitting(600e6)).toBeUndefined(); // the weights alone are 0.5 GB
+  });
+
+  it("has no room for a reference that is not kept", () => {
+    const parts = (klLog: "k1" | "none") => runMemory(model, { ...options, klLog }, 200).parts;
+    expect([parts("k1").reference, parts("none").reference]).toEqual([4 * countParameters(model).total, 0]);
   });
 
   it("leaves room for either precision where a run is still to choose one", () => {
