@@ -1,8 +1,6 @@
 #!/usr/bin/env node
 // Starts the compiled command line; in a source checkout without dist/ it compiles first.
-import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -10,7 +8,9 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const main = join(root, "dist", "cli", "main.js");
 
 /** Compile src/ to dist/, or say why that cannot be. */
-function build() {
+async function build() {
+  const { spawnSync } = await import("node:child_process");
+  const { createRequire } = await import("node:module");
   const project = join(root, "tsconfig.build.json");
   let compiler;
   try {
@@ -23,13 +23,10 @@ function build() {
   process.stderr.write("valuehead: first start in a source checkout, compiling src/ to dist/ ...\n");
   // The compiler's output must not reach stdout: --json promises nothing else there.
   const { stdout } = spawnSync(process.execPath, [compiler, "-p", project], { encoding: "utf8", cwd: root });
-  buildPage();
+  // The page of runs, and the programs in few files. Without them everything else works.
+  for (const script of ["build:page", "build:programs"])
+    spawnSync("npm", ["run", "-s", script], { cwd: root, shell: process.platform === "win32" });
   return existsSync(main) ? undefined : `the compiler failed\n${stdout}`;
-}
-
-/** Bundle the dashboard's page. Without it everything else works. */
-function buildPage() {
-  spawnSync("npm", ["run", "-s", "build:page"], { cwd: root, shell: process.platform === "win32" });
 }
 
 const [major] = process.versions.node.split(".");
@@ -38,10 +35,12 @@ const problem =
     ? `found Node ${process.versions.node}, expected Node 20 or newer\n  fix: install a newer Node (https://nodejs.org)`
     : existsSync(main)
       ? undefined
-      : build();
+      : await build();
 if (problem) {
   process.stderr.write(`error: valuehead: ${problem}\n`);
   process.exitCode = 1;
 } else {
-  await (await import(new URL("../dist/cli/main.js", import.meta.url).href)).main(process.argv.slice(2));
+  const argv = process.argv.slice(2);
+  if (argv.includes("--debug")) process.setSourceMapsEnabled(true); // stacks name the lines of src/
+  await (await import(new URL("../dist/cli/main.js", import.meta.url).href)).main(argv);
 }

@@ -73,15 +73,15 @@ const later = {
 };
 
 /** Of zod's messages in forty languages, English; ours are the library's own. */
-const inEnglish = {
+export const inEnglish = {
   name: "zod-in-english",
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /locales\/index\.js$/ }, ({ importer, resolveDir }) =>
-      /[\\/]zod[\\/]/.test(importer) ? { path: resolveDir, namespace: "zod-locales" } : undefined,
+      /[\\/]zod[\\/]/.test(importer) ? { path: "locales", namespace: "zod", pluginData: { resolveDir } } : undefined,
     );
-    onLoad({ filter: /.*/, namespace: "zod-locales" }, ({ path }) => ({
+    onLoad({ filter: /.*/, namespace: "zod" }, ({ pluginData: { resolveDir } }) => ({
       contents: 'export { default as en } from "../locales/en.js";',
-      resolveDir: path,
+      resolveDir,
     }));
   },
 };

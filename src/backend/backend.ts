@@ -2,7 +2,7 @@
  * @file What runs programs. A backend compiles a program and owns buffers; nothing else in the library knows which one it is,
  * or where its memory is.
  */
-import type { Program } from "../graph/onnx.ts";
+import type { ONNXModel, Program } from "../graph/onnx.ts";
 
 /** Memory of the host: what weights lie in, what is returned to a caller. */
 export type HostArray = Float32Array | Int32Array | Int8Array;
@@ -40,8 +40,13 @@ export interface Backend {
   readonly threads: number;
   /** Whether what stays from run to run is kept in its own memory (kept.ts): the host's it would have to be sent each time. */
   readonly keeps: boolean;
-  /** The program, and the numbers stored in it, are read before this returns: they may change while it compiles. */
-  compile(program: Program): Promise<Executable>;
+  /** A program as it is compiled here. */
+  onnx(program: Program): ONNXModel;
+  /**
+   * The program, and the numbers stored in it, are read before this returns: they may change while it compiles.
+   * @param model what {@link onnx} made of it, where that is known
+   */
+  compile(program: Program, model?: ONNXModel): Promise<Executable>;
   /** New memory, its contents undefined. */
   buffer(dtype: DeviceBuffer["dtype"], length: number): DeviceBuffer;
   write(to: DeviceBuffer, from: HostArray): Promise<void>;

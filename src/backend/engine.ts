@@ -1,7 +1,7 @@
 /** @file Runs programs: compiles each once and keeps it. */
 import { describe } from "../base/describe.ts";
 import { fail } from "../base/errors.ts";
-import { type Program, writeOnnx } from "../graph/onnx.ts";
+import type { ONNXModel, Program } from "../graph/onnx.ts";
 import { workingBytes } from "../graph/work.ts";
 import { sha256Of } from "../platform/hash.ts";
 import { availableCores } from "../platform/process.ts";
@@ -57,6 +57,8 @@ interface Compiled {
 export class Engine {
   readonly #maxSessions: number;
   readonly #compiled = new Map<string, Compiled>();
+  /** The same for programs of the same structure: operations, attributes, sizes, names of inputs and outputs. */
+  readonly #keys = new WeakMap<Program, string>();
   #backend: Backend;
   #kept?: Kept;
 
@@ -124,18 +126,24 @@ export class Engine {
   }
 
   #find(program: Program): Compiled {
-    const key = fingerprint(program);
+    let key = this.#keys.get(program);
+    let model: ONNXModel | undefined;
+    if (key === undefined) {
+      model = this.#backend.onnx(program);
+      key = sha256Of([model.bytes]);
+      this.#keys.set(program, key);
+    }
     let entry = this.#compiled.get(key);
     if (entry) this.#compiled.delete(key);
-    else entry = this.#add(key, program);
+    else entry = this.#add(key, program, model);
     this.#compiled.set(key, entry); // the map is ordered from least to most recently used
     return entry;
   }
 
-  #add(key: string, program: Program): Compiled {
+  #add(key: string, program: Program, model?: ONNXModel): Compiled {
     const bytes = workingBytes(program);
     this.#makeRoom(bytes);
-    const entry: Compiled = { compiling: this.compile(program), bytes, running: 0, dropped: false };
+    const entry: Compiled = { compiling: this.compile(program, model), bytes, running: 0, dropped: false };
     entry.compiling.then(
       (executable) => {
         entry.executable = executable;
@@ -160,8 +168,8 @@ export class Engine {
   }
 
   /** A program compiled for one owner, who disposes of it. @internal */
-  async compile(program: Program): Promise<Executable> {
-    const compiling = this.#backend.compile(program);
+  async compile(program: Program, model?: ONNXModel): Promise<Executable> {
+    const compiling = this.#backend.compile(program, model);
     const { kept } = this;
     if (!kept) return compiling;
     const executable = await compiling;
@@ -182,16 +190,4 @@ export class Engine {
 function release(entry: Compiled): void {
   entry.dropped = true;
   if (entry.running === 0) entry.executable?.dispose();
-}
-
-const fingerprints = new WeakMap<Program, string>();
-
-/** The same for programs of the same structure: operations, attributes, sizes, names of inputs and outputs. */
-function fingerprint(program: Program): string {
-  let found = fingerprints.get(program);
-  if (found === undefined) {
-    found = sha256Of([writeOnnx(program).bytes]);
-    fingerprints.set(program, found);
-  }
-  return found;
 }

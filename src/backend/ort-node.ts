@@ -101,6 +101,11 @@ export interface SessionOptions {
   traps?: Partial<TrapHandling>;
 }
 
+const hasSentinel = ({ traps }: SessionOptions) => (traps?.sentinel ?? true) && zeroCopyWorks();
+
+const nativeModel = (program: Program, options: SessionOptions) =>
+  writeOnnx(program, { sentinel: hasSentinel(options), lacks: options.lacks });
+
 /** A compiled program. Inputs are read where they lie and outputs are written where the caller wants them. */
 export class Session {
   readonly #session: NativeSession;
@@ -108,11 +113,11 @@ export class Session {
   readonly #sentinel: boolean;
   readonly #profiling: boolean;
 
-  constructor(program: Program, options: SessionOptions) {
+  constructor(program: Program, options: SessionOptions, written = nativeModel(program, options)) {
     const { binding } = loadNative();
     const traps = { ...ALL_HANDLED, ...options.traps };
-    this.#sentinel = traps.sentinel && zeroCopyWorks();
-    const { bytes, ...model } = writeOnnx(program, { sentinel: this.#sentinel, lacks: options.lacks });
+    this.#sentinel = hasSentinel(options);
+    const { bytes, ...model } = written;
     this.#model = model; // without the bytes: weights that are compiled in are in the session
     if (traps.refuseScatterND && model.opTypes.has("ScatterND"))
       fail("engine", {
@@ -264,8 +269,12 @@ export class OrtNode implements Backend {
     this.#options = options;
   }
 
-  async compile(program: Program): Promise<Executable> {
-    const session = new Session(program, this.#options);
+  onnx(program: Program): ONNXModel {
+    return nativeModel(program, this.#options);
+  }
+
+  async compile(program: Program, model?: ONNXModel): Promise<Executable> {
+    const session = new Session(program, this.#options, model);
     return {
       run: async (feeds, fetches, free) => session.run(feeds, fetches, free),
       dispose: () => session.dispose(),

@@ -62,8 +62,12 @@ export class OrtWeb implements Backend {
     return runtime;
   }
 
-  async compile(program: Program): Promise<Executable> {
-    const { bytes, ...model } = writeOnnx(program, { lacks: this.lacks }); // before anything is awaited: its numbers may change
+  onnx(program: Program): ONNXModel {
+    return writeOnnx(program, { lacks: this.lacks });
+  }
+
+  async compile(program: Program, written = this.onnx(program)): Promise<Executable> {
+    const { bytes, ...model } = written; // before anything is awaited: its numbers may change
     const runtime = await this.#loaded();
     const options: InferenceSession.SessionOptions = {
       executionProviders: ["wasm"],

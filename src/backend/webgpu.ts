@@ -78,8 +78,12 @@ export class WebGPU implements Backend {
     this.#runtime = openGPU();
   }
 
-  async compile(program: Program): Promise<Executable> {
-    const { bytes, ...model } = writeOnnx(program, { lacks: this.lacks }); // before anything is awaited: its numbers may change
+  onnx(program: Program): ONNXModel {
+    return writeOnnx(program, { lacks: this.lacks });
+  }
+
+  async compile(program: Program, written = this.onnx(program)): Promise<Executable> {
+    const { bytes, ...model } = written; // before anything is awaited: its numbers may change
     const session = await this.#inTurn((gpu) => gpu.compile(program.name, bytes));
     return {
       run: (feeds, fetches, free = {}) => this.#inTurn((gpu) => this.#run(gpu, session, model, feeds, fetches, free)),

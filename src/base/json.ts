@@ -1,22 +1,18 @@
 /** @file JSON from files that may hold anything. */
+import { type ErrorKind, fail, messageOf } from "./errors.ts";
 
 /** Far more than any file here needs; far less than would overflow the stack when the value is walked. */
 const MAX_DEPTH = 200;
 /** Numbers, strings, arrays and objects in one document. The largest tokenizers have two million. */
 const MAX_VALUES = 10_000_000;
-/** Shorter texts cannot hold enough to matter. */
-const LOOKED_THROUGH_FROM = 1_000_000;
-
 /**
  * JSON.parse that refuses values nested so deeply that printing or copying them would overflow the stack, and documents of so
  * many values that parsing them would exhaust the machine's memory.
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
-  if (text.length >= LOOKED_THROUGH_FROM) lookThrough(text);
-  const value: unknown = JSON.parse(text);
-  checkDepth(value, 0);
-  return value;
+  lookThrough(text);
+  return JSON.parse(text);
 }
 
 const tooDeep = () => new SyntaxError(`more than ${MAX_DEPTH} arrays or objects inside each other`);
@@ -56,10 +52,29 @@ function endOfString(text: string, start: number): number {
   return text.length;
 }
 
-function checkDepth(value: unknown, depth: number): void {
-  if (typeof value !== "object" || value === null) return;
-  if (depth === MAX_DEPTH) throw tooDeep();
-  for (const inner of Array.isArray(value) ? value : Object.values(value)) checkDepth(inner, depth + 1);
+/**
+ * The value of a JSON file.
+ * @param path what errors call it; they give line and column if the parser reports them
+ */
+export function jsonOf(text: string, path: string, kind: ErrorKind): unknown {
+  try {
+    return parseJson(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+  } catch (error) {
+    const message = messageOf(error);
+    const at = /end of JSON/.test(message) ? text.length : Number(/position (\d+)/.exec(message)?.[1] ?? Number.NaN);
+    const before = text.slice(0, at).split("\n");
+    const place = Number.isNaN(at) ? "" : `, line ${before.length}, column ${before[before.length - 1].length + 1}`;
+    return fail(
+      kind,
+      {
+        where: `${path}${place}`,
+        found: text.trim() === "" ? "an empty file" : `broken JSON (${message})`,
+        expected: "a JSON document",
+        fix: "correct the file, or copy or download it again",
+      },
+      error,
+    );
+  }
 }
 
 /** Whether a text is JSON. */

@@ -1,6 +1,7 @@
 /**
  * @file Number formats of weight files: bits to numbers and, for fp16, back.
  */
+import { widen } from "../nn/half.ts";
 
 type Target = Float32Array | Float64Array | Int32Array;
 
@@ -39,23 +40,13 @@ const wide =
     return undefined;
   };
 
-let halfTable: Float32Array | undefined;
-
-/** The 65536 values of fp16 (IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits). */
-function halves(): Float32Array {
-  if (halfTable === undefined) {
-    halfTable = new Float32Array(65536);
-    for (let bits = 0; bits < 65536; bits++) {
-      const sign = bits & 0x8000 ? -1 : 1;
-      const exponent = (bits >> 10) & 31;
-      const fraction = bits & 1023;
-      if (exponent === 31) halfTable[bits] = fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-      else if (exponent === 0) halfTable[bits] = sign * fraction * 2 ** -24;
-      else halfTable[bits] = sign * (1024 + fraction) * 2 ** (exponent - 25);
-    }
-  }
-  return halfTable;
-}
+/** For formats of 16 bits. */
+const widened =
+  (format: "fp16" | "bf16"): Converter =>
+  (bytes, n, target, at) => {
+    widen(format, new Uint16Array(bytes, 0, n), target, at);
+    return undefined;
+  };
 
 /** By safetensors dtype; formats without an entry cannot be read as numbers here. */
 export const converters: Record<string, Converter> = {
@@ -70,20 +61,8 @@ export const converters: Record<string, Converter> = {
   F64: direct((b) => new Float64Array(b), false),
   U64: wide((b) => new Uint32Array(b)),
   I64: wide((b) => new Int32Array(b)),
-  F16(bytes, n, target, at) {
-    const bits = new Uint16Array(bytes, 0, n);
-    const table = halves();
-    for (let i = 0; i < n; i++) target[at + i] = table[bits[i]];
-    return undefined;
-  },
-  // bf16 is the upper half of fp32.
-  BF16(bytes, n, target, at) {
-    const bits = new Uint16Array(bytes, 0, n);
-    const asBits = new Uint32Array(n);
-    for (let i = 0; i < n; i++) asBits[i] = bits[i] << 16;
-    target.set(new Float32Array(asBits.buffer), at);
-    return undefined;
-  },
+  F16: widened("fp16"),
+  BF16: widened("bf16"),
 };
 
 const asFloat = new Float32Array(1);

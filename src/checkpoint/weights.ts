@@ -47,6 +47,9 @@ export interface LoadReport {
 
 const LM_HEAD = "lm_head.weight";
 
+/** Tensors read at a time: while the numbers of one are converted, the others come from the disk. */
+const READERS = 4;
+
 /** The shards of a sharded checkpoint: file names by tensor name. */
 export async function readShardIndex(path: string): Promise<Map<string, string>> {
   const json = await readJson(path);
@@ -225,7 +228,11 @@ export async function loadParameters(
   family: FamilyNames,
 ): Promise<LoadReport> {
   const { found, missing, ignored } = findParameters(weights, wanted, family);
-  for (const [want, { file, name }] of found) await file.readFloat32Into(name, want.target);
+  const rest = found.values(); // each reader takes the next
+  const reader = async () => {
+    for (const [want, { file, name }] of rest) await file.readFloat32Into(name, want.target);
+  };
+  await Promise.all(Array.from({ length: READERS }, reader));
   return { missing, ignored };
 }
 

@@ -21,6 +21,7 @@ import {
   PROMPT_FILES,
   readEngine,
   readFlags,
+  readPromptsFrom,
   required,
   type SamplingFlags,
   samplingTable,
@@ -102,7 +103,6 @@ async function compareCommand(a: string, b: string | undefined, flags: CompareFl
   );
   const engine = readEngine(flags);
   if (flags.html !== undefined) await checkPlace(flags.html);
-  const { readPromptsFrom } = await import("./train.ts");
   const { compareModels } = await import("../ship/compare.ts");
   const { openReward } = await import("../run/reward-process.ts");
   const { writeToStderr } = await import("../platform/output.ts");

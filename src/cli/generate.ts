@@ -22,12 +22,12 @@ import {
   PROMPT_FILES,
   readEngine,
   readFlags,
+  readPromptsFrom,
   type SamplingFlags,
   samplingTable,
 } from "./options.ts";
 import { note, print, printJson, write } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { readPromptsFrom } from "./train.ts";
 
 /** Responses sampled together. */
 const BATCH = 16;

@@ -1,14 +1,18 @@
 /** @file Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
-import { LORA_RANK } from "../algorithms/options/lora.ts";
-import { ppoOptions } from "../algorithms/options/ppo-options.ts";
 import { DEVICES, type Device } from "../backend/devices.ts";
 import { fail } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
+import { count } from "../base/option-values.ts";
 import { checkOption, type OptionSource, type OptionTable, resolveOptions, shown } from "../base/options.ts";
-import { isDirectory, joinPath, readJson } from "../platform/files.ts";
+import { promptTable } from "../data/encode.ts";
+import type { Prompt } from "../data/prompts.ts";
+import { LORA_DEFAULTS } from "../model/adapter.ts";
+import { isDirectory, joinPath, readJson, STDIN } from "../platform/files.ts";
+import { samplingTable as drawing } from "../sample/options.ts";
 import { asUsage } from "./errors.ts";
+import { note } from "./output.ts";
 
 /** `batchSize` as `--batch-size`. */
 export const flag = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -88,7 +92,7 @@ export function addOptions(
 
 /** `--lora` or `--lora 8`. */
 const loraOption = (text: string) =>
-  new Option("--lora [rank]", text).preset(String(LORA_RANK)).argParser(numberOrText);
+  new Option("--lora [rank]", text).preset(String(LORA_DEFAULTS.rank)).argParser(numberOrText);
 
 /** What was typed: errors call it `--batch-size`. */
 export const flagSource = (values: Readonly<Record<string, unknown>>, names: Iterable<string>): OptionSource => ({
@@ -146,6 +150,17 @@ export const PROMPT_FILES =
 export const PROMPT_COLUMN =
   "column with the prompts, texts or lists of messages (default: prompt, text, query or messages, the first that exists)";
 
+/** Prompts for any command; says so when somebody has to type them. */
+export async function readPromptsFrom(
+  path: string,
+  column: string | undefined,
+  onNote: (text: string) => void,
+): Promise<Prompt[]> {
+  const { readPrompts } = await import("../data/prompts.ts");
+  if (path === STDIN && process.stdin.isTTY) note("reading prompts from the terminal, one a line; Ctrl-D ends them");
+  return readPrompts(path, { column, columnOption: "--prompt-column", onNote });
+}
+
 /** Options of every command that samples, and their defaults there. */
 export interface SamplingFlags {
   maxNewTokens: number;
@@ -160,10 +175,10 @@ export interface SamplingFlags {
   seed: number;
 }
 
-const { maxNewTokens, minNewTokens, temperature, topK, topP, minP } = ppoOptions;
-const { repetitionPenalty, bannedTokens, stop, seed } = ppoOptions;
+const { maxNewTokens, minNewTokens, temperature, topK, topP, minP } = drawing;
+const { repetitionPenalty, bannedTokens, stop } = drawing;
 /** Conversations, for every command that writes prompts. */
-const { chat, system, chatArgs } = ppoOptions;
+const { chat, system, chatArgs } = promptTable;
 export const chatTable = { chat, system, chatArgs } as const satisfies OptionTable;
 
 export interface ChatFlags {
@@ -189,7 +204,7 @@ export const samplingTable = {
   repetitionPenalty,
   bannedTokens,
   stop,
-  seed: [seed[0], 0, "seed of the sampler"],
+  seed: [count(0, Number.MAX_SAFE_INTEGER), 0, "seed of the sampler"],
 } as const satisfies OptionTable;
 
 const engine = {
@@ -202,7 +217,9 @@ const engine = {
     "what computes: cpu, webgpu (a GPU), or wasm, which needs the package onnxruntime-web (default: cpu)",
   ],
   threads: [
-    ppoOptions.steps[0].optional().describe(ppoOptions.steps[0].description ?? ""),
+    count()
+      .optional()
+      .describe(count().description ?? ""),
     undefined,
     "number of engine threads (default: all cores)",
   ],

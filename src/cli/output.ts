@@ -1,7 +1,7 @@
 /** @file Text for terminals: lines, numbers, tables, columns. All that is printed for people goes through here. */
 
 import { randomUUID } from "node:crypto";
-import stringWidth from "string-width";
+import { eastAsianWidth } from "get-east-asian-width";
 import { shellQuote } from "../base/shell.ts";
 import { visible, visibleLines } from "../base/text.ts";
 
@@ -95,19 +95,43 @@ function columnsOf(stream: Stream): number | undefined {
 export const terminalWidth = (): number => Math.min(columnsOf(process.stdout) ?? 100, 160);
 
 /** Columns of a text: letters of East Asia and emoji take two. */
-export const widthOf = (text: string): number => stringWidth(plain(text));
+export function widthOf(styled: string): number {
+  const text = plain(styled);
+  if (/^[ -~]*$/.test(text)) return text.length;
+  let columns = 0;
+  for (const { segment } of graphemes().segment(text)) columns += columnsOfGrapheme(segment);
+  return columns;
+}
+
+let segmenter: Intl.Segmenter | undefined;
+
+const graphemes = (): Intl.Segmenter => {
+  segmenter ??= new Intl.Segmenter();
+  return segmenter;
+};
+
+/** As the package string-width has it, whose table of all sequences of emoji would take 10 ms of every start to read. */
+function columnsOfGrapheme(grapheme: string): number {
+  const seen = grapheme.replace(/[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cf}\p{Cs}\p{Mn}\p{Me}]/gu, "");
+  if (seen === "") return 0;
+  if (
+    /\p{RI}\p{RI}|(?!\p{RI})\p{Emoji_Presentation}|\p{Extended_Pictographic}\ufe0f|[\d#*]\ufe0f?\u20e3/u.test(grapheme)
+  )
+    return 2;
+  const [first, ...rest] = seen;
+  const wide = [first, ...rest.filter((character) => /[\p{Mc}\uff00-\uffef]/u.test(character))];
+  return wide.reduce((sum, character) => sum + eastAsianWidth(character.codePointAt(0) as number), 0);
+}
 
 export const padEnd = (text: string, width: number): string => text + " ".repeat(Math.max(0, width - widthOf(text)));
 export const padStart = (text: string, width: number): string => " ".repeat(Math.max(0, width - widthOf(text))) + text;
-
-const graphemes = new Intl.Segmenter();
 
 /** Cut to `width` columns, the last one an ellipsis. */
 export function shorten(text: string, width: number): string {
   if (widthOf(text) <= width) return text;
   let short = "";
   let columns = 1; // the ellipsis
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemes().segment(text)) {
     columns += widthOf(segment);
     if (columns > width) break;
     short += segment;
@@ -129,7 +153,7 @@ export function wrap(text: string, width: number): string[] {
       line = line ? `${line} ${word}` : word;
       continue;
     }
-    for (const { segment } of graphemes.segment(word)) {
+    for (const { segment } of graphemes().segment(word)) {
       if (widthOf(line) + widthOf(segment) > width) end();
       line += segment;
     }

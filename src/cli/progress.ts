@@ -1,6 +1,7 @@
 /** @file A progress bar at the bottom of the terminal; nothing at all where stderr is not a terminal. */
-import { SingleBar } from "cli-progress";
+import type { SingleBar } from "cli-progress";
 import { visible } from "../base/text.ts";
+import { packageRequire } from "../platform/package.ts";
 import { shorten, widthOf } from "./output.ts";
 
 /** What stands before the text: 20 of the bar and a blank; the last column stays free. */
@@ -15,7 +16,8 @@ export class Progress {
 
   constructor(enabled: boolean) {
     if (!enabled || !process.stderr.isTTY) return;
-    this.#bar = new SingleBar({
+    const { SingleBar: Bar } = packageRequire()("cli-progress"); // loaded where there is a bar to be seen
+    this.#bar = new Bar({
       stream: process.stderr,
       hideCursor: false, // a process that is killed cannot bring it back
       clearOnComplete: true,

@@ -4,7 +4,6 @@ import { ALGORITHMS } from "../algorithms/algorithm.ts";
 import type { RolloutTrainerConfig } from "../algorithms/options/ppo-options.ts";
 import { fail } from "../base/errors.ts";
 import { librarySource } from "../base/options.ts";
-import type { Prompt } from "../data/prompts.ts";
 import { withoutSecrets } from "../distributed/connection.ts";
 import { absolutePath, isDirectory, joinPath, STDIN } from "../platform/files.ts";
 import type { PromptSpec, RewardedSpec, RunRecord } from "../run/spec.ts";
@@ -20,6 +19,7 @@ import {
   PROMPT_COLUMN,
   PROMPT_FILES,
   readEngine,
+  readPromptsFrom,
   required,
 } from "./options.ts";
 import { note } from "./output.ts";
@@ -237,17 +237,6 @@ async function readAllPrompts(
       heldOut,
     },
   };
-}
-
-/** Prompts for any command; says so when somebody has to type them. */
-export async function readPromptsFrom(
-  path: string,
-  column: string | undefined,
-  onNote: (text: string) => void,
-): Promise<Prompt[]> {
-  const { readPrompts } = await import("../data/prompts.ts");
-  if (path === STDIN && process.stdin.isTTY) note("reading prompts from the terminal, one a line; Ctrl-D ends them");
-  return readPrompts(path, { column, columnOption: "--prompt-column", onNote });
 }
 
 /** A reward model's directory as a whole path, and that of a run as the checkpoint that it means today. */

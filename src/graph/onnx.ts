@@ -1,32 +1,13 @@
 /** @file From symbolic tensors to the bytes of an ONNX model. */
-import { create, toBinary } from "@bufbuild/protobuf";
-import {
-  type AttributeProto,
-  AttributeProtoSchema,
-  AttributeProto_AttributeType as AttributeType,
-  TensorProto_DataType as DataType,
-  GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProto,
-  NodeProtoSchema,
-  OperatorSetIdProtoSchema,
-  type TensorProto,
-  TensorProtoSchema,
-  TensorShapeProto_DimensionSchema,
-  TensorShapeProtoSchema,
-  TypeProto_SequenceSchema,
-  TypeProto_TensorSchema,
-  TypeProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "onnx-buf";
 import { fail } from "../base/errors.ts";
 import { lowering } from "./lower.ts";
 import { cachedAttentionOp } from "./ops/inference.ts";
 import { reshapeOp } from "./ops/shape.ts";
+import { Message } from "./protobuf.ts";
 import {
   type AttributeValue,
   type Emitter,
+  elementCount,
   isInput,
   type Node,
   type StoredNumbers,
@@ -65,14 +46,25 @@ export interface ONNXModel {
 
 /** ONNX Runtime 1.30 accepts opset 26 and IR version 13 at most; 21 and 10 have everything used here. */
 const OPSET = 21;
-const IR_VERSION = 10n;
+const IR_VERSION = 10;
 
-const dataType = {
-  float32: DataType.FLOAT,
-  int32: DataType.INT32,
-  int64: DataType.INT64,
-  int8: DataType.INT8,
-} as const;
+/** Numbers of the fields in onnx.proto, and of its enumerations. */
+const MODEL = { irVersion: 1, producerName: 2, graph: 7, opsetImport: 8 };
+const OPERATOR_SET = { domain: 1, version: 2 };
+const GRAPH = { node: 1, name: 2, initializer: 5, input: 11, output: 12 };
+const NODE = { input: 1, output: 2, name: 3, opType: 4, attribute: 5, domain: 7 };
+const ATTRIBUTE = { name: 1, f: 2, i: 3, s: 4, ints: 8, type: 20 };
+const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 };
+const TENSOR = { dims: 1, dataType: 2, floatData: 4, int32Data: 5, int64Data: 7, name: 8, rawData: 9 };
+const TENSOR_ELSEWHERE = { externalData: 13, dataLocation: 14, external: 1 };
+const STRING_PAIR = { key: 1, value: 2 };
+const VALUE_INFO = { name: 1, type: 2 };
+const TYPE = { tensor: 1, sequence: 4 };
+const TENSOR_TYPE = { elemType: 1, shape: 2 };
+const SEQUENCE_TYPE = { elemType: 1 };
+const SHAPE = { dim: 1 };
+const DIM = { value: 1, param: 2, denotation: 3 };
+const DATA_TYPE = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7 } as const;
 
 /** Name of the extra first output of {@link writeOnnx}'s `sentinel` form. */
 export const SENTINEL = "sentinel";
@@ -95,13 +87,14 @@ export interface StoredTensor {
  * @param options.lacks    ONNX operators to do without, as lower.ts says
  */
 export function writeOnnx(program: Program, options: WriteOptions = {}): ONNXModel {
-  const { graph, model, stored, inputs, outputs, opTypes } = assembleOnnx(program, options);
-  for (const tensor of stored) {
-    const data = tensor.make();
-    const rawData = bytesOf(data);
-    graph.initializer.push(create(TensorProtoSchema, { ...tensorHeader(tensor), rawData }));
+  const { graph, stored, inputs, outputs, opTypes } = assembleOnnx(program, options);
+  const { size, pieces } = modelInPieces(graph, stored);
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces()) {
+    bytes.set(piece, at);
+    at += piece.length;
   }
-  const bytes = toBinary(ModelProtoSchema, { ...model, graph });
   const types = (tensors: ReadonlyMap<string, TensorType>) =>
     new Map([...tensors].map(([name, { dtype, shape }]) => [name, { dtype, shape }])); // no tensors: the graph, and what is stored in it, can go
   return {
@@ -114,51 +107,85 @@ export function writeOnnx(program: Program, options: WriteOptions = {}): ONNXMod
   };
 }
 
-/** A program as ONNX: its graph, the model around it, and the numbers that belong into the graph. */
+/** A model of a graph, with numbers in it that are made one tensor at a time. */
+export function modelInPieces(
+  graph: Message,
+  stored: readonly StoredTensor[],
+): { size: number; pieces(): Iterable<Uint8Array> } {
+  const tensors = stored.map((tensor) => {
+    const header = tensorHeader(tensor).announce(TENSOR.rawData, bytesIn(tensor)).finish();
+    const start = new Message().announce(GRAPH.initializer, header.length + bytesIn(tensor)).finish();
+    return { tensor, start, header, size: start.length + header.length + bytesIn(tensor) };
+  });
+  const length = tensors.reduce((sum, { size }) => sum + size, graph.finish().length);
+  const head = new Message()
+    .int(MODEL.irVersion, IR_VERSION)
+    .text(MODEL.producerName, "valuehead")
+    .message(MODEL.opsetImport, operatorSet("", OPSET))
+    .message(MODEL.opsetImport, operatorSet("com.microsoft", 1))
+    .announce(MODEL.graph, length)
+    .finish();
+  return {
+    size: head.length + length,
+    *pieces() {
+      yield head;
+      yield graph.finish();
+      for (const { tensor, start, header } of tensors) {
+        yield start;
+        yield header;
+        yield bytesOf(tensor.make());
+      }
+    },
+  };
+}
+
+const operatorSet = (domain: string, version: number) =>
+  new Message().text(OPERATOR_SET.domain, domain).int(OPERATOR_SET.version, version);
+
+/** A program as ONNX: its graph, and the numbers that belong into it. */
 export function assembleOnnx(program: Program, options: WriteOptions = {}) {
   const { free = [] } = program;
   const { lacks = new Set() } = options;
-  const nodes: NodeProto[] = [];
-  const initializers: TensorProto[] = [];
+  const graph = new Message();
+  const nodes: string[] = []; // the operator of each
+  const initializers: Message[] = [];
   const stored: StoredTensor[] = [];
   const inputs = new Map<string, TensorType>();
   const names = new Map<Tensor, string>();
   const constants = new Map<string, string>();
   let counter = 0; // generated names begin with a dot, so that they cannot clash
 
-  const initializer = (key: string, make: (name: string) => TensorProto): string => {
+  const initializer = (
+    key: string,
+    type: number,
+    sizes: readonly number[],
+    values: (tensor: Message) => Message,
+  ): string => {
     let name = constants.get(key);
     if (name === undefined) {
       name = `.c${constants.size}`;
       constants.set(key, name);
-      initializers.push(make(name));
+      initializers.push(values(tensorOf(type, sizes)).text(TENSOR.name, name));
     }
     return name;
   };
   const emitter: Emitter = {
     node: (opType, ins, outs, attrs = {}, domain = "") => {
-      const attribute = Object.entries(attrs).map(([name, value]) => attributeProto(name, value));
-      nodes.push(
-        create(NodeProtoSchema, { name: `n${nodes.length}`, opType, domain, input: ins, output: outs, attribute }),
-      );
+      const node = new Message();
+      for (const name of ins) node.text(NODE.input, name);
+      for (const name of outs) node.text(NODE.output, name);
+      node.text(NODE.name, `n${nodes.length}`).text(NODE.opType, opType);
+      for (const [name, value] of Object.entries(attrs)) node.message(NODE.attribute, attribute(name, value));
+      graph.message(GRAPH.node, node.text(NODE.domain, domain));
+      nodes.push(opType);
     },
     temp: () => `.t${counter++}`,
     int64: (values) =>
-      initializer(`i${values}`, (name) =>
-        create(TensorProtoSchema, {
-          name,
-          dataType: DataType.INT64,
-          dims: [BigInt(values.length)],
-          int64Data: values.map(BigInt),
-        }),
-      ),
-    uint8: (value) =>
-      initializer(`u${value}`, (name) =>
-        create(TensorProtoSchema, { name, dataType: DataType.UINT8, dims: [], int32Data: [value] }),
-      ),
+      initializer(`i${values}`, DATA_TYPE.int64, [values.length], (tensor) => tensor.ints(TENSOR.int64Data, values)),
+    uint8: (value) => initializer(`u${value}`, DATA_TYPE.uint8, [], (tensor) => tensor.ints(TENSOR.int32Data, [value])),
     float: (value, sizes = []) => {
-      const scalar = initializer(`f${value}`, (name) =>
-        create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [], floatData: [value] }),
+      const scalar = initializer(`f${value}`, DATA_TYPE.float32, [], (tensor) =>
+        tensor.floats(TENSOR.floatData, [value]),
       );
       if (sizes.length === 0) return scalar;
       const full = `.t${counter++}`;
@@ -166,13 +193,8 @@ export function assembleOnnx(program: Program, options: WriteOptions = {}) {
       return full;
     },
     floats: (values) =>
-      initializer(`v${values}`, (name) =>
-        create(TensorProtoSchema, {
-          name,
-          dataType: DataType.FLOAT,
-          dims: [BigInt(values.length)],
-          floatData: [...values],
-        }),
+      initializer(`v${values}`, DATA_TYPE.float32, [values.length], (tensor) =>
+        tensor.floats(TENSOR.floatData, values),
       ),
     free,
   };
@@ -235,37 +257,24 @@ export function assembleOnnx(program: Program, options: WriteOptions = {}) {
     outputs.set(name, t);
   }
 
-  const valueInfos = (values: ReadonlyMap<string, TensorType>) =>
-    [...values].map(([name, t]) => valueInfo(name, t, program));
-  const graph = create(GraphProtoSchema, {
-    name: program.name,
-    node: nodes,
-    initializer: initializers,
-    input: valueInfos(inputs),
-    output: [...(options.sentinel ? [sentinelInfo()] : []), ...valueInfos(outputs)],
-  });
-  const model = create(ModelProtoSchema, {
-    irVersion: IR_VERSION,
-    producerName: "valuehead",
-    opsetImport: [
-      create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
-      create(OperatorSetIdProtoSchema, { domain: "com.microsoft", version: 1n }),
-    ],
-  });
-  const opTypes = new Set(nodes.map((n) => n.opType));
-  return { graph, model, stored, inputs, outputs, opTypes };
+  graph.text(GRAPH.name, program.name);
+  for (const tensor of initializers) graph.message(GRAPH.initializer, tensor);
+  for (const [name, t] of inputs) graph.message(GRAPH.input, valueInfo(name, t, program));
+  if (options.sentinel) graph.message(GRAPH.output, sentinelInfo());
+  for (const [name, t] of outputs) graph.message(GRAPH.output, valueInfo(name, t, program));
+  return { graph, stored, inputs, outputs, opTypes: new Set(nodes) };
 }
 
 /**
  * No free axis may be among the sizes that an operation has as constants. A reshape sees to that itself, and what lower.ts makes
  * of cached attention holds sizes of heads alone.
  */
-function checkFree(program: string, { op }: Node, emitted: readonly NodeProto[], free: readonly string[]): void {
-  const sized = emitted.find(({ opType }) => opType === "Reshape" || opType === "Expand");
+function checkFree(program: string, { op }: Node, emitted: readonly string[], free: readonly string[]): void {
+  const sized = emitted.find((opType) => opType === "Reshape" || opType === "Expand");
   if (!sized || op === cachedAttentionOp || op === reshapeOp) return;
   fail("shape", {
     where: `program ${program}`,
-    found: `${sized.opType}, which has sizes among its constants, and free axes ${free.join(", ")}`,
+    found: `${sized}, which has sizes among its constants, and free axes ${free.join(", ")}`,
     expected: "operations that take any size",
     fix: "take an operation without sizes, or leave no axis free",
   });
@@ -288,51 +297,67 @@ function usedTensors(outputs: readonly Tensor[], cuts?: ReadonlyMap<Tensor, stri
   return { tensors, nodes: [...nodes].sort((a, b) => a.id - b.id) };
 }
 
-function attributeProto(name: string, value: AttributeValue): AttributeProto {
-  if (typeof value === "number")
-    return create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });
-  if (typeof value === "string")
-    return create(AttributeProtoSchema, { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) });
-  if ("float" in value) return create(AttributeProtoSchema, { name, type: AttributeType.FLOAT, f: value.float });
-  return create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });
+function attribute(name: string, value: AttributeValue): Message {
+  const message = new Message().text(ATTRIBUTE.name, name);
+  if (typeof value === "number") return message.int(ATTRIBUTE.i, value).int(ATTRIBUTE.type, ATTRIBUTE_TYPE.int);
+  if (typeof value === "string") return message.text(ATTRIBUTE.s, value).int(ATTRIBUTE.type, ATTRIBUTE_TYPE.string);
+  if ("float" in value) return message.float(ATTRIBUTE.f, value.float).int(ATTRIBUTE.type, ATTRIBUTE_TYPE.float);
+  for (const one of value) message.int(ATTRIBUTE.ints, one);
+  return message.int(ATTRIBUTE.type, ATTRIBUTE_TYPE.ints);
 }
 
 /** ONNX is little-endian, as is all we run on. */
 export const bytesOf = (data: StoredNumbers) =>
   new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
 
+/** Bytes of the numbers of a stored tensor. */
+export const bytesIn = ({ type }: StoredTensor) => elementCount(type) * (type.dtype === "int8" ? 1 : 4);
+
+function tensorOf(type: number, sizes: readonly number[]): Message {
+  const tensor = new Message();
+  for (const size of sizes) tensor.int(TENSOR.dims, size);
+  return tensor.int(TENSOR.dataType, type);
+}
+
 /** A tensor of a file but for its numbers. */
-export const tensorHeader = ({ name, type: { dtype, shape } }: StoredTensor) =>
-  create(TensorProtoSchema, { name, dataType: dataType[dtype], dims: shape.map((d) => BigInt(d.size)) });
+const tensorHeader = ({ name, type: { dtype, shape } }: StoredTensor) =>
+  tensorOf(
+    DATA_TYPE[dtype],
+    shape.map(({ size }) => size),
+  ).text(TENSOR.name, name);
 
-function tensorType(t: TensorType, { free = [], axisNames = {} }: Pick<Program, "free" | "axisNames">) {
-  // dim_value carries the size ONNX Runtime plans with; the axis name goes into the denotation beside it.
-  const dim = t.shape.map((d) =>
-    create(TensorShapeProto_DimensionSchema, {
-      value: free.includes(d.name)
-        ? { case: "dimParam", value: axisNames[d.name] ?? d.name }
-        : { case: "dimValue", value: BigInt(d.size) },
-      denotation: d.name,
-    }),
-  );
-  return create(TypeProto_TensorSchema, {
-    elemType: dataType[t.dtype],
-    shape: create(TensorShapeProtoSchema, { dim }),
-  });
+/** Adds a tensor to a graph whose numbers lie in another file. */
+export function addElsewhere(graph: Message, stored: StoredTensor, file: string, offset: number): void {
+  const tensor = tensorHeader(stored);
+  const place = { location: file, offset: String(offset), length: String(bytesIn(stored)) };
+  for (const [key, value] of Object.entries(place))
+    tensor.message(
+      TENSOR_ELSEWHERE.externalData,
+      new Message().text(STRING_PAIR.key, key).text(STRING_PAIR.value, value),
+    );
+  graph.message(GRAPH.initializer, tensor.int(TENSOR_ELSEWHERE.dataLocation, TENSOR_ELSEWHERE.external));
 }
 
-function valueInfo(name: string, t: TensorType, program: Program): ValueInfoProto {
-  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType(t, program) } });
-  return create(ValueInfoProtoSchema, { name, type });
+function tensorType(t: TensorType, { free = [], axisNames = {} }: Pick<Program, "free" | "axisNames">): Message {
+  // The size is what ONNX Runtime plans with; the axis name goes into the denotation beside it.
+  const shape = new Message();
+  for (const { name, size } of t.shape) {
+    const dim = new Message();
+    if (free.includes(name)) dim.text(DIM.param, axisNames[name] ?? name);
+    else dim.int(DIM.value, size);
+    shape.message(SHAPE.dim, dim.text(DIM.denotation, name));
+  }
+  return new Message().int(TENSOR_TYPE.elemType, DATA_TYPE[t.dtype]).message(TENSOR_TYPE.shape, shape);
 }
 
-function sentinelInfo(): ValueInfoProto {
-  const elemType = create(TypeProtoSchema, {
-    value: { case: "tensorType", value: tensorType({ dtype: "float32", shape: [] }, {}) },
-  });
-  const sequence = create(TypeProto_SequenceSchema, { elemType });
-  return create(ValueInfoProtoSchema, {
-    name: SENTINEL,
-    type: create(TypeProtoSchema, { value: { case: "sequenceType", value: sequence } }),
-  });
+function valueInfo(name: string, t: TensorType, program: Program): Message {
+  const type = new Message().message(TYPE.tensor, tensorType(t, program));
+  return new Message().text(VALUE_INFO.name, name).message(VALUE_INFO.type, type);
+}
+
+function sentinelInfo(): Message {
+  const scalar = new Message().message(TYPE.tensor, tensorType({ dtype: "float32", shape: [] }, {}));
+  const sequence = new Message().message(SEQUENCE_TYPE.elemType, scalar);
+  const type = new Message().message(TYPE.sequence, sequence);
+  return new Message().text(VALUE_INFO.name, SENTINEL).message(VALUE_INFO.type, type);
 }

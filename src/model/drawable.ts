@@ -8,8 +8,10 @@ import { KeptSet } from "./kept-set.ts";
 
 /** The ids of a model's vocabulary that the tokenizer has a token for; undefined: all of them. */
 export function drawableIds(tokenizer: Pick<Tokenizer, "has">, vocabSize: number): KeptSet | undefined {
-  const ids = Int32Array.from({ length: vocabSize }, (_, id) => id).filter((id) => tokenizer.has(id));
-  return ids.length === vocabSize ? undefined : KeptSet.of(ids, vocabSize);
+  const ids = new Int32Array(vocabSize);
+  let count = 0;
+  for (let id = 0; id < vocabSize; id++) if (tokenizer.has(id)) ids[count++] = id;
+  return count === vocabSize ? undefined : KeptSet.of(ids.slice(0, count), vocabSize);
 }
 
 /** The same with the tokenizer in a model's directory; undefined also where there is none that can be read. */

@@ -12,7 +12,7 @@ import { pathToFileURL } from "node:url";
 import { createGunzip } from "node:zlib";
 import { endsTooEarly } from "../base/bytes.ts";
 import { type ErrorKind, fail, messageOf } from "../base/errors.ts";
-import { parseJson } from "../base/json.ts";
+import { jsonOf } from "../base/json.ts";
 import { codeOf, readError } from "./file-errors.ts";
 
 export * from "./file-writing.ts";
@@ -153,25 +153,7 @@ export async function readBytes(path: string, kind: ErrorKind = "checkpoint"): P
 
 /** A JSON file. Errors give line and column if the parser reports them. */
 export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
-  const text = await readText(path, kind);
-  try {
-    return parseJson(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
-  } catch (error) {
-    const message = messageOf(error);
-    const at = /end of JSON/.test(message) ? text.length : Number(/position (\d+)/.exec(message)?.[1] ?? Number.NaN);
-    const before = text.slice(0, at).split("\n");
-    const place = Number.isNaN(at) ? "" : `, line ${before.length}, column ${before[before.length - 1].length + 1}`;
-    return fail(
-      kind,
-      {
-        where: `${path}${place}`,
-        found: text.trim() === "" ? "an empty file" : `broken JSON (${message})`,
-        expected: "a JSON document",
-        fix: "correct the file, or copy or download it again",
-      },
-      error,
-    );
-  }
+  return jsonOf(await readText(path, kind), path, kind);
 }
 
 /** Characters of the longest line that is read: a small .gz may hold a line that fits in no memory. */

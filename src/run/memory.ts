@@ -1,7 +1,8 @@
 /** @file Whether a run fits in memory, told before it starts, and which option would make it fit. */
 
-import { LORA_RANK, type LoRAOptions, withAskedAdapter } from "../algorithms/options/lora.ts";
+import { type LoRAOptions, withAskedAdapter } from "../algorithms/options/lora.ts";
 import type { PPOConfig } from "../algorithms/options/ppo-options.ts";
+import { LORA_DEFAULTS } from "../model/adapter.ts";
 import type { Architecture } from "../model/family.ts";
 import {
   bytesInWords,
@@ -91,7 +92,7 @@ export function fittingOptions(
   const frozen = layers.flatMap((n) =>
     both.map((change) => ({ ...change, ...recompute, frozenLayers: options.frozenLayers + n })),
   );
-  const adapter = { lora: LORA_RANK };
+  const adapter = { lora: LORA_DEFAULTS.rank };
   const adapted = [adapter, ...[{}, ...both].map((change) => ({ ...change, ...recompute, ...adapter }))];
   const candidates: Partial<MemoryOptions>[] = [
     ...micro,

@@ -23,9 +23,6 @@ export interface AddedToken {
 /** A stretch of text between tokens, or a token; `start` is its place in the text that was searched. */
 export type Found = { start: number; text: string } | { id: number };
 
-const ENDS_WITH_WORD = new RegExp(`[${WORD}]$`, "u");
-const STARTS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
-
 /** Finds the tokens in a text; of those that begin at one place the longest counts. */
 export type Finder = (text: string) => Found[];
 
@@ -50,6 +47,10 @@ function finder(all: [string, AddedToken][]): Finder | null {
   const byContent = new Map(tokens);
   const contents = [...byContent.keys()].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(contents.map(escapePattern).join("|"), "gu");
+  const edges = tokens.some(([, token]) => token.single_word) && {
+    last: new RegExp(`[${WORD}]$`, "u"),
+    first: new RegExp(`^[${WORD}]`, "u"),
+  };
   return (text) => {
     const found: Found[] = [];
     let done = 0;
@@ -58,9 +59,9 @@ function finder(all: [string, AddedToken][]): Finder | null {
       let start = match.index;
       let end = start + match[0].length;
       if (
+        edges &&
         token.single_word &&
-        (ENDS_WITH_WORD.test(text.slice(Math.max(0, start - 2), start)) ||
-          STARTS_WITH_WORD.test(text.slice(end, end + 2)))
+        (edges.last.test(text.slice(Math.max(0, start - 2), start)) || edges.first.test(text.slice(end, end + 2)))
       )
         continue;
       if (token.lstrip) start = Math.max(done, start - spacesBefore(text, start));

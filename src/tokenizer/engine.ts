@@ -119,8 +119,15 @@ export class Engine {
   }
 }
 
-/** Content to id of the model's vocabulary, every part of it and of the added tokens checked. */
-export function checkedVocabulary(json: TokenizerJSON, where: string): Map<string, number> {
+/**
+ * Content to id of the model's vocabulary, every part of it and of the added tokens checked.
+ * @param known what this made of the same vocabulary
+ */
+export function checkedVocabulary(
+  json: TokenizerJSON,
+  where: string,
+  known?: Map<string, number>,
+): Map<string, number> {
   const bad = (found: string, expected: string): never =>
     fail("checkpoint", {
       where,
@@ -138,16 +145,21 @@ export function checkedVocabulary(json: TokenizerJSON, where: string): Map<strin
     return bad("added_tokens that are no tokens", "a list of objects with id and content");
   if (Array.isArray(vocab) && !vocab.every(Array.isArray))
     return bad("a model.vocab that lists no pieces", "a list of pairs");
-  // Unigram models list [piece, score] pairs: the id is the place in the list.
-  const entries: [string, unknown][] = Array.isArray(vocab)
-    ? vocab.map((piece, id) => [String(piece[0]), id])
-    : Object.entries(vocab);
-  const tokens = added.map((token): [string, unknown] => [token.content, token.id]);
-  if (entries.length + tokens.length === 0) return bad("an empty vocabulary", "at least one token");
-  for (const [content, id] of [...entries, ...tokens]) {
-    if (!Number.isInteger(id) || (id as number) < 0) {
-      return bad(`id ${JSON.stringify(id)} for token ${JSON.stringify(content)}`, "a whole number from 0");
-    }
+  const check = (content: string, id: unknown) => {
+    if (!Number.isInteger(id) || (id as number) < 0)
+      bad(`id ${JSON.stringify(id)} for token ${JSON.stringify(content)}`, "a whole number from 0");
+  };
+  const ids = known ?? new Map<string, number>();
+  if (!known) {
+    // Unigram models list [piece, score] pairs: the id is the place in the list.
+    if (Array.isArray(vocab)) for (const [id, [piece]] of vocab.entries()) ids.set(String(piece), id);
+    else
+      for (const content of Object.keys(vocab)) {
+        check(content, vocab[content]);
+        ids.set(content, vocab[content]);
+      }
   }
-  return new Map(entries as [string, number][]);
+  if (ids.size + added.length === 0) return bad("an empty vocabulary", "at least one token");
+  for (const { content, id } of added) check(content, id);
+  return ids;
 }

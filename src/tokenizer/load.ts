@@ -1,5 +1,6 @@
 /** @file A tokenizer from the files of a Hugging Face checkpoint directory. */
 import { fail } from "../base/errors.ts";
+import { jsonOf } from "../base/json.ts";
 import { shellQuote } from "../base/shell.ts";
 import { exists, isDirectory, joinPath, listDirectory, readBytes, readJson, readText } from "../platform/files.ts";
 import { Tokenizer, type TokenizerConfig, type TokenizerJSON } from "./tokenizer.ts";
@@ -38,11 +39,12 @@ export function tokenizerFiles(available: readonly string[]): string[] {
   );
 }
 
-async function readCompanions(dir: string): Promise<Map<string, Uint8Array>> {
+async function readCompanions(dir: string, there: readonly string[]): Promise<Map<string, Uint8Array>> {
   const templates = joinPath(dir, MORE_TEMPLATES);
   const more = (await isDirectory(templates)) ? await listDirectory(templates) : [];
+  const beside = COMPANIONS.filter((name) => there.includes(name));
   const companions = new Map<string, Uint8Array>();
-  for (const name of tokenizerFiles([...COMPANIONS, ...more.map((template) => `${MORE_TEMPLATES}/${template}`)])) {
+  for (const name of tokenizerFiles([...beside, ...more.map((template) => `${MORE_TEMPLATES}/${template}`)])) {
     const path = joinPath(dir, name);
     if ((await exists(path)) && !(await isDirectory(path))) companions.set(name, await readBytes(path));
   }
@@ -60,18 +62,19 @@ const MODEL_CLASSES: Record<string, string> = { gpt2: "GPT2Tokenizer" };
  * @throws checkpoint - no tokenizer files, or one that is not what its name says
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
-  const files = new Map<string, string>();
-  for (const name of FILES) {
+  const there = (await isDirectory(dir)) ? await listDirectory(dir) : [];
+  const found = FILES.filter((name) => there.includes(name)).map(async (name): Promise<[string, string][]> => {
     const path = joinPath(dir, name);
-    if (await exists(path)) files.set(name, await readText(path));
-  }
-  const companions = await readCompanions(dir);
+    return (await exists(path)) ? [[name, await readText(path)]] : []; // a link may lead nowhere
+  });
+  const files = new Map((await Promise.all(found)).flat());
+  const companions = await readCompanions(dir, there);
   const object = (name: string) => readObject(dir, files, name);
-  const config = ((await object("tokenizer_config.json")) ?? {}) as TokenizerConfig;
-  const specialTokensMap = (await object("special_tokens_map.json")) as TokenizerConfig | undefined;
-  const addedTokens = (await object("added_tokens.json")) as Record<string, number> | undefined;
+  const config = (object("tokenizer_config.json") ?? {}) as TokenizerConfig;
+  const specialTokensMap = object("special_tokens_map.json") as TokenizerConfig | undefined;
+  const addedTokens = object("added_tokens.json") as Record<string, number> | undefined;
   const modelClass = config.tokenizer_class ? undefined : await classOfModel(dir);
-  const json = (await object("tokenizer.json")) as TokenizerJSON | undefined;
+  const json = object("tokenizer.json") as TokenizerJSON | undefined;
   if (json !== undefined) {
     const sources = { specialTokensMap, addedTokens, modelClass };
     return Tokenizer.fromJson(json, config, { where: joinPath(dir, "tokenizer.json"), files, companions, sources });
@@ -84,7 +87,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     return Tokenizer.fromJson(parts, known ? config : { ...config, tokenizer_class: fallback }, origin);
   };
   if (files.has("vocab.json") && files.has("merges.txt")) {
-    return older("vocab.json", await bytePairs(dir, files), "GPT2Tokenizer");
+    return older("vocab.json", bytePairs(dir, files), "GPT2Tokenizer");
   }
   if (files.has("vocab.txt")) return older("vocab.txt", wordPieces(files.get("vocab.txt") as string), "BertTokenizer");
   const binary: string[] = [];
@@ -124,8 +127,8 @@ function wordPieces(text: string): TokenizerJSON {
 }
 
 /** GPT-2's older pair of files as parts of a `tokenizer.json`. */
-async function bytePairs(dir: string, files: ReadonlyMap<string, string>): Promise<TokenizerJSON> {
-  const vocab = (await readObject(dir, files, "vocab.json")) as Record<string, number>;
+function bytePairs(dir: string, files: ReadonlyMap<string, string>): TokenizerJSON {
+  const vocab = readObject(dir, files, "vocab.json") as Record<string, number>;
   const merges: [string, string][] = [];
   files
     .get("merges.txt")!
@@ -147,10 +150,11 @@ async function bytePairs(dir: string, files: ReadonlyMap<string, string>): Promi
 }
 
 /** The JSON object in a file that was found, undefined for one that was not. */
-async function readObject(dir: string, files: ReadonlyMap<string, string>, name: string): Promise<object | undefined> {
-  if (!files.has(name)) return undefined;
+function readObject(dir: string, files: ReadonlyMap<string, string>, name: string): object | undefined {
+  const text = files.get(name);
+  if (text === undefined) return undefined;
   const path = joinPath(dir, name);
-  const value = await readJson(path);
+  const value = jsonOf(text, path, "checkpoint");
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     fail("checkpoint", {
       where: path,

@@ -66,25 +66,23 @@ function strip(left: boolean, right: boolean): Normalizer {
   };
 }
 
-const NMT_CONTROL = /(?![\t\n\f\r\u0080-\u008e\u0090-\u009e])\p{Cc}/gu;
-const NMT_SPACES = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/gu;
-
 /** SentencePiece's nmt_nfkc without the NFKC. */
 function nmt(text: string): string {
-  return text.replace(NMT_CONTROL, (control) => (control === "\0" ? control : "")).replace(NMT_SPACES, " ");
+  return text
+    .replace(/(?![\t\n\f\r\u0080-\u008e\u0090-\u009e])\p{Cc}/gu, (control) => (control === "\0" ? control : ""))
+    .replace(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/gu, " ");
 }
 
-const BERT_CONTROL = /(?![\t\n\r])[\ufffd\p{Cc}\p{Cf}\p{Cn}\p{Co}]/gu;
 const BERT_CHINESE =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
-const ANY_SPACE = new RegExp(WHITE_SPACE, "gu");
 
 function bert(json: TokenizerPartJSON): Normalizer {
   const lower = json.lowercase !== false;
   const accents = json.strip_accents ?? lower;
+  const [control, space] = [/(?![\t\n\r])[\ufffd\p{Cc}\p{Cf}\p{Cn}\p{Co}]/gu, new RegExp(WHITE_SPACE, "gu")];
   return (text) => {
     let t = text;
-    if (json.clean_text !== false) t = t.replace(BERT_CONTROL, "").replace(ANY_SPACE, " ");
+    if (json.clean_text !== false) t = t.replace(control, "").replace(space, " ");
     if (json.handle_chinese_chars !== false) t = t.replace(BERT_CHINESE, " $& ");
     if (accents) t = t.normalize("NFD").replace(/\p{Mn}/gu, "");
     return lower ? lowercase(t) : t;

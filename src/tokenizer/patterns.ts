@@ -5,9 +5,11 @@
 import * as library from "@huggingface/tokenizers";
 
 /** Its type declarations cannot be resolved by Node's rules. */
-const { SplitPreTokenizer } = library as unknown as {
+const PatternMaker = (library as unknown as Patterns).SplitPreTokenizer;
+
+interface Patterns {
   SplitPreTokenizer: new (json: object) => { pattern: RegExp | null };
-};
+}
 
 /** White space as Rust's `char::is_whitespace` and \s have it. */
 export const WHITE_SPACE = "\\p{White_Space}";
@@ -33,11 +35,12 @@ export const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 export const PUNCTUATION = "!-\\/:-@\\[-`{-~\\p{P}";
 
 /** GPT-2's pre-tokenizer (Radford et al. 2019). */
-export const GPT2_WORDS = new RegExp(
-  `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${WHITE_SPACE}\\p{L}\\p{N}]+` +
-    `|${WHITE_SPACE}+(?!\\P{White_Space})|${WHITE_SPACE}+`,
-  "gu",
-);
+export const gpt2Words = () =>
+  new RegExp(
+    `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${WHITE_SPACE}\\p{L}\\p{N}]+` +
+      `|${WHITE_SPACE}+(?!\\P{White_Space})|${WHITE_SPACE}+`,
+    "gu",
+  );
 
 /** A pattern as `tokenizer.json` writes it: `{ String }`, `{ Regex }` or the bare string of older files. */
 export type PatternJSON = { String?: string; Regex?: string } | string | undefined;
@@ -48,7 +51,7 @@ export function compilePattern(json: PatternJSON): RegExp {
   if (literal !== undefined) return new RegExp(escapePattern(literal), "gu");
   if (typeof json === "object" && json.Regex !== undefined) {
     // The library's translation of Oniguruma's syntax; nothing else of its pre-tokenizer is used.
-    const { pattern } = new SplitPreTokenizer({ type: "Split", pattern: json, behavior: "Isolated", invert: false });
+    const { pattern } = new PatternMaker({ type: "Split", pattern: json, behavior: "Isolated", invert: false });
     if (pattern !== null) {
       // Ignoring case, Oniguruma takes U+017F for an s and U+212A for a k.
       const source = pattern.source.replaceAll("[sS]", "[sS\\u017F]").replaceAll("[kK]", "[kK\\u212A]");

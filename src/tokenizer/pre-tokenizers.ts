@@ -1,6 +1,6 @@
 /** @file The pre-tokenizers of a `tokenizer.json`: where a text is cut before the model sees it. */
 import type { TokenizerPartJSON } from "./parts.ts";
-import { compilePattern, GPT2_WORDS, type PatternJSON, PUNCTUATION, WHITE_SPACE, WORD } from "./patterns.ts";
+import { compilePattern, gpt2Words, type PatternJSON, PUNCTUATION, WHITE_SPACE, WORD } from "./patterns.ts";
 import { spellBytes } from "./spelling.ts";
 
 /** A part of the text; `first` if the text begins with it. */
@@ -64,7 +64,7 @@ function step(json: TokenizerPartJSON, last: boolean): Step {
 }
 
 function byteLevel(json: TokenizerPartJSON, last: boolean): Step {
-  const words = json.use_regex === false ? (pieces: Piece[]) => pieces : cut(GPT2_WORDS, "Isolated");
+  const words = json.use_regex === false ? (pieces: Piece[]) => pieces : cut(gpt2Words(), "Isolated");
   const prefix = json.add_prefix_space !== false; // tokenizers' default is true
   return (pieces) => {
     const spaced = prefix ? pieces.map((p) => (p.text.startsWith(" ") ? p : { ...p, text: ` ${p.text}` })) : pieces;

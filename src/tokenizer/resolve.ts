@@ -234,9 +234,11 @@ function addTokens(
   named: ReadonlySet<string>,
 ): AddedToken[] {
   const { vocab } = json.model;
-  const own = Array.isArray(vocab) ? new Map(vocab.map(([piece], id) => [piece, id])) : new Map(Object.entries(vocab));
+  const own: Readonly<Record<string, number>> = Array.isArray(vocab)
+    ? Object.fromEntries(vocab.map(([piece], id) => [piece, id]))
+    : vocab;
   const fresh: AddedToken[] = [];
-  let next = own.size;
+  let next = Object.keys(own).length;
   for (const token of added) next = Math.max(next, token.id + 1);
   for (const token of toAdd) {
     const content = contentOf(token);
@@ -246,7 +248,8 @@ function addTokens(
         ? { special: true, normalized: false }
         : { ...token, special: token.special || named.has(content) };
     const place = added.findIndex((old) => old.content === content);
-    const id = place >= 0 ? added[place].id : (own.get(content) ?? next);
+    const isOwn = Object.hasOwn(own, content);
+    const id = place >= 0 ? added[place].id : isOwn ? own[content] : next;
     const entry = {
       single_word: false,
       lstrip: false,
@@ -259,7 +262,7 @@ function addTokens(
     if (place >= 0) added[place] = entry;
     else {
       added.push(entry);
-      if (!own.has(content)) fresh.push(entry);
+      if (!isOwn) fresh.push(entry);
     }
     next = Math.max(next, id + 1);
   }

@@ -99,11 +99,11 @@ export class Tokenizer {
 
   private constructor(given: TokenizerJSON, config: TokenizerConfig, origin: TokenizerOrigin) {
     this.where = origin.where ?? "tokenizer";
-    checkedVocabulary(given, this.where);
+    const own = checkedVocabulary(given, this.where);
     const { json, named, appended } = this.#built(() =>
       resolveTokenizer({ isFast: true, ...origin.sources, where: this.where, json: given, config }),
     );
-    const vocab = checkedVocabulary(json, this.where);
+    const vocab = checkedVocabulary(json, this.where, json.model.vocab === given.model.vocab ? own : undefined);
     this.#json = json;
     this.#isPatterned = [json.normalizer, json.pre_tokenizer, json.decoder].some(hasPattern);
     this.#engine = this.#built(() =>

@@ -2,14 +2,11 @@
 import { z } from "zod";
 import { fail, ValueheadError } from "../../base/errors.ts";
 import { choice, count, onOff, positive } from "../../base/option-values.ts";
-import { type LoRAConfig, loraConfig } from "../../model/adapter.ts";
+import { LORA_DEFAULTS, type LoRAConfig, loraConfig } from "../../model/adapter.ts";
 import type { Architecture, ModelConfig } from "../../model/family.ts";
 import type { CausalLMWithValueHead } from "../../model/model.ts";
 import { parameterTable } from "../../model/parameters.ts";
 import type { PPOConfig } from "./config-type.ts";
-
-/** What `--lora` without a rank means. */
-export const LORA_RANK = 16;
 
 const LAYERS = /^(\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*)?$/;
 
@@ -99,7 +96,7 @@ function checkBase({ adapter }: Pick<Architecture, "adapter">, { basePrecision }
     where: "basePrecision",
     found: `${basePrecision}, and no adapter`,
     expected: "an adapter on top: weights in int8 are not trained",
-    fix: `add lora (lora ${LORA_RANK}), or leave basePrecision out`,
+    fix: `add lora (lora ${LORA_DEFAULTS.rank}), or leave basePrecision out`,
   });
 }
 

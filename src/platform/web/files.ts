@@ -1,7 +1,7 @@
 /** @file Files of a tab: its store, and what comes with the package, which is fetched when it is first read. */
 import { endsTooEarly } from "../../base/bytes.ts";
 import { type ErrorKind, fail, messageOf } from "../../base/errors.ts";
-import { parseJson } from "../../base/json.ts";
+import { jsonOf } from "../../base/json.ts";
 import type { ByteSource } from "../files.ts";
 import { readError } from "./file-errors.ts";
 import { fetchPackaged, isPackaged, listPackaged } from "./package.ts";
@@ -114,14 +114,7 @@ export async function readBytes(path: string, kind: ErrorKind = "checkpoint"): P
 
 /** A JSON file. */
 export async function readJson(path: string, kind: ErrorKind = "checkpoint"): Promise<unknown> {
-  const text = await readText(path, kind);
-  try {
-    return parseJson(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
-  } catch (error) {
-    const found = text.trim() === "" ? "an empty file" : `broken JSON (${messageOf(error)})`;
-    const fix = "correct the file, or copy or download it again";
-    return fail(kind, { where: path, found, expected: "a JSON document", fix }, error);
-  }
+  return jsonOf(await readText(path, kind), path, kind);
 }
 
 /** The path that means standard input, which a tab does not have. */

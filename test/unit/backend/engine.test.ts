@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Backend, Executable } from "../../../src/backend/backend.ts";
 import { Engine, MIN_WORKING_BYTES, SESSIONS_OF_LARGEST } from "../../../src/backend/engine.ts";
-import type { Program } from "../../../src/graph/onnx.ts";
+import { type ONNXModel, type Program, writeOnnx } from "../../../src/graph/onnx.ts";
 import { add, exp, mul, scale } from "../../../src/graph/ops/index.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { workingBytes } from "../../../src/graph/work.ts";
@@ -36,7 +36,17 @@ class Recorder implements Backend {
   compiling = async (_name: string) => {};
   running = async (_name: string) => {};
 
-  async compile({ name }: Program): Promise<Executable> {
+  /** What was written, and what was compiled. */
+  readonly models: { written: ONNXModel[]; compiled: (ONNXModel | undefined)[] } = { written: [], compiled: [] };
+
+  onnx(program: Program): ONNXModel {
+    const model = writeOnnx(program);
+    this.models.written.push(model);
+    return model;
+  }
+
+  async compile({ name }: Program, model?: ONNXModel): Promise<Executable> {
+    this.models.compiled.push(model);
     this.events.push(`compile ${name}`);
     await this.compiling(name);
     return {
@@ -103,6 +113,16 @@ describe("Engine", () => {
     await Promise.all([use(engine, "a", 80), use(engine, "a", 80), use(engine, "b", 160)]);
     expect(backend.events.filter((event) => event.startsWith("compile"))).toEqual(["compile a", "compile b"]);
     expect(backend.events.filter((event) => event === "run a")).toHaveLength(2);
+  });
+
+  it("writes a program once, to know it and to compile it, and knows the same object without", async () => {
+    const backend = new Recorder();
+    const engine = Engine.over(backend);
+    const [first, same, other] = [program(10), program(10), program(20)];
+    for (const one of [first, first, same, same, other]) await engine.run(one, {}, {});
+    const { written, compiled } = backend.models;
+    expect(written.map(({ inputs }) => inputs.get("x")?.shape[0].size)).toEqual([10, 10, 20]);
+    expect(compiled).toEqual([written[0], written[2]]);
   });
 
   it("tells every run that a program does not compile, and tries again at the next", async () => {

@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import stringWidth from "string-width";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import {
   fittingColumns,
@@ -95,6 +96,28 @@ describe("letters of two columns and emoji keep columns straight", () => {
       expect(widthOf(line)).toBeLessThanOrEqual(5);
     expect(wrap(`${family.repeat(3)}`, 2)).toEqual([family, family, family]);
     expect(padEnd("\u65e5", 4)).toBe("\u65e5  ");
+  });
+
+  it("widths are those of string-width", () => {
+    const texts = [
+      ...["Ångström", "naïve — “quoted”…", "Добрый день", "مرحبا", "שלום", "สวัสดีครับ", "नमस्ते", "tiếng Việt"],
+      ...["漢字かなカナ", "ｶﾞｷﾞﾊﾟ", "ＡＢＣ１２３", "한국어", "한글".normalize("NFD"), "中文，标点。", "𠮷野家"],
+      ...[
+        "😀 👍🏽 ❤️ ❤ ☝🏽 ☃ ©️ ©",
+        "👩‍👩‍👧‍👦🏳️‍🌈",
+        "🇩🇪🇯🇵 🇩",
+        "1️⃣ #️⃣ 1⃣ 1",
+        "🫠⌚⏳⭐",
+        "\u200b\ufeff\u00ad",
+        "a\u0301\u0327",
+        "\u0000\t\n",
+      ],
+      ...["→ ≤ ½ ° ± • █▓░ ┌─┐", "\ud800", ""],
+    ];
+    for (const text of texts) {
+      expect(widthOf(text), JSON.stringify(text)).toBe(stringWidth(text));
+      for (const letter of text) expect(widthOf(letter), JSON.stringify(letter)).toBe(stringWidth(letter));
+    }
   });
 
   it("beside each other", () => {

@@ -1,5 +1,5 @@
 /** @file The ONNX writer: what is in the file, and that ONNX Runtime computes what the graph says. */
-import { fromBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { TensorProto_DataType as DataType, ModelProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expect, test } from "vitest";
 import { Session } from "../../../src/backend/ort-node.ts";
@@ -22,7 +22,9 @@ import { constant, dims, input, stored, type Tensor } from "../../../src/graph/t
 import { run, runProgram } from "../../support/run.ts";
 
 function decode(program: Program, options?: { sentinel?: boolean }) {
-  const model = fromBinary(ModelProtoSchema, writeOnnx(program, options).bytes);
+  const { bytes } = writeOnnx(program, options);
+  const model = fromBinary(ModelProtoSchema, bytes);
+  expect(toBinary(ModelProtoSchema, model).length).toBe(bytes.length); // nothing in it that protobuf's own writer would not write
   const graph = model.graph;
   if (!graph) throw new Error("no graph");
   return { model, graph };

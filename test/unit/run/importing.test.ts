@@ -144,10 +144,10 @@ test("runInWorker starts its thread under flags that are not for it", () => {
   expect(node("--import", write("preloaded.mjs", source), "empty.mjs").stdout).toBe(expected);
 });
 
-/** Those of Node: what is for browsers is an entry of a page or of its worker. */
+/** Those of the library: what is for browsers is an entry of a page or of its worker, and programs have files of their own. */
 const modules = (folder: string): string[] =>
   readdirSync(folder, { recursive: true, encoding: "utf8" }).filter(
-    (name) => /(?<!-main)\.js$/.test(name) && !/^(browser|dashboard|playground)[\\/]/.test(name),
+    (name) => /(?<!-main)\.js$/.test(name) && !/^(browser|dashboard|playground|programs)[\\/]/.test(name),
   );
 
 test("require() loads the package and each of its modules but the entries: none awaits at its top level", () => {
