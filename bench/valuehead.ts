@@ -41,6 +41,8 @@ const { values: flags } = parseArgs({
 });
 const device = DEVICES.find((name) => name === flags.device) as Device;
 const threads = Number(flags.threads);
+/** As a run opens a model. */
+const opening = { threads, device, toTrain: true };
 const opened = new Map<string, unknown>();
 
 /** Made at its first use: a side holds what its case needs and nothing else. */
@@ -51,10 +53,10 @@ function once<T>(name: string, make: () => T): T {
 
 const openModel = () =>
   once("model", async (): Promise<CausalLMWithValueHead> => {
-    if (!flags.sizes) return loadModel(flags.model, { threads, device, adapter: flags.adapter });
+    if (!flags.sizes) return loadModel(flags.model, { ...opening, adapter: flags.adapter });
     const config = JSON.parse(flags.sizes);
     const made = config.modelType === "gpt2" ? makeConfig(config) : makeLlamaConfig(config);
-    const model: CausalLMWithValueHead = modelFromConfig(made, { threads, device });
+    const model: CausalLMWithValueHead = modelFromConfig(made, opening);
     if (flags.rank) model.addAdapter({ rank: Number(flags.rank), alpha: 2 * Number(flags.rank) }, 1);
     return model;
   });

@@ -7,6 +7,7 @@ import type { RowLoss, RowScores, SeedLoss } from "../model/head.ts";
 import type { CausalLMWithValueHead } from "../model/model.ts";
 import { namesAbove, ParameterBuffer, trainedRows, VALUE_HEAD_NAMES } from "../model/parameters.ts";
 import { AdamW, type AdamWOptions, clipFactor } from "../nn/adamw.ts";
+import { zeros } from "../nn/adamw-kernel.ts";
 import { type Arithmetic, arithmeticOf } from "../nn/arithmetic.ts";
 
 /** How a {@link Learner} learns. */
@@ -79,7 +80,9 @@ export class Learner<Model extends CausalLMWithValueHead | SequenceClassifier = 
     const trained = trainedRows(table, names);
     this.model = model;
     this.optimizer = new AdamW(trained, options.optimizer);
-    this.grads = new ParameterBuffer(trained);
+    const { size } = this.optimizer;
+    this.grads = new ParameterBuffer(trained, undefined, trained, zeros(size, 2, model.parameters.buffer));
+    this.optimizer.near = this.grads.buffer;
     this.grads.keepIn(model.engine);
     this.#arithmetic = arithmeticOf(model.engine);
     this.#maxGradNorm = options.maxGradNorm;

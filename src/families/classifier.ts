@@ -15,7 +15,7 @@ import {
 } from "../model/classifier/classifier.ts";
 import { type ClassifierConfig, readLabels } from "../model/classifier/labels.ts";
 import { type Architecture, architecture, type ModelConfig } from "../model/family.ts";
-import { initializeParameter, ParameterBuffer, parameterTable } from "../model/parameters.ts";
+import { initializeParameter, newParameters, parameterTable } from "../model/parameters.ts";
 import { exists, joinPath, readJson } from "../platform/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { familyOf } from "./index.ts";
@@ -26,6 +26,8 @@ export interface LoadClassifierOptions extends ClassifierOptions, LocateOptions 
   head?: Partial<ClassifierConfig> & Pick<ClassifierConfig, "labels">;
   /** Of a new head. Default 0. */
   seed?: number;
+  /** A run trains it and nothing else is done with it. @internal */
+  toTrain?: boolean;
 }
 
 /**
@@ -131,7 +133,7 @@ async function found(
 
 async function readWeights(
   files: ModelFiles,
-  { head, seed = 0 }: LoadClassifierOptions,
+  { head, seed = 0, toTrain }: LoadClassifierOptions,
   noted: readonly string[],
 ): Promise<LoadedClassifier<ModelConfig>> {
   const { base, json, path } = await readConfig(files);
@@ -146,7 +148,7 @@ async function readWeights(
       head,
       tokenizer,
     );
-    const parameters = new ParameterBuffer(parameterTable(made));
+    const parameters = newParameters(parameterTable(made), toTrain);
     await loadParameters(
       weights,
       wanted.map((p) => ({ ...p, target: parameters.view(p.name) })),

@@ -20,7 +20,8 @@ import type { KeptSet } from "./kept-set.ts";
 import {
   initialize,
   initializeParameter,
-  ParameterBuffer,
+  newParameters,
+  type ParameterBuffer,
   parameterTable,
   VALUE_HEAD_NAMES,
   withAdapterRows,
@@ -36,6 +37,8 @@ export interface ModelOptions extends EngineOptions {
   makeValueHead?: boolean;
   /** What tells which ids text can be made of; default for a model that is loaded: the one in its directory. */
   tokenizer?: Pick<Tokenizer, "has">;
+  /** A run trains it and nothing else is done with it: what its optimizer takes is free when the weights are. @internal */
+  toTrain?: boolean;
 }
 
 /** A model as it was loaded: its weights, and what came with them. */
@@ -50,9 +53,13 @@ export interface Loaded<C extends ModelConfig> extends Architecture<C> {
 }
 
 /** A new model with random weights, as the parameter table says. */
-export function newModel<C extends ModelConfig>(family: Family<C>, config: C, { seed = 0 }: ModelOptions): Loaded<C> {
+export function newModel<C extends ModelConfig>(
+  family: Family<C>,
+  config: C,
+  { seed = 0, toTrain }: ModelOptions,
+): Loaded<C> {
   const made = architecture(family, config);
-  const parameters = new ParameterBuffer(parameterTable(made));
+  const parameters = newParameters(parameterTable(made), toTrain);
   initialize(parameters, made, seed);
   return { ...made, parameters };
 }
@@ -113,7 +120,7 @@ export async function checkCheckpoint<C extends ModelConfig>(
 export async function loadCheckpoint<C extends ModelConfig>(
   files: ModelFiles,
   familyOf: FamilyOf<C>,
-  { seed = 0, tokenizer, makeValueHead = true }: ModelOptions,
+  { seed = 0, tokenizer, makeValueHead = true, toTrain }: ModelOptions,
   noted: readonly string[],
 ): Promise<Loaded<C>> {
   const { directory, base, baseName } = files;
@@ -138,7 +145,7 @@ export async function loadCheckpoint<C extends ModelConfig>(
       untied || headless ? architecture(written.family, { ...written.config, ...changes }, written.adapter) : written;
     const table = storedTable(model);
     const { found } = findParameters(weights, table, names); // before the memory for them is taken: a broken config may claim any size
-    const plain = new ParameterBuffer(parameterTable({ ...model, adapter: undefined }));
+    const plain = newParameters(parameterTable({ ...model, adapter: undefined }), toTrain && !parts);
     const wanted = table.map((p) => ({ ...p, target: plain.view(p.name) }));
     const { missing, ignored } = await loadParameters(weights, wanted, names);
     notes.push(...model.family.notes(model.config, path));

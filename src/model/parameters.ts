@@ -9,6 +9,7 @@ import type { RNG } from "../base/rng.ts";
 import { stream } from "../base/streams.ts";
 import { dequantize } from "../graph/ops/index.ts";
 import { dims, input, type Tensor } from "../graph/tensor.ts";
+import { zeros } from "../nn/adamw-kernel.ts";
 import { dequantized, type QuantizedMatrix, quantize, quantizeTransposed } from "../nn/quantized.ts";
 import { type Adapts, adapterRows } from "./adapter.ts";
 import { type Architecture, lmHeadName, type ParameterInit, type ParameterRow } from "./family.ts";
@@ -172,10 +173,23 @@ export class ParameterBuffer {
    * @param shared whose views stand for rows that are not its own
    * @param own    the rows it has memory for, with their places in it; default: all
    */
-  constructor(table: readonly Parameter[], shared?: ParameterBuffer, own: readonly Parameter[] = table) {
+  constructor(table: readonly Parameter[], shared?: ParameterBuffer, own?: readonly Parameter[]);
+  /** @param data memory for its own rows; undefined: new. @internal */
+  constructor(
+    table: readonly Parameter[],
+    shared: ParameterBuffer | undefined,
+    own: readonly Parameter[],
+    data: Float32Array | undefined,
+  );
+  constructor(
+    table: readonly Parameter[],
+    shared?: ParameterBuffer,
+    own: readonly Parameter[] = table,
+    data: Float32Array = room(lengthOf(own)),
+  ) {
     this.table = table;
     this.rounded = shared?.rounded ?? new Map();
-    this.#data = room(own.at(-1)?.end ?? 0);
+    this.#data = data;
     const mine = new Map(own.map(({ name, start, end }) => [name, this.#data.subarray(start, end)]));
     this.#own = [...mine.keys()];
     const inFloats = table.filter((row) => !row.rounded);
@@ -295,6 +309,12 @@ export class ParameterBuffer {
     );
   }
 }
+
+const lengthOf = (rows: readonly Parameter[]) => rows.at(-1)?.end ?? 0;
+
+/** Memory for all rows; where they are to be trained with room beside them for gradients and moments, if that makes steps quicker. */
+export const newParameters = (table: readonly Parameter[], toTrain = false): ParameterBuffer =>
+  new ParameterBuffer(table, undefined, table, toTrain ? zeros(lengthOf(table), 3) : undefined);
 
 function room(size: number): Float32Array {
   try {

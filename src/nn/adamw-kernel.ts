@@ -1,20 +1,18 @@
 /**
- * @file AdamW's inner loop and the sum of squares in WebAssembly, four float32 at a time. It works in a small memory of its own,
- * which stays in the processor's cache. Chunks of the flat buffers are copied in and out, so the buffers need not lie in
- * WebAssembly memory. A plain loop would spend most of its time on one root and one division at a time.
+ * @file AdamW's inner loop and the sum of squares in WebAssembly, four float32 at a time: a plain loop would spend most of its time on
+ * one root and one division at a time. Arrays that lie in WebAssembly memory ({@link zeros}) are read and changed where they lie; chunks
+ * of others are copied to the beginning of that memory, which stays in the processor's cache, and back. The bits are the same.
  */
-import { type Code, F32, F64, get, I32, instantiate, leb, loop, set, V128, vector } from "./wasm.ts";
+import { type Code, F32, F64, get, I32, instantiate, loop, set, V128, vector } from "./wasm.ts";
 
 /** Elements of a chunk. Four arrays of them are 256 kB. */
 const CHUNK = 1 << 14;
 const BYTES = 4 * CHUNK;
-/** Where each array of the chunk begins, in bytes. */
-const P = 0;
-const G = BYTES;
-const M = 2 * BYTES;
-const V = 3 * BYTES;
+/** The arrays, in the order in which chunks are copied and in which the function is given their places. */
+const [P, G, M, V] = [0, 1, 2, 3];
+const ARRAYS = 4;
 
-/** The loop's numbers, in the order of the function's parameters, which follow the end of the chunk. */
+/** The loop's numbers, in the order of the function's parameters, which follow the length of the chunk and the places. */
 export const SCALARS = [
   "gradScale",
   "beta1",
@@ -34,15 +32,17 @@ const mul = (a: Code, b: Code) => vector(0xe6, a, b);
 const div = (a: Code, b: Code) => vector(0xe7, a, b);
 const sqrt = (a: Code) => vector(0xe3, a);
 
-// Locals of the step: the end of the chunk in bytes, the scalars, the place in bytes, the scalars four times over, g, m and v, what p
-// changes by, four sums of its squares.
-const AT = SCALARS.length + 1;
+// Locals of the step: the length of the chunk in bytes, where each array begins, the scalars, how far it is, the scalars four times
+// over, g, m and v, what p changes by, four sums of its squares.
+const GIVEN = 1 + ARRAYS;
+const AT = GIVEN + SCALARS.length;
 const FIRST = AT + 1;
 const [g, m, v, change, squares] = [0, 1, 2, 3, 4].map((i) => FIRST + SCALARS.length + i);
 const scalar = (name: Scalar) => get(FIRST + SCALARS.indexOf(name));
 const ALIGNMENT = 4; // 2^4 bytes
-const load = (array: number): Code => [...vector(0x00, get(AT)), ALIGNMENT, ...leb(array)];
-const store = (array: number, value: Code): Code => [...vector(0x0b, get(AT), value), ALIGNMENT, ...leb(array)];
+const place = (array: number): Code => [...get(1 + array), ...get(AT), 0x6a]; // i32.add
+const load = (array: number): Code => [...vector(0x00, place(array)), ALIGNMENT, 0];
+const store = (array: number, value: Code): Code => [...vector(0x0b, place(array), value), ALIGNMENT, 0];
 
 const LOOP: Code = [
   ...set(g, mul(load(G), scalar("gradScale"))),
@@ -61,7 +61,7 @@ const LOOP: Code = [
 const lane = (i: number): Code => [...get(squares), 0xfd, 0x1f, i];
 
 /**
- * sum x^2 of the float32 in the memory up to local 0, in bytes, as float64. Two pairs of sums take turns, so that no addition
+ * sum x^2 of the float32 in the memory from local 1 to local 0, in bytes, as float64. Two pairs of sums take turns, so that no addition
  * waits for the one before it.
  */
 const SQUARES: Code = (() => {
@@ -78,42 +78,90 @@ const SQUARES: Code = (() => {
 
 const FUNCTIONS = {
   adam: {
-    parameters: [I32, ...SCALARS.map(() => F32)],
+    parameters: [...Array(GIVEN).fill(I32), ...SCALARS.map(() => F32)],
     result: F32,
     locals: [
       [1, I32],
       [SCALARS.length + 5, V128],
     ],
     body: [
-      ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(1 + i)))), // splat
+      ...SCALARS.flatMap((_, i) => set(FIRST + i, vector(0x13, get(GIVEN + i)))), // splat
       ...loop(AT, 0, 16, LOOP),
       ...[...lane(0), ...lane(1), 0x92, ...lane(2), 0x92, ...lane(3), 0x92], // f32.add
     ],
   },
   squares: {
-    parameters: [I32],
+    parameters: [I32, I32],
     result: F64,
-    locals: [
-      [1, I32],
-      [3, V128],
-    ],
+    locals: [[3, V128]],
     body: SQUARES,
   },
 } as const;
 
-interface Kernel {
-  readonly memory: Float32Array;
-  readonly adam: (end: number, ...scalars: number[]) => number;
-  readonly squares: (end: number) => number;
+/** A WebAssembly memory, and the kernel that works in it. */
+interface Room {
+  readonly memory: ArrayBuffer;
+  /** The beginning of it, where chunks are copied to. */
+  readonly chunks: Float32Array;
+  readonly adam: (bytes: number, ...placesAndScalars: number[]) => number;
+  readonly squares: (end: number, from: number) => number;
+  /** Where what nobody was given begins, in bytes. */
+  free: number;
 }
 
-let kernel: Kernel | undefined;
+/** Rooms by their memory. */
+const rooms = new WeakMap<ArrayBufferLike, Room>();
+let smallest: Room | undefined;
 
-function loadKernel(): Kernel {
-  if (kernel) return kernel;
-  const { memory, calls } = instantiate(FUNCTIONS, 4 * BYTES);
-  kernel = { memory: new Float32Array(memory), ...calls };
-  return kernel;
+function newRoom(bytes: number): Room {
+  const free = ARRAYS * BYTES;
+  const { memory, calls } = instantiate(FUNCTIONS, free + bytes + 4); // the place behind the last number has 32 bits, too
+  const room = { memory, chunks: new Float32Array(memory, 0, ARRAYS * CHUNK), ...calls, free };
+  rooms.set(memory, room);
+  return room;
+}
+
+/** The room that an array lies in; for all others one that has room for chunks alone. */
+function roomOf(array: Float32Array): Room {
+  const room = rooms.get(array.buffer);
+  if (room) return room;
+  smallest ??= newRoom(0);
+  return smallest;
+}
+
+/** Less stays in the cache while it is copied, and each memory takes 10 GB of addresses. */
+const WORTHWHILE = 1 << 22;
+
+/**
+ * Zeros in WebAssembly memory, where the kernels need no copy of them. They take no memory until they are written, and it is free when
+ * nobody has an array in it any more.
+ * @param more how many others as long will be wanted beside them
+ * @param near the memory in which they shall lie, if there is room for all
+ * @returns undefined: they are too few for that to matter, with the others too many for 4 GB, or more than there is memory for
+ */
+export function zeros(length: number, more: number, near?: ArrayBufferLike): Float32Array | undefined {
+  const bytes = 4 * length * (1 + more);
+  let room = near && rooms.get(near);
+  if (!room || room.free + bytes >= room.memory.byteLength) {
+    if (bytes < WORTHWHILE) return undefined;
+    try {
+      room = newRoom(bytes);
+    } catch {
+      return undefined; // too many pages, or no memory
+    }
+  }
+  const array = new Float32Array(room.memory, room.free, length);
+  room.free += 4 * length;
+  return array;
+}
+
+/** Where a part of an array lies in a room: its own place, or that of the chunk of number i, to which it is copied. */
+function placeIn({ memory, chunks }: Room, array: Float32Array, from: number, n: number, i = 0): number {
+  // The kernel takes four at a time: the last ones would reach into what lies behind them.
+  if (array.buffer === memory && n % 4 === 0) return array.byteOffset + 4 * from;
+  chunks.set(array.subarray(from, from + n), i * CHUNK);
+  chunks.fill(0, i * CHUNK + n, i * CHUNK + 4 * Math.ceil(n / 4)); // a zero gradient changes nothing
+  return i * BYTES;
 }
 
 /**
@@ -127,33 +175,29 @@ export function adamRange(
   v: Float32Array,
   scalars: AdamScalars,
 ): number {
-  const { memory, adam } = loadKernel();
+  const room = roomOf(m);
   const numbers = SCALARS.map((name) => scalars[name]);
   let squares = 0;
   for (let from = 0; from < p.length; from += CHUNK) {
-    const to = Math.min(p.length, from + CHUNK);
-    const n = to - from;
-    [p, grads, m, v].forEach((array, i) => {
-      memory.set(array.subarray(from, to), i * CHUNK);
-      memory.fill(0, i * CHUNK + n, i * CHUNK + 4 * Math.ceil(n / 4)); // a zero gradient changes nothing
+    const n = Math.min(CHUNK, p.length - from);
+    const places = [p, grads, m, v].map((array, i) => placeIn(room, array, from, n, i));
+    squares += room.adam(4 * n, ...places, ...numbers);
+    [p, undefined, m, v].forEach((array, i) => {
+      if (places[i] === i * BYTES) array?.set(room.chunks.subarray(i * CHUNK, i * CHUNK + n), from);
     });
-    squares += adam(4 * n, ...numbers);
-    p.set(memory.subarray(0, n), from);
-    m.set(memory.subarray(2 * CHUNK, 2 * CHUNK + n), from);
-    v.set(memory.subarray(3 * CHUNK, 3 * CHUNK + n), from);
   }
   return squares;
 }
 
 /** sum x^2, in float64. */
 export function sumOfSquares(x: Float32Array): number {
-  const { memory, squares } = loadKernel();
+  const room = roomOf(x);
+  const { length } = room.chunks;
   let sum = 0;
-  for (let from = 0; from < x.length; from += memory.length) {
-    const n = Math.min(memory.length, x.length - from);
-    memory.set(x.subarray(from, from + n));
-    memory.fill(0, n, 4 * Math.ceil(n / 4));
-    sum += squares(4 * n);
+  for (let from = 0; from < x.length; from += length) {
+    const n = Math.min(length, x.length - from);
+    const place = placeIn(room, x, from, n);
+    sum += room.squares(place + 4 * n, place);
   }
   return sum;
 }

@@ -1,7 +1,7 @@
 /** @file AdamW over flat buffers, and gradient clipping. */
 import type { Kept } from "../backend/kept.ts";
 import { fail } from "../base/errors.ts";
-import { type AdamScalars, adamRange, sumOfSquares } from "./adamw-kernel.ts";
+import { type AdamScalars, adamRange, sumOfSquares, zeros } from "./adamw-kernel.ts";
 
 /** Options of {@link AdamW}. */
 export interface AdamWOptions {
@@ -46,10 +46,14 @@ export interface NamedViews {
   view(name: string): Float32Array;
 }
 
-/** What a step is computed from, beside gradients and parameters. */
-export interface AdamStep {
+/** Both moments, laid out as the rows. */
+interface Moments {
   readonly m: Float32Array;
   readonly v: Float32Array;
+}
+
+/** What a step is computed from, beside gradients and parameters. */
+export interface AdamStep extends Moments {
   /** The formula's numbers for a row. */
   scalarsOf(row: Pick<TrainedRow, "decay">): AdamScalars;
 }
@@ -65,15 +69,16 @@ export interface AdamStep {
  *
  *     p <- p - lr wd p - lr (sqrt(1 - b2^t) / (1 - b1^t)) m / (sqrt(v) + eps)
  *
- * Moments are made at the first step: a model that is only used costs nothing. On a device that keeps them (arithmetic.ts) what is
- * here are the host's copies, and {@link AdamW.refresh} brings them up to date.
+ * Moments take memory from the first step on: a model that is only used costs nothing. On a device that keeps them (arithmetic.ts)
+ * what is here are the host's copies, and {@link AdamW.refresh} brings them up to date.
  */
 export class AdamW {
   /** As given, defaults filled in. They may be changed between steps. */
   readonly options: AdamWOptions;
   readonly #rows: readonly TrainedRow[];
-  #m?: Float32Array;
-  #v?: Float32Array;
+  #moments?: Moments;
+  /** The gradients' memory: a step copies neither where the moments lie in it, too. @internal */
+  near?: ArrayBufferLike;
   /** The moments row by row, where a device keeps them. */
   #rowsKept?: { kept: Kept; m: Float32Array[]; v: Float32Array[] };
   /** Steps taken. */
@@ -102,10 +107,15 @@ export class AdamW {
     return Math.sqrt(squares);
   }
 
+  /** Moments that are 0, to begin with or to be read into. @internal */
+  moments(): Moments {
+    const m = zeros(this.size, 1, this.near) ?? new Float32Array(this.size);
+    return { m, v: zeros(this.size, 0, m.buffer) ?? new Float32Array(this.size) };
+  }
+
   /** Begin a step that somebody else computes. @internal */
   begin(gradScale: number): AdamStep {
-    this.#m ??= new Float32Array(this.size);
-    this.#v ??= new Float32Array(this.size);
+    this.#moments ??= this.moments();
     this.step++;
     const { learningRate, beta1, beta2, epsilon, biasCorrection, weightDecay } = this.options;
     // PyTorch: (m / c1) / (sqrt(v / c2) + eps) = (m / (sqrt(v) + eps sqrt(c2))) * sqrt(c2) / c1
@@ -117,7 +127,7 @@ export class AdamW {
       ...scalars,
       decay: decay ? learningRate * weightDecay : 0,
     });
-    return { m: this.#m, v: this.#v, scalarsOf };
+    return { ...this.#moments, scalarsOf };
   }
 
   /** The moments of a step that has begun, row by row as programs are given them. @internal */
@@ -153,14 +163,14 @@ export class AdamW {
         expected: "the host's copy to be up to date before it is used",
         fix: "await optimizer.refresh() first",
       });
-    return { step: this.step, m: this.#m, v: this.#v };
+    return { step: this.step, m: undefined, v: undefined, ...this.#moments };
   }
 
   /** Continue from a checkpoint. The buffers are taken over, not copied. */
   setState(state: { step: number; m?: Float32Array; v?: Float32Array }): void {
-    this.step = state.step;
-    this.#m = state.m;
-    this.#v = state.v;
+    const { step, m, v } = state;
+    this.step = step;
+    this.#moments = m && v && { m, v };
     this.#rowsKept = undefined;
   }
 }

@@ -67,8 +67,8 @@ async function saveMoments(path: string, optimizer: AdamW): Promise<void> {
  * @throws checkpoint - moments of another number of parameters, or that no optimizer can have had
  */
 async function loadMoments(path: string, optimizer: AdamW, step: number): Promise<void> {
-  const moments: { m?: Float32Array; v?: Float32Array } = {};
-  if (step > 0) {
+  const moments = step > 0 ? optimizer.moments() : undefined;
+  if (moments) {
     const { size } = optimizer;
     const file = await openSafetensors(await openFile(path));
     try {
@@ -81,7 +81,6 @@ async function loadMoments(path: string, optimizer: AdamW, step: number): Promis
             expected: `[${size}], one number for each parameter that is trained`,
             fix: "resume from another checkpoint of the run, or start anew from this one's model",
           });
-        moments[name] = new Float32Array(size);
         await file.readFloat32Into(name, moments[name]);
         const bad = moments[name].findIndex((x) => !Number.isFinite(x) || (name === "v" && x < 0));
         if (bad >= 0)

@@ -165,10 +165,11 @@ export interface SFTSpec extends AnyRunSpec {
   where?: string;
 }
 
-/** What a run computes with: what is asked for now, or what its checkpoint says. */
+/** What a run computes with, of which a model trains: what is asked for now, or what its checkpoint says. */
 export const engineOf = ({ device, threads }: AnyRunSpec, before: Partial<RunInputs> = {}) => ({
   device: device ?? (before.device as Device | undefined),
   threads: threads ?? before.threads,
+  toTrain: true,
 });
 
 /** What config.json of a run directory says. */

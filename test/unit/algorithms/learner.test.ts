@@ -128,6 +128,43 @@ test("a device's moments are read after refresh, and not before", async () => {
   expect([step, m?.some((x) => x !== 0), v?.some((x) => x !== 0)]).toEqual([1, true, true]);
 });
 
+describe("of a model of some size", () => {
+  const larger = makeConfig({ vocabSize: 19, nPositions: 8, nEmbd: 192, nLayer: 2, nHead: 2 });
+  const open = (toTrain?: boolean) => GPT2HeadWithValueModel.fromConfig(larger, { threads: 1, seed: 2, toTrain });
+
+  /** After a step of a new learner: which arrays lie in the same memory as the gradients. */
+  async function beside(model: GPT2HeadWithValueModel, learner = new Learner(model, options)) {
+    await learner.accumulate(...part(0, 4));
+    await learner.apply();
+    const { m, v } = learner.optimizer.state;
+    const arrays = { weights: model.parameters, m, v };
+    return Object.entries(arrays).flatMap(([name, at]) => (at?.buffer === learner.grads.buffer ? name : []));
+  }
+
+  test("gradients and moments lie together; where a run trains it, beside its weights; the bits are the same", async () => {
+    const [used, trained, twice] = [open(), open(true), open(true)];
+    models.push(used, trained, twice);
+    expect(await beside(used)).toEqual(["m", "v"]);
+    expect(await beside(trained)).toEqual(["weights", "m", "v"]);
+    const [a, b] = [used, trained].map(({ parameters: { data } }) => Buffer.from(data.slice().buffer));
+    expect(a.equals(b)).toBe(true);
+    const [first, second] = [0, 1].map(() => new Learner(twice, options)); // there is room for one
+    expect(await beside(twice, second)).toEqual(["m", "v"]);
+    expect(await beside(twice, first)).toEqual(["weights", "m", "v"]);
+  });
+
+  test("moments of a checkpoint are read to where a step needs no copy of them", () => {
+    const model = open();
+    models.push(model);
+    const { optimizer, grads } = new Learner(model, options);
+    const { m, v } = optimizer.moments();
+    expect([m, v].map(({ buffer }) => buffer === grads.buffer)).toEqual([true, true]);
+    optimizer.setState({ step: 3, m, v });
+    const begun = optimizer.begin(1);
+    expect([begun.m === m, begun.v === v]).toEqual([true, true]);
+  });
+});
+
 test("after a step, and after discard, a new sum begins", async () => {
   const { grads } = await whole();
   const learner = new Learner(newModel(), { ...options, optimizer: { learningRate: 0 } }); // the weights stay

@@ -1,6 +1,7 @@
 /** @file AdamW and gradient clipping against torch. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AdamW, type AdamWOptions, clipFactor, globalNorm, type TrainedRow } from "../../../src/nn/adamw.ts";
+import { zeros } from "../../../src/nn/adamw-kernel.ts";
 import { maxDifference } from "../../support/golden.ts";
 import { golden } from "./golden.ts";
 
@@ -119,6 +120,73 @@ test("an optimizer that has not stepped has no moments, and a state without them
   const params = Float32Array.from(initial);
   other.update(views(params), Float32Array.from(grads[0]));
   expect(maxDifference(params, golden.adamw[0].after[0])).toBeLessThan(1e-6);
+});
+
+describe("arrays that lie in one WebAssembly memory", () => {
+  // One row of whole chunks, some that end within four numbers or begin there, one of a single number.
+  const lengths = [2 ** 20, 70_001, 16_384, 2, 1, 40_003];
+  const size = lengths.reduce((a, b) => a + b);
+  const placed = named(
+    lengths.map((n, i) => {
+      const start = lengths.slice(0, i).reduce((a, b) => a + b, 0);
+      return { start, end: start + n, decay: i % 2 === 0 };
+    }),
+  );
+  const wave = (by: number) => Float32Array.from({ length: size }, (_, i) => Math.sin(by * i) * 2 ** (i % 9));
+  const initially = wave(0.3);
+  const gradients = [0.7, 1.1, 1.9].map(wave);
+  const bits = (x: Float32Array) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
+
+  /** Three steps: parameters, moments and what was reported. */
+  function steps(optimizer: AdamW, params: Float32Array, grads: Float32Array) {
+    params.set(initially);
+    const reported = gradients.map((g, i) => {
+      grads.set(g);
+      return [optimizer.update(views(params), grads, 1 / (i + 1)), globalNorm(grads)];
+    });
+    const { m, v } = optimizer.state as { m: Float32Array; v: Float32Array };
+    return { reported, arrays: [params, m, v] };
+  }
+
+  const options = { learningRate: 0.1, weightDecay: 0.1 };
+  const copied = new AdamW(placed, options);
+  copied.setState({ step: 0, m: new Float32Array(size), v: new Float32Array(size) });
+  const plain = steps(copied, new Float32Array(size), new Float32Array(size));
+  const room = () => zeros(size, 3) as Float32Array;
+  const near = ({ buffer }: Float32Array) => zeros(size, 2, buffer) as Float32Array;
+  const all = room();
+
+  test.each<[string, Float32Array, Float32Array, number]>([
+    ["none but the moments", new Float32Array(size), new Float32Array(size), 2],
+    ["none but the parameters", room(), new Float32Array(size), 2],
+    ["moments and gradients", new Float32Array(size), room(), 3],
+    ["these, and the parameters in another", room(), room(), 3],
+    ["all", all, near(all), 4],
+  ])("get the same bits as copied ones: %s", (_, params, grads, together) => {
+    const optimizer = new AdamW(placed, options);
+    optimizer.near = grads.buffer;
+    const { reported, arrays } = steps(optimizer, params, grads);
+    const [, m, v] = arrays;
+    expect([params, grads, m, v].filter(({ buffer }) => buffer === v.buffer)).toHaveLength(together);
+    expect(reported).toEqual(plain.reported);
+    arrays.forEach((x, i) => {
+      expect(bits(x).equals(bits(plain.arrays[i])), ["p", "m", "v"][i]).toBe(true);
+    });
+  });
+
+  test("lie together if there is room for all that will be wanted, up to 4 GB", () => {
+    const first = zeros(2e6, 2) as Float32Array;
+    const wanted = [1, 0, 0].map((more) => zeros(2e6, more, first.buffer) as Float32Array);
+    expect([first, ...wanted].map(({ byteOffset }) => byteOffset - first.byteOffset)).toEqual([0, 8e6, 16e6, 0]);
+    expect(wanted.map(({ buffer }) => buffer === first.buffer)).toEqual([true, true, false]);
+    expect(zeros(400e6, 1)?.length).toBe(400e6);
+    expect(zeros(400e6, 2)).toBe(undefined);
+  });
+
+  test("are plain arrays where they are so few that copying costs nothing", () => {
+    expect(zeros(1000, 3)).toBe(undefined);
+    expect(zeros(20_000, 0, all.buffer)).toBe(undefined); // that room is full
+  });
 });
 
 test.each(golden.clip)("clipping to $maxNorm equals clip_grad_norm_", ({ maxNorm, norm, clipped }) => {
