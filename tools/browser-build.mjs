@@ -51,6 +51,7 @@ const LATER = [
   "distributed/coordinator",
   "experience/given",
   "families/classifier",
+  "nn/on-device",
   "run/page/report",
   "run/run",
   "ship/compare",

@@ -46,6 +46,14 @@ export interface NamedViews {
   view(name: string): Float32Array;
 }
 
+/** Numbers of parameters, their gradients or moments, row by row. */
+export interface Rowed extends NamedViews {
+  readonly table: readonly (TrainedRow & { readonly shape: readonly number[] })[];
+  readonly data: Float32Array;
+  /** What a program is given for a row. */
+  slot(name: string): Float32Array;
+}
+
 /** Both moments, laid out as the rows. */
 interface Moments {
   readonly m: Float32Array;
@@ -69,7 +77,7 @@ export interface AdamStep extends Moments {
  *
  *     p <- p - lr wd p - lr (sqrt(1 - b2^t) / (1 - b1^t)) m / (sqrt(v) + eps)
  *
- * Moments take memory from the first step on: a model that is only used costs nothing. On a device that keeps them (arithmetic.ts)
+ * Moments take memory from the first step on: a model that is only used costs nothing. On a device that keeps them (on-device.ts)
  * what is here are the host's copies, and {@link AdamW.refresh} brings them up to date.
  */
 export class AdamW {

@@ -1,23 +1,9 @@
 /**
  * @file What learning does with all gradients, moments and weights at once. On the host these are loops over its memory, in
- * WebAssembly; where a device keeps them in memory of its own, programs that leave them there.
+ * WebAssembly; where a device keeps them in memory of its own, programs that leave them there (on-device.ts).
  */
-import type { DeviceBuffer } from "../backend/backend.ts";
 import type { Engine } from "../backend/engine.ts";
-import type { Kept } from "../backend/kept.ts";
-import type { Program } from "../graph/onnx.ts";
-import { add, div, mul, reduceSum, sqrt, sub } from "../graph/ops/index.ts";
-import { input, type Tensor } from "../graph/tensor.ts";
-import { type AdamW, globalNorm, type NamedViews, type TrainedRow } from "./adamw.ts";
-import { SCALARS } from "./adamw-kernel.ts";
-
-/** Numbers of parameters, their gradients or moments, row by row. */
-export interface Rowed extends NamedViews {
-  readonly table: readonly (TrainedRow & { readonly shape: readonly number[] })[];
-  readonly data: Float32Array;
-  /** What a program is given for a row. */
-  slot(name: string): Float32Array;
-}
+import { type AdamW, globalNorm, type Rowed } from "./adamw.ts";
 
 export interface Arithmetic {
   /** to += from: the same rows, or numbers of the host laid out as the rows say. */
@@ -28,8 +14,21 @@ export interface Arithmetic {
   step(optimizer: AdamW, parameters: Pick<Rowed, "view" | "slot">, grads: Rowed, scale: number): Promise<number>;
 }
 
-/** The arithmetic for what an engine's programs read and write. */
-export const arithmeticOf = (engine: Engine): Arithmetic => (engine.kept ? new OnDevice(engine, engine.kept) : ON_HOST);
+/** The arithmetic for what an engine's programs read and write. That of a device is loaded when it is first needed. */
+export function arithmeticOf(engine: Engine): Arithmetic {
+  const { kept } = engine;
+  if (!kept) return ON_HOST;
+  let loaded: Promise<Arithmetic> | undefined;
+  const onDevice = () => {
+    loaded ??= import("./on-device.ts").then(({ OnDevice }) => new OnDevice(engine, kept));
+    return loaded;
+  };
+  return {
+    add: async (...rows) => (await onDevice()).add(...rows),
+    norm: async (of) => (await onDevice()).norm(of),
+    step: async (...given) => (await onDevice()).step(...given),
+  };
+}
 
 const ON_HOST: Arithmetic = {
   async add({ data: to }, from) {
@@ -39,105 +38,3 @@ const ON_HOST: Arithmetic = {
   norm: async ({ data }) => globalNorm(data),
   step: async (optimizer, parameters, { data }, scale) => optimizer.update(parameters, data, scale),
 };
-
-/** Programs over a row as a matrix of any size: a sum over rows first, so that many places of a GPU add. */
-const FREE = ["R", "K"];
-const matrix = (name: string) => input(name, { R: 2, K: 3 });
-const one = (name: string) => input(name, { one: 1 });
-/** before [1] + sum x^2 */
-const plusSquares = (before: Tensor, x: Tensor) => add(before, reduceSum(reduceSum(mul(x, x), [1]), [0], true));
-
-const SQUARES: Program = {
-  name: "sum of squares",
-  free: FREE,
-  outputs: { "to.squares": plusSquares(one("squares"), matrix("x")) },
-};
-
-const SUM: Program = { name: "sum", free: FREE, outputs: { to: add(matrix("x"), matrix("y")) } };
-
-/** The formula of {@link AdamW}, as the kernel in WebAssembly computes it. */
-const ADAM: Program = (() => {
-  const [p, grad, before, squared] = ["p", "g", "m", "v"].map(matrix);
-  const scalar = Object.fromEntries(SCALARS.map((name) => [name, one(name)]));
-  const g = mul(grad, scalar.gradScale);
-  const m = add(mul(before, scalar.beta1), mul(g, scalar.oneMinusBeta1));
-  const v = add(mul(squared, scalar.beta2), mul(mul(g, g), scalar.oneMinusBeta2));
-  const change = add(mul(p, scalar.decay), div(mul(m, scalar.rate), add(sqrt(v), scalar.eps)));
-  const squares = plusSquares(one("squares"), change);
-  return {
-    name: "AdamW",
-    free: FREE,
-    outputs: { "to.p": sub(p, change), "to.m": m, "to.v": v, "to.squares": squares },
-  };
-})();
-
-/** R and K of a row: all axes but the last together, and the last. */
-function sizesOf({ shape, start, end }: Rowed["table"][number]): { R: number; K: number } {
-  const K = shape.at(-1) ?? 1;
-  return { R: (end - start) / K, K };
-}
-
-class OnDevice implements Arithmetic {
-  readonly #engine: Engine;
-  readonly #kept: Kept;
-  /** Single numbers, by name. */
-  readonly #numbers = new Map<string, DeviceBuffer>();
-
-  constructor(engine: Engine, kept: Kept) {
-    this.#engine = engine;
-    this.#kept = kept;
-  }
-
-  async add(to: Rowed, from: Rowed | Float32Array): Promise<void> {
-    for (const row of to.table) {
-      const x = to.slot(row.name);
-      const y = from instanceof Float32Array ? from.subarray(row.start, row.end) : from.slot(row.name);
-      await this.#engine.run(SUM, { x, y }, { to: x }, sizesOf(row));
-    }
-  }
-
-  norm(of: Rowed): Promise<number> {
-    return this.#rootOfSquares(async (squares) => {
-      for (const row of of.table)
-        await this.#engine.run(SQUARES, { x: of.slot(row.name), squares }, { "to.squares": squares }, sizesOf(row));
-    });
-  }
-
-  step(optimizer: AdamW, parameters: Pick<Rowed, "slot">, grads: Rowed, scale: number): Promise<number> {
-    const begun = optimizer.begin(scale);
-    const moments = optimizer.rowsIn(this.#kept, begun);
-    return this.#rootOfSquares(async (squares) => {
-      const scalars = new Map<boolean, Readonly<Record<string, DeviceBuffer>>>();
-      for (const decay of [false, true]) {
-        const numbers = Object.entries(begun.scalarsOf({ decay }));
-        const set = numbers.map(async ([name, x]) => [
-          name,
-          await this.#number(name === "decay" ? `decay ${decay}` : name, x),
-        ]);
-        scalars.set(decay, Object.fromEntries(await Promise.all(set)));
-      }
-      for (const [i, row] of grads.table.entries()) {
-        const [p, g, m, v] = [parameters.slot(row.name), grads.slot(row.name), moments.m[i], moments.v[i]];
-        const feeds = { p, g, m, v, squares, ...scalars.get(row.decay) };
-        await this.#engine.run(ADAM, feeds, { "to.p": p, "to.m": m, "to.v": v, "to.squares": squares }, sizesOf(row));
-      }
-    });
-  }
-
-  /** The root of what is added up from 0 on the device. */
-  async #rootOfSquares(addUp: (squares: DeviceBuffer) => Promise<void>): Promise<number> {
-    const squares = await this.#number("squares", 0);
-    await addUp(squares);
-    const sum = new Float32Array(1);
-    await this.#engine.backend.read(squares, sum);
-    return Math.sqrt(sum[0]);
-  }
-
-  /** A number on the device. */
-  async #number(name: string, x: number): Promise<DeviceBuffer> {
-    const buffer = this.#numbers.get(name) ?? this.#engine.backend.buffer("float32", 1);
-    this.#numbers.set(name, buffer);
-    await this.#engine.backend.write(buffer, Float32Array.of(x));
-    return buffer;
-  }
-}
