@@ -4,7 +4,7 @@ export interface Line {
   readonly name: string;
   /** A run that is well is drawn calmly, one that is not in red. */
   readonly kind: "good" | "bad";
-  /** One for each step, from step 1 on. */
+  /** One for each step, from step 1 on, or for each {@link Chart.every} steps. */
   readonly values: readonly number[];
 }
 
@@ -16,6 +16,8 @@ export interface Chart {
   /** Numbers beyond are cut off. */
   readonly low?: number;
   readonly high?: number;
+  /** Steps that one value stands for. Default 1. */
+  readonly every?: number;
 }
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [350, 230, 46, 10, 48, 26];
@@ -41,7 +43,7 @@ function ticks(low: number, high: number): number[] {
 }
 
 /** One chart as the text of an SVG file. */
-export function chartSVG({ title, lines, levels = [], low: least, high: most }: Chart): string {
+export function chartSVG({ title, lines, levels = [], low: least, high: most, every = 1 }: Chart): string {
   const values = [...lines.flatMap((line) => line.values), ...levels.map(({ value }) => value)];
   const low = least ?? Math.min(0, ...values);
   const high = most ?? Math.max(...values);
@@ -76,7 +78,7 @@ export function chartSVG({ title, lines, levels = [], low: least, high: most }: 
     ...lines.map(
       ({ kind, values }) => `<path class="${kind}" d="M${values.map((v, i) => `${x(i + 1)} ${y(v)}`).join("L")}"/>`,
     ),
-    `<text x="${LEFT}" y="${HEIGHT - 8}">step 1</text><text x="${WIDTH - RIGHT}" y="${HEIGHT - 8}" text-anchor="end">${last}</text>`,
+    `<text x="${LEFT}" y="${HEIGHT - 8}">step ${every}</text><text x="${WIDTH - RIGHT}" y="${HEIGHT - 8}" text-anchor="end">${last * every}</text>`,
   ];
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${escaped(title)}"><style>${STYLE}</style>${parts.join("\n")}</svg>\n`;
 }
