@@ -5,7 +5,6 @@
  */
 import type { Program } from "../graph/onnx.ts";
 import {
-  add,
   embedRows,
   lastRows,
   maskBias,
@@ -13,7 +12,8 @@ import {
   quantizedProject,
   quantizedRows,
   rotaryAngles,
-} from "../graph/ops/index.ts";
+} from "../graph/ops/exported.ts";
+import { add } from "../graph/ops/index.ts";
 import { type Dim, dims, input, stored, storedLater, type Tensor } from "../graph/tensor.ts";
 import { wholeAttention } from "../model/attend.ts";
 import { lmHeadName, type Product } from "../model/family.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { Session } from "../../src/backend/ort-node.ts";
 import { gradients } from "../../src/graph/gradient.ts";
-import { operations } from "../../src/graph/ops/index.ts";
+import { operations } from "../../src/graph/ops/registry.ts";
 import { elementCount, input, type Tensor } from "../../src/graph/tensor.ts";
 import { cases, compileCase, composed, type OperationCase } from "../support/operations.ts";
 

@@ -1,7 +1,8 @@
 /** @file The cases of test/golden/ops.json, ops-llama.json and ops-export.json as programs. */
 import { readFileSync } from "node:fs";
 import type { Program } from "../../src/graph/onnx.ts";
-import { operations, split } from "../../src/graph/ops/index.ts";
+import { split } from "../../src/graph/ops/index.ts";
+import { operations } from "../../src/graph/ops/registry.ts";
 import { apply, type Dim, type DType, elementCount, input, stored, type Tensor } from "../../src/graph/tensor.ts";
 import { activations } from "../../src/nn/activations.ts";
 import { rotate } from "../../src/nn/rotary.ts";

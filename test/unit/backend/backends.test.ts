@@ -2,7 +2,8 @@
 import { describe, expect, it, test, vi } from "vitest";
 import { Engine } from "../../../src/backend/engine.ts";
 import { OrtWeb } from "../../../src/backend/ort-web.ts";
-import { add, operations, scale, scatterAddRows, tanh } from "../../../src/graph/ops/index.ts";
+import { add, scale, scatterAddRows, tanh } from "../../../src/graph/ops/index.ts";
+import { operations } from "../../../src/graph/ops/registry.ts";
 import { input, stored } from "../../../src/graph/tensor.ts";
 import * as packages from "../../../src/platform/package.ts";
 import { backends } from "../../support/backends.ts";

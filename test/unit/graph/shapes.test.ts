@@ -1,7 +1,7 @@
 /** @file Shape errors: every operation that asks something of its inputs says which ones it got and what would be right. */
 import { expect, test } from "vitest";
 import { ValueheadError } from "../../../src/base/errors.ts";
-import { operations } from "../../../src/graph/ops/index.ts";
+import { operations } from "../../../src/graph/ops/registry.ts";
 import { apply, dims, input, stored } from "../../../src/graph/tensor.ts";
 
 const f = (sizes: Record<string, number>) => input("x", sizes);
