@@ -7,7 +7,7 @@
 /** Metric name -> what it is. "Mean over tokens" means over existing tokens of the whole batch. */
 export const metrics = {
   "objective/kl":
-    "KL(policy ‖ reference) per response in nats, by the estimate that klLog names, and the KL coefficient follows it; not with klLog none, nor are the next ones to objective/kl_exact_stderr",
+    "KL(policy ‖ reference) per response in nats, by the estimate that klLog names; the KL coefficient follows it; absent with klLog none",
   "objective/kl_stderr": "standard error of objective/kl over the B responses of the batch: s / √B with the unbiased s",
   "objective/kl_k1": "the same KL by k1: mean over responses of Σ_t (log π − log π_ref), which may be negative",
   "objective/kl_k1_stderr": "standard error of objective/kl_k1",

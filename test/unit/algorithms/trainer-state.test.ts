@@ -47,6 +47,7 @@ const legal: Record<string, unknown[]> = {
 };
 /** Left out, the state is still one. */
 const optional = [
+  "inputs.reference", // a run with klLog none has none
   "trainer.prompts",
   "trainer.scores",
   "trainer.skippedUpdates",
