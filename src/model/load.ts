@@ -53,11 +53,8 @@ export interface Loaded<C extends ModelConfig> extends Architecture<C> {
 }
 
 /** A new model with random weights, as the parameter table says. */
-export function newModel<C extends ModelConfig>(
-  family: Family<C>,
-  config: C,
-  { seed = 0, toTrain }: ModelOptions,
-): Loaded<C> {
+export function newModel<C extends ModelConfig>(family: Family<C>, config: C, options: ModelOptions): Loaded<C> {
+  const { seed = 0, toTrain } = options; // not in the list above: declarations would name what is internal
   const made = architecture(family, config);
   const parameters = newParameters(parameterTable(made), toTrain);
   initialize(parameters, made, seed);
@@ -120,9 +117,10 @@ export async function checkCheckpoint<C extends ModelConfig>(
 export async function loadCheckpoint<C extends ModelConfig>(
   files: ModelFiles,
   familyOf: FamilyOf<C>,
-  { seed = 0, tokenizer, makeValueHead = true, toTrain }: ModelOptions,
+  options: ModelOptions,
   noted: readonly string[],
 ): Promise<Loaded<C>> {
+  const { seed = 0, tokenizer, makeValueHead = true, toTrain } = options;
   const { directory, base, baseName } = files;
   const notes = [...noted, ...files.notes];
   const path = joinPath(base, "config.json");
