@@ -140,7 +140,7 @@ export type { ScheduleName } from "./nn/schedules.ts";
 export { type BrowserFiles, setBrowserFiles } from "./platform/package.ts";
 export { type GAEInputs, gae } from "./rl/advantages.ts";
 export type { Interval } from "./rl/compare.ts";
-export { pairedDifference } from "./rl/compare.ts";
+
 export {
   AdaptiveKLController,
   FixedKLController,
@@ -150,7 +150,14 @@ export {
 export { type AdvantageScaling, groupAdvantages, type LengthNormalization, leaveOneOut } from "./rl/groups.ts";
 export { type ImportanceWeights, importanceWeights } from "./rl/importance.ts";
 export type { SampledKL } from "./rl/kl.ts";
-export { type KLEstimate, type KLEstimates, type KLInputs, type KLPenalty, klEstimates } from "./rl/kl.ts";
+export {
+  type KLEstimate,
+  type KLEstimates,
+  type KLInputs,
+  type KLPenalty,
+  klEstimates,
+  pairedDifference,
+} from "./rl/kl.ts";
 export type { MartingaleState } from "./rl/martingale.ts";
 export { dpoMetrics, groupMetrics, type MetricName, metrics, rewardMetrics, sftMetrics } from "./rl/metrics.ts";
 export type { Padded } from "./rl/padded.ts";

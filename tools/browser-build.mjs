@@ -54,6 +54,7 @@ const LATER = [
   "nn/on-device",
   "run/page/report",
   "run/run",
+  "ship/archive",
   "ship/compare",
   "ship/export",
   "ship/push",

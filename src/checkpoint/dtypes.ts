@@ -1,7 +1,6 @@
 /**
  * @file Number formats of weight files: bits to numbers and, for fp16, back.
  */
-import { widen } from "../nn/half.ts";
 
 type Target = Float32Array | Float64Array | Int32Array;
 
@@ -40,13 +39,36 @@ const wide =
     return undefined;
   };
 
-/** For formats of 16 bits. */
+/** For formats of 16 bits, from their bits to those of fp32. */
 const widened =
-  (format: "fp16" | "bf16"): Converter =>
+  (widen: (bits: Uint16Array, to: Uint32Array) => void): Converter =>
   (bytes, n, target, at) => {
-    widen(format, new Uint16Array(bytes, 0, n), target, at);
+    const to = new Uint32Array(n);
+    widen(new Uint16Array(bytes, 0, n), to);
+    target.set(new Float32Array(to.buffer), at);
     return undefined;
   };
+
+/** fp16 (IEEE 754 binary16): 1 sign, 5 exponent, 10 fraction bits. The biases of the exponents are 15 and 127. */
+function fromHalf(bits: Uint16Array, to: Uint32Array): void {
+  for (let i = 0; i < bits.length; i++) {
+    const half = bits[i];
+    const sign = (half & 0x8000) << 16;
+    const magnitude = half & 0x7fff;
+    if (magnitude >= 0x7c00)
+      to[i] = sign | 0x7f800000 | (magnitude << 13); // infinity and NaN
+    else if (magnitude >= 0x400) to[i] = sign | ((magnitude << 13) + (112 << 23));
+    else {
+      asFloat[0] = magnitude * 2 ** -24; // 0, or less than fp16's least normal number
+      to[i] = sign | asBits[0];
+    }
+  }
+}
+
+/** bf16 is the upper half of fp32. */
+function fromBfloat(bits: Uint16Array, to: Uint32Array): void {
+  for (let i = 0; i < bits.length; i++) to[i] = bits[i] << 16;
+}
 
 /** By safetensors dtype; formats without an entry cannot be read as numbers here. */
 export const converters: Record<string, Converter> = {
@@ -61,8 +83,8 @@ export const converters: Record<string, Converter> = {
   F64: direct((b) => new Float64Array(b), false),
   U64: wide((b) => new Uint32Array(b)),
   I64: wide((b) => new Int32Array(b)),
-  F16: widened("fp16"),
-  BF16: widened("bf16"),
+  F16: widened(fromHalf),
+  BF16: widened(fromBfloat),
 };
 
 const asFloat = new Float32Array(1);

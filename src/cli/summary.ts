@@ -1,7 +1,7 @@
 /** @file What is printed at the end of a run. */
 
 import { visible } from "../base/text.ts";
-import { pairedDifference } from "../rl/compare.ts";
+import { pairedDifference } from "../rl/kl.ts";
 import { curvesForTerminal } from "./curves.ts";
 import { INTERRUPTED } from "./interrupt.ts";
 import {

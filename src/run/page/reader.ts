@@ -2,7 +2,7 @@
 import { absolutePath, baseName, joinPath, readJson } from "../../platform/files.ts";
 import { type Line, Tail } from "../../platform/live/tail.ts";
 import { isLocked } from "../../platform/lock.ts";
-import { pairedDifference } from "../../rl/compare.ts";
+import { pairedDifference } from "../../rl/kl.ts";
 import { commandOf } from "./again.ts";
 import {
   type Evaluations,

@@ -1,7 +1,7 @@
 /** @file Paired differences, their intervals, and how varied texts are: against published numbers and counts by hand. */
 import { describe, expect, it } from "vitest";
-import { distinctNgrams, intervalOf, jackknife, pairedDifference, tQuantile } from "../../../src/rl/compare.ts";
-import { meanAndStandardError } from "../../../src/rl/kl.ts";
+import { distinctNgrams, intervalOf, jackknife, tQuantile } from "../../../src/rl/compare.ts";
+import { meanAndStandardError, pairedDifference } from "../../../src/rl/kl.ts";
 
 // Student's sleep data (Biometrika 1908).
 const drug1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];

@@ -1,6 +1,6 @@
 /** @file Every number of 16 bits is what its format says, wherever it stands. */
 import { expect, test } from "vitest";
-import { widen } from "../../../src/nn/half.ts";
+import { converters } from "../../../src/checkpoint/dtypes.ts";
 
 /** IEEE 754 binary16: sign, exponent with a bias of 15, fraction. */
 function half(bits: number): number {
@@ -17,12 +17,11 @@ const bfloat = (bits: number) => new DataView(Uint32Array.of(bits << 16).buffer)
 const ALL = Uint16Array.from({ length: 65536 }, (_, bits) => bits);
 
 test.each([
-  ["fp16", half],
-  ["bf16", bfloat],
+  ["F16", half],
+  ["BF16", bfloat],
 ] as const)("all 65536 of %s", (format, numberOf) => {
   const [single, double] = [new Float32Array(65536), new Float64Array(65536)];
-  widen(format, ALL, single, 0);
-  widen(format, ALL, double, 0);
+  for (const target of [single, double]) converters[format](ALL.buffer, 65536, target, 0);
   const expected = Array.from(ALL, numberOf);
   expect(expected.filter((x, i) => !Object.is(single[i], x))).toEqual([]); // Object.is tells -0 from 0
   expect(expected.filter((x, i) => !Object.is(double[i], x))).toEqual([]);
@@ -30,6 +29,6 @@ test.each([
 
 test.each([0, 1, 7, 8, 9, 16384, 16385])("%i numbers, and nothing else of the target", (n) => {
   const target = new Float32Array(n + 4).fill(5);
-  widen("fp16", new Uint16Array(n).fill(0x3c00), target, 3);
+  converters.F16(new Uint16Array(n).fill(0x3c00).buffer, n, target, 3);
   expect(target).toEqual(Float32Array.from([5, 5, 5, ...new Array(n).fill(1), 5]));
 });
