@@ -43,9 +43,13 @@ const wide =
 const widened =
   (widen: (bits: Uint16Array, to: Uint32Array) => void): Converter =>
   (bytes, n, target, at) => {
-    const to = new Uint32Array(n);
-    widen(new Uint16Array(bytes, 0, n), to);
-    target.set(new Float32Array(to.buffer), at);
+    const half = new Uint16Array(bytes, 0, n);
+    if (target instanceof Float32Array) widen(half, new Uint32Array(target.buffer, target.byteOffset + 4 * at, n));
+    else {
+      const to = new Uint32Array(n);
+      widen(half, to);
+      target.set(new Float32Array(to.buffer), at);
+    }
     return undefined;
   };
 

@@ -8,7 +8,6 @@ import type { DeviceBuffer, Slot } from "../backend/backend.ts";
 import type { Engine } from "../backend/engine.ts";
 import type { BufferPool } from "../backend/pool.ts";
 import { Memo } from "../base/memo.ts";
-import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
 import { entropy, exp, gatherLast, linear, mul, reduceSum, reshape, softmax, sub } from "../graph/ops/index.ts";
 import { forwardBackward } from "../graph/partition.ts";
@@ -26,6 +25,7 @@ import {
 } from "./distribution.ts";
 import { type Architecture, lmHeadName } from "./family.ts";
 import { headRows, type Parameter, type ParameterBuffer, parameterInputs, parameterTable } from "./parameters.ts";
+import { gradientOutputs, gradientSlots } from "./products.ts";
 import type { Rows } from "./rows.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
@@ -230,9 +230,10 @@ export class Head {
       const program = this.#lossProgram(R, distribution, form, loss, adding, trained);
       const lossValue = new Float32Array(1);
       const dRows = this.#pool.take(R * C);
-      const before = adding ? views(grads, trained, "before.") : {};
+      const before = adding ? gradientSlots(program, grads, trained, "before.") : {};
       const masks = form.dropout ? this.#valueHead.drawMasks(rows.length, R) : {};
-      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...views(grads, trained, "d.") };
+      const into = gradientSlots(program, grads, trained, "d.");
+      const outputs = { loss: lossValue, "d.hidden": dRows, ...results, ...into };
       // A loss that does not use the value head leaves its gradient at zero.
       if (!adding)
         for (const n of trained) if (!Object.hasOwn(program.outputs, `d.${n}`)) await this.#rows.clear(grads.slot(n));
@@ -292,12 +293,12 @@ export class Head {
       { loss: lossTensor },
       { loss: constant(1, lossTensor.shape) },
       { hidden, ...Object.fromEntries(trained.map((n) => [n, parameters[n]])) },
-      {
-        keep: "nothing",
-        finish: (name, g) => (adds && name !== "hidden" ? accumulate(input(`before.${name}`, g.shape), g) : g),
-      },
+      { keep: "nothing" },
     );
-    return { name: loss.name, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...backward.outputs } };
+    const { "d.hidden": dHidden, ...made } = backward.outputs;
+    const whole = this.#engine.kept !== undefined; // slots are told apart by the whole view
+    const outputs = { "d.hidden": dHidden, ...gradientOutputs(made, adds, whole) };
+    return { name: loss.name, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...outputs } };
   }
 
   /** hidden [R, C] -> logits [R, V], values [R, width of the value head]. `prefix` is that of the inputs' names. */

@@ -1,9 +1,10 @@
 /** @file How a block multiplies by its weights: where they lie, or by copies stored the other way round, with an adapter's part or that merged in. */
 import type { Engine } from "../backend/engine.ts";
 import { Memo } from "../base/memo.ts";
+import { accumulate } from "../graph/gradient.ts";
 import type { Program } from "../graph/onnx.ts";
-import { add, linear, matmul, reshape, scale, transpose } from "../graph/ops/index.ts";
-import { constant, dims, input, type Tensor } from "../graph/tensor.ts";
+import { add, linear, matmul, reshape, rowBlocks, scale, transpose } from "../graph/ops/index.ts";
+import { constant, dims, elementCount, input, type Tensor } from "../graph/tensor.ts";
 import { adapterName } from "./adapter.ts";
 import type { Product } from "./family.ts";
 import { type Parameter, type ParameterBuffer, parameterInputs } from "./parameters.ts";
@@ -108,4 +109,45 @@ export async function mergedMatrices(engine: Engine, adapted: ParameterBuffer, p
     const w = plain.slot(name); // what is merged is written where it lies
     await engine.run(programs.get(form), { w, a, b }, { merged: w });
   }
+}
+
+const blockName = (name: string, i: number) => (i === 0 ? name : `${name}.${i}`);
+
+/**
+ * Gradients of parameters as a program's outputs: `d.name`, and where it is made in blocks of rows `d.name.1` and so on.
+ * @param adds each is added to an input, `before.name`
+ * @param whole never in blocks
+ */
+export function gradientOutputs(
+  gradients: Readonly<Record<string, Tensor>>,
+  adds: boolean,
+  whole: boolean,
+): Record<string, Tensor> {
+  const outputs: Record<string, Tensor> = {};
+  for (const [output, gradient] of Object.entries(gradients))
+    for (const [i, part] of (whole ? [gradient] : rowBlocks(gradient)).entries()) {
+      const name = blockName(output, i);
+      outputs[name] = adds ? accumulate(input(name.replace(/^d\./, "before."), part.shape), part) : part;
+    }
+  return outputs;
+}
+
+/** Where the gradients lie that a program of {@link gradientOutputs} makes or adds to; those it has none of are left out. */
+export function gradientSlots(
+  { outputs }: Program,
+  gradients: ParameterBuffer,
+  names: readonly string[],
+  prefix: "d." | "before.",
+): Record<string, Float32Array> {
+  const slots: Record<string, Float32Array> = {};
+  for (const name of names) {
+    const slot = gradients.slot(name);
+    let at = 0;
+    for (let i = 0; Object.hasOwn(outputs, blockName(`d.${name}`, i)); i++) {
+      const length = elementCount(outputs[blockName(`d.${name}`, i)]);
+      slots[blockName(prefix + name, i)] = length === slot.length ? slot : slot.subarray(at, at + length);
+      at += length;
+    }
+  }
+  return slots;
 }

@@ -1,6 +1,7 @@
 /** @file Matrix products: `linear` for weights (2-D, with an added bias or accumulator), `matmul` for attention (batched). */
 import { apply, type Dim, type Op, shapeError, type Tensor } from "../tensor.ts";
 import { sumTo } from "./elementwise.ts";
+import { split } from "./shape.ts";
 
 interface LinearAttrs {
   transX?: boolean;
@@ -41,6 +42,23 @@ export const linearOp: Op = {
 };
 export const linear = (x: Tensor, w: Tensor, c?: Tensor, attrs: LinearAttrs = {}) =>
   apply(linearOp, c ? [x, w, c] : [x, w], attrs)[0];
+
+/** Elements of a block of a product's rows, 12 MB: it stays in the processor's cache while the whole of K is added up. */
+const BLOCK_ELEMENTS = 3 << 20;
+
+/**
+ * A product in blocks of rows, one below the other. The gradient of an embedding, x^T g with few rows in x and g, is long and takes little
+ * arithmetic for its size: as one product it comes from memory and goes back for each part of K. The bits are those of the product.
+ * @returns the product itself where it fits into two blocks, or is none of that kind
+ */
+export function rowBlocks(y: Tensor): Tensor[] {
+  const { op, inputs, attrs } = y.node;
+  const [M, N] = y.sizes;
+  if (op !== linearOp || !attrs.transX || inputs.length > 2 || M * N <= 2 * BLOCK_ELEMENTS) return [y];
+  const rows = Math.max(1, Math.floor(BLOCK_ELEMENTS / N));
+  const sizes = Array.from({ length: Math.ceil(M / rows) }, (_, i) => Math.min(rows, M - i * rows));
+  return split(inputs[0], 1, sizes).map((x) => linear(x, inputs[1], undefined, attrs)); // x [K, M]
+}
 
 interface MatmulAttrs {
   transA?: boolean;
