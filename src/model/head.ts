@@ -26,7 +26,7 @@ import {
 import { type Architecture, lmHeadName } from "./family.ts";
 import { headRows, type Parameter, type ParameterBuffer, parameterInputs, parameterTable } from "./parameters.ts";
 import { gradientOutputs, gradientSlots } from "./products.ts";
-import type { Rows } from "./rows.ts";
+import { type Rows, zeros } from "./rows.ts";
 import type { ValueHead, ValueHeadForm } from "./value-head.ts";
 
 /** Per row of the head: the quantities a loss may use. */
@@ -295,7 +295,7 @@ export class Head {
       { hidden, ...Object.fromEntries(trained.map((n) => [n, parameters[n]])) },
       { keep: "nothing" },
     );
-    const { "d.hidden": dHidden, ...made } = backward.outputs;
+    const { "d.hidden": dHidden = zeros(hidden), ...made } = backward.outputs; // a detached value head reaches no row
     const whole = this.#engine.kept !== undefined; // slots are told apart by the whole view
     const outputs = { "d.hidden": dHidden, ...gradientOutputs(made, adds, whole) };
     return { name: loss.name, outputs: { loss: lossTensor, ...only(scores, loss.scores), ...outputs } };

@@ -11,7 +11,7 @@ import { add, gatherRows, greater, scatterAddRows } from "../graph/ops/index.ts"
 import { input, type Tensor } from "../graph/tensor.ts";
 
 /** Zeros of the same shape. A constant would be as large in the program. */
-const zeros = (like: Tensor): Tensor => greater(like, like); // of what is no number too
+export const zeros = (like: Tensor): Tensor => greater(like, like); // of what is no number too
 
 /** N numbers. */
 const CLEAR: Program = { name: "clear", free: ["N"], outputs: { to: zeros(input("from", { N: 2 })) } };

@@ -1,6 +1,7 @@
 /** @file The value head: every branch of the notebook's class against PyTorch, and dropout in train mode. */
 import { readFileSync } from "node:fs";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { hostMemory } from "../../src/backend/slots.ts";
 import { RNG } from "../../src/base/rng.ts";
 import { type GPT2Config, parseConfig } from "../../src/families/gpt2.ts";
 import { GPT2HeadWithValueModel } from "../../src/families/index.ts";
@@ -256,6 +257,12 @@ describe("dropout", () => {
 
   test("detached in train mode, no gradient reaches the body", async () => {
     const grads = new ParameterBuffer(model.parameters.table);
+    const take = model.pool.take.bind(model.pool);
+    vi.spyOn(model.pool, "take").mockImplementation((length) => {
+      const buffer = take(length);
+      hostMemory(model.engine.backend, buffer)?.fill(1); // what taken memory holds is undefined
+      return buffer;
+    });
     model.detachValueHead();
     await model.train().lossAndGradients(everyRow, weightedValues, { weight }, grads);
     for (const p of grads.table)
