@@ -130,8 +130,11 @@ function isDone(c: Case): boolean {
   return results.some((r) => r.name === c.name && r.model === c.model?.name);
 }
 
-/** About how many minutes the rest takes, on two cores of a Sapphire Rapids. */
-function estimatedMinutes(): number {
+/** A Zen 4 of a slow hour took so many times as long as the Sapphire Rapids of the figures below. */
+const SLOWEST = 1.35;
+
+/** About how many minutes the rest takes on two cores. */
+function estimatedMinutes(): string {
   const open = cases.filter((c) => !isDone(c));
   // A case: its sides begin, a warm-up and the comparison of numbers, the rounds.
   const ofCase = (c: Case) => 10 + c.seconds * (roundsOf(c, { rounds, longRounds }) + (c.warmUp ? 0.3 : 1.3));
@@ -141,7 +144,8 @@ function estimatedMinutes(): number {
     wantsStartup() ? 36 * rounds : 0,
     wantsCurves() ? curveSeconds(flags.quick ? "small" : "full") : 0,
   ];
-  return Math.ceil(seconds.reduce((a, b) => a + b) / 60);
+  const minutes = seconds.reduce((a, b) => a + b) / 60;
+  return `${Math.ceil(minutes)} to ${Math.ceil(SLOWEST * minutes)}`;
 }
 
 function wantsStartup(): boolean {

@@ -52,7 +52,7 @@ async function compare(c: Case, { label, command }: Entrant): Promise<Line> {
   const args = ["--threads", flags.threads, ...(c.model ? ["--model", c.model.directory] : [])];
   const begin = (directory: string) =>
     Side.start(process.execPath, ["--expose-gc", join(directory, SIDE), ...args], {});
-  const rounds = Number((flags.rounds ?? c.long) ? 2 : 5);
+  const rounds = Number(flags.rounds ?? (c.long ? 2 : 5));
   const runs: [Answer[], Answer[]] = [[], []];
   const ratios: number[] = [];
   for (let start = 0; start < Number(flags.starts); start++) {
